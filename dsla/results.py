@@ -1,0 +1,163 @@
+"""COCO ground truths and results rows: read, checked, completed; and numbers as they are shown.
+
+An undefined number is NaN inside, "n/a" on a page and null in JSON; never −1 and never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import DataError
+
+Rows = list[dict[str, Any]]
+
+
+def read_json(source: str | Path | Any) -> tuple[Any, str]:
+    """Parsed JSON of a path (UTF-8, with or without byte-order mark), or the object itself; and its name."""
+    if not isinstance(source, (str, Path)):
+        return source, f"the given {type(source).__name__}"
+    path = Path(source)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig")), str(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path} (looked in {path.resolve()}): {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not JSON in UTF-8: {error}") from error
+
+
+def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a COCO ground truth with every annotation complete: id from 1, area, iscrowd, bbox (floats).
+
+    The annotation's own id is kept as `original_id`; the source is not changed. Raises DataError with the
+    ids of annotations that cannot be used: bbox not four finite numbers, image or category not in the file.
+    """
+    data, name = read_json(source)
+    present = data if isinstance(data, Mapping) else ()
+    missing = [key for key in ("images", "annotations", "categories") if key not in present]
+    if missing:
+        raise DataError(f"{name} is not a COCO ground truth: no {', '.join(map(repr, missing))} in it")
+    images = {image["id"] for image in data["images"]}
+    categories = {category["id"] for category in data["categories"]}
+    annotations, bad = [], []
+    for position, row in enumerate(data["annotations"]):
+        original = row.get("id", position)
+        box = _box(row.get("bbox"))
+        if box is None:
+            bad.append(f"{original} (bbox {row.get('bbox')!r})")
+        elif row.get("image_id") not in images:
+            bad.append(f"{original} (image_id {row.get('image_id')!r} not among the images)")
+        elif row.get("category_id") not in categories:
+            bad.append(f"{original} (category_id {row.get('category_id')!r} not among the categories)")
+        else:
+            area = row.get("area")
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "original_id": original,
+                    "image_id": row["image_id"],
+                    "category_id": row["category_id"],
+                    "bbox": box,
+                    "iscrowd": int(row.get("iscrowd") or 0),
+                    "area": float(box[2] * box[3] if area is None else area),
+                }
+            )
+    if bad:
+        raise DataError(
+            f"{name}: {len(bad)} annotations cannot be used, ids {some(bad)}; correct or remove them"
+        )
+    return {
+        "images": [dict(image) for image in data["images"]],
+        "annotations": annotations,
+        "categories": [dict(category) for category in data["categories"]],
+    }
+
+
+def read_detections(
+    source: str | Path | Iterable[Mapping[str, Any]], ground_truth: Mapping[str, Any]
+) -> Rows:
+    """Checked copies of COCO results rows: image_id, category_id, bbox (x, y, w, h), score, id (from 1).
+
+    Raises DataError for rows without these fields or with a value that is not finite, and for image or
+    category ids that the ground truth does not know.
+    """
+    data, name = read_json(source)
+    if isinstance(data, Mapping):
+        raise DataError(f"{name} is not a COCO results list of image_id, category_id, bbox, score rows")
+    rows: Rows = []
+    for position, row in enumerate(data):
+        box, score = _box(row.get("bbox")), row.get("score")
+        if box is None or not isinstance(score, (int, float, np.number)) or not math.isfinite(score):
+            raise DataError(
+                f"{name}: detection {position} (image_id {row.get('image_id')!r}) has bbox "
+                f"{row.get('bbox')!r} and score {score!r}; four finite numbers and one are needed"
+            )
+        rows.append(
+            {
+                "id": position + 1,
+                "image_id": row.get("image_id"),
+                "category_id": row.get("category_id"),
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "score": float(score),
+            }
+        )
+    for key, table in (("image_id", "images"), ("category_id", "categories")):
+        known = {entry["id"] for entry in ground_truth[table]}
+        strange = {row[key] for row in rows} - known
+        if strange:
+            count = sum(row[key] in strange for row in rows)
+            message = f"{name}: {count} detections have a {key} that the ground truth does not know: "
+            message += some(sorted(strange, key=str))
+            if key == "category_id":
+                message += f"; it knows {some(sorted(known))} (results carry the file's ids, not 0…C−1)"
+            raise DataError(message)
+    return rows
+
+
+def _box(value: Any) -> list[float] | None:
+    """Four finite floats, or None."""
+    try:
+        box = [float(number) for number in value]
+    except (TypeError, ValueError):
+        return None
+    return box if len(box) == 4 and all(map(math.isfinite, box)) else None
+
+
+def some(values: Sequence[Any], most: int = 20) -> str:
+    """The first values in one line, and how many there are if that is more."""
+    text = ", ".join(str(value) for value in values[:most])
+    return text + (f", … ({len(values)} in all)" if len(values) > most else "")
+
+
+def render(numbers: pd.Series, digits: int = 3) -> str:
+    """Aligned lines of name and value, n/a where undefined."""
+    width = max((len(str(name)) for name in numbers.index), default=0)
+    return "\n".join(f"{name!s:<{width}}  {number(value, digits)}" for name, value in numbers.items())
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A value as it is shown: n/a where undefined."""
+    if not isinstance(value, (int, float, np.number)):
+        return "n/a" if value is None or value is pd.NA else str(value)
+    if not np.isfinite(value):
+        return "n/a"
+    return str(int(value)) if isinstance(value, (int, np.integer)) else f"{value:.{digits}f}"
+
+
+def plain(value: Any) -> Any:
+    """Plain Python values for JSON; NaN, infinity and NA become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
