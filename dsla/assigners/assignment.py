@@ -1,0 +1,119 @@
+"""`Assignment`: who teaches which point what, and how strongly. The one value that travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid, aligned_iou
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .base import Assigner, Pairs
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which box teaches each point.
+
+    Attributes:
+        gt_index: [B, P] int64, index into the image's boxes, −1 background.
+        label: [B, P] float32 static label in [0, 1], 0 background.
+        category: [B, P] int64 class, −1 background.
+        ignored: [B, P] bool: neither taught as an object nor as background (padding, crowds).
+        grid: the points.  assigner: who decided.
+        boxes: [N, 4] all boxes of the batch.  first: [B] where each image's boxes begin.
+        extras: further [B, P] columns of the method, by name.
+    """
+
+    gt_index: Tensor
+    label: Tensor
+    category: Tensor
+    ignored: Tensor
+    grid: PointGrid
+    boxes: Tensor
+    first: Tensor
+    assigner: Assigner
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """[B, P] bool."""
+        return self.gt_index >= 0
+
+    @cached_property
+    def matched_boxes(self) -> Tensor:
+        """[B, P, 4] the box of each point; at background the empty box at the point itself."""
+        here = self.grid.xy.repeat(1, 2).expand(*self.gt_index.shape, 4)
+        if not len(self.boxes):
+            return here
+        index = (self.gt_index + self.first[:, None]).where(self.positive, 0)
+        return torch.where(self.positive[..., None], self.boxes[index], here)
+
+    def iou(self, boxes: Tensor) -> Tensor:
+        """[B, P] IoU of the predicted boxes [B, P, 4] with the box of their point; 0 at background."""
+        return aligned_iou(boxes, self.matched_boxes) * self.positive
+
+    def pairs(self) -> Pairs:
+        """Each positive point with its box, [N⁺] in the order of ``positive.nonzero()``."""
+        from .base import Pairs
+
+        image, point = self.positive.nonzero(as_tuple=True)
+        x, y = self.grid.xy[point].unbind(-1)
+        x1, y1, x2, y2 = self.matched_boxes[image, point].unbind(-1)
+        return Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[point], self.grid.level[point])
+
+    def counts(self) -> Tensor:
+        """[N] points of each box of the batch, in its order: 0 marks an object that no point learns."""
+        index = (self.gt_index + self.first[:, None])[self.positive]
+        return torch.bincount(index, minlength=len(self.boxes))
+
+    def unmatched(self) -> list[tuple[int, int]]:
+        """(image, box) of every object without a point. No training can teach these."""
+        lost = (self.counts() == 0).nonzero().flatten()
+        image = torch.searchsorted(self.first, lost, right=True) - 1
+        return [(int(i), int(n - self.first[i])) for i, n in zip(image, lost, strict=True)]
+
+    def to_frame(self, predictions: HeadOutputs | None = None) -> pd.DataFrame:
+        """One row a (point, box): every positive point with the box that won it.
+
+        Columns: image, point, level, row, column, x, y, gt, category, l, t, r, b (pixels), centerness (without
+        core zone), core_zone, relaxation, label; given predictions also iou (with the predicted box) and
+        target (label · iou, what the dynamic label asks for). NaN where a method has no such factor.
+        """
+        import pandas as pd
+
+        from ..losses import dynamic_target
+
+        image, point = self.positive.nonzero(as_tuple=True)
+        pairs = self.pairs()
+        left, top, right, bottom = pairs.distances
+        columns: dict[str, Tensor | float] = {
+            "image": image,
+            "point": point,
+            "level": self.grid.level[point],
+            "row": self.grid.row[point],
+            "column": self.grid.column[point],
+            "x": pairs.x,
+            "y": pairs.y,
+            "gt": self.gt_index[image, point],
+            "category": self.category[image, point],
+            "l": left,
+            "t": top,
+            "r": right,
+            "b": bottom,
+        }
+        factors = self.assigner.factors(pairs)
+        for name in ("centerness", "core_zone", "relaxation"):
+            columns[name] = factors.get(name, float("nan"))
+        columns["label"] = self.label[image, point]
+        columns |= {k: v[image, point] for k, v in self.extras.items()}
+        if predictions is not None:
+            iou = self.iou(predictions.boxes.detach())[image, point]
+            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou)}
+        return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})

@@ -1,0 +1,140 @@
+"""DSLA: smooth labels from centerness with a core zone and interval relaxation.
+
+The *dynamic* part, the IoU of the box that the model predicts right now, multiplies this static label
+in the loss (`dsla.losses.dynamic_target`), since it changes with every step.
+
+Su et al., "DSLA: Dynamic smooth label assignment for efficient anchor-free object detection", Pattern
+Recognition 131 (2022), arXiv 2208.00817; where the paper and the authors' release differ, the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid
+from .base import DEFAULT_RANGES, Assigner, Pairs, Truth, Windows
+from .explanation import Explanation, Rule
+from .rules import checked_ranges, explain_pair, range_text, region_rules
+
+
+def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
+    """sqrt(min(l, r) / max(l, r) · min(t, b) / max(t, b)), in [0, 1]; 0 outside the box.
+
+    Numerators are clamped at 0 and denominators at 0.01 (release), so that no distance gives NaN and two
+    negative ones do not make a positive score. Tensors broadcast.
+    """
+    across = torch.minimum(left, right).clamp(min=0) / torch.maximum(left, right).clamp(min=0.01)
+    along = torch.minimum(top, bottom).clamp(min=0) / torch.maximum(top, bottom).clamp(min=0.01)
+    return (across * along).sqrt()
+
+
+def interval_relaxation(m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tensor, relaxed_high: Tensor) -> Tensor:
+    """1 within [low, high], falling linearly to 0 at the relaxed ends, 0 beyond; pixels, broadcasting.
+
+    Each ramp is divided by its length, at least 0.01 (release).
+    """
+    rising = (m - relaxed_low) / (low - relaxed_low).clamp(min=0.01)
+    falling = (relaxed_high - m) / (relaxed_high - high).clamp(min=0.01)
+    ramp = torch.where(m < low, rising, falling).clamp(0, 1)
+    ramp = ramp * ((m >= relaxed_low) & (m <= relaxed_high))
+    return ramp.masked_fill((m >= low) & (m <= high), 1.0)
+
+
+class DSLA(Assigner):
+    """Smooth labels: centerness, 1 in the core zone, times the relaxed regression range.
+
+    A point goes to the box that gives it the highest label, then to the smaller box, then to the lower index.
+
+    Args:
+        regress_ranges: (low, high) of max(l, t, r, b) for each level, pixels.
+        relaxation: γ, by which share each end of a range is relaxed; 0 or None for hard ranges.
+        truncate: pass the relaxed ends through int(), as the release does. Small strides want False.
+        core_zone: label 1 within half a stride of the box's centre.
+        center_sampling: only points within this many strides of the centre (1.5 in "FCOSv2"), or None.
+    Raises:
+        ValueError: ranges that are not (low < high), γ outside [0, 1), radius ≤ 0.
+    """
+
+    name = "DSLA"
+
+    def __init__(
+        self,
+        regress_ranges: Sequence[Sequence[float]] = DEFAULT_RANGES,
+        relaxation: float | None = 0.2,
+        truncate: bool = True,
+        core_zone: bool = True,
+        center_sampling: float | None = None,
+    ) -> None:
+        self.regress_ranges = checked_ranges(regress_ranges, center_sampling)
+        if relaxation is not None and not 0 <= relaxation < 1:
+            raise ValueError(f"relaxation must be in [0, 1), got {relaxation}")
+        self.relaxation, self.truncate = relaxation or 0.0, truncate
+        self.core_zone, self.center_sampling = core_zone, center_sampling
+
+    def options(self) -> dict[str, Any]:
+        names = ("regress_ranges", "relaxation", "truncate", "core_zone", "center_sampling")
+        return {n: getattr(self, n) for n in names}
+
+    @property
+    def relaxed_ranges(self) -> tuple[tuple[float, float], ...]:
+        """(low·(1−γ), high·(1+γ)) of each level, pixels; the ranges themselves where γ is 0."""
+        if not self.relaxation:
+            return self.regress_ranges
+        relaxed = [(lo * (1 - self.relaxation), hi * (1 + self.relaxation)) for lo, hi in self.regress_ranges]
+        if self.truncate:
+            relaxed = [(float(int(lo)), float(int(hi))) for lo, hi in relaxed]
+        return tuple(relaxed)
+
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
+        low, high = zip(*self.relaxed_ranges, strict=True)
+        windows = Windows.of(grid, truth, low, high, self.center_sampling)
+        return windows.reduce(truth, self.factors(windows.pairs)["label"], grid)
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """centerness (without core zone), core_zone (bool), relaxation, and the label they make."""
+        score = centerness(*pairs.distances)
+        dx, dy = pairs.from_centre
+        inside = pairs.inside(self.center_sampling)
+        core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
+        low, high = (pairs.measure.new_tensor(e)[pairs.level] for e in zip(*self.regress_ranges, strict=True))
+        wide = (pairs.measure.new_tensor(e)[pairs.level] for e in zip(*self.relaxed_ranges, strict=True))
+        relaxation = interval_relaxation(pairs.measure, low, high, *wide)
+        label = score.masked_fill(core, 1.0) if self.core_zone else score
+        return {
+            "centerness": score,
+            "core_zone": core & self.core_zone,
+            "relaxation": relaxation,
+            "label": label * relaxation * inside,
+        }
+
+    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+        """Inside, centre sampling, regression range, relaxation, centerness, core zone; then the label."""
+
+        def rules(pairs: Pairs) -> list[Rule]:
+            factor = {k: float(v) for k, v in self.factors(pairs).items()}
+            level, m = int(pairs.level), float(pairs.measure)
+            (low, high), (wide_low, wide_high) = self.regress_ranges[level], self.relaxed_ranges[level]
+            half, (dx, dy) = float(pairs.stride) / 2, (float(d) for d in pairs.from_centre)
+            out = region_rules(pairs, self.center_sampling)
+            h = factor["relaxation"]
+            out.append(
+                Rule(
+                    "interval relaxation",
+                    f"m = {m:g} in {range_text(low, high)}, relaxed {range_text(wide_low, wide_high)}: h = {h:.4g}",
+                    h,
+                    h > 0,
+                )
+            )
+            out.append(Rule("centerness", f"c = {factor['centerness']:.4g}", factor["centerness"]))
+            if self.core_zone:
+                verb = "in" if factor["core_zone"] else "outside"
+                text = f"|dx| = {dx:g}, |dy| = {dy:g}, half a stride = {half:g}: {verb} the core zone"
+                out.append(Rule("core zone", text + (", c = 1" if factor["core_zone"] else ""), factor["core_zone"]))
+            out.append(Rule("label", f"c · h = {factor['label']:.4g}", factor["label"], factor["label"] > 0))
+            return out
+
+        return explain_pair(self, grid, point, box, rules)
