@@ -1,0 +1,207 @@
+"""What all data sets share: image files to tensors, transforms, batches, COCO files and results.
+
+M boxes of an image, K crowd boxes, D detections, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from dsla.errors import DataError
+
+Target = dict[str, Any]
+Transforms = Callable[[Any, Target], tuple[Any, Target]]
+
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+EXIF_ORIENTATION = 0x0112
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB. Transparent pixels are laid on white; 16- and 32-bit grey is scaled to 8 bits."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        wide = np.asarray(image, dtype=np.float64)
+        top = 1.0 if image.mode == "F" and wide.max(initial=0) <= 1 else 65535.0 if wide.max(initial=0) > 255 else 255.0
+        return Image.fromarray(np.clip(np.nan_to_num(wide) / top * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Reads an image file of any mode as float32 [3, H, W] in 0..1.
+
+    Phone photographs are stored unrotated with an EXIF orientation. With no `size` the image comes upright; with
+    `size` (height, width), as an annotation file gives it, in the frame that has this size: upright if both have.
+
+    Raises:
+        DataError: the file is missing, is no image, or neither frame has the size; names the file and the sizes.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
+            stored, upright = opened.size, opened.size[:: -1 if orientation in TURNED else 1]
+            wanted = None if size is None else (size[1], size[0])
+            if wanted not in (None, stored, upright):
+                turned = f" (turned upright by EXIF: {upright[0]}x{upright[1]})" if upright != stored else ""
+                raise DataError(
+                    f"{path}: the image is {stored[0]}x{stored[1]}{turned} but the annotations say "
+                    f"{size[1]}x{size[0]} (width x height); correct the file or its entry in 'images'."  # type: ignore[index]
+                )
+            image = ImageOps.exif_transpose(opened) if wanted in (None, upright) else opened
+            pixels = np.array(to_rgb(image))
+    except FileNotFoundError:
+        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def collate(batch: Iterable[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
+    """Items of a data set to (list of images, list of targets), the detector's calling convention."""
+    images, targets = zip(*batch, strict=True)
+    return list(images), list(targets)
+
+
+def as_tv_tensors(image: Tensor, target: Target) -> tuple[tv_tensors.Image, Target]:
+    """Wraps an item for `torchvision.transforms.v2`.
+
+    Crowd boxes are appended to boxes [M+K, 4] with label -1, so that every transform, the ones that filter boxes
+    by their labels too, moves them alike; `from_tv_tensors` takes them apart.
+    """
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    boxes = torch.cat([target["boxes"], target["crowd_boxes"]])
+    labels = torch.cat([target["labels"], torch.full((len(target["crowd_boxes"]),), -1)])
+    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)  # type: ignore[call-arg]
+    rest = {k: v for k, v in target.items() if k != "crowd_boxes"}
+    return tv_tensors.Image(image), {**rest, "boxes": wrapped, "labels": labels}
+
+
+def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
+    """The inverse: plain float tensors. Boxes that a crop has cut to nothing are dropped."""
+    image = F.to_dtype(image, torch.float32, scale=True).as_subclass(Tensor)
+    height, width = image.shape[-2:]
+    boxes = target["boxes"].as_subclass(Tensor).float()
+    boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).reshape(-1, 4)
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, labels = boxes[kept], target["labels"][kept]
+    crowd = labels < 0
+    return image, {**target, "boxes": boxes[~crowd], "labels": labels[~crowd], "crowd_boxes": boxes[crowd]}
+
+
+class DetectionDataset(Dataset[tuple[Tensor, Target]]):
+    """Protocol of all data sets.
+
+    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in pixels,
+    labels int64 [M] in 0..C-1, crowd_boxes float32 [K, 4] and image_id. `category_ids[label]` is the COCO id and
+    `class_names[label]` the name. `transforms(image, target)` gets tv_tensors (see `as_tv_tensors`).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    transforms: Transforms | None = None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, i: int) -> tuple[Tensor, Target]:
+        """Item i, without transforms."""
+        raise NotImplementedError
+
+    def image_id(self, i: int) -> int:
+        """COCO id of image i."""
+        raise NotImplementedError
+
+    def image_size(self, i: int) -> tuple[int, int]:
+        """(height, width) of image i, untransformed, without reading it."""
+        raise NotImplementedError
+
+    def ground_truth(self) -> dict[str, Any]:
+        """COCO dict; every annotation has id >= 1, image_id, category_id, bbox, area and iscrowd."""
+        raise NotImplementedError
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Target]:
+        image, target = self.load(i)
+        if self.transforms is None:
+            return image, target
+        return from_tv_tensors(*self.transforms(*as_tv_tensors(image, target)))
+
+    def check_index(self, i: int) -> int:
+        """The index counted from the front; IndexError outside, which also ends a plain `for` loop."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"{self.name}: image {i} of {len(self)}")
+        return i % len(self)
+
+    def results(self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Any]]:
+        """`to_coco_results` with this data set's categories."""
+        return to_coco_results(self, image_ids, detections)
+
+    def to_coco(self, folder: str | Path) -> Path:
+        """`write_coco` of this data set."""
+        return write_coco(self, folder)
+
+
+def to_coco_results(
+    dataset: DetectionDataset, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]
+) -> list[dict[str, Any]]:
+    """Detections of a model to COCO result rows.
+
+    Args:
+        dataset: its `category_ids` turn labels into COCO ids.
+        image_ids: COCO ids, one an element of detections.
+        detections: dicts with boxes [D, 4] xyxy pixels of the original image, scores [D], labels [D].
+    Returns:
+        Rows {"image_id", "category_id", "bbox": [x, y, w, h], "score"}, plain Python numbers.
+    """
+    if len(image_ids) != len(detections):
+        raise DataError(f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image.")
+    rows = []
+    for image_id, found in zip(image_ids, detections, strict=True):
+        boxes, labels = found["boxes"].detach().double().cpu(), found["labels"].tolist()
+        if labels and not 0 <= min(labels) <= max(labels) < len(dataset.category_ids):
+            raise DataError(
+                f"image {image_id}: a detection has a label outside 0..{len(dataset.category_ids) - 1}; "
+                f"the model was made for other classes than {dataset.name}."
+            )
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        for box, score, label in zip(boxes.tolist(), found["scores"].tolist(), labels, strict=True):
+            category = dataset.category_ids[label]
+            rows.append({"image_id": int(image_id), "category_id": category, "bbox": box, "score": score})
+    return rows
+
+
+def write_coco(dataset: DetectionDataset, folder: str | Path) -> Path:
+    """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the path of the JSON.
+
+    Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned path)`
+    reads the same boxes back.
+    """
+    folder = Path(folder)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    truth = dataset.ground_truth()
+    entries = {entry["id"]: entry for entry in truth["images"]}
+    images = []
+    for i in range(len(dataset)):
+        image, _ = dataset.load(i)
+        file_name = f"{i:06d}.png"
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / "images" / file_name)
+        images.append({**entries[dataset.image_id(i)], "file_name": file_name})
+    path = folder / "instances.json"
+    path.write_text(json.dumps({**truth, "images": images}, ensure_ascii=False), encoding="utf-8")
+    return path
