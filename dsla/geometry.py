@@ -134,9 +134,7 @@ class HeadOutputs:
 
     def detach(self) -> HeadOutputs:
         quality = None if self.quality is None else self.quality.detach()
-        return replace(
-            self, logits=self.logits.detach(), distances=self.distances.detach(), quality=quality
-        )
+        return replace(self, logits=self.logits.detach(), distances=self.distances.detach(), quality=quality)
 
 
 def distances_to_boxes(xy: Tensor, distances: Tensor) -> Tensor:

@@ -1,17 +1,11 @@
-"""The protocol of all assigners: boxes in, an `Assignment` out; and the sparse form that makes it cheap.
-
-The points that a box can teach are few. Here they are enumerated per (box, level) in a window of fixed
-size, scored, and reduced to points by one deterministic ``scatter_reduce`` over keys that pack (label,
-smaller box, lower index). Cost grows with boxes, not with boxes × points; batches need no loop; and
-a batch gives the same bits as its images one by one.
-"""
+"""The protocol of all assigners: boxes in, an `Assignment` out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -214,118 +208,6 @@ class Truth:
 
 
 _MAX_RANK = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Windows:
-    """For every box and each of K levels, the window of H × W points that it might teach."""
-
-    pairs: Pairs  # tensors [N, K, H or 1, W or 1]
-    point: Tensor  # [N, K, H, W] index into B·P
-    valid: Tensor  # [N, K, H, W] bool: on the map, at a level the box can reach
-
-    @classmethod
-    def of(
-        cls,
-        grid: PointGrid,
-        truth: Truth,
-        low: tuple[float, ...],
-        high: tuple[float, ...],
-        radius: float | None = None,
-    ) -> Windows:
-        """Windows that hold every point with low[level] ≤ max(l, t, r, b) ≤ high[level] inside a box.
-
-        low, high: pixels, one a level. radius: of centre sampling, in strides.
-        """
-        if not len(grid.shapes) == len(low) == len(high):
-            raise ValueError(f"{len(low)} regression ranges for a grid of {len(grid.shapes)} levels")
-        table = _levels(grid.shapes, grid.strides, low, high, radius, grid.device)
-        x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))  # [N, 1] each
-
-        # m lies between half the longer side (at the centre) and the longer side: which levels fit?
-        side = torch.maximum(x2 - x1, y2 - y1)
-        fits = (side >= table.low) & (side <= table.high * _TWO)  # [N, L]
-        fits, level = fits.long().sort(dim=1, descending=True, stable=True)
-        fits, level = fits[:, : table.most].bool(), level[:, : table.most]  # [N, K]
-
-        stride, reach = table.stride[level], table.high[level]
-        start_x, start_y = torch.maximum(x1, x2 - reach), torch.maximum(y1, y2 - reach)
-        if radius is not None:
-            start_x = torch.maximum(start_x, (x1 + x2) / 2 - radius * stride)
-            start_y = torch.maximum(start_y, (y1 + y2) / 2 - radius * stride)
-        width, height = table.width[level], table.height[level]
-        column, on_x = _cells(start_x, stride, width, table.columns, grid.offset)  # [N, K, W]
-        row, on_y = _cells(start_y, stride, height, table.rows, grid.offset)  # [N, K, H]
-
-        base = truth.image[:, None] * len(grid) + table.first[level]
-        point = (base[..., None] + row * width[..., None])[..., None] + column[:, :, None]
-        pairs = Pairs(
-            x=((column.float() + grid.offset) * stride[..., None])[:, :, None],
-            y=((row.float() + grid.offset) * stride[..., None])[..., None],
-            boxes=(x1[..., None, None], y1[..., None, None], x2[..., None, None], y2[..., None, None]),
-            stride=stride[..., None, None],
-            level=level[..., None, None],
-        )
-        return cls(pairs, point, (on_y & fits[..., None])[..., None] & on_x[:, :, None])
-
-    def reduce(self, truth: Truth, label: Tensor, grid: PointGrid) -> Tensor:
-        """Labels of the pairs [N, K, H, W], 0 where excluded → winning key of each point [B·P]."""
-        box = torch.arange(len(truth.boxes), device=label.device).view(-1, 1, 1, 1)
-        key = truth.keys(label * self.valid, box)
-        best = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=label.device)
-        return best.scatter_reduce_(0, self.point.flatten(), key.flatten(), "amax")
-
-
-_TWO = 2 * (1 + 1e-6)  # a hair wide, so that float32 rounding excludes no level
-
-
-@dataclass(frozen=True)
-class _Levels:
-    """What windows need to know of the levels; kept per grid, so that a step makes no small copies."""
-
-    low: Tensor  # [L]
-    high: Tensor
-    stride: Tensor
-    height: Tensor  # [L] int64
-    width: Tensor
-    first: Tensor  # [L] int64, index of the level's first point
-    rows: int  # size of a window
-    columns: int
-    most: int  # levels that one box can have points at
-
-
-@lru_cache(maxsize=64)
-def _levels(
-    shapes: tuple[tuple[int, int], ...],
-    strides: tuple[int, ...],
-    low: tuple[float, ...],
-    high: tuple[float, ...],
-    radius: float | None,
-    device: torch.device,
-) -> _Levels:
-    span = high if radius is None else tuple(min(h, 2 * radius * s) for h, s in zip(high, strides, strict=True))
-    count = [int(min(a / s, 2**30)) + 2 for a, s in zip(span, strides, strict=True)]
-    points = [h * w for h, w in shapes]
-    values = (low, high, tuple(map(float, strides)))
-    sizes = ([h for h, _ in shapes], [w for _, w in shapes], [sum(points[:i]) for i in range(len(points))])
-    return _Levels(
-        *(torch.tensor(v, dtype=torch.float32, device=device) for v in values),
-        *(torch.tensor(v, dtype=torch.int64, device=device) for v in sizes),
-        rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
-        columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
-        most=max(
-            # the count of fitting levels can only be largest where the interval of one begins
-            1, *(sum(lo <= a <= _TWO * hi for lo, hi in zip(low, high, strict=True)) for a in low)
-        ),
-    )
-
-
-def _cells(start: Tensor, stride: Tensor, size: Tensor, count: int, offset: float) -> tuple[Tensor, Tensor]:
-    """`count` cell indices [N, K, count] from the one at or before `start`, and which of them exist."""
-    last = (size - 1)[..., None]
-    begin = (start / stride - offset).floor().clamp(min=0, max=2.0**30).long()
-    cell = begin[..., None] + torch.arange(count, device=start.device)
-    return torch.minimum(cell, last), cell <= last
 
 
 def _ignored(

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
-from .base import DEFAULT_RANGES, Assigner, Pairs, Truth, Windows
+from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
 from .explanation import Explanation, Rule
 from .rules import checked_ranges, explain_pair, range_text, region_rules
+from .windows import Windows
 
 
 def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
@@ -32,15 +33,16 @@ def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tens
     return (across * along).sqrt()
 
 
-def interval_relaxation(m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tensor, relaxed_high: Tensor) -> Tensor:
+def interval_relaxation(
+    m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tensor, relaxed_high: Tensor
+) -> Tensor:
     """1 within [low, high], falling linearly to 0 at the relaxed ends, 0 beyond; pixels, broadcasting.
 
     Each ramp is divided by its length, at least 0.01 (release).
     """
     rising = (m - relaxed_low) / (low - relaxed_low).clamp(min=0.01)
     falling = (relaxed_high - m) / (relaxed_high - high).clamp(min=0.01)
-    ramp = torch.where(m < low, rising, falling).clamp(0, 1)
-    ramp = ramp * ((m >= relaxed_low) & (m <= relaxed_high))
+    ramp = torch.minimum(rising, falling).clamp(0, 1)
     return ramp.masked_fill((m >= low) & (m <= high), 1.0)
 
 
@@ -91,8 +93,8 @@ class DSLA(Assigner):
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
         low, high = zip(*self.relaxed_ranges, strict=True)
-        windows = Windows.of(grid, truth, low, high, self.center_sampling)
-        return windows.reduce(truth, self.factors(windows.pairs)["label"], grid)
+        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
+        return candidates.reduce(self.factors(candidates.pairs)["label"])
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (without core zone), core_zone (bool), relaxation, and the label they make."""
@@ -133,7 +135,9 @@ class DSLA(Assigner):
             if self.core_zone:
                 verb = "in" if factor["core_zone"] else "outside"
                 text = f"|dx| = {dx:g}, |dy| = {dy:g}, half a stride = {half:g}: {verb} the core zone"
-                out.append(Rule("core zone", text + (", c = 1" if factor["core_zone"] else ""), factor["core_zone"]))
+                out.append(
+                    Rule("core zone", text + (", c = 1" if factor["core_zone"] else ""), factor["core_zone"])
+                )
             out.append(Rule("label", f"c · h = {factor['label']:.4g}", factor["label"], factor["label"] > 0))
             return out
 

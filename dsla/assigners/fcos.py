@@ -12,10 +12,11 @@ from typing import Any
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
-from .base import DEFAULT_RANGES, Assigner, Pairs, Truth, Windows
+from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
 from .dsla import centerness
 from .explanation import Explanation, Rule
 from .rules import checked_ranges, explain_pair, range_text, region_rules
+from .windows import Windows
 
 
 class FCOS(Assigner):
@@ -43,8 +44,8 @@ class FCOS(Assigner):
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
         low, high = zip(*self.regress_ranges, strict=True)
-        windows = Windows.of(grid, truth, low, high, self.center_sampling)
-        return windows.reduce(truth, self.factors(windows.pairs)["label"], grid)
+        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
+        return candidates.reduce(self.factors(candidates.pairs)["label"])
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of the quality branch, not of the label), relaxation 0 or 1, label 0 or 1."""
@@ -68,7 +69,11 @@ class FCOS(Assigner):
             return [
                 *region_rules(pairs, self.center_sampling),
                 Rule("regression range", f"m = {m:g} in {range_text(low, high)}", m, low <= m <= high),
-                Rule("centerness", f"{factor['centerness']:.4g}, taught to a branch of its own", factor["centerness"]),
+                Rule(
+                    "centerness",
+                    f"{factor['centerness']:.4g}, taught to a branch of its own",
+                    factor["centerness"],
+                ),
                 Rule("label", f"{factor['label']:g}", factor["label"], factor["label"] > 0),
             ]
 

@@ -41,7 +41,11 @@ def pair_of(grid: PointGrid, point: int, box: Iterable[float]) -> Pairs:
 
 
 def explain_pair(
-    assigner: Assigner, grid: PointGrid, point: int, box: Iterable[float], rules: Callable[[Pairs], list[Rule]]
+    assigner: Assigner,
+    grid: PointGrid,
+    point: int,
+    box: Iterable[float],
+    rules: Callable[[Pairs], list[Rule]],
 ) -> Explanation:
     """The frame of an explanation around the rules of one assigner."""
     pairs = pair_of(grid, point, box)
