@@ -45,12 +45,19 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
         return weight * miss.pow(gamma) * entropy
 
 
-def iou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """−log(max(IoU, eps)) of boxes [..., 4] → [...]. Below eps the value is constant, the gradient 0.
+def iou_loss(pred: Tensor, target: Tensor, mode: str = "log", eps: float = 1e-6) -> Tensor:
+    """IoU loss of boxes [..., 4] → [...]: −log IoU, or with mode "linear" 1 − IoU, "square" 1 − IoU².
 
-    Source: Yu et al., "UnitBox", ACM MM 2016; release ``iou_loss``, mode log.
+    The IoU is clamped at eps: below it the value is constant and the gradient 0.
+
+    Source: Yu et al., "UnitBox", ACM MM 2016; release ``iou_loss``.
     """
-    return -overlap(pred, target)[0].clamp(min=eps).log()
+    iou = overlap(pred, target)[0].clamp(min=eps)
+    if mode == "log":
+        return -iou.log()
+    if mode not in ("linear", "square"):
+        raise ValueError(f"mode is 'log', 'linear' or 'square', got {mode!r}")
+    return 1 - (iou if mode == "linear" else iou**2)
 
 
 def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:

@@ -1,0 +1,124 @@
+"""Every published run as data, and the small ones of the embedded set.
+
+The published recipes follow the training logs of the release, not its configuration files, which disagree
+with them (the logs gave the numbers).
+"""
+
+from __future__ import annotations
+
+from .config import Recipe
+from .errors import DataError
+
+_CAFFE = {
+    "backbone_style": "caffe",
+    "bgr": True,
+    "pixel_scale": 255.0,
+    "mean": (102.9801, 115.9465, 122.7717),
+    "std": (1.0, 1.0, 1.0),
+}
+_BIAS_RULE = {"bias_lr_factor": 2.0, "bias_decay": False}
+
+R50_1X = Recipe(name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", **_CAFFE, **_BIAS_RULE)
+
+FCOS_R50_1X = R50_1X.replace(
+    name="fcos-r50-1x",
+    method="fcos",
+    offset=0.5,
+    quality="centerness",
+    cls_weight=1.0,
+    box_weighting="centerness",
+    top_k_over="pairs",
+)
+FCOSV2_R50_1X = FCOS_R50_1X.replace(
+    name="fcosv2-r50-1x",
+    center_sampling=1.5,
+    box_coding="relu_stride",
+    quality_on="regression",
+    box_loss="giou",
+    conv_bias=True,
+)
+FCOS_IOU_R50_1X = FCOS_R50_1X.replace(name="fcos-iou-r50-1x", quality="iou")
+TORCHVISION_FCOS = FCOS_R50_1X.replace(
+    name="torchvision-fcos-r50",
+    backbone_style="pytorch",
+    bgr=False,
+    pixel_scale=1.0,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    extra_levels="output",
+    conv_bias=True,
+    box_coding="relu_stride",
+    box_scales=False,
+    quality_on="regression",
+    center_sampling=1.5,
+    box_loss="giou",
+    box_weighting="none",
+    score="sqrt",
+    score_threshold=0.2,
+)
+
+SCENES_DSLA = Recipe(
+    name="scenes-dsla",
+    backbone="small",
+    pretrained=False,
+    frozen_stages=-1,
+    norm="train",
+    channels=48,
+    head_convs=2,
+    groups=8,
+    strides=(8, 16, 32),
+    ranges=((0, 32), (32, 64), (64, 1e8)),
+    truncate=False,  # int() bites at ranges this small
+    extra_levels="none",
+    box_coding="exp_stride",
+    box_bias=0.7,  # first boxes are plausible: a positive of IoU 0 would be taught as background
+    min_size=(128,),
+    max_size=224,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    epochs=None,
+    steps=2000,
+    optimizer="adamw",
+    lr=4e-3,
+    weight_decay=0.02,
+    norm_decay=False,
+    bias_decay=False,
+    schedule="cosine",
+    warmup="linear",
+    warmup_steps=100,
+    warmup_from=0.01,
+    clip=10.0,
+)
+SCENES_FCOS = SCENES_DSLA.replace(
+    name="scenes-fcos", method="fcos", offset=0.5, quality="centerness", box_weighting="centerness"
+)
+SCENES_FCOS_PLAIN = SCENES_FCOS.replace(name="scenes-fcos-plain", quality=None)
+
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        R50_1X,
+        FCOS_R50_1X,
+        FCOSV2_R50_1X,
+        FCOS_IOU_R50_1X,
+        TORCHVISION_FCOS,
+        SCENES_FCOS_PLAIN,
+        SCENES_FCOS,
+        SCENES_DSLA,
+        SCENES_DSLA.replace(name="scenes-dsla-static", coupling="off"),
+        SCENES_DSLA.replace(name="scenes-dsla-iou-only", coupling="iou-only"),
+        SCENES_FCOS.replace(name="scenes-fcos-iou", quality="iou"),
+    )
+}
+SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these come with the package
+
+
+def recipe(name: str, **changes: object) -> Recipe:
+    """The named recipe, with some fields changed.
+
+    Raises:
+        DataError: no recipe of this name, or no field of one of these names.
+    """
+    if name not in RECIPES:
+        raise DataError(f"no recipe {name!r}: there are {', '.join(RECIPES)}")
+    return RECIPES[name].replace(**changes)
