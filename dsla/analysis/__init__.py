@@ -1,0 +1,30 @@
+"""Tables in, tables out: what labels, scores and boxes of a detector have to do with each other.
+
+`match`, `ranking`, `suppression` and `oracle` take the detections of any detector, `adjacency_of` the head's
+outputs at every point. Each returns a `Table`, a pandas DataFrame with `.summary()`: few numbers, each with its
+definition and, where it is undefined, the reason.
+"""
+
+from .adjacent import adjacency_of, adjacency_summary
+from .confidence import correlations, ranking, ranking_summary, reliability
+from .matching import match
+from .nms import suppression, suppression_summary
+from .oracles import oracle, oracle_summary
+from .tables import Table, Truth, summary
+
+__all__ = [
+    "Table",
+    "Truth",
+    "adjacency_of",
+    "adjacency_summary",
+    "correlations",
+    "match",
+    "oracle",
+    "oracle_summary",
+    "ranking",
+    "ranking_summary",
+    "reliability",
+    "summary",
+    "suppression",
+    "suppression_summary",
+]

@@ -1,0 +1,142 @@
+"""Adjacency (inconsistency 1): neighbouring points that look alike but are taught opposite things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..assigners import Assignment
+from ..geometry import HeadOutputs, PointGrid, aligned_iou
+from ..losses import dynamic_target
+from .tables import Numbers, Table, summarises
+
+DIRECTIONS = ("right", "down", "level")
+
+
+def neighbours(grid: PointGrid, across_levels: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Points a, b and direction [K] of all neighbouring pairs: right, down and, if asked, the next level.
+
+    On the next level the neighbour is the point of the cell that covers the one of a.
+    """
+    point = torch.arange(len(grid), device=grid.device)
+    height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level].unbind(-1)
+    right, down = grid.column < width - 1, grid.row < height - 1
+    pairs = [(point[right], point[right] + 1), (point[down], point[down] + width[down])]
+    first = np.cumsum([0, *grid.num_points])
+    for level in range(len(grid.shapes) - 1 if across_levels else 0):
+        mine = grid.level == level
+        ratio, (h, w) = grid.strides[level + 1] / grid.strides[level], grid.shapes[level + 1]
+        row, column = (
+            (v[mine] / ratio).long().clamp(max=n - 1) for v, n in ((grid.row, h), (grid.column, w))
+        )
+        pairs.append((point[mine], int(first[level + 1]) + row * w + column))
+    direction = [torch.full_like(a, i) for i, (a, _) in enumerate(pairs)]
+    return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]), torch.cat(direction)
+
+
+def point_scores(outputs: HeadOutputs, image: Tensor, point: Tensor, category: Tensor) -> Tensor:
+    """[N] score of a class at single points: σ(logit), times σ(quality) where the head has that branch."""
+    score = outputs.logits[image, point, category].float().sigmoid()
+    return score if outputs.quality is None else score * outputs.quality[image, point].float().sigmoid()
+
+
+def adjacency_of(
+    outputs: HeadOutputs,
+    reference: Assignment,
+    *,
+    own: Assignment | None = None,
+    coupling: str = "off",
+    across_levels: bool = False,
+    threshold: float = 0.1,
+    image_ids: Sequence[int] | None = None,
+) -> Table:
+    """Pairs of neighbouring points of one batch, one positive and one negative under the reference.
+
+    Args:
+        outputs: what the head says at every point.
+        reference: decides which pairs count and which object they belong to; ignored points form no pair. With
+            the same reference (FCOS's hard labels) the numbers of different methods can be compared.
+        own: the assignment that the method itself is taught with; without it the reference.
+        coupling: as in `dsla.losses.dynamic_target`; "on" makes the labels of `own` label · IoU.
+        across_levels: also pairs of a point with the one at the same place on the next level.
+        threshold: of the summary: scores closer than this count as not told apart.
+        image_ids: of the batch; without them its indices.
+
+    Returns:
+        Table, a the positive and b the negative point: image, direction (right, down, level), level_a,
+        level_b, point_a, point_b (index in the grid), x_a, y_a, x_b, y_b (pixels), gt (index in the image),
+        category; at the object's class label_a, label_b (taught), score_a, score_b; iou_a, iou_b of the
+        predicted boxes with the object; d_label, d_score, d_iou (a − b).
+    """
+    with torch.no_grad():
+        own = reference if own is None else own
+        a, b, direction = neighbours(outputs.grid, across_levels)
+        positive = reference.gt_index >= 0
+        negative = ~positive & ~reference.ignored
+        forward, backward = positive[:, a] & negative[:, b], negative[:, a] & positive[:, b]
+        image, pair = (forward | backward).nonzero(as_tuple=True)
+        swap = backward[image, pair]
+        ends = [torch.where(swap, b[pair], a[pair]), torch.where(swap, a[pair], b[pair])]
+        category, box = reference.category[image, ends[0]], reference.matched_boxes[image, ends[0]]
+        target = dynamic_target(own.label, own.iou(outputs.boxes), coupling)
+        columns: dict[str, Any] = {
+            "image": image if image_ids is None else torch.tensor(image_ids)[image.cpu()],
+            "direction": [DIRECTIONS[i] for i in direction[pair].tolist()],
+            "gt": reference.gt_index[image, ends[0]],
+            "category": category,
+        }
+        for name, end in zip("ab", ends, strict=True):
+            columns |= {
+                f"level_{name}": outputs.grid.level[end],
+                f"point_{name}": end,
+                f"x_{name}": outputs.grid.xy[end, 0],
+                f"y_{name}": outputs.grid.xy[end, 1],
+                # What own teaches there about another class is, for this one, background.
+                f"label_{name}": target[image, end] * (own.category[image, end] == category),
+                f"score_{name}": point_scores(outputs, image, end, category),
+                f"iou_{name}": aligned_iou(outputs.boxes[image, end], box),
+            }
+    table = Table({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+    for name in ("label", "score", "iou"):
+        table[f"d_{name}"] = table[f"{name}_a"] - table[f"{name}_b"]
+    table.attrs = {"analysis": "adjacency", "threshold": threshold, "coupling": coupling}
+    return table
+
+
+@summarises("adjacency")
+def adjacency_summary(frame: pd.DataFrame) -> pd.Series:
+    """Can the model tell the two apart, does it follow its labels, does its score follow the boxes?"""
+    threshold = frame.attrs.get("threshold", 0.1)
+    none = "no neighbouring points of which one is positive and one negative"
+    d_label, d_score, d_iou = (frame[name].to_numpy(dtype=float) for name in ("d_label", "d_score", "d_iou"))
+    pair = "neighbouring points, one positive (a) and one negative (b) under the reference assigner"
+    numbers = Numbers()
+    numbers.add("pairs", len(frame), f"pairs of {pair}")
+    numbers.share(
+        "alike",
+        np.abs(d_score) < threshold,
+        f"share of the pairs whose scores for the object's class differ by less than {threshold:g}",
+        none,
+    )
+    for name, values in (("label", d_label), ("score", d_score)):
+        numbers.share(f"d_{name}", np.abs(values), f"mean |{name} of a − {name} of b|", none)
+    numbers.share(
+        "mismatch",
+        np.abs(d_label - d_score),
+        "mean |difference of the labels − difference of the scores|: 0 if the scores step as the labels do",
+        none,
+    )
+    differ = d_iou != 0
+    numbers.share(
+        "follows_iou",
+        np.sign(d_score[differ]) == np.sign(d_iou[differ]),
+        "share of the pairs, among those whose boxes differ in IoU with the object, in which the better box has "
+        "the higher score; it does not look at labels",
+        none if not len(frame) else "no pair with different IoU",
+    )
+    return numbers.series()

@@ -1,0 +1,191 @@
+"""Ranking (inconsistency 2): does a higher score mean a better box?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .matching import match
+from .tables import Numbers, Table, summarises
+
+FLAT = 1e-6  # values whose spread is below this part of their size are taken as constant (float32 boxes)
+KINDS = ("pearson", "spearman", "kendall")
+
+
+def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
+    """Score against IoU, one row a detection: `matching.match` with its columns, arguments and defaults.
+
+    In the summary an IoU at or above `iou_threshold` makes a detection a box *of* its best object; background
+    and ignored detections count in the reliability curve only (background) or nowhere (ignored). The default
+    0.5 is the one of IoU-Net's figure (Jiang et al., "Acquisition of localization confidence", ECCV 2018);
+    0 takes every detection.
+
+    Without `truth`, `detections` is a table with the columns score and iou (and image, gt where there are),
+    and the only option is iou_threshold.
+    """
+    if truth is not None:
+        table = match(detections, truth, **options)
+    else:
+        table = Table(detections).copy()
+        columns = {"image": 0, "gt": pd.NA, "ignored": False}
+        table = table.assign(**{k: v for k, v in columns.items() if k not in table})
+        table.attrs = {"iou_threshold": 0.5} | options
+    table.attrs["analysis"] = "ranking"
+    return table
+
+
+def correlations(score: np.ndarray, iou: np.ndarray, group: np.ndarray) -> pd.DataFrame:
+    """Rank and linear correlation within each group, exact, O(N log N), no loop over groups.
+
+    Args:
+        score, iou: [N].  group: [N] anything that can be sorted.
+
+    Returns:
+        index group; n, pearson, spearman (average ranks), kendall (τ-b), NaN where score or IoU is constant or
+        n < 2; pairs (with different score and IoU) and wrong (those of them ranked the wrong way).
+    """
+    names, code = np.unique(group, return_inverse=True)
+    size = len(names)
+    n = np.bincount(code, minlength=size)
+    x, y = np.asarray(score, dtype=float), np.asarray(iou, dtype=float)
+    varying = _varies(x, code, size) & _varies(y, code, size)
+    rank_x, rank_y = (pd.Series(v).groupby(code).rank().to_numpy(dtype=float) for v in (x, y))
+
+    wrong = _inversions(code, rank_x, rank_y, size)
+    ties = [_tied(code, *keys, size=size) for keys in ((rank_x,), (rank_y,), (rank_x, rank_y))]
+    every = n * (n - 1) / 2
+    pairs = every - ties[0] - ties[1] + ties[2]
+    scale = np.sqrt((every - ties[0]) * (every - ties[1]))
+    kendall = np.divide(pairs - 2 * wrong, scale, out=np.zeros(size), where=scale > 0)
+    table = {"n": n, "pearson": _pearson(x, y, code, size), "spearman": _pearson(rank_x, rank_y, code, size)}
+    table = pd.DataFrame({**table, "kendall": kendall}, index=pd.Index(names, name="group"))
+    table.loc[~varying, list(KINDS)] = np.nan
+    return table.assign(pairs=pairs.astype(np.int64), wrong=wrong)
+
+
+def _varies(values: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    np.minimum.at(low, code, values)
+    np.maximum.at(high, code, values)
+    return high - low > FLAT * np.maximum(np.abs(low), np.abs(high))
+
+
+def _pearson(x: np.ndarray, y: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
+    n = np.maximum(np.bincount(code, minlength=size), 1)
+    dx, dy = (v - (np.bincount(code, v, size) / n)[code] for v in (x, y))
+    xy, xx, yy = (np.bincount(code, v, size) for v in (dx * dy, dx * dx, dy * dy))
+    scale = np.sqrt(xx * yy)
+    return np.clip(np.divide(xy, scale, out=np.zeros(size), where=scale > 0), -1, 1)
+
+
+def _tied(code: np.ndarray, *keys: np.ndarray, size: int) -> np.ndarray:
+    """[size] pairs of a group that are equal in all keys."""
+    rows = np.stack([code, *keys], axis=1)
+    values, count = np.unique(rows, axis=0, return_counts=True)
+    return np.bincount(values[:, 0].astype(np.int64), count * (count - 1) / 2, size)
+
+
+def _inversions(code: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """[size] pairs of a group with x_i < x_j and y_i > y_j.
+
+    Sorted by x, pairs that stand the wrong way in y are counted bit by bit: two values differ first at one bit,
+    so among those equal in all higher bits a pair is wrong where a one stands before a zero.
+    """
+    order = np.lexsort([y, x, code])
+    group, value = code[order], (2 * y[order]).astype(np.int64)  # average ranks are whole or half
+    wrong = np.zeros(size, dtype=np.int64)
+    for bit in range(int(value.max(initial=0)).bit_length() - 1, -1, -1):
+        # Stable sort: same group and higher bits together, each in the order of x.
+        place = np.lexsort([value >> (bit + 1), group])
+        group, value = group[place], value[place]
+        one = (value >> bit) & 1
+        start = np.flatnonzero(
+            (np.diff(group, prepend=-1) != 0) | (np.diff(value >> (bit + 1), prepend=-1) != 0)
+        )
+        before = np.cumsum(one) - one
+        before = before - np.repeat(before[start], np.diff([*start, len(value)]))
+        wrong += np.bincount(group, np.where(one == 0, before, 0), size).astype(np.int64)
+    return wrong
+
+
+def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+    """Score as a predictor of IoU: detections (not ignored) in equal bins of score.
+
+    Returns:
+        low, high (score), count, score (mean), iou (mean; NaN in an empty bin). The last bin holds score 1.
+    """
+    rows = frame[~frame["ignored"].astype(bool)]
+    score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
+    bin_of = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
+    means = [
+        np.divide(np.bincount(bin_of, v, bins), count, out=np.full(bins, np.nan), where=count > 0)
+        for v in (score, iou)
+    ]
+    edges = np.arange(bins + 1) / bins
+    return pd.DataFrame(
+        {"low": edges[:-1], "high": edges[1:], "count": count, "score": means[0], "iou": means[1]}
+    )
+
+
+@summarises("ranking")
+def ranking_summary(frame: pd.DataFrame) -> pd.Series:
+    """Correlations over all, per image and per object; wrong pairs; reliability. See the definitions in attrs."""
+    least = frame.attrs.get("iou_threshold", 0.5)
+    counted = frame[~frame["ignored"].astype(bool)]
+    rows = counted[counted["iou"] >= least]
+    what = f"detections with IoU ≥ {least:g} with their best object"
+    numbers = Numbers()
+    numbers.add("detections", len(counted), "detections that are not ignored")
+    numbers.add("boxes", len(rows), what)
+    few = (
+        "no such detection"
+        if not len(rows)
+        else "fewer than two"
+        if len(rows) < 2
+        else "score or IoU is constant"
+    )
+    score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
+    over_all = correlations(score, iou, np.zeros(len(rows)))
+    for kind in KINDS:
+        value = over_all[kind].iloc[0] if len(over_all) else np.nan
+        numbers.add(kind, value, f"{kind.title()} correlation of score and IoU over all {what}", few)
+    image = pd.factorize(rows["image"])[0]
+    known = rows["gt"].notna().to_numpy()
+    thing = rows[known].groupby(["image", "gt"]).ngroup().to_numpy()
+    for scope, table in (
+        ("image", correlations(score, iou, image)),
+        ("object", correlations(score[known], iou[known], thing)),
+    ):
+        defined = table[table["pearson"].notna()]
+        numbers.add(
+            f"{scope}s", len(defined), f"{scope}s with at least two {what} that vary in score and IoU"
+        )
+        for kind in KINDS:
+            numbers.share(
+                f"{kind}_{scope}",
+                defined[kind],
+                f"mean over these {scope}s of the {kind.title()} correlation within one {scope}",
+                f"no {scope} with two varying pairs",
+            )
+    pairs, wrong = int(table["pairs"].sum()), int(table["wrong"].sum())
+    numbers.add("pairs", pairs, "pairs of boxes of one object that differ in score and in IoU")
+    numbers.add(
+        "wrong_pairs",
+        wrong / pairs if pairs else np.nan,
+        "share of these pairs in which the better box has the lower score",
+        "no such pair",
+    )
+    curve = reliability(frame)
+    total = curve["count"].sum()
+    gap = ((curve["iou"] - curve["score"]).abs() * curve["count"]).sum() / total if total else np.nan
+    numbers.add(
+        "reliability_gap",
+        gap,
+        "mean |mean IoU − mean score| over 10 bins of score, weighted by count, "
+        "background detections included as IoU 0",
+        "no detection",
+    )
+    return numbers.series()

@@ -1,0 +1,162 @@
+"""Suppression: the best box of an object before NMS, and what NMS makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torchvision.ops import nms
+
+from .matching import Pairs, group_keys, iou, join, overlaps, pick, ranks
+from .running import sources
+from .tables import BOX, Numbers, Table, stream, summarises
+
+LOSSES = (0.0, 0.05, 0.1)
+
+
+def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: bool = True) -> np.ndarray:
+    """[D] bool: which detections of a chunk survive NMS within their image (and class); equal scores in order."""
+    kept = np.zeros(len(detections), dtype=bool)
+    boxes, score = detections[BOX].to_numpy(dtype=float), detections["score"].to_numpy(dtype=float)
+    image = detections["image_index"].to_numpy()
+    if class_aware and len(detections):
+        # Classes are moved apart so that they do not meet; in float64, which keeps their IoU.
+        code = pd.factorize(detections["category"])[0]
+        boxes = boxes + (code * (boxes.max() - boxes.min() + 1))[:, None]
+    start = np.flatnonzero(np.diff(image, prepend=-1))
+    for low, high in zip(start, [*start[1:], len(image)], strict=True):
+        rows = nms(torch.tensor(boxes[low:high]), torch.tensor(score[low:high]), threshold)
+        kept[low + rows.numpy()] = True
+    return kept
+
+
+def suppression(
+    candidates: Any,
+    truth: Any,
+    *,
+    nms_threshold: float = 0.6,
+    class_aware: bool = True,
+    score_threshold: float = 0.0,
+    iou_threshold: float = 0.5,
+    **running: Any,
+) -> Table:
+    """One row a non-crowd object: its best box before NMS, whether NMS kept it, and which box took its place.
+
+    Args:
+        candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
+            after NMS are taken as candidates, too: then the answer is what a second NMS would do.
+        nms_threshold: NMS removes boxes whose IoU with a better scored one of the image (and class) is above it.
+        class_aware: NMS, and the best box, within classes.
+        score_threshold: candidates below it are left out.
+        iou_threshold: an object counts as found before NMS if its best box reaches this IoU.
+        running: batch_size, device, max_images, progress of a model's run.
+
+    Returns:
+        Table: image, gt, category, x1, y1, x2, y2 (pixels), found; candidates (that overlap it); of the best
+        candidate (highest IoU, then score): best (its `detection` number), best_score, iou_before; survived;
+        of the box that removed it: suppressor, suppressor_score, suppressor_iou (with the object),
+        suppressor_overlap (with the best box); iou_after (best IoU among the boxes kept) and iou_lost. NaN or
+        <NA> where there is no candidate or no suppressor.
+    """
+    source, known = sources(candidates, truth, before_nms=True, **running)
+    parts = []
+    for found, objects in stream(source, known, score_threshold=score_threshold):
+        objects = objects[~objects["crowd"].astype(bool)].reset_index(drop=True)
+        pairs = overlaps(found, objects, class_aware)
+        kept = kept_by_nms(found, nms_threshold, class_aware)
+        best, iou_before, iou_after = _best_boxes(pairs, found, len(objects), kept)
+        has = best >= 0
+        survived = has & pick(kept, best, False)
+        suppressor, shared = _suppressors(
+            found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware
+        )
+        by = np.where(has, pick(suppressor, best, -1), -1)
+        boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
+        number = found["detection"].to_numpy(dtype=np.int64)
+        mine = np.flatnonzero(by >= 0)
+        suppressor_iou = np.full(len(objects), np.nan)
+        suppressor_iou[mine] = iou(boxes[by[mine]], objects[BOX].to_numpy(dtype=float)[mine])
+        part = objects[["image", "gt", "category", *BOX]].copy()
+        part["candidates"] = np.bincount(pairs.object, minlength=len(objects))
+        part["found"] = np.nan_to_num(iou_before) >= iou_threshold
+        part["best"] = pd.arrays.IntegerArray(pick(number, best, 0), ~has)
+        part["best_score"], part["iou_before"] = pick(score, best, np.nan), iou_before
+        part["survived"] = pd.arrays.BooleanArray(survived, ~has)
+        part["suppressor"] = pd.arrays.IntegerArray(pick(number, by, 0), by < 0)
+        part["suppressor_score"], part["suppressor_iou"] = pick(score, by, np.nan), suppressor_iou
+        part["suppressor_overlap"] = np.where(by >= 0, pick(shared, best, np.nan), np.nan)
+        part["iou_after"], part["iou_lost"] = iou_after, iou_before - iou_after
+        parts.append(part)
+    table = Table(pd.concat(parts, ignore_index=True))
+    table.attrs = {
+        "analysis": "suppression",
+        "nms_threshold": nms_threshold,
+        "class_aware": class_aware,
+        "score_threshold": score_threshold,
+        "iou_threshold": iou_threshold,
+    }
+    return table
+
+
+def _best_boxes(
+    pairs: Pairs, found: pd.DataFrame, size: int, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each object the position of the best candidate (−1 without), its IoU, and the best IoU after NMS."""
+    at = pairs.best("object", size, prefer=found["score"].to_numpy(dtype=float)[pairs.detection])
+    after = np.zeros(size)
+    stay = kept[pairs.detection]
+    np.maximum.at(after, pairs.object[stay], pairs.iou[stay])
+    after[at < 0] = np.nan
+    return pick(pairs.detection, at, -1), pick(pairs.iou, at, np.nan), after
+
+
+def _suppressors(
+    found: pd.DataFrame, kept: np.ndarray, removed: np.ndarray, threshold: float, class_aware: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """[D] position of the box that NMS removed each of `removed` for (−1 elsewhere), and their IoU.
+
+    That is the kept box of the group, first in order of score, whose IoU with it is above the threshold.
+    """
+    group = group_keys(class_aware, found)[0]
+    place = ranks(found["score"].to_numpy(dtype=float), group)
+    boxes = found[BOX].to_numpy(dtype=float)
+    stay = np.flatnonzero(kept)
+    left, right = join(group[removed], group[stay])
+    left, right = removed[left], stay[right]
+    shared = iou(boxes[left], boxes[right])
+    hit = (shared > threshold) & (place[right] < place[left])
+    left, right, shared = left[hit], right[hit], shared[hit]
+    order = np.lexsort([-place[right]])
+    by, value = np.full(len(found), -1), np.full(len(found), np.nan)
+    by[left[order]], value[left[order]] = right[order], shared[order]
+    return by, value
+
+
+@summarises("suppression")
+def suppression_summary(frame: pd.DataFrame) -> pd.Series:
+    """How many objects lose their best box to NMS, and how much IoU with it."""
+    least, limit = frame.attrs.get("iou_threshold", 0.5), frame.attrs.get("nms_threshold", 0.6)
+    rows = frame[frame["found"].astype(bool)]
+    none = "no object has a candidate" if not len(rows) else ""
+    lost = rows["iou_lost"].to_numpy(dtype=float)
+    numbers = Numbers()
+    numbers.add("objects", len(frame), "objects that are not crowds")
+    numbers.add("found", len(rows), f"objects with a candidate of IoU ≥ {least:g} before NMS")
+    numbers.share(
+        "best_suppressed",
+        ~rows["survived"].astype(bool).to_numpy(),
+        f"share of the found objects whose best box NMS (IoU {limit:g}) removes",
+        none,
+    )
+    for loss in LOSSES:
+        numbers.share(
+            f"lost_over_{loss:g}",
+            lost > loss,
+            f"share of the found objects whose best IoU after NMS is more than {loss:g} below the one before",
+            none,
+        )
+    numbers.share("iou_before", rows["iou_before"], "mean best IoU of the found objects before NMS", none)
+    numbers.share("iou_after", rows["iou_after"], "mean best IoU of the found objects after NMS", none)
+    return numbers.series()

@@ -1,0 +1,143 @@
+"""Oracles: the AP if scores, or boxes, were as good as the detector's own candidates allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .matching import THRESHOLDS, Pairs, average_precision, greedy, group_keys, overlaps, pick, ranks
+from .nms import kept_by_nms
+from .running import sources
+from .tables import BOX, Numbers, Table, stream, summarises
+
+VARIANTS = {
+    "score": "the detector as it is",
+    "iou": "each score replaced by the IoU of its box with the best object of its class",
+    "centerness": "each score replaced by the centerness of the box's centre in that object",
+    "label": "each score replaced by the static label of the candidate's point",
+    "dynamic": "each score replaced by static label · IoU",
+    "box": "each box that reaches the IoU threshold replaced by its object's best candidate, scores kept",
+}
+
+
+def oracle(
+    candidates: Any,
+    truth: Any,
+    *,
+    nms_threshold: float = 0.6,
+    max_detections: int = 100,
+    score_threshold: float = 0.0,
+    iou_threshold: float = 0.5,
+    **running: Any,
+) -> Table:
+    """AP of one and the same set of candidates under each of VARIANTS; NMS comes after the replacement.
+
+    Args:
+        candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
+            after NMS are taken as candidates, too.
+        nms_threshold: of the NMS within classes.
+        max_detections: kept per image after NMS, by score.
+        score_threshold: candidates whose own score is below it are left out of every variant.
+        iou_threshold: a box belongs to the best object of its class from this IoU on ("box").
+        running: batch_size, device, max_images, progress of a model's run.
+
+    Returns:
+        Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
+        objects), definition. "label" and "dynamic" only where the candidates carry static labels.
+    """
+    source, known = sources(candidates, truth, before_nms=True, **running)
+    results: dict[str, list[tuple[np.ndarray, ...]]] = {}
+    for found, objects in stream(source, known, score_threshold=score_threshold):
+        crowd = objects["crowd"].to_numpy(dtype=bool)
+        for name, variant in _variants(found, objects, crowd, iou_threshold):
+            kept = variant[kept_by_nms(variant, nms_threshold)].reset_index(drop=True)
+            place = ranks(kept["score"].to_numpy(), group_keys(False, kept)[0])
+            kept = kept[place < max_detections].reset_index(drop=True)
+            rank = ranks(kept["score"].to_numpy(), group_keys(True, kept)[0])
+            matched, ignored = greedy(overlaps(kept, objects), rank, crowd)
+            columns = (kept["category"].to_numpy(), kept["score"].to_numpy(), matched >= 0, ignored)
+            results.setdefault(name, []).append(columns)
+    counts = known.objects["category"][~known.objects["crowd"].astype(bool)].value_counts()
+    rows = []
+    for name, parts in results.items():
+        joined = [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
+        ap = average_precision(*joined, objects=counts)
+        mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
+        rows.append(
+            {
+                "variant": name,
+                "AP": mean.mean(),
+                "AP50": mean[0],
+                "AP75": mean[5],
+                "definition": VARIANTS[name],
+            }
+        )
+    table = Table(rows)
+    table.attrs = {
+        "analysis": "oracle",
+        "nms_threshold": nms_threshold,
+        "max_detections": max_detections,
+        "score_threshold": score_threshold,
+        "iou_threshold": iou_threshold,
+    }
+    return table
+
+
+def _variants(
+    found: pd.DataFrame, objects: pd.DataFrame, crowd: np.ndarray, threshold: float
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The candidates of a chunk, once for each variant."""
+    pairs = overlaps(found, objects)
+    real = ~crowd[pairs.object]
+    pairs = Pairs(pairs.detection[real], pairs.object[real], pairs.iou[real])
+    best = pairs.best("detection", len(found))
+    thing, value = pick(pairs.object, best, -1), pick(pairs.iou, best, 0.0)
+    boxes, truth = found[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
+    centerness = np.zeros(len(found))
+    has = np.flatnonzero(thing >= 0)
+    centerness[has] = _centerness(boxes[has], truth[thing[has]])
+    yield "score", found
+    yield "iou", found.assign(score=value)
+    yield "centerness", found.assign(score=centerness)
+    if "label" in found:
+        label = found["label"].to_numpy()
+        yield "label", found.assign(score=label)
+        yield "dynamic", found.assign(score=label * value)
+    score = found["score"].to_numpy()
+    winner = pick(pairs.detection, pairs.best("object", len(objects), prefer=score[pairs.detection]), -1)
+    mine = np.flatnonzero((thing >= 0) & (value >= threshold))
+    replaced = boxes.copy()
+    replaced[mine] = boxes[winner[thing[mine]]]
+    yield "box", found.assign(**dict(zip(BOX, replaced.T, strict=True)))
+
+
+def _centerness(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """[N] centerness (FCOS) of the centres of `boxes` in `objects`, [N,4] each; 0 outside."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    before, after = centre - objects[:, :2], objects[:, 2:] - centre
+    low, high = np.minimum(before, after), np.maximum(before, after)
+    ratio = np.divide(low, high, out=np.zeros_like(low), where=(low > 0) & (high > 0))
+    return np.sqrt(ratio.prod(axis=1))
+
+
+@summarises("oracle")
+def oracle_summary(frame: pd.DataFrame) -> pd.Series:
+    """AP of the variants, and what ranking and localisation cost."""
+    ap = frame.set_index("variant")["AP"]
+    none = "no object in the ground truth"
+    numbers = Numbers()
+    for name, value in ap.items():
+        numbers.add(f"AP_{name}", value, f"AP, {VARIANTS[name]}", none)
+    numbers.add(
+        "ranking_cost", ap["iou"] - ap["score"], "AP_iou − AP_score: lost because scores are not IoUs", none
+    )
+    numbers.add(
+        "localisation_cost",
+        ap["box"] - ap["score"],
+        "AP_box − AP_score: lost because the box that stands for an object is not its best candidate",
+        none,
+    )
+    return numbers.series()

@@ -1,0 +1,294 @@
+"""What every analysis takes and gives: ground truth and detections as tidy tables, image chunk by image chunk.
+
+Sources of ground truth: a COCO json (path or dict), a data set of this package, or a list of target dicts
+(`boxes` [M,4] xyxy, `labels` [M], optionally `crowd_boxes` [K,4] and `image_id`).
+
+Sources of detections: COCO results (path or list of rows), a table with DETECTION_COLUMNS, an iterable with one
+dict of tensors an image (`boxes` [D,4], `scores` [D], `labels` [D], optionally `image_id`; without it in the
+order of the images), or one of our models together with a data set. An iterable and a model are read as a
+stream: no more than a chunk of images is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from ..errors import DataError
+from ..results import read_detections, read_ground_truth, some
+
+BOX = ["x1", "y1", "x2", "y2"]
+OBJECT_COLUMNS = ["image", "gt", "category", *BOX, "crowd"]
+DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
+EXTRAS = ("label", "centerness")  # what a model can add to its candidates, see `running`
+EVERY_CLASS = -1  # category of a crowd region whose class is not known
+CHUNK = 256  # images that are looked at together
+
+_SUMMARIES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
+
+
+class Table(pd.DataFrame):
+    """A DataFrame that remembers in its `attrs` which analysis made it, with which arguments."""
+
+    @property
+    def _constructor(self) -> type[Table]:
+        return Table
+
+    def summary(self) -> pd.Series:
+        """The few numbers of this analysis; see `dsla.analysis.summary`."""
+        return summary(self)
+
+
+def summary(frame: pd.DataFrame) -> pd.Series:
+    """Summary of a table that one of the analyses made (or of selected rows of it).
+
+    Returns:
+        Series of numbers, NaN where undefined. `attrs["definitions"]` says in a sentence what each is,
+        `attrs["reasons"]` why it is undefined, for those that are.
+    """
+    try:
+        return _SUMMARIES[frame.attrs["analysis"]](frame)
+    except KeyError:
+        raise DataError(
+            "not a table of dsla.analysis: attrs['analysis'] is none of "
+            f"{', '.join(sorted(_SUMMARIES))}. Operations that drop `attrs` need them set again"
+        ) from None
+
+
+def summarises(
+    name: str,
+) -> Callable[[Callable[[pd.DataFrame], pd.Series]], Callable[[pd.DataFrame], pd.Series]]:
+    """Registers the summary of the analysis of this name."""
+
+    def register(function: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFrame], pd.Series]:
+        _SUMMARIES[name] = function
+        return function
+
+    return register
+
+
+class Numbers:
+    """Collects a summary: value, definition, and the reason where the value is undefined."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.definitions: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+
+    def add(self, name: str, value: float, definition: str, reason: str = "") -> None:
+        self.values[name], self.definitions[name] = float(value), definition
+        if np.isnan(self.values[name]):
+            self.reasons[name] = reason
+
+    def share(self, name: str, hits: Any, definition: str, reason: str) -> None:
+        """Mean of booleans or numbers, undefined where there are none."""
+        hits = np.asarray(hits, dtype=float)
+        self.add(name, hits.mean() if hits.size else np.nan, definition, reason)
+
+    def series(self) -> pd.Series:
+        series = pd.Series(self.values, dtype=float, name="value")
+        series.attrs = {"definitions": self.definitions, "reasons": self.reasons}
+        return series
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth in columns.
+
+    Attributes:
+        objects: OBJECT_COLUMNS; boxes in pixels, gt the annotation id (for target lists the index in the image).
+        images: the image ids, in order.
+        categories: category id → name.
+        category_ids: label 0…C−1 → category id, for detections that carry labels; None if they are the same.
+    """
+
+    objects: pd.DataFrame
+    images: list[Any]
+    categories: dict[Any, str]
+    category_ids: tuple[Any, ...] | None = None
+
+    def as_coco(self) -> dict[str, Any]:
+        """Images and categories as far as `read_detections` needs them."""
+        return {
+            "images": [{"id": i} for i in self.images],
+            "categories": [{"id": c} for c in self.categories],
+        }
+
+    @classmethod
+    def of(cls, source: Any, max_images: int | None = None) -> Truth:
+        """From any of the sources that the module names."""
+        if isinstance(source, Truth):
+            return source
+        if hasattr(source, "ground_truth"):
+            return cls._of_coco(
+                read_ground_truth(source.ground_truth()), tuple(source.category_ids), max_images
+            )
+        if isinstance(source, (str, Path, Mapping)):
+            return cls._of_coco(read_ground_truth(source), None, max_images)
+        return cls._of_targets(list(source)[:max_images])
+
+    @classmethod
+    def _of_coco(cls, data: dict[str, Any], category_ids: tuple[Any, ...] | None, most: int | None) -> Truth:
+        rows = data["annotations"]
+        ids = [row["original_id"] for row in rows]
+        if len(set(ids)) < len(ids) or not all(isinstance(i, int) for i in ids):
+            ids = [row["id"] for row in rows]
+        xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
+        objects = pd.DataFrame(
+            {
+                "image": [row["image_id"] for row in rows],
+                "gt": np.array(ids, dtype=np.int64),
+                "category": [row["category_id"] for row in rows],
+            }
+        )
+        objects[BOX] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        objects["crowd"] = np.array([row["iscrowd"] for row in rows], dtype=bool)
+        images = [image["id"] for image in data["images"]][:most]
+        categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in data["categories"]}
+        # Without a data set the labels of a network are taken in the order of the ids, as ours are.
+        return cls(
+            objects[objects["image"].isin(images)],
+            images,
+            categories,
+            category_ids or tuple(sorted(categories)),
+        )
+
+    @classmethod
+    def _of_targets(cls, targets: list[Mapping[str, Any]]) -> Truth:
+        parts, images = [], []
+        for i, target in enumerate(targets):
+            images.append(int(target.get("image_id", i)))
+            boxes, labels = array(target["boxes"]).reshape(-1, 4), array(target["labels"]).reshape(-1)
+            crowds = array(target.get("crowd_boxes", np.zeros((0, 4)))).reshape(-1, 4)
+            part = pd.DataFrame(np.concatenate([boxes, crowds]).astype(float), columns=BOX)
+            part["category"] = np.concatenate([labels, np.full(len(crowds), EVERY_CLASS)]).astype(np.int64)
+            part["crowd"] = np.arange(len(part)) >= len(boxes)
+            part["gt"], part["image"] = np.arange(len(part)), images[-1]
+            parts.append(part)
+        objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=OBJECT_COLUMNS)
+        known = sorted(objects["category"][~objects["crowd"].astype(bool)].unique())
+        return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in known})
+
+
+def array(values: Any) -> np.ndarray:
+    """A tensor or anything like an array, in numpy."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def stream(
+    detections: Any, truth: Truth, *, score_threshold: float = 0.0, chunk: int = CHUNK
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Detections and objects of `chunk` images after `chunk` images, in the order of the images.
+
+    Both tables have a fresh index, their rows grouped by image, within an image in the order given; images are
+    numbered by the column `image_index`. Detections below the score threshold are left out; `detection` is
+    their number within the source (in the image, for dicts of tensors).
+
+    Raises:
+        DataError: detections of unknown images, more dicts than images, missing columns, values not finite.
+    """
+    place = {image: i for i, image in enumerate(truth.images)}
+    objects = truth.objects.assign(image_index=truth.objects["image"].map(place).astype(np.int64))
+    objects = objects.sort_values("image_index", kind="stable")
+    for first, part in _parts(detections, truth, place, chunk):
+        part = part[part["score"] >= score_threshold].sort_values("image_index", kind="stable")
+        low, high = np.searchsorted(objects["image_index"], [first, first + chunk])
+        yield part.reset_index(drop=True), objects.iloc[low:high].reset_index(drop=True)
+
+
+def _parts(
+    detections: Any, truth: Truth, place: dict[Any, int], chunk: int
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """(index of the first image, detections of `chunk` images), not yet sorted."""
+    if isinstance(detections, (str, Path)) or (
+        isinstance(detections, list) and (not detections or "bbox" in detections[0])
+    ):
+        detections = _of_rows(read_detections(detections, truth.as_coco()))
+    if isinstance(detections, pd.DataFrame):
+        table = _numbered(detections, place)
+        order = np.argsort(table["image_index"].to_numpy(), kind="stable")
+        starts = range(0, max(len(truth.images), 1), chunk)
+        edges = np.searchsorted(table["image_index"].to_numpy()[order], [*starts, len(truth.images)])
+        for i, first in enumerate(starts):
+            yield first, table.iloc[order[edges[i] : edges[i + 1]]]
+        return
+    if isinstance(detections, list) and all("image_id" in found for found in detections):
+        detections = sorted(detections, key=lambda found: place.get(int(found["image_id"]), -1))
+    first, parts, index = 0, [], -1
+    for found in detections:
+        index, before = place.get(int(found["image_id"]), -1) if "image_id" in found else index + 1, index
+        if not before < index < len(truth.images):
+            raise DataError(
+                f"detections of image {found.get('image_id', index)} follow those of image number {before}, but "
+                f"the ground truth has {len(truth.images)} images, this one not among or not after them"
+            )
+        while index >= first + chunk:
+            yield first, _joined(parts)
+            first, parts = first + chunk, []
+        parts.append(_of_dict(found, truth, index))
+    for start in range(first, max(len(truth.images), 1), chunk):
+        yield start, _joined(parts)
+        parts = []
+
+
+def _of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
+    table = pd.DataFrame(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), columns=BOX)
+    table["image"] = [row["image_id"] for row in rows]
+    table["category"] = [row["category_id"] for row in rows]
+    return table.assign(score=np.array([row["score"] for row in rows], dtype=float))
+
+
+def _of_dict(found: Mapping[str, Any], truth: Truth, index: int) -> pd.DataFrame:
+    """One image's tensors. Besides the standard ones, `EXTRAS` are taken along where they are given."""
+    table = pd.DataFrame(array(found["boxes"]).reshape(-1, 4).astype(float), columns=BOX)
+    labels = array(found["labels"]).astype(np.int64)
+    ids = truth.category_ids
+    if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
+        raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
+    table["category"] = labels if ids is None else np.array(ids)[labels]
+    table["score"] = array(found["scores"]).astype(float)
+    for name in EXTRAS:
+        if name in found:
+            table[name] = array(found[name]).astype(float)
+    table["image"], table["image_index"], table["detection"] = (
+        truth.images[index],
+        index,
+        np.arange(len(table)),
+    )
+    return _finite(table)
+
+
+def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
+    """A table of detections with image_index and detection."""
+    missing = [name for name in DETECTION_COLUMNS if name not in table]
+    if missing:
+        raise DataError(f"a table of detections has columns {DETECTION_COLUMNS}; {missing} missing")
+    index = table["image"].map(place)
+    if index.isna().any():
+        strange = table["image"][index.isna()].unique()
+        raise DataError(f"detections of images that the ground truth does not have: {some(list(strange))}")
+    number = table["detection"] if "detection" in table else np.arange(len(table))
+    return _finite(table.assign(image_index=index.astype(np.int64), detection=number))
+
+
+def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
+    if bad.any():
+        row = table[bad].iloc[0]
+        raise DataError(f"image {row['image']}, detection {row['detection']}: box or score is not finite")
+    return table
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    if parts:
+        return pd.concat(parts, ignore_index=True)
+    empty = dict.fromkeys([*BOX, "score"], np.zeros(0))
+    whole = dict.fromkeys(["image", "category", "image_index", "detection"], np.zeros(0, dtype=np.int64))
+    return pd.DataFrame(whole | empty)
