@@ -6,6 +6,7 @@ M boxes of an image, K crowd boxes, D detections, C classes.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,45 +29,56 @@ EXIF_ORIENTATION = 0x0112
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB. Transparent pixels are laid on white; 16- and 32-bit grey is scaled to 8 bits."""
+    """Any mode to RGB. Transparent pixels are laid on white; grey of more than 8 bits is scaled down."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        wide = np.asarray(image, dtype=np.float64)
-        top = 1.0 if image.mode == "F" and wide.max(initial=0) <= 1 else 65535.0 if wide.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.clip(np.nan_to_num(wide) / top * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        top = next((t for t in (1, 255) if grey.max(initial=0) <= t and (t > 1 or image.mode == "F")), 65535)
+        image = Image.fromarray(np.clip(grey * (255 / top) + 0.5, 0, 255).astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
+def text(size: tuple[int, int]) -> str:
+    """(width, height) as people write it."""
+    return f"{size[0]}x{size[1]}"
+
+
 def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
     """Reads an image file of any mode as float32 [3, H, W] in 0..1.
 
-    Phone photographs are stored unrotated with an EXIF orientation. With no `size` the image comes upright; with
-    `size` (height, width), as an annotation file gives it, in the frame that has this size: upright if both have.
+    Phone photographs are stored unrotated with an EXIF orientation. With no `size` the image comes upright;
+    with `size` (height, width), as an annotation file gives it, in the frame that has this size: upright if
+    both have.
 
     Raises:
-        DataError: the file is missing, is no image, or neither frame has the size; names the file and the sizes.
+        DataError: the file is missing, is no image, or neither frame has the size; names the file and the
+        sizes.
     """
     path = Path(path)
     try:
         with Image.open(path) as opened:
             orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
-            stored, upright = opened.size, opened.size[:: -1 if orientation in TURNED else 1]
-            wanted = None if size is None else (size[1], size[0])
-            if wanted not in (None, stored, upright):
-                turned = f" (turned upright by EXIF: {upright[0]}x{upright[1]})" if upright != stored else ""
+            stored, upright = opened.size, opened.size
+            if orientation in TURNED:
+                upright = stored[1], stored[0]
+            wanted = upright if size is None else (size[1], size[0])
+            if wanted not in (stored, upright):
+                turned = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
                 raise DataError(
-                    f"{path}: the image is {stored[0]}x{stored[1]}{turned} but the annotations say "
-                    f"{size[1]}x{size[0]} (width x height); correct the file or its entry in 'images'."  # type: ignore[index]
+                    f"{path}: the image is {text(stored)}{turned}, but the annotations say {text(wanted)} "
+                    "(width x height); correct the file or its entry in 'images'."
                 )
-            image = ImageOps.exif_transpose(opened) if wanted in (None, upright) else opened
+            image = ImageOps.exif_transpose(opened) if wanted == upright else opened
             pixels = np.array(to_rgb(image))
     except FileNotFoundError:
-        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
+        raise DataError(
+            f"{path.absolute()}: no such image file; check the image folder and 'file_name'."
+        ) from None
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
@@ -80,13 +92,13 @@ def collate(batch: Iterable[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[
 def as_tv_tensors(image: Tensor, target: Target) -> tuple[tv_tensors.Image, Target]:
     """Wraps an item for `torchvision.transforms.v2`.
 
-    Crowd boxes are appended to boxes [M+K, 4] with label -1, so that every transform, the ones that filter boxes
-    by their labels too, moves them alike; `from_tv_tensors` takes them apart.
+    Crowd boxes are appended to boxes [M+K, 4] with label -1, so that every transform, the ones that filter
+    boxes by their labels too, moves them alike; `from_tv_tensors` takes them apart.
     """
     size = (int(image.shape[-2]), int(image.shape[-1]))
     boxes = torch.cat([target["boxes"], target["crowd_boxes"]])
     labels = torch.cat([target["labels"], torch.full((len(target["crowd_boxes"]),), -1)])
-    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)  # type: ignore[call-arg]
+    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
     rest = {k: v for k, v in target.items() if k != "crowd_boxes"}
     return tv_tensors.Image(image), {**rest, "boxes": wrapped, "labels": labels}
 
@@ -106,9 +118,10 @@ def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Protocol of all data sets.
 
-    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in pixels,
-    labels int64 [M] in 0..C-1, crowd_boxes float32 [K, 4] and image_id. `category_ids[label]` is the COCO id and
-    `class_names[label]` the name. `transforms(image, target)` gets tv_tensors (see `as_tv_tensors`).
+    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in
+    pixels, labels int64 [M] in 0..C-1, crowd_boxes float32 [K, 4] and image_id. `category_ids[label]` is the
+    COCO id and `class_names[label]` the name. `transforms(image, target)` gets tv_tensors (see
+    `as_tv_tensors`).
     """
 
     name: str
@@ -147,7 +160,9 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             raise IndexError(f"{self.name}: image {i} of {len(self)}")
         return i % len(self)
 
-    def results(self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Any]]:
+    def results(
+        self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, Any]]:
         """`to_coco_results` with this data set's categories."""
         return to_coco_results(self, image_ids, detections)
 
@@ -169,7 +184,9 @@ def to_coco_results(
         Rows {"image_id", "category_id", "bbox": [x, y, w, h], "score"}, plain Python numbers.
     """
     if len(image_ids) != len(detections):
-        raise DataError(f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image.")
+        raise DataError(
+            f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image."
+        )
     rows = []
     for image_id, found in zip(image_ids, detections, strict=True):
         boxes, labels = found["boxes"].detach().double().cpu(), found["labels"].tolist()
@@ -186,10 +203,10 @@ def to_coco_results(
 
 
 def write_coco(dataset: DetectionDataset, folder: str | Path) -> Path:
-    """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the path of the JSON.
+    """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the JSON's path.
 
-    Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned path)`
-    reads the same boxes back.
+    Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned
+    path)` reads the same boxes back.
     """
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Draws one scene of the embedded data set. NumPy only, so that worker processes start in a tenth of a second.
+"""Draws one scene of the embedded data set. NumPy only, so that worker processes start at once.
 
-Same pixels everywhere: random numbers come from PCG64's raw stream through `Generator.random` alone, and pixels are
-computed in float32 with +, -, *, /, sqrt, min, max and floor, which IEEE 754 defines to the bit.
+Same pixels everywhere: random numbers come from PCG64's raw stream through `Generator.random` alone, and
+pixels are computed in float32 with +, -, *, /, sqrt, min, max and floor, which IEEE 754 defines to the bit.
 
 A scene is composed front to back, so that an object too much hidden is rejected before anything is painted:
 everything drawn in a class's shape is labelled. Then it is painted back to front over a textured background.
@@ -19,14 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASS_NAMES = ("disc", "box", "triangle", "ring", "bar")
-TEXTURES = ("ball", "stripes", "gradient", "checker", "speckle")  # the one that each class, in order, mostly has
+TEXTURES = (
+    "ball",
+    "stripes",
+    "gradient",
+    "checker",
+    "speckle",
+)  # the one that each class, in order, mostly has
 SPLITS = {"train": 0, "val": 1, "test": 2}
 COUNTS = (0.02, 0.18, 0.26, 0.24, 0.18, 0.12)  # share of scenes with 0, 1, … 5 objects asked for
 MIN_VISIBLE = 0.35  # an object with less of its area in view is not drawn at all
 OPAQUE = 0.4  # opacity from which a pixel belongs to the object
 COLUMNS = ("label", "x1", "y1", "x2", "y2", "visible", "area", "soft", "tail")
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 throughout
 
 
 class Draw:
@@ -117,7 +123,7 @@ def sample_shape(draw: Draw, size: int, near: Shape | None) -> Shape:
     radius = int(math.hypot(a, b) + abs(bend) * a + edge) + 2
     if tail:
         radius = max(radius, int(reach + thick) + 2)
-    x0, y0 = int(math.floor(cx)) - radius, int(math.floor(cy)) - radius
+    x0, y0 = math.floor(cx) - radius, math.floor(cy) - radius
     side = np.arange(2 * radius + 1, dtype=np.float32) + 0.5
     x, y = (side + (x0 - cx))[None, :], (side + (y0 - cy))[:, None]
     cos, sin = math.cos(angle), math.sin(angle)
@@ -259,7 +265,10 @@ def texture(draw: Draw, shape: Shape, window: tuple[slice, slice]) -> Array:
     p = np.abs(p - np.floor(p) - 0.5)
     if name == "checker":
         q = v * waves + shift
-        p = 0.25 + np.clip((p - 0.25) * 4, -1, 1) * np.clip((np.abs(q - np.floor(q) - 0.5) - 0.25) * 4, -1, 1) / 4
+        p = (
+            0.25
+            + np.clip((p - 0.25) * 4, -1, 1) * np.clip((np.abs(q - np.floor(q) - 0.5) - 0.25) * 4, -1, 1) / 4
+        )
     return np.clip(0.5 + (p - 0.25) * 6, 0, 1)
 
 
@@ -286,8 +295,8 @@ def render(seed: int, split: str, index: int, size: int) -> tuple[NDArray[np.uin
 
     Returns:
         Image uint8 [3, size, size] and one float64 row an object, front to back, with the COLUMNS: label, box
-        x1 y1 x2 y2 of the visible pixels, visible share of the whole object's area, visible area in pixels, and
-        whether it has a soft edge and a tail.
+        x1 y1 x2 y2 of the visible pixels, visible share of the whole object's area, visible area in pixels,
+        and whether it has a soft edge and a tail.
     """
     draw = Draw(seed, split, index)
     shapes, rows = compose(draw, size)
@@ -312,7 +321,9 @@ def main(arguments: list[str]) -> None:
     seed, split, size, first, last = int(arguments[0]), arguments[1], *map(int, arguments[2:])
     images, rows = zip(*(render(seed, split, i, size) for i in range(first, last)), strict=True)
     buffer = io.BytesIO()
-    np.savez(buffer, images=np.stack(images), rows=np.concatenate(rows), counts=np.array([len(r) for r in rows]))
+    np.savez(
+        buffer, images=np.stack(images), rows=np.concatenate(rows), counts=np.array([len(r) for r in rows])
+    )
     sys.stdout.buffer.write(buffer.getvalue())
 
 

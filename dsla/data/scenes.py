@@ -1,9 +1,9 @@
-"""The embedded data set: small procedural scenes of five classes, made from a seed at run time, kept in memory.
+"""The embedded data set: small procedural scenes of five classes, made from a seed, kept in memory.
 
-Made so that label assignment has something to decide: objects overlap and hide each other, their long sides span
-three regression ranges at 128 pixels, bars are elongated or bent, the centre of a ring is background, soft edges
-and thin tails make the extent of a box ambiguous; texture, clutter and noise keep it from being a drawing exercise.
-`dsla.data.render` draws them and says how.
+Made so that label assignment has something to decide: objects overlap and hide each other, their long sides
+span three regression ranges at 128 pixels, bars are elongated or bent, the centre of a ring is background,
+soft edges and thin tails make the extent of a box ambiguous; texture, clutter and noise keep it from being a
+drawing exercise. `dsla.data.render` draws them and says how.
 """
 
 from __future__ import annotations
@@ -37,25 +37,31 @@ def cpu_count() -> int:
 def draw_elsewhere(seed: int, split: str, size: int, first: int, last: int) -> dict[str, NDArray[Any]]:
     """Scenes first..last-1 drawn in a process of its own; arrays images, rows, counts.
 
-    A plain child process that imports NumPy only: no fork of a threaded process, and no `__main__` guard needed in
-    the caller's script, as multiprocessing would ask for.
+    A plain child process that imports NumPy only: no fork of a threaded process, and no `__main__` guard
+    needed in the caller's script, as multiprocessing would ask for.
     """
     # Without these, glibc returns every temporary image to the system: page faults take half of the time.
-    memory = {"MALLOC_TRIM_THRESHOLD_": str(1 << 26), "MALLOC_MMAP_THRESHOLD_": str(1 << 26), "OMP_NUM_THREADS": "1"}
+    memory = {
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-P", render.__file__, str(seed), split, str(size), str(first), str(last)]
     done = subprocess.run(command, capture_output=True, env={**os.environ, **memory}, check=False)
     if done.returncode:
-        raise RuntimeError(f"drawing scenes {first}..{last - 1} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+        raise RuntimeError(
+            f"drawing scenes {first}..{last - 1} failed:\n{done.stderr.decode(errors='replace')[-2000:]}"
+        )
     with np.load(io.BytesIO(done.stdout)) as arrays:
         return dict(arrays)
 
 
 class Scenes(DetectionDataset):
-    """Procedural scenes, deterministic from (seed, split, index): any prefix of a split is the same at any size.
+    """Procedural scenes, deterministic from (seed, split, index): scene i is the same at any `size`.
 
-    Classes: disc, box, triangle, ring, bar (`category_ids` 1..5, image ids from 1). Boxes hold the visible pixels of an
-    object (opacity of at least 0.4, not hidden, inside the image), its tail included; every object in a scene is labelled,
-    and none has less than 35 % of its area in view.
+    Classes: disc, box, triangle, ring, bar (`category_ids` 1..5, image ids from 1). Boxes hold the visible
+    pixels of an object (opacity of at least 0.4, not hidden, inside the image), its tail included; every
+    object in a scene is labelled, and none has less than 35 % of its area in view.
 
     Args:
         split: "train", "val" or "test", disjoint random streams.
@@ -82,7 +88,9 @@ class Scenes(DetectionDataset):
         if split not in SIZES:
             raise ValueError(f"split {split!r}: choose one of {', '.join(SIZES)}")
         if seed < 0 or image_size < 32 or (size is not None and size < 0):
-            raise ValueError(f"Scenes needs seed >= 0, size >= 0, image_size >= 32; got {seed}, {size}, {image_size}")
+            raise ValueError(
+                f"Scenes needs seed >= 0, size >= 0, image_size >= 32; got {seed}, {size}, {image_size}"
+            )
         self.split, self.seed, self.side = split, seed, image_size
         self.name = f"scenes-{split}"
         self.transforms = transforms
@@ -106,7 +114,9 @@ class Scenes(DetectionDataset):
             self._keep(i, pixels, rows)
         return rows
 
-    def prepare(self, workers: int | None = None, progress: Callable[[int, int], None] | None = None) -> Scenes:
+    def prepare(
+        self, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Scenes:
         """Draws all missing scenes and returns the set itself.
 
         Args:
@@ -128,7 +138,8 @@ class Scenes(DetectionDataset):
         pool = ThreadPoolExecutor(workers)
         try:
             jobs = {
-                pool.submit(draw_elsewhere, self.seed, self.split, self.side, a, min(a + step, count)): a for a in starts
+                pool.submit(draw_elsewhere, self.seed, self.split, self.side, a, min(a + step, count)): a
+                for a in starts
             }
             for job in as_completed(jobs):
                 arrays = job.result()
@@ -168,7 +179,7 @@ class Scenes(DetectionDataset):
         return (self.side, self.side)
 
     def stats(self) -> pd.DataFrame:
-        """One row an object: image (index), class, x, y, w, h, long_side, aspect, visible (share), area, soft, tail."""
+        """One row an object: image index, class, x, y, w, h, long_side, aspect, visible, area, soft, tail."""
         self.prepare()
         rows = [self.rows(i) for i in range(len(self))]
         image = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
@@ -215,5 +226,7 @@ class Scenes(DetectionDataset):
                 for i in range(len(self))
             ],
             "annotations": annotations,
-            "categories": [{"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)],
+            "categories": [
+                {"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)
+            ],
         }
