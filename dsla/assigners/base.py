@@ -101,7 +101,7 @@ class Assigner(ABC):
         if self.needs_predictions and predictions is None:
             raise ValueError(f"{self.name} assigns from predictions: pass predictions=HeadOutputs")
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
-            truth = Truth.of(boxes, labels, grid.device)
+            truth = Truth.of(boxes, labels, grid.device, image_sizes)
             found = self._assign(grid, truth, predictions.detach() if predictions is not None else None)
             keys, extras = found if isinstance(found, tuple) else (found, {})
             return truth.decode(
@@ -112,7 +112,11 @@ class Assigner(ABC):
     def _assign(
         self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """[B·P] int64 keys of `Truth.keys`, 0 for background; and, if any, further [B, P] columns."""
+        """[B·P] int64 keys of `Truth.keys`, 0 for background; and, if any, further [B, P] columns.
+
+        Two names of columns have a meaning: "label" replaces the label in the keys, which then only says
+        who wins; points in "ignored" (bool) that no box wins are taught nothing.
+        """
 
     @abstractmethod
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -120,7 +124,11 @@ class Assigner(ABC):
 
     @abstractmethod
     def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
-        """Each rule for point `point` (its index in the grid) and one box: numbers and verdict."""
+        """Each rule for point `point` (its index in the grid) and one box: numbers and verdict.
+
+        Assigners with `needs_predictions` also take ``predictions=`` (of a batch), ``image=`` (which of its
+        images), ``category=`` (the box's) and ``others=`` ([M, 4], the image's other boxes).
+        """
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options().items())
@@ -141,9 +149,16 @@ class Truth:
     first: Tensor  # [B] index of each image's first box
     order: Tensor  # [N] indices by (area, index), ascending
     rank: Tensor  # [N] place of each box in that order
+    sizes: Tensor | None = None  # [B, 2] float32 height, width of the images in their padding, if known
 
     @classmethod
-    def of(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor], device: torch.device) -> Truth:
+    def of(
+        cls,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        device: torch.device,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> Truth:
         if len(boxes) != len(labels):
             raise ValueError(f"boxes of {len(boxes)} images but labels of {len(labels)}")
         for i, (b, c) in enumerate(zip(boxes, labels, strict=True)):
@@ -168,7 +183,8 @@ class Truth:
             )
         order = torch.argsort(box_area(flat), stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(total, device=device))
-        return cls(flat, names, image, first, order, rank)
+        sizes = None if image_sizes is None else torch.tensor(image_sizes, dtype=torch.float32, device=device)
+        return cls(flat, names, image, first, order, rank, sizes)
 
     def keys(self, label: Tensor, box: Tensor) -> Tensor:
         """int64 keys whose maximum is the pair that wins a point: highest label, smaller box, lower index.
@@ -194,6 +210,9 @@ class Truth:
             category = self.labels[box].where(positive, -1)
         else:
             gt_index = category = torch.full(size, -1, dtype=torch.int64, device=grid.device)
+        extras = dict(extras)
+        label = extras.pop("label", label)
+        ignored = ignored | extras.pop("ignored", False)
         return Assignment(
             gt_index=gt_index,
             label=label,

@@ -47,7 +47,7 @@ def explain_pair(
     box: Iterable[float],
     rules: Callable[[Pairs], list[Rule]],
 ) -> Explanation:
-    """The frame of an explanation around the rules of one assigner."""
+    """The frame of an explanation around the rules of one assigner; the last is the label."""
     pairs = pair_of(grid, point, box)
     found = tuple(rules(pairs))
     excluded = any(r.passed is False for r in found)
@@ -60,7 +60,7 @@ def explain_pair(
         stride=int(pairs.stride),
         box=(x1, y1, x2, y2),
         rules=found,
-        label=0.0 if excluded else float(assigner.factors(pairs)["label"]),
+        label=0.0 if excluded else float(found[-1].value),
     )
 
 
