@@ -1,0 +1,123 @@
+"""From a recipe to a detector: the one place that knows which field of a recipe makes which part."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar
+
+from ..assigners import DSLA, FCOS, Assigner
+from ..config import Recipe
+from ..criteria import Criterion, DSLACriterion, FCOSCriterion
+from ..errors import DataError
+from .backbone import BACKBONES, ResNetFeatures, SmallNet, pyramid
+from .detector import Detector
+from .head import Head
+from .postprocess import Postprocess
+from .transform import Transform
+
+T = TypeVar("T")
+
+METHODS: dict[str, tuple[type[Assigner], type[DSLACriterion] | type[FCOSCriterion]]] = {
+    "dsla": (DSLA, DSLACriterion),
+    "fcos": (FCOS, FCOSCriterion),
+}
+
+
+def build(
+    recipe: Recipe | str,
+    num_classes: int | None = None,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Detector:
+    """The detector of a recipe, or of a recipe's name.
+
+    Args:
+        num_classes: C; may be left out where `class_names` are given.
+        weights: None for random ones; "imagenet" for a backbone trained on ImageNet, which the first use
+            downloads; or a file of `dsla.save`, whose tensors must fit.
+    Raises:
+        DataError: unknown recipe, method or backbone; no number of classes; weights that do not fit.
+    """
+    if isinstance(recipe, str):
+        from ..recipes import recipe as named
+
+        recipe = named(recipe)
+    if num_classes is None:
+        if class_names is None:
+            raise DataError("how many classes? Give num_classes or class_names")
+        num_classes = len(class_names)
+    net = backbone(recipe, "imagenet" if weights == "imagenet" else None)
+    model = Detector(
+        net,
+        pyramid(net.out_channels, recipe.channels, recipe.extra_levels),
+        Head(
+            num_classes,
+            recipe.channels,
+            recipe.channels,
+            recipe.head_convs,
+            recipe.strides,
+            offset=recipe.offset,
+            groups=recipe.groups,
+            conv_bias=recipe.conv_bias,
+            box_coding=recipe.box_coding,
+            scales=recipe.box_scales,
+            quality=recipe.quality,
+            quality_on=recipe.quality_on,
+            dcn_last=recipe.dcn_head,
+            box_bias=recipe.box_bias,
+        ),
+        assigner=assigner(recipe),
+        criterion=criterion(recipe),
+        transform=Transform(
+            recipe.min_size, recipe.max_size, recipe.mean, recipe.std, recipe.bgr, recipe.pixel_scale
+        ),
+        postprocess=Postprocess(
+            **{f.name: getattr(recipe, f.name) for f in fields(Postprocess) if hasattr(recipe, f.name)}
+        ),
+        crowd=recipe.crowd,
+        class_names=class_names,
+        recipe=recipe,
+    )
+    if weights is not None and weights != "imagenet":
+        from .weights import load_tensors
+
+        load_tensors(model, weights)
+    return model
+
+
+def backbone(recipe: Recipe, weights: str | None = None) -> SmallNet | ResNetFeatures:
+    """The backbone of a recipe: maps c3, c4, c5, and their channels as ``out_channels``."""
+    if recipe.backbone == "small":
+        if weights is not None:
+            raise DataError("the small backbone has no ImageNet weights: set pretrained to false")
+        return SmallNet()
+    if recipe.backbone not in BACKBONES:
+        raise DataError(f"no backbone {recipe.backbone!r}: there are small, {', '.join(BACKBONES)}")
+    return BACKBONES[recipe.backbone](
+        style=recipe.backbone_style, frozen_stages=recipe.frozen_stages, norm=recipe.norm, weights=weights
+    )
+
+
+def assigner(recipe: Recipe) -> Assigner:
+    """Who teaches which point, as the recipe says."""
+    return _take(_method(recipe)[0], recipe, regress_ranges=recipe.ranges)
+
+
+def criterion(recipe: Recipe) -> Criterion:
+    """What an assignment makes of the outputs, as the recipe says."""
+    return _take(_method(recipe)[1], recipe)
+
+
+def _method(recipe: Recipe) -> tuple[type[Assigner], type[DSLACriterion] | type[FCOSCriterion]]:
+    if recipe.method not in METHODS:
+        raise DataError(f"no method {recipe.method!r}: there are {', '.join(METHODS)}")
+    return METHODS[recipe.method]
+
+
+def _take(kind: Callable[..., T], recipe: Recipe, **renamed: object) -> T:
+    """An instance whose arguments are the recipe's fields of the same name."""
+    wanted = inspect.signature(kind).parameters
+    return kind(**{k: getattr(recipe, k) for k in wanted if hasattr(recipe, k)}, **renamed)

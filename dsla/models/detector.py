@@ -1,0 +1,120 @@
+"""The detector: backbone → pyramid → head, in torchvision's calling convention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+
+from ..assigners import Assignment
+from ..geometry import HeadOutputs
+from .head import Head
+from .postprocess import Postprocess
+from .transform import Target, Transform, check_targets, sizes
+
+if TYPE_CHECKING:
+    from ..assigners.base import Assigner
+    from ..recipes import Recipe
+
+Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
+
+
+class Raw(NamedTuple):
+    """Outputs of the head with the frame they are in: that of the resized images.
+
+    image_sizes: (height, width) of each image in that frame, without padding. targets: brought to it.
+    """
+
+    outputs: HeadOutputs
+    image_sizes: list[tuple[int, int]]
+    targets: Sequence[Target] | None
+
+
+class Detector(nn.Module):
+    """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
+
+    Images are a list of float [3, H, W] in 0…1, of any sizes; targets a list of dicts with ``boxes`` [M, 4]
+    xyxy pixels, ``labels`` [M] in 0…C−1 and, if any, ``crowd_boxes`` [K, 4]. Detections are dicts with boxes,
+    scores and labels, in pixels of the image as it came, best first.
+
+    A batch is padded to its largest image. Nothing is taught or detected at a point of the padding, but
+    near the border convolutions see it: scores there may differ a little from those of the image alone.
+
+    Args:
+        backbone: [B, 3, H, W] → dict of maps.  pyramid: dict of maps → dict of maps, finest first.
+        assigner: who teaches which point.  criterion: outputs and assignment → losses by name.
+        crowd: "ignore": nothing is taught in a crowd box; "background": as the release does.
+        class_names: of labels 0…C−1.  recipe: what the model was built from; stored with its weights.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        pyramid: nn.Module,
+        head: Head,
+        *,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
+        transform: Transform | None = None,
+        postprocess: Postprocess | None = None,
+        crowd: str = "ignore",
+        class_names: Sequence[str] | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        super().__init__()
+        if crowd not in ("ignore", "background"):
+            raise ValueError(f"crowd is 'ignore' or 'background', got {crowd!r}")
+        names = tuple(class_names or (f"class {i}" for i in range(head.num_classes)))
+        if len(names) != head.num_classes:
+            raise ValueError(f"{len(names)} class names for {head.num_classes} classes")
+        self.backbone, self.pyramid, self.head = backbone, pyramid, head
+        self.assigner, self.criterion, self.crowd = assigner, criterion, crowd
+        self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
+        self.class_names, self.recipe = names, recipe
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    def features(self, batch: Tensor) -> list[Tensor]:
+        """Maps of the pyramid, finest first, of a normalised and padded batch [B, 3, H, W]."""
+        return list(self.pyramid(self.backbone(batch)).values())
+
+    def forward_raw(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Raw:
+        """The head's outputs, in the frame of the resized images; targets are brought there too."""
+        sizes(images)
+        batch, targets = self.transform(images, targets)
+        return Raw(self.head(self.features(batch.tensors)), batch.image_sizes, targets)
+
+    def assign(self, raw: Raw) -> Assignment:
+        """Who teaches which point, for outputs that came with targets."""
+        if self.assigner is None or raw.targets is None:
+            raise ValueError("assigning needs a model with an assigner, and targets")
+        crowds = None
+        if self.crowd == "ignore":
+            crowds = [t.get("crowd_boxes", t["boxes"][:0]) for t in raw.targets]
+        return self.assigner(
+            raw.outputs.grid,
+            boxes=[t["boxes"] for t in raw.targets],
+            labels=[t["labels"] for t in raw.targets],
+            predictions=raw.outputs if self.assigner.needs_predictions else None,
+            ignore=crowds,
+            image_sizes=raw.image_sizes,
+        )
+
+    def candidates(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """What enters NMS, in pixels of the images as they came: boxes, scores, labels and grid points."""
+        raw = self.forward_raw(images)
+        return self.postprocess.candidates(raw.outputs, raw.image_sizes, sizes(images))
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        if not self.training:
+            found = [self.postprocess.suppress(c) for c in self.candidates(images)]
+            return [{k: d[k] for k in ("boxes", "scores", "labels")} for d in found]
+        if self.criterion is None:
+            raise ValueError("training needs a model with a criterion")
+        raw = self.forward_raw(images, check_targets(targets, len(images), self.num_classes))
+        return self.criterion(raw.outputs, self.assign(raw))

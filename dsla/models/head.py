@@ -1,0 +1,144 @@
+"""The head: two towers shared by all levels → class logits, distances in pixels, and maybe a quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+
+from ..geometry import HeadOutputs, PointGrid
+
+MAX_DISTANCE = 1e6  # pixels; keeps what the exponential gives, and areas made of it, finite
+BOX_CODINGS = ("exp", "exp_stride", "relu_stride")
+
+
+class ModulatedDeformConv(DeformConv2d):
+    """Deformable convolution that predicts its own offsets and weights (DCNv2), 3×3.
+
+    Zhu et al., "Deformable ConvNets v2", CVPR 2019. It starts as half an ordinary convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+        self.conv_offset = nn.Conv2d(in_channels, 27, 3, padding=1)  # 9 × (y, x), then 9 weights
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        where = self.conv_offset(x)
+        return super().forward(x, where[:, :18], where[:, 18:].sigmoid())
+
+
+class Head(nn.Module):
+    """Feature maps of L levels → `HeadOutputs`.
+
+    Args:
+        num_classes: C.  in_channels: of the pyramid.  channels: of the towers.  num_convs: in each tower.
+        strides: pixels between the points of each level.  offset: of the points, in strides (`PointGrid`).
+        groups: of the group norms.  conv_bias: biases in front of them.
+        box_coding: distances in pixels from the raw output x and the level's scale a: "exp": exp(a·x);
+            "exp_stride": exp(a·x)·stride; "relu_stride": relu(a·x)·stride (the release's ``norm_on_bbox``).
+        scales: one learnable a for each level, else a = 1.
+        quality: adds a branch of one logit a point, "centerness" or "iou"; the criterion teaches it.
+        quality_on: the tower that carries it, "classification" or "regression".
+        dcn_last: the last convolution of each tower is a modulated deformable one.
+        box_bias: initial bias of the box output.  prior: initial score of every class.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        channels: int,
+        num_convs: int,
+        strides: Sequence[int],
+        offset: float = 0.0,
+        groups: int = 32,
+        conv_bias: bool = False,
+        box_coding: str = "exp",
+        scales: bool = True,
+        quality: str | None = None,
+        quality_on: str = "classification",
+        dcn_last: bool = False,
+        box_bias: float = 0.0,
+        prior: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if box_coding not in BOX_CODINGS:
+            raise ValueError(f"box_coding is one of {BOX_CODINGS}, got {box_coding!r}")
+        if quality not in (None, "centerness", "iou") or quality_on not in ("classification", "regression"):
+            raise ValueError(
+                "quality is None, 'centerness' or 'iou', on 'classification' or 'regression'; "
+                f"got {quality!r} on {quality_on!r}"
+            )
+        self.num_classes, self.strides, self.offset = num_classes, tuple(strides), offset
+        self.box_coding, self.quality_on = box_coding, quality_on
+
+        def tower() -> nn.Sequential:
+            layers: list[nn.Module] = []
+            for i in range(num_convs):
+                width = in_channels if i == 0 else channels
+                if dcn_last and i == num_convs - 1:
+                    layers.append(ModulatedDeformConv(width, channels, conv_bias))
+                else:
+                    layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=conv_bias))
+                layers += [nn.GroupNorm(groups, channels), nn.ReLU(inplace=True)]
+            return nn.Sequential(*layers)
+
+        def output(size: int, bias: float) -> nn.Conv2d:
+            conv = nn.Conv2d(channels if num_convs else in_channels, size, 3, padding=1)
+            nn.init.constant_(conv.bias, bias)
+            return conv
+
+        self.class_tower, self.box_tower = tower(), tower()
+        self.class_logits = output(num_classes, -math.log((1 - prior) / prior))
+        self.box = output(4, box_bias)
+        self.quality = output(1, 0.0) if quality else None
+        self.scales = nn.Parameter(torch.ones(len(self.strides))) if scales else None
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Conv2d, DeformConv2d)) and not name.endswith("conv_offset"):
+                nn.init.normal_(module.weight, std=0.01)
+                if "tower" in name and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> HeadOutputs:
+        """Maps [B, channels, h, w] of each level, finest first; any precision, distances come as float32."""
+        logits, raw, quality = [], [], []
+        for level, x in enumerate(features):
+            for_class, for_box = self.class_tower(x), self.box_tower(x)
+            logits.append(_rows(self.class_logits(for_class)))
+            box = _rows(self.box(for_box)).float()
+            raw.append(box if self.scales is None else box * self.scales[level].float())
+            if self.quality is not None:
+                quality.append(_rows(self.quality(for_box if self.quality_on == "regression" else for_class)))
+        grid = PointGrid.from_shapes(
+            [x.shape[-2:] for x in features], self.strides, self.offset, features[0].device
+        )
+        return HeadOutputs(
+            logits=torch.cat(logits, 1),
+            distances=decode(torch.cat(raw, 1), grid.stride[:, None], self.box_coding),
+            grid=grid,
+            quality=torch.cat(quality, 1).squeeze(-1) if quality else None,
+        )
+
+
+def decode(raw: Tensor, stride: Tensor, coding: str) -> Tensor:
+    """Scaled outputs [B, P, 4] and strides [P, 1] → distances in pixels, float32, at most `MAX_DISTANCE`.
+
+    Exponents are cut before the exponential, so that neither the value nor its gradient overflows.
+    """
+    with torch.autocast(raw.device.type, enabled=False):
+        raw = raw.float()
+        if coding == "exp":
+            return raw.clamp(max=math.log(MAX_DISTANCE)).exp()
+        if coding == "exp_stride":
+            return torch.minimum(raw, (MAX_DISTANCE / stride).log()).exp() * stride
+        return (raw.relu() * stride).clamp(max=MAX_DISTANCE)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[B, N, h, w] → [B, h·w, N]."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
