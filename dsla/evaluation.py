@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .data.loading import to_coco_results
 from .results import Rows, plain, read_detections, read_ground_truth, render, some
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
@@ -45,9 +46,7 @@ class Evaluation:
         """JSON text with null for undefined values."""
         per_class = [
             {"category_id": index, **row}
-            for index, row in zip(
-                self.per_class.index.tolist(), self.per_class.to_dict("records"), strict=True
-            )
+            for index, row in zip(self.per_class.index.tolist(), self.per_class.to_dict("records"), strict=True)
         ]
         return json.dumps(
             plain(
@@ -128,17 +127,11 @@ def evaluate_detections(
     notes = [] if rows else ["0 detections"]
     if not len(objects):
         notes.append("no ground truth object: every number is undefined")
-    lost = (
-        per_class[(per_class["objects"] == 0) & (per_class["detections"] > 0)]
-        if len(per_class)
-        else per_class
-    )
+    lost = per_class[(per_class["objects"] == 0) & (per_class["detections"] > 0)] if len(per_class) else per_class
     if len(lost):
         n = int(lost["detections"].sum())
         where = "a class" if len(lost) == 1 else f"{len(lost)} classes"
-        notes.append(
-            f"{n} detection{'s' * (n > 1)} in {where} without ground truth: {some(list(lost['name']))}"
-        )
+        notes.append(f"{n} detection{'s' * (n > 1)} in {where} without ground truth: {some(list(lost['name']))}")
     return Evaluation(
         pd.Series(summary, index=list(METRICS), name="value", dtype=float),
         per_class,
@@ -204,21 +197,8 @@ def predict_dataset(
     rows: Rows = []
     with evaluation_mode(model.to(device)):
         for images, targets in batches(dataset, batch_size, max_images, device, progress):
-            for target, found in zip(targets, model(images), strict=True):
-                rows += result_rows(found, int(target["image_id"]), dataset.category_ids)
+            rows += to_coco_results(dataset, [target["image_id"] for target in targets], model(images))
     return rows
-
-
-def result_rows(detections: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int]) -> Rows:
-    """COCO results rows of one image's boxes [D,4] xyxy, scores [D], labels [D] (0…C−1)."""
-    boxes = detections["boxes"].detach().double().cpu()
-    boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
-    return [
-        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for box, score, label in zip(
-            boxes, detections["scores"].double().tolist(), detections["labels"].tolist(), strict=True
-        )
-    ]
 
 
 def evaluate(

@@ -45,7 +45,8 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         raise DataError(f"{name} is not a COCO ground truth: no {', '.join(map(repr, missing))} in it")
     images = {image["id"] for image in data["images"]}
     categories = {category["id"] for category in data["categories"]}
-    annotations, bad = [], []
+    annotations: Rows = []
+    bad: list[str] = []
     for position, row in enumerate(data["annotations"]):
         original = row.get("id", position)
         box = _box(row.get("bbox"))
@@ -69,9 +70,7 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     if bad:
-        raise DataError(
-            f"{name}: {len(bad)} annotations cannot be used, ids {some(bad)}; correct or remove them"
-        )
+        raise DataError(f"{name}: {len(bad)} annotations cannot be used, ids {some(bad)}; correct or remove them")
     return {
         "images": [dict(image) for image in data["images"]],
         "annotations": annotations,
@@ -79,9 +78,7 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_detections(
-    source: str | Path | Iterable[Mapping[str, Any]], ground_truth: Mapping[str, Any]
-) -> Rows:
+def read_detections(source: str | Path | Iterable[Mapping[str, Any]], ground_truth: Mapping[str, Any]) -> Rows:
     """Checked copies of COCO results rows: image_id, category_id, bbox (x, y, w, h), score, id (from 1).
 
     Raises DataError for rows without these fields or with a value that is not finite, and for image or

@@ -1,11 +1,11 @@
 """Tables in, tables out: what labels, scores and boxes of a detector have to do with each other.
 
-`match`, `ranking`, `suppression` and `oracle` take the detections of any detector, `adjacency_of` the head's
-outputs at every point. Each returns a `Table`, a pandas DataFrame with `.summary()`: few numbers, each with its
-definition and, where it is undefined, the reason.
+`match`, `ranking`, `suppression` and `oracle` take the detections of any detector, `adjacency` the head's
+outputs at every point; each also takes a model with a data set. All return a `Table`, a pandas DataFrame with
+`.summary()`: few numbers, each with its definition and, where it is undefined, the reason.
 """
 
-from .adjacent import adjacency_of, adjacency_summary
+from .adjacent import adjacency, adjacency_of, adjacency_summary
 from .confidence import correlations, ranking, ranking_summary, reliability
 from .matching import match
 from .nms import suppression, suppression_summary
@@ -15,6 +15,7 @@ from .tables import Table, Truth, summary
 __all__ = [
     "Table",
     "Truth",
+    "adjacency",
     "adjacency_of",
     "adjacency_summary",
     "correlations",

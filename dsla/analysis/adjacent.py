@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import Assignment
+from ..assigners import FCOS, Assignment
+from ..assigners.base import Assigner
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
 from ..losses import dynamic_target
+from .running import assign, run_raw
 from .tables import Numbers, Table, summarises
 
 DIRECTIONS = ("right", "down", "level")
@@ -31,18 +33,44 @@ def neighbours(grid: PointGrid, across_levels: bool = False) -> tuple[Tensor, Te
     for level in range(len(grid.shapes) - 1 if across_levels else 0):
         mine = grid.level == level
         ratio, (h, w) = grid.strides[level + 1] / grid.strides[level], grid.shapes[level + 1]
-        row, column = (
-            (v[mine] / ratio).long().clamp(max=n - 1) for v, n in ((grid.row, h), (grid.column, w))
-        )
+        row, column = ((v[mine] / ratio).long().clamp(max=n - 1) for v, n in ((grid.row, h), (grid.column, w)))
         pairs.append((point[mine], int(first[level + 1]) + row * w + column))
     direction = [torch.full_like(a, i) for i, (a, _) in enumerate(pairs)]
     return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]), torch.cat(direction)
 
 
-def point_scores(outputs: HeadOutputs, image: Tensor, point: Tensor, category: Tensor) -> Tensor:
-    """[N] score of a class at single points: σ(logit), times σ(quality) where the head has that branch."""
-    score = outputs.logits[image, point, category].float().sigmoid()
-    return score if outputs.quality is None else score * outputs.quality[image, point].float().sigmoid()
+def adjacency(source: Any, other: Any, *, reference: Assigner | None = None, **options: Any) -> Table:
+    """Neighbouring points of which one is positive and one negative, for one batch or a data set.
+
+    ``adjacency(outputs, reference_assignment, …)`` is `adjacency_of`, with its options.
+    ``adjacency(model, dataset, reference=…, …)`` runs the model (options batch_size, device, max_images,
+    progress) and takes its own assigner and coupling for the labels; the reference is by default FCOS's hard
+    assignment with the model's ranges, on the model's points. Pixels are then those of the network's input.
+    Options threshold and across_levels as in `adjacency_of`.
+    """
+    if isinstance(source, HeadOutputs):
+        return adjacency_of(source, other, **options)
+    shown = {name: options.pop(name) for name in ("threshold", "across_levels") if name in options}
+    reference = reference or FCOS(source.assigner.regress_ranges)
+    coupling = getattr(source.criterion, "coupling", "off")
+    parts = []
+    for raw, _, ids in run_raw(source, other, **options):
+        own = source.assign(raw)
+        scores = source.postprocess.scores(raw.outputs)
+        parts.append(
+            adjacency_of(
+                raw.outputs,
+                assign(reference, raw),
+                own=own,
+                coupling=coupling,
+                scores=scores,
+                image_ids=ids,
+                **shown,
+            )
+        )
+    table = Table(pd.concat(parts, ignore_index=True))
+    table.attrs = parts[0].attrs
+    return table
 
 
 def adjacency_of(
@@ -51,6 +79,7 @@ def adjacency_of(
     *,
     own: Assignment | None = None,
     coupling: str = "off",
+    scores: Tensor | None = None,
     across_levels: bool = False,
     threshold: float = 0.1,
     image_ids: Sequence[int] | None = None,
@@ -59,10 +88,11 @@ def adjacency_of(
 
     Args:
         outputs: what the head says at every point.
-        reference: decides which pairs count and which object they belong to; ignored points form no pair. With
-            the same reference (FCOS's hard labels) the numbers of different methods can be compared.
+        reference: decides which pairs count and which object they belong to; ignored points form no pair.
+            With the same reference (FCOS's hard labels) the numbers of different methods can be compared.
         own: the assignment that the method itself is taught with; without it the reference.
         coupling: as in `dsla.losses.dynamic_target`; "on" makes the labels of `own` label · IoU.
+        scores: [B,P,C]; without them σ(logits), times σ(quality) where the head has that branch.
         across_levels: also pairs of a point with the one at the same place on the next level.
         threshold: of the summary: scores closer than this count as not told apart.
         image_ids: of the batch; without them its indices.
@@ -75,6 +105,10 @@ def adjacency_of(
     """
     with torch.no_grad():
         own = reference if own is None else own
+        if scores is None:
+            scores = outputs.logits.float().sigmoid()
+            if outputs.quality is not None:
+                scores = scores * outputs.quality.float().sigmoid()[..., None]
         a, b, direction = neighbours(outputs.grid, across_levels)
         positive = reference.gt_index >= 0
         negative = ~positive & ~reference.ignored
@@ -98,7 +132,7 @@ def adjacency_of(
                 f"y_{name}": outputs.grid.xy[end, 1],
                 # What own teaches there about another class is, for this one, background.
                 f"label_{name}": target[image, end] * (own.category[image, end] == category),
-                f"score_{name}": point_scores(outputs, image, end, category),
+                f"score_{name}": scores[image, end, category],
                 f"iou_{name}": aligned_iou(outputs.boxes[image, end], box),
             }
     table = Table({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
@@ -135,8 +169,8 @@ def adjacency_summary(frame: pd.DataFrame) -> pd.Series:
     numbers.share(
         "follows_iou",
         np.sign(d_score[differ]) == np.sign(d_iou[differ]),
-        "share of the pairs, among those whose boxes differ in IoU with the object, in which the better box has "
-        "the higher score; it does not look at labels",
+        "share of the pairs, among those whose boxes differ in IoU with the object, in which the better box "
+        "has the higher score; it does not look at labels",
         none if not len(frame) else "no pair with different IoU",
     )
     return numbers.series()

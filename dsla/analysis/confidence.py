@@ -43,8 +43,8 @@ def correlations(score: np.ndarray, iou: np.ndarray, group: np.ndarray) -> pd.Da
         score, iou: [N].  group: [N] anything that can be sorted.
 
     Returns:
-        index group; n, pearson, spearman (average ranks), kendall (τ-b), NaN where score or IoU is constant or
-        n < 2; pairs (with different score and IoU) and wrong (those of them ranked the wrong way).
+        index group; n, pearson, spearman (average ranks), kendall (τ-b), NaN where score or IoU is constant
+        or n < 2; pairs (with different score and IoU) and wrong (those of them ranked the wrong way).
     """
     names, code = np.unique(group, return_inverse=True)
     size = len(names)
@@ -82,16 +82,20 @@ def _pearson(x: np.ndarray, y: np.ndarray, code: np.ndarray, size: int) -> np.nd
 
 def _tied(code: np.ndarray, *keys: np.ndarray, size: int) -> np.ndarray:
     """[size] pairs of a group that are equal in all keys."""
-    rows = np.stack([code, *keys], axis=1)
-    values, count = np.unique(rows, axis=0, return_counts=True)
-    return np.bincount(values[:, 0].astype(np.int64), count * (count - 1) / 2, size)
+    order = np.lexsort([*keys, code])
+    starts = np.zeros(len(code), dtype=bool)
+    for key in (code, *keys):
+        starts |= np.diff(key[order], prepend=np.nan) != 0
+    first = np.flatnonzero(starts)
+    count = np.diff([*first, len(code)])
+    return np.bincount(code[order[first]], count * (count - 1) / 2, size)
 
 
 def _inversions(code: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """[size] pairs of a group with x_i < x_j and y_i > y_j.
 
-    Sorted by x, pairs that stand the wrong way in y are counted bit by bit: two values differ first at one bit,
-    so among those equal in all higher bits a pair is wrong where a one stands before a zero.
+    Sorted by x, pairs that stand the wrong way in y are counted bit by bit: two values differ first at one
+    bit, so among those equal in all higher bits a pair is wrong where a one stands before a zero.
     """
     order = np.lexsort([y, x, code])
     group, value = code[order], (2 * y[order]).astype(np.int64)  # average ranks are whole or half
@@ -101,9 +105,7 @@ def _inversions(code: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np
         place = np.lexsort([value >> (bit + 1), group])
         group, value = group[place], value[place]
         one = (value >> bit) & 1
-        start = np.flatnonzero(
-            (np.diff(group, prepend=-1) != 0) | (np.diff(value >> (bit + 1), prepend=-1) != 0)
-        )
+        start = np.flatnonzero((np.diff(group, prepend=-1) != 0) | (np.diff(value >> (bit + 1), prepend=-1) != 0))
         before = np.cumsum(one) - one
         before = before - np.repeat(before[start], np.diff([*start, len(value)]))
         wrong += np.bincount(group, np.where(one == 0, before, 0), size).astype(np.int64)
@@ -121,18 +123,15 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     bin_of = np.clip((score * bins).astype(np.int64), 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins)
     means = [
-        np.divide(np.bincount(bin_of, v, bins), count, out=np.full(bins, np.nan), where=count > 0)
-        for v in (score, iou)
+        np.divide(np.bincount(bin_of, v, bins), count, out=np.full(bins, np.nan), where=count > 0) for v in (score, iou)
     ]
     edges = np.arange(bins + 1) / bins
-    return pd.DataFrame(
-        {"low": edges[:-1], "high": edges[1:], "count": count, "score": means[0], "iou": means[1]}
-    )
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": count, "score": means[0], "iou": means[1]})
 
 
 @summarises("ranking")
 def ranking_summary(frame: pd.DataFrame) -> pd.Series:
-    """Correlations over all, per image and per object; wrong pairs; reliability. See the definitions in attrs."""
+    """Correlations over all, per image and per object; wrong pairs; reliability."""
     least = frame.attrs.get("iou_threshold", 0.5)
     counted = frame[~frame["ignored"].astype(bool)]
     rows = counted[counted["iou"] >= least]
@@ -140,13 +139,7 @@ def ranking_summary(frame: pd.DataFrame) -> pd.Series:
     numbers = Numbers()
     numbers.add("detections", len(counted), "detections that are not ignored")
     numbers.add("boxes", len(rows), what)
-    few = (
-        "no such detection"
-        if not len(rows)
-        else "fewer than two"
-        if len(rows) < 2
-        else "score or IoU is constant"
-    )
+    few = "no such detection" if not len(rows) else "fewer than two" if len(rows) < 2 else "score or IoU is constant"
     score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
     over_all = correlations(score, iou, np.zeros(len(rows)))
     for kind in KINDS:
@@ -160,9 +153,7 @@ def ranking_summary(frame: pd.DataFrame) -> pd.Series:
         ("object", correlations(score[known], iou[known], thing)),
     ):
         defined = table[table["pearson"].notna()]
-        numbers.add(
-            f"{scope}s", len(defined), f"{scope}s with at least two {what} that vary in score and IoU"
-        )
+        numbers.add(f"{scope}s", len(defined), f"{scope}s with at least two {what} that vary in score and IoU")
         for kind in KINDS:
             numbers.share(
                 f"{kind}_{scope}",

@@ -17,7 +17,7 @@ LOSSES = (0.0, 0.05, 0.1)
 
 
 def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: bool = True) -> np.ndarray:
-    """[D] bool: which detections of a chunk survive NMS within their image (and class); equal scores in order."""
+    """[D] bool: what survives NMS within its image (and class); of equal scores the earlier row."""
     kept = np.zeros(len(detections), dtype=bool)
     boxes, score = detections[BOX].to_numpy(dtype=float), detections["score"].to_numpy(dtype=float)
     image = detections["image_index"].to_numpy()
@@ -47,7 +47,7 @@ def suppression(
     Args:
         candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
             after NMS are taken as candidates, too: then the answer is what a second NMS would do.
-        nms_threshold: NMS removes boxes whose IoU with a better scored one of the image (and class) is above it.
+        nms_threshold: NMS removes boxes whose IoU with one of higher score (and their class) is above it.
         class_aware: NMS, and the best box, within classes.
         score_threshold: candidates below it are left out.
         iou_threshold: an object counts as found before NMS if its best box reaches this IoU.
@@ -69,9 +69,7 @@ def suppression(
         best, iou_before, iou_after = _best_boxes(pairs, found, len(objects), kept)
         has = best >= 0
         survived = has & pick(kept, best, False)
-        suppressor, shared = _suppressors(
-            found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware
-        )
+        suppressor, shared = _suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
         by = np.where(has, pick(suppressor, best, -1), -1)
         boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
         number = found["detection"].to_numpy(dtype=np.int64)

@@ -64,7 +64,7 @@ def oracle(
     rows = []
     for name, parts in results.items():
         joined = [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
-        ap = average_precision(*joined, objects=counts)
+        ap = average_precision(*joined, counts)
         mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
         rows.append(
             {
@@ -131,9 +131,7 @@ def oracle_summary(frame: pd.DataFrame) -> pd.Series:
     numbers = Numbers()
     for name, value in ap.items():
         numbers.add(f"AP_{name}", value, f"AP, {VARIANTS[name]}", none)
-    numbers.add(
-        "ranking_cost", ap["iou"] - ap["score"], "AP_iou − AP_score: lost because scores are not IoUs", none
-    )
+    numbers.add("ranking_cost", ap["iou"] - ap["score"], "AP_iou − AP_score: lost because scores are not IoUs", none)
     numbers.add(
         "localisation_cost",
         ap["box"] - ap["score"],

@@ -1,4 +1,4 @@
-"""Our models as a source of detections: thin adapters, one image or one batch after the other."""
+"""Our models as a source: what they detect, what enters NMS, and what their head says, image after image."""
 
 from __future__ import annotations
 
@@ -8,42 +8,71 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..assigners import FCOS
+from ..assigners import Assignment
+from ..assigners.base import Assigner
 from ..errors import DataError
 from ..evaluation import Progress, batches, device_of, evaluation_mode
-from ..geometry import HeadOutputs
 from .tables import Truth
 
 
-def run(
-    model: nn.Module,
+def run_raw(
+    model: Any,
     dataset: Any,
     *,
-    before_nms: bool = False,
     batch_size: int = 8,
     device: Any = None,
     max_images: int | None = None,
     progress: Progress | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Per image a dict of boxes [D,4], scores [D], labels [D] and image_id: detections, or candidates before NMS."""
+) -> Iterator[tuple[Any, list[Tensor], list[int]]]:
+    """Per batch `model.forward_raw(images, targets)`, the images, and their ids; in evaluation mode."""
     device = device_of(model, device)
     model.to(device)
     for images, targets in batches(dataset, batch_size, max_images, device, progress):
-        # Not around the loop: between two images of a generator the caller's code runs.
+        moved = [{k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets]
+        # Not around the loop: between two batches of a generator the caller's code runs.
         with evaluation_mode(model):
-            outputs = model.candidates(images) if before_nms else model(images)
-        for target, found in zip(targets, outputs, strict=True):
-            yield {**found, "image_id": int(target["image_id"])}
+            raw = model.forward_raw(images, moved)
+        yield raw, images, [int(target["image_id"]) for target in targets]
+
+
+def run(model: Any, dataset: Any, *, before_nms: bool = False, **running: Any) -> Iterator[dict[str, Any]]:
+    """Per image boxes [D,4], scores [D], labels [D] and image_id: detections, or what enters NMS.
+
+    Before NMS and with an assigner also label [D], the static label of the point for the class.
+    """
+    for raw, images, ids in run_raw(model, dataset, **running):
+        with torch.inference_mode():
+            sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+            found = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
+            if not before_nms:
+                found = [model.postprocess.suppress(one) for one in found]
+            elif model.assigner is not None:
+                taught = model.assign(raw)
+                for i, one in enumerate(found):
+                    same = taught.category[i, one["points"]] == one["labels"]
+                    one["label"] = taught.label[i, one["points"]] * same
+        for image_id, one in zip(ids, found, strict=True):
+            yield {**one, "image_id": image_id}
+
+
+def assign(assigner: Assigner, raw: Any) -> Assignment:
+    """Another assigner than the model's own, on the points, objects and crowds of a batch."""
+    return assigner(
+        raw.outputs.grid,
+        boxes=[target["boxes"] for target in raw.targets],
+        labels=[target["labels"] for target in raw.targets],
+        predictions=raw.outputs,
+        ignore=[target.get("crowd_boxes", target["boxes"][:0]) for target in raw.targets],
+        image_sizes=raw.image_sizes,
+    )
 
 
 def sources(detections: Any, truth: Any, *, before_nms: bool = False, **running: Any) -> tuple[Any, Truth]:
     """Detections (a model is run) and ground truth, ready for `tables.stream`."""
     if not isinstance(detections, nn.Module):
         if running:
-            raise ValueError(f"{', '.join(running)}: only for a model, but detections are given")
+            raise TypeError(f"{', '.join(running)}: only for a model with a data set, but detections are given")
         return detections, Truth.of(truth)
     if not hasattr(truth, "ground_truth"):
         raise DataError("a model needs a data set to run on, as the second argument")
-    return run(detections, truth, before_nms=before_nms, **running), Truth.of(
-        truth, running.get("max_images")
-    )
+    return run(detections, truth, before_nms=before_nms, **running), Truth.of(truth, running.get("max_images"))

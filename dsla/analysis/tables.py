@@ -1,17 +1,17 @@
-"""What every analysis takes and gives: ground truth and detections as tidy tables, image chunk by image chunk.
+"""What every analysis takes and gives: ground truth and detections as tidy tables, chunk by chunk of images.
 
 Sources of ground truth: a COCO json (path or dict), a data set of this package, or a list of target dicts
 (`boxes` [M,4] xyxy, `labels` [M], optionally `crowd_boxes` [K,4] and `image_id`).
 
-Sources of detections: COCO results (path or list of rows), a table with DETECTION_COLUMNS, an iterable with one
+Sources of detections: COCO results (path or list of rows); a table with DETECTION_COLUMNS; an iterable with one
 dict of tensors an image (`boxes` [D,4], `scores` [D], `labels` [D], optionally `image_id`; without it in the
-order of the images), or one of our models together with a data set. An iterable and a model are read as a
-stream: no more than a chunk of images is in memory.
+order of the images); or a model together with a data set. An iterable and a model are read as a stream: no
+more than a chunk of images is in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ..results import read_detections, read_ground_truth, some
 BOX = ["x1", "y1", "x2", "y2"]
 OBJECT_COLUMNS = ["image", "gt", "category", *BOX, "crowd"]
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
-EXTRAS = ("label", "centerness")  # what a model can add to its candidates, see `running`
+EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 EVERY_CLASS = -1  # category of a crowd region whose class is not known
 CHUNK = 256  # images that are looked at together
 
@@ -102,7 +102,7 @@ class Truth:
     """Ground truth in columns.
 
     Attributes:
-        objects: OBJECT_COLUMNS; boxes in pixels, gt the annotation id (for target lists the index in the image).
+        objects: OBJECT_COLUMNS; boxes in pixels, gt the annotation id (of target lists the index in the image).
         images: the image ids, in order.
         categories: category id → name.
         category_ids: label 0…C−1 → category id, for detections that carry labels; None if they are the same.
@@ -126,9 +126,7 @@ class Truth:
         if isinstance(source, Truth):
             return source
         if hasattr(source, "ground_truth"):
-            return cls._of_coco(
-                read_ground_truth(source.ground_truth()), tuple(source.category_ids), max_images
-            )
+            return cls._of_coco(read_ground_truth(source.ground_truth()), tuple(source.category_ids), max_images)
         if isinstance(source, (str, Path, Mapping)):
             return cls._of_coco(read_ground_truth(source), None, max_images)
         return cls._of_targets(list(source)[:max_images])
@@ -186,9 +184,9 @@ def stream(
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Detections and objects of `chunk` images after `chunk` images, in the order of the images.
 
-    Both tables have a fresh index, their rows grouped by image, within an image in the order given; images are
-    numbered by the column `image_index`. Detections below the score threshold are left out; `detection` is
-    their number within the source (in the image, for dicts of tensors).
+    Both tables have a fresh index, their rows grouped by image, within an image in the order given; images
+    are numbered by the column `image_index`. Detections below the score threshold are left out; `detection`
+    is their number within the source (in the image, for dicts of tensors).
 
     Raises:
         DataError: detections of unknown images, more dicts than images, missing columns, values not finite.
@@ -202,9 +200,7 @@ def stream(
         yield part.reset_index(drop=True), objects.iloc[low:high].reset_index(drop=True)
 
 
-def _parts(
-    detections: Any, truth: Truth, place: dict[Any, int], chunk: int
-) -> Iterator[tuple[int, pd.DataFrame]]:
+def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """(index of the first image, detections of `chunk` images), not yet sorted."""
     if isinstance(detections, (str, Path)) or (
         isinstance(detections, list) and (not detections or "bbox" in detections[0])
@@ -220,13 +216,14 @@ def _parts(
         return
     if isinstance(detections, list) and all("image_id" in found for found in detections):
         detections = sorted(detections, key=lambda found: place.get(int(found["image_id"]), -1))
-    first, parts, index = 0, [], -1
+    parts: list[pd.DataFrame] = []
+    first, index = 0, -1
     for found in detections:
         index, before = place.get(int(found["image_id"]), -1) if "image_id" in found else index + 1, index
         if not before < index < len(truth.images):
             raise DataError(
-                f"detections of image {found.get('image_id', index)} follow those of image number {before}, but "
-                f"the ground truth has {len(truth.images)} images, this one not among or not after them"
+                f"detections of image {found.get('image_id', index)} come after those of image number {before}, "
+                f"but it is not among the {len(truth.images)} images of the ground truth, or stands before that"
             )
         while index >= first + chunk:
             yield first, _joined(parts)
