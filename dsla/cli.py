@@ -1,0 +1,222 @@
+"""What a person types: ``dsla reproduce | train | evaluate | predict | analyze | figures | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import DataError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. A `DataError` is one line on standard error and exit code 2."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(args.run(args) or 0)
+    except DataError as error:
+        print(f"dsla {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dsla", description="Label assignment in object detection, DSLA and FCOS.")
+    from . import __version__
+
+    parser.add_argument("--version", action="version", version=f"dsla {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    p = commands.add_parser("reproduce", help="compare FCOS and DSLA on the embedded set: figures and a report")
+    p.add_argument("--out", default="dsla-report", help="folder of the report (default: %(default)s)")
+    p.add_argument("--train", action="store_true", help="train the models anew instead of using the shipped weights")
+    p.add_argument("--seeds", type=int, default=1, help="trainings of each model, with --train (default: %(default)s)")
+    p.add_argument("--images", type=int, help="validation scenes (default: all 400)")
+    p.add_argument("--steps", type=int, help="training steps instead of the recipe's, with --train")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+    p.set_defaults(run=_reproduce)
+
+    p = commands.add_parser("train", help="train a recipe", epilog="example: dsla train scenes-dsla steps=200 lr=0.002")
+    p.add_argument("recipe", help="a name, or 'list'")
+    p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
+    _data_options(p)
+    p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
+    p.add_argument("--out", help="folder (default: runs/RECIPE-SEED)")
+    p.add_argument("--weights", help="start from these weights (a safetensors file) where names and shapes fit")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    p.add_argument("--workers", type=int, default=0, help="processes that load images (default: %(default)s)")
+    p.add_argument("--eval-every", type=float, help="epochs between evaluations (default: only at the end)")
+    p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    p.add_argument("--print", action="store_true", dest="show", help="print what would happen, and stop")
+    p.set_defaults(run=_train)
+
+    p = commands.add_parser("evaluate", help="the 12 COCO numbers of a model")
+    p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
+    _data_options(p)
+    p.add_argument("--per-class", action="store_true")
+    p.add_argument("--json", help="write the numbers to this file")
+    p.add_argument("--device")
+    p.set_defaults(run=_evaluate)
+
+    p = commands.add_parser("predict", help="detect on images, draw them")
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
+    p.add_argument("--weights", default="scenes-dsla", help="file or shipped name (default: %(default)s)")
+    p.add_argument("--out", default="predictions", help="folder of the pictures (default: %(default)s)")
+    p.add_argument("--score", type=float, default=0.3, help="draw detections from this score on (default: 0.3)")
+    p.add_argument("--device")
+    p.set_defaults(run=_predict)
+
+    p = commands.add_parser("data", help="write the embedded set as a COCO data set")
+    p.add_argument("split", choices=("train", "val", "test"))
+    p.add_argument("--to", required=True, help="folder")
+    p.add_argument("--size", type=int, help="number of scenes")
+    p.set_defaults(run=_data)
+
+    p = commands.add_parser("doctor", help="check the environment")
+    p.set_defaults(run=_doctor)
+    return parser
+
+
+def _data_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--data", help="COCO folder, or folder of images with --annotations (default: embedded scenes)")
+    p.add_argument("--annotations", help="COCO-format file of your own")
+    p.add_argument("--split", help="split to use (default: train to train on, val otherwise)")
+    p.add_argument("--size", type=int, help="number of embedded scenes")
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from .reproduce import reproduce
+
+    if args.seeds < 1:
+        raise DataError(f"--seeds {args.seeds}: at least one")
+    reproduce(
+        args.out,
+        train=args.train,
+        seeds=args.seeds,
+        images=args.images,
+        steps=args.steps,
+        progress=not args.quiet,
+    )
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .data.sources import open_dataset
+    from .recipes import RECIPES, recipe
+
+    if args.recipe == "list":
+        print("\n".join(RECIPES))
+        return 0
+    changes = dict(c.partition("=")[::2] for c in args.changes)
+    if bare := [c for c in args.changes if "=" not in c]:
+        raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
+    chosen = recipe(args.recipe, **changes)
+    if args.show:
+        print(json.dumps(chosen.to_dict(), indent=1))
+        return 0
+    from .models import load
+    from .training import train
+
+    dataset = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=True)
+    if args.annotations:
+        val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
+    else:
+        val = open_dataset(args.data, "val")
+    out = Path(args.out or f"runs/{chosen.name}-{args.seed}")
+    print(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
+    result = train(
+        chosen,
+        dataset,
+        val=val,
+        out=out,
+        seed=args.seed,
+        device=args.device,
+        model=load(args.weights) if args.weights else None,
+        workers=args.workers,
+        resume=args.resume,
+        eval_every=args.eval_every,
+    )
+    _print_evaluation(result.log[-1])
+    print(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
+    return 0
+
+
+def _print_evaluation(row: dict[str, object]) -> None:
+    if row.get("event") == "evaluate":
+        print(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from tqdm.auto import tqdm
+
+    from .data.sources import open_dataset
+    from .evaluation import evaluate
+    from .prediction import load_model
+    from .results import plain, render
+
+    model = load_model(args.weights, args.device)
+    dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
+    if tuple(dataset.class_names) != tuple(model.class_names):
+        raise DataError(
+            f"{args.weights} knows the classes {', '.join(model.class_names)}, but {dataset.name} has "
+            f"{', '.join(dataset.class_names)}: evaluate on data with the same classes in the same order"
+        )
+    with tqdm(total=len(dataset), unit="image", leave=False) as bar:
+        numbers = evaluate(model, dataset, progress=lambda done, _: bar.update(done - bar.n) and None)
+    print(render(numbers))
+    for note in numbers.attrs.get("notes", ()):
+        print(f"note: {note}")
+    if args.per_class:
+        print(numbers.attrs["per_class"].to_string())
+    if args.json:
+        Path(args.json).write_text(json.dumps({k: plain(v) for k, v in numbers.items()}), encoding="utf-8")
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from .prediction import load_model, predict_files
+
+    rows = predict_files(load_model(args.weights, args.device), args.images, args.out, draw_from=args.score)
+    for row in rows:
+        print(f"{row['file']}: {row['detections']} detections, {row['drawn']} drawn → {row['picture']}")
+    print(f"all detections: {Path(args.out) / 'detections.json'}")
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from .data.sources import open_dataset
+
+    print(open_dataset(None, args.split, size=args.size, progress=True).to_coco(args.to))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    """One OK or FAIL line a requirement."""
+    failed = False
+    for name in ("torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib", "pycocotools", "safetensors"):
+        try:
+            module = importlib.import_module(name)
+            print(f"OK    {name} {getattr(module, '__version__', '')}".rstrip())
+        except Exception as error:  # an import can fail in any way; each is worth a line
+            failed = True
+            print(f"FAIL  {name}: {error}; reinstall it with pip")
+    if not failed:
+        import torch
+
+        print(f"OK    {'GPU ' + torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU only'}")
+        print(f"OK    {torch.get_num_threads()} threads")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""From what a person types to a data set: the embedded scenes, a COCO folder, or files of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DataError
+from .coco import CocoDataset
+from .loading import DetectionDataset
+from .scenes import SIZES, Scenes
+
+COCO_HINT = "a COCO folder holds annotations/instances_<split>.json and a folder <split> of images"
+
+
+def open_dataset(
+    data: str | Path | None = None,
+    split: str = "val",
+    annotations: str | Path | None = None,
+    *,
+    size: int | None = None,
+    progress: bool = False,
+) -> DetectionDataset:
+    """The data set that `data`, `split` and `annotations` name.
+
+    - no `data`: the embedded scenes, split "train", "val" or "test"; `size` limits their number;
+    - `data` and `annotations`: a folder of images and a COCO-format file;
+    - `data` alone: a folder as COCO lies on disk, ``annotations/instances_<split>.json`` with images in
+      ``<split>/``; the splits "train" and "val" also find the years' (``train2017``).
+
+    Raises:
+        DataError: nothing there, with the paths that were tried.
+    """
+    if data is None and annotations is None:
+        scenes = Scenes(split, size=size)
+        if not progress:
+            return scenes.prepare()
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(scenes), desc=f"drawing {scenes.name}", unit="image", leave=False) as bar:
+            return scenes.prepare(progress=lambda done, _: bar.update(done - bar.n) and None)
+    if annotations is not None:
+        folder = Path(data) if data is not None else Path(annotations).parent
+        return CocoDataset(folder, annotations)
+    root = Path(str(data))
+    tried = []
+    for name in (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES)):
+        file = root / "annotations" / f"instances_{name}.json"
+        tried.append(str(file.absolute()))
+        if file.exists():
+            images = root / name
+            return CocoDataset(images if images.is_dir() else root / "images", file)
+    raise DataError(
+        f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(tried)}). {COCO_HINT[0].upper()}"
+        f"{COCO_HINT[1:]}; for any other layout give the images' folder and --annotations FILE."
+    )
