@@ -106,8 +106,8 @@ def resnet(
     if weights != "imagenet" or style != "pytorch" or base_channels != 64:
         raise ValueError(
             "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
-            f"got {weights!r}, {style!r}, {base_channels}. Set backbone_style to 'pytorch' (with its mean, std "
-            "and channel order), or start from random weights (pretrained false)"
+            f"got {weights!r}, {style!r}, {base_channels}. Set backbone_style to 'pytorch' with its mean, std "
+            "and channel order, or start from random weights (pretrained false)"
         )
     entry = get_model_weights(f"resnet{depth}").IMAGENET1K_V1
     try:
@@ -115,7 +115,7 @@ def resnet(
     except OSError as error:
         raise RuntimeError(
             f"the ImageNet weights of ResNet-{depth} could not be downloaded ({error}). Fetch {entry.url} "
-            f"elsewhere and place it in {torch.hub.get_dir()}/checkpoints, or train without (pretrained false)"
+            f"elsewhere and place it in {torch.hub.get_dir()}/checkpoints, or set pretrained to false"
         ) from error
     model.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
     return model

@@ -20,7 +20,7 @@ from .transform import Transform
 
 T = TypeVar("T")
 
-METHODS: dict[str, tuple[type[Assigner], type[DSLACriterion] | type[FCOSCriterion]]] = {
+METHODS: dict[str, tuple[type[Assigner], Callable[..., Criterion]]] = {
     "dsla": (DSLA, DSLACriterion),
     "fcos": (FCOS, FCOSCriterion),
 }
@@ -111,7 +111,7 @@ def criterion(recipe: Recipe) -> Criterion:
     return _take(_method(recipe)[1], recipe)
 
 
-def _method(recipe: Recipe) -> tuple[type[Assigner], type[DSLACriterion] | type[FCOSCriterion]]:
+def _method(recipe: Recipe) -> tuple[type[Assigner], Callable[..., Criterion]]:
     if recipe.method not in METHODS:
         raise DataError(f"no method {recipe.method!r}: there are {', '.join(METHODS)}")
     return METHODS[recipe.method]

@@ -24,8 +24,8 @@ class ModulatedDeformConv(DeformConv2d):
     def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
         self.conv_offset = nn.Conv2d(in_channels, 27, 3, padding=1)  # 9 × (y, x), then 9 weights
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for value in self.conv_offset.parameters():
+            nn.init.zeros_(value)
 
     def forward(self, x: Tensor) -> Tensor:
         where = self.conv_offset(x)
@@ -90,6 +90,7 @@ class Head(nn.Module):
 
         def output(size: int, bias: float) -> nn.Conv2d:
             conv = nn.Conv2d(channels if num_convs else in_channels, size, 3, padding=1)
+            assert conv.bias is not None
             nn.init.constant_(conv.bias, bias)
             return conv
 

@@ -93,8 +93,8 @@ class Postprocess:
             boxes = clip_boxes_to_image(outputs.boxes[i, point], image_sizes[i])
             if original_sizes is not None:
                 boxes = resize_boxes(boxes, image_sizes[i], original_sizes[i])
-            chosen_scores = scores[i].flatten()[pair]
-            result.append({"boxes": boxes, "scores": chosen_scores, "labels": pair % classes, "points": point})
+            values = scores[i].flatten()[pair]
+            result.append({"boxes": boxes, "scores": values, "labels": pair % classes, "points": point})
         return result
 
     def suppress(self, candidates: dict[str, Tensor]) -> dict[str, Tensor]:

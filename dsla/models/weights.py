@@ -126,7 +126,11 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> N
 
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """One line for each name that is missing, left over, or of another shape."""
+    """One line for each name that is missing, left over, or of another shape.
+
+    Counters of batches are passed over: frozen norms have none, and nothing reads them.
+    """
+    wanted, given = ({k: v for k, v in d.items() if "num_batches" not in k} for d in (wanted, given))
     lines = [f"missing: {k} {list(v.shape)}" for k, v in wanted.items() if k not in given]
     lines += [f"unexpected: {k} {list(v.shape)}" for k, v in given.items() if k not in wanted]
     lines += [
