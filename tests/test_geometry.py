@@ -1,0 +1,86 @@
+"""Points, distances and overlap."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_iou
+
+import dsla
+from dsla.geometry import aligned_iou, boxes_to_distances, distances_to_boxes, pairwise_iou
+
+
+def test_points_by_hand():
+    grid = dsla.PointGrid((16, 24), (8, 16), 0.5)
+    assert grid.shapes == ((2, 3), (1, 2))
+    assert grid.xy.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8], [24, 8]]
+    assert grid.level.tolist() == [0] * 6 + [1] * 2
+    assert grid.row.tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
+    assert grid.column.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert dsla.PointGrid((16, 24), (8,)).xy[4].tolist() == [8, 8]
+    assert len(dsla.PointGrid((800, 1344), (8, 16, 32, 64, 128))) == 22400
+
+
+def test_split_gives_maps_that_share_memory():
+    grid = dsla.PointGrid((16, 24), (8, 16))
+    values = torch.arange(2 * 8.0).view(2, 8)
+    maps = grid.split(values)
+    assert [list(m.shape) for m in maps] == [[2, 2, 3], [2, 1, 2]]
+    assert maps[0][1, 1, 2] == values[1, 5]
+    maps[1][0, 0, 0] = -1
+    assert values[0, 6] == -1
+    with pytest.raises(ValueError, match="8"):
+        grid.split(values[:, :5])
+
+
+def test_points_of_the_padding():
+    grid = dsla.PointGrid((32, 32), (8,), 0.5)
+    inside = grid.inside([(32, 32), (9, 20)])
+    assert inside[0].all()
+    assert grid.xy[inside[1]].tolist() == [[4, 4], [12, 4]]
+
+
+def test_bad_grids():
+    for size, strides in (((0, 8), (8,)), ((8, 8), (0,))):
+        with pytest.raises(ValueError, match="positive"):
+            dsla.PointGrid(size, strides)
+    with pytest.raises(ValueError, match="2 feature maps but 1"):
+        dsla.PointGrid.from_shapes([(1, 1), (2, 2)], (8,))
+
+
+boxes = st.lists(st.tuples(*[st.floats(-200, 200, width=32)] * 4), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(boxes, boxes)
+def test_iou_equals_torchvision_and_is_symmetric(a, b):
+    a, b = (torch.tensor([[min(x, z), min(y, w), max(x, z) + 1, max(y, w) + 1] for x, y, z, w in v]) for v in (a, b))
+    found = pairwise_iou(a, b)
+    torch.testing.assert_close(found, box_iou(a, b))
+    torch.testing.assert_close(found, pairwise_iou(b, a).T)
+    torch.testing.assert_close(aligned_iou(a, a), torch.ones(len(a)))
+
+
+def test_iou_of_empty_and_of_half_precision_boxes():
+    point = torch.tensor([[5.0, 5, 5, 5]])
+    assert float(pairwise_iou(point, point)) == 0
+    large = torch.tensor([[0.0, 0, 600, 600]]).half()  # 360,000 pixels² is infinite in half precision
+    assert float(pairwise_iou(large, large)) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(-64, 64)] * 6))
+def test_distances_and_boxes_are_inverse(v):
+    xy, box = torch.tensor(v[:2]).float(), torch.tensor(v[2:]).float()
+    assert torch.equal(distances_to_boxes(xy, boxes_to_distances(xy, box)), box)
+
+
+def test_parity_of_iou_with_the_release(shared):
+    import numpy as np
+
+    z = np.load(shared / "parity" / "unit_losses.npz")
+    pred, target = torch.tensor(z["box_pred"]), torch.tensor(z["box_target"])
+    np.testing.assert_allclose(aligned_iou(pred, target), z["iou"], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(pairwise_iou(pred[:40], target[:40]), z["iou_matrix40"], rtol=1e-6, atol=1e-7)
