@@ -5,7 +5,7 @@ outputs at every point; each also takes a model with a data set. All return a `T
 `.summary()`: few numbers, each with its definition and, where it is undefined, the reason.
 """
 
-from .adjacent import adjacency, adjacency_of, adjacency_summary
+from .adjacent import adjacency, adjacency_of, adjacency_summary, profile
 from .confidence import correlations, ranking, ranking_summary, reliability
 from .matching import match
 from .nms import suppression, suppression_summary
@@ -22,6 +22,7 @@ __all__ = [
     "match",
     "oracle",
     "oracle_summary",
+    "profile",
     "ranking",
     "ranking_summary",
     "reliability",

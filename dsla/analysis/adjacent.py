@@ -15,15 +15,16 @@ from ..assigners.base import Assigner
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
 from ..losses import dynamic_target
 from .running import assign, run_raw
-from .tables import Numbers, Table, summarises
+from .tables import Numbers, Table, array, frame_of, summarises
 
 DIRECTIONS = ("right", "down", "level")
 
 
 def neighbours(grid: PointGrid, across_levels: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Points a, b and direction [K] of all neighbouring pairs: right, down and, if asked, the next level.
+    """Points a, b and direction (index of DIRECTIONS), [K] each, of all neighbouring pairs.
 
-    On the next level the neighbour is the point of the cell that covers the one of a.
+    They are to the right, below and, if asked, on the next level; there the neighbour
+    is the point of the cell that covers the one of a.
     """
     point = torch.arange(len(grid), device=grid.device)
     height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level].unbind(-1)
@@ -35,8 +36,14 @@ def neighbours(grid: PointGrid, across_levels: bool = False) -> tuple[Tensor, Te
         ratio, (h, w) = grid.strides[level + 1] / grid.strides[level], grid.shapes[level + 1]
         row, column = ((v[mine] / ratio).long().clamp(max=n - 1) for v, n in ((grid.row, h), (grid.column, w)))
         pairs.append((point[mine], int(first[level + 1]) + row * w + column))
-    direction = [torch.full_like(a, i) for i, (a, _) in enumerate(pairs)]
+    direction = [torch.full_like(a, min(i, 2)) for i, (a, _) in enumerate(pairs)]
     return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]), torch.cat(direction)
+
+
+def scores_of(outputs: HeadOutputs) -> Tensor:
+    """[B,P,C] σ(logits), times σ(quality) where the head has that branch."""
+    scores = outputs.logits.float().sigmoid()
+    return scores if outputs.quality is None else scores * outputs.quality.float().sigmoid()[..., None]
 
 
 def adjacency(source: Any, other: Any, *, reference: Assigner | None = None, **options: Any) -> Table:
@@ -92,7 +99,7 @@ def adjacency_of(
             With the same reference (FCOS's hard labels) the numbers of different methods can be compared.
         own: the assignment that the method itself is taught with; without it the reference.
         coupling: as in `dsla.losses.dynamic_target`; "on" makes the labels of `own` label · IoU.
-        scores: [B,P,C]; without them σ(logits), times σ(quality) where the head has that branch.
+        scores: [B,P,C]; without them those of `scores_of`.
         across_levels: also pairs of a point with the one at the same place on the next level.
         threshold: of the summary: scores closer than this count as not told apart.
         image_ids: of the batch; without them its indices.
@@ -105,10 +112,7 @@ def adjacency_of(
     """
     with torch.no_grad():
         own = reference if own is None else own
-        if scores is None:
-            scores = outputs.logits.float().sigmoid()
-            if outputs.quality is not None:
-                scores = scores * outputs.quality.float().sigmoid()[..., None]
+        scores = scores_of(outputs) if scores is None else scores
         a, b, direction = neighbours(outputs.grid, across_levels)
         positive = reference.gt_index >= 0
         negative = ~positive & ~reference.ignored
@@ -135,10 +139,59 @@ def adjacency_of(
                 f"score_{name}": scores[image, end, category],
                 f"iou_{name}": aligned_iou(outputs.boxes[image, end], box),
             }
-    table = Table({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+    table = frame_of(columns, analysis="adjacency", threshold=threshold, coupling=coupling)
     for name in ("label", "score", "iou"):
         table[f"d_{name}"] = table[f"{name}_a"] - table[f"{name}_b"]
-    table.attrs = {"analysis": "adjacency", "threshold": threshold, "coupling": coupling}
+    return table
+
+
+def profile(
+    outputs: HeadOutputs, own: Assignment, *, coupling: str = "off", scores: Tensor | None = None, reach: int = 4
+) -> Table:
+    """Label, score and IoU along the row and the column through each object's best point, of one batch.
+
+    Args:
+        outputs, own, coupling, scores: as in `adjacency_of`.
+        reach: points to either side.
+
+    Returns:
+        Table: image (in the batch), gt (in the image), category, level, axis (x, y), offset (strides from the
+        object's positive point of highest label; of equal ones the better box, then the first), label taught
+        there for this object, score of its class, iou of the predicted box with it.
+    """
+    with torch.no_grad():
+        grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
+        target = dynamic_target(own.label, own.iou(outputs.boxes), coupling)
+        image, point = own.positive.nonzero(as_tuple=True)
+        columns = (point, own.iou(outputs.boxes)[image, point], target[image, point], own.gt_index[image, point])
+        keys = [array(v).astype(float) for v in (*columns, image)]
+        order = np.lexsort([-keys[0], *keys[1:]])  # the best of each object comes last
+        last = np.flatnonzero(np.diff(np.stack(keys[3:])[:, order], append=np.nan).any(axis=0))
+        best = torch.from_numpy(order[last]).to(grid.device)
+        image, point = image[best], point[best]
+        thing, category, box = (v[image, point] for v in (own.gt_index, own.category, own.matched_boxes))
+        height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level[point]].unbind(-1)
+        parts = []
+        for axis, place, size, step in (
+            ("x", grid.column[point], width, torch.ones_like(width)),
+            ("y", grid.row[point], height, width),
+        ):
+            for offset in range(-reach, reach + 1):
+                inside = (place + offset >= 0) & (place + offset < size)
+                i, at = image[inside], (point + offset * step)[inside]
+                same = own.gt_index[i, at] == thing[inside]
+                columns = {
+                    "image": i,
+                    "gt": thing[inside],
+                    "category": category[inside],
+                    "level": grid.level[at],
+                    "label": target[i, at] * same,
+                    "score": scores[i, at, category[inside]],
+                    "iou": aligned_iou(outputs.boxes[i, at], box[inside]),
+                }
+                parts.append(frame_of(columns).assign(axis=axis, offset=offset))
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = {"analysis": "profile", "coupling": coupling}
     return table
 
 

@@ -136,7 +136,7 @@ def greedy(
     inside = np.zeros(len(rank))
     of_crowd = crowd[pairs.object]
     np.maximum.at(inside, pairs.detection[of_crowd], pairs.iou[of_crowd])
-    return match, (match < 0) & (inside >= limits)
+    return match, (match < 0) & (inside > 0) & (inside >= limits)
 
 
 def average_precision(

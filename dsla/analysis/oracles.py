@@ -46,7 +46,7 @@ def oracle(
 
     Returns:
         Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
-        objects), definition. "label" and "dynamic" only where the candidates carry static labels.
+        objects). "label" and "dynamic" only where the candidates carry static labels.
     """
     source, known = sources(candidates, truth, before_nms=True, **running)
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
@@ -66,15 +66,7 @@ def oracle(
         joined = [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
         ap = average_precision(*joined, counts)
         mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
-        rows.append(
-            {
-                "variant": name,
-                "AP": mean.mean(),
-                "AP50": mean[0],
-                "AP75": mean[5],
-                "definition": VARIANTS[name],
-            }
-        )
+        rows.append({"variant": name, "AP": mean.mean(), "AP50": mean[0], "AP75": mean[5]})
     table = Table(rows)
     table.attrs = {
         "analysis": "oracle",

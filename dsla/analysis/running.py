@@ -38,7 +38,8 @@ def run_raw(
 def run(model: Any, dataset: Any, *, before_nms: bool = False, **running: Any) -> Iterator[dict[str, Any]]:
     """Per image boxes [D,4], scores [D], labels [D] and image_id: detections, or what enters NMS.
 
-    Before NMS and with an assigner also label [D], the static label of the point for the class.
+    What enters NMS has passed the model's score threshold and top-k. With an assigner it carries label [D], the
+    static label of the candidate's point for its class.
     """
     for raw, images, ids in run_raw(model, dataset, **running):
         with torch.inference_mode():

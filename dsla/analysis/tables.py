@@ -174,6 +174,13 @@ class Truth:
         return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in known})
 
 
+def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:
+    """A table from columns of tensors or arrays, with its attrs."""
+    table = Table({name: array(values) for name, values in columns.items()})
+    table.attrs = attrs
+    return table
+
+
 def array(values: Any) -> np.ndarray:
     """A tensor or anything like an array, in numpy."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)

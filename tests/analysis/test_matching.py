@@ -1,0 +1,227 @@
+"""Matching against pycocotools, against hand-made cases, and what must not change it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from dsla.analysis import match, oracle
+from dsla.analysis.matching import THRESHOLDS, iou, join
+from dsla.analysis.tables import Truth, stream
+from dsla.errors import DataError
+from dsla.evaluation import evaluate_detections
+
+
+def coco_matches(truth, rows, threshold):
+    """{detection number: (annotation id or None, ignored)} of pycocotools, for objects of all sizes."""
+    run = evaluate_detections(truth, rows).coco
+    names = {row["id"]: row["original_id"] for row in run.cocoGt.dataset["annotations"]}
+    level = int(np.argmin(np.abs(run.params.iouThrs - threshold)))
+    found = {}
+    for entry in run.evalImgs:
+        if entry is not None and entry["aRng"] == run.params.areaRng[0]:
+            taken, ignored = entry["dtMatches"][level], entry["dtIgnore"][level]
+            for number, to, skip in zip(entry["dtIds"], taken, ignored, strict=True):
+                # pycocotools notes a match with a crowd region, too: for us that is "ignored"
+                found[number - 1] = (None if skip or not to else names[int(to)], bool(skip))
+    return found
+
+
+def our_matches(truth, rows, threshold):
+    table = match(truth=truth, detections=rows, iou_threshold=threshold)
+    return {
+        number: (None if pd.isna(to) else int(to), bool(skip))
+        for number, to, skip in zip(table["detection"], table["match"], table["ignored"], strict=True)
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("digits", [1, 3])  # 1: many equal scores
+def test_equal_to_pycocotools(random_case, seed, digits):
+    truth, rows = random_case(seed, digits=digits)
+    for threshold in (0.5, 0.75):
+        assert our_matches(truth, rows, threshold) == coco_matches(truth, rows, threshold)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("digits", [1, 3])
+def test_average_precision_equal_to_pycocotools(random_case, seed, digits):
+    truth, rows = random_case(seed, digits=digits)
+    expected = evaluate_detections(truth, rows).summary[["AP", "AP50", "AP75"]]
+    table = oracle(rows, truth, nms_threshold=1.0).set_index("variant")  # no IoU is above 1: nothing is suppressed
+    np.testing.assert_allclose(table.loc["score"].to_numpy(float), expected.to_numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["yolox_nano_results", "nanodet_m_416_results"])
+def test_equal_to_pycocotools_on_real_results(shared, name):
+    folder = shared / "data" / "coco_sample"
+    truth, rows = folder / "instances.json", folder / "results" / f"{name}.json"
+    ours, theirs = our_matches(truth, rows, 0.5), coco_matches(truth, rows, 0.5)
+    assert len(theirs) > 6000
+    assert ours == theirs
+    expected = evaluate_detections(truth, rows).summary[["AP", "AP50", "AP75"]]
+    row = oracle(rows, truth, nms_threshold=1.0).set_index("variant").loc["score"]
+    np.testing.assert_allclose(row.to_numpy(float), expected.to_numpy(), atol=1e-12)
+
+
+def test_columns_by_hand(one_image):
+    truth, rows = one_image(
+        [(1, 0, 0, 10, 10), (1, 100, 0, 110, 10), (2, 0, 0, 10, 9)],
+        [(1, 0.9, 0, 0, 10, 8), (1, 0.8, 0, 0, 10, 10), (1, 0.7, 100, 0, 110, 4), (2, 0.6, 50, 50, 60, 60)],
+    )
+    table = match(rows, truth)
+    assert table["detection"].tolist() == [0, 1, 2, 3]
+    assert table[["x1", "y1", "x2", "y2"]].iloc[2].tolist() == [100, 0, 110, 4]
+    np.testing.assert_allclose(table["iou"], [0.8, 1.0, 0.4, 0.0])
+    assert table["gt"].tolist() == [100, 100, 101, pd.NA]
+    assert table["match"].tolist() == [100, pd.NA, pd.NA, pd.NA]  # the higher score takes it, not the better box
+    assert not table["ignored"].any()
+    assert (table.attrs["objects"], table.attrs["images"]) == (3, 1)
+
+    either = match(rows, truth, class_aware=False)
+    np.testing.assert_allclose(either["iou"], [8 / 9, 1.0, 0.4, 0.0])
+    assert either["gt"].tolist() == [102, 100, 101, pd.NA]
+    assert either["match"].tolist() == [102, 100, pd.NA, pd.NA]
+
+    assert match(rows, truth, iou_threshold=0.4)["match"].tolist() == [100, pd.NA, 101, pd.NA]
+    assert match(rows, truth, score_threshold=0.75)["detection"].tolist() == [0, 1]
+
+
+def test_crowds(one_image):
+    truth, rows = one_image([(1, 0, 0, 100, 100)], [(1, 0.9, 10, 10, 30, 30), (1, 0.8, 90, 90, 130, 130)])
+    truth["annotations"][0]["iscrowd"] = 1
+    table = match(rows, truth)
+    assert table["ignored"].tolist() == [True, False]  # 1/16 of the second lies inside
+    assert table["iou"].tolist() == [0.0, 0.0]
+    assert table["gt"].isna().all()
+    assert match(rows, truth, crowd="background")["ignored"].tolist() == [False, False]
+    with pytest.raises(ValueError, match="'ignore' or 'background', got 'drop'"):
+        match(rows, truth, crowd="drop")
+
+
+def test_annotation_ids_from_zero(one_image):
+    truth, rows = one_image([(1, 0, 0, 20, 20), (1, 50, 50, 70, 70)],
+                            [(1, 0.9, 0, 0, 20, 20), (1, 0.8, 50, 50, 70, 70)])  # fmt: skip
+    for i, row in enumerate(truth["annotations"]):
+        row["id"], row["image_id"] = i, 0
+    truth["images"][0]["id"] = 0
+    for row in rows:
+        row["image_id"] = 0
+    assert match(rows, truth)["match"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_of_detections_and_images_does_not_matter(random_case, seed):
+    truth, rows = random_case(seed, digits=9)
+    rng = np.random.default_rng(seed)
+    rows = [row | {"number": i} for i, row in enumerate(rows)]
+    order = rng.permutation(len(rows))
+    turned = {**truth, "images": truth["images"][::-1], "annotations": truth["annotations"][::-1]}
+    columns = ["iou", "gt", "match", "ignored", "score", "image"]
+    plain = match(rows, truth).set_index("detection")[columns].sort_index()
+    mixed = match([rows[i] for i in order], turned)
+    mixed = mixed.assign(detection=order[mixed["detection"]]).set_index("detection")[columns].sort_index()
+    pd.testing.assert_frame_equal(pd.DataFrame(plain), pd.DataFrame(mixed), check_flags=False)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 100])
+def test_chunks_hold_every_row_once(random_case, chunk):
+    truth, rows = random_case(1)
+    known = Truth.of(truth)
+    parts = list(stream(rows, known, chunk=chunk))
+    assert sorted(pd.concat([p for p, _ in parts])["detection"]) == list(range(len(rows)))
+    assert sorted(pd.concat([o for _, o in parts])["gt"]) == list(range(len(truth["annotations"])))
+    assert len(parts) == -(-len(known.images) // chunk)
+    for i, (found, objects) in enumerate(parts):
+        allowed = set(range(i * chunk, (i + 1) * chunk))
+        assert set(found["image_index"]) | set(objects["image_index"]) <= allowed
+
+
+def as_tensors(truth, rows):
+    """The same case as lists of tensors: targets and detections with labels 0…2 in the order of the ids."""
+    label = {c: i for i, c in enumerate(sorted(c["id"] for c in truth["categories"]))}
+
+    def boxes(some):
+        xywh = torch.tensor([r["bbox"] for r in some], dtype=torch.float64).reshape(-1, 4)
+        return torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+
+    targets, found = [], []
+    for image in truth["images"]:
+        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        real, crowd = [a for a in mine if not a["iscrowd"]], [a for a in mine if a["iscrowd"]]
+        hits = [r for r in rows if r["image_id"] == image["id"]]
+        targets.append({"boxes": boxes(real), "labels": torch.tensor([label[a["category_id"]] for a in real]).long(),
+                        "crowd_boxes": boxes(crowd), "image_id": image["id"]})  # fmt: skip
+        found.append({"boxes": boxes(hits), "labels": torch.tensor([label[r["category_id"]] for r in hits]).long(),
+                      "scores": torch.tensor([r["score"] for r in hits], dtype=torch.float64)})  # fmt: skip
+    return targets, found
+
+
+def test_files_tables_and_tensors_agree(tmp_path, random_case):
+    truth, rows = random_case(3, crowds=False)
+    targets, found = as_tensors(truth, rows)
+    numbers = ["image", "iou", "score"]
+    expected = match(rows, truth)[numbers].to_numpy(float)
+    table = match(rows, truth)[["image", "category", "x1", "y1", "x2", "y2", "score"]]
+    by_tensors = [match(found, truth), match(found, targets), match(iter(found), targets)]
+    for other in (match(pd.DataFrame(table), truth), *by_tensors):
+        np.testing.assert_allclose(other[numbers].to_numpy(float), expected)
+    assert by_tensors[0]["category"].tolist() == match(rows, truth)["category"].tolist()
+    assert by_tensors[0]["gt"].isna().tolist() == by_tensors[1]["gt"].isna().tolist()
+
+
+def test_crowd_boxes_of_targets_take_every_class():
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(),
+              "crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}  # fmt: skip
+    found = {"boxes": torch.tensor([[5.0, 5, 20, 20], [60, 60, 70, 70]]), "labels": torch.tensor([4, 4]),
+             "scores": torch.tensor([0.5, 0.5])}  # fmt: skip
+    assert match([found], [target])["ignored"].tolist() == [True, False]
+
+
+def test_images_may_be_left_out_and_mixed_when_they_are_named(random_case):
+    truth, rows = random_case(3)
+    _, found = as_tensors(truth, rows)
+    named = [f | {"image_id": image["id"]} for f, image in zip(found, truth["images"], strict=True)]
+    kept = [named[4], named[1]]
+    table = match(kept, truth)
+    assert set(table["image"]) <= {41, 11}
+    assert len(table) == sum(len(f["scores"]) for f in kept)
+    with pytest.raises(DataError, match="image 77"):
+        match([found[0] | {"image_id": 77}], truth)
+
+
+def test_bad_input_is_named(one_image):
+    truth, rows = one_image([(1, 0, 0, 9, 9)], [(1, 0.5, 0, 0, 9, 9)])
+    with pytest.raises(DataError, match="category_id"):
+        match([rows[0] | {"category_id": 5}], truth)
+    table = pd.DataFrame(match(rows, truth))
+    with pytest.raises(DataError, match=r"\['score'\] missing"):
+        match(table.drop(columns="score"), truth)
+    with pytest.raises(DataError, match="not finite"):
+        match(table.assign(x1=np.nan), truth)
+    with pytest.raises(DataError, match="does not have: 5"):
+        match(table.assign(image=5), truth)
+    box = {"boxes": torch.zeros(1, 4), "scores": torch.zeros(1), "labels": torch.tensor([2])}
+    with pytest.raises(DataError, match="label outside"):
+        match([box], truth)
+    with pytest.raises(DataError, match="not among the 1 images"):
+        match([box | {"labels": torch.tensor([0])}] * 2, truth)
+    with pytest.raises(TypeError, match="max_images"):
+        match(rows, truth, max_images=3)
+
+
+def test_iou_and_join():
+    rng = np.random.default_rng(0)
+    a, b = (np.sort(rng.uniform(0, 50, (40, 2, 2)), axis=1).reshape(40, 4) for _ in range(2))
+    expected = box_iou(torch.from_numpy(a), torch.from_numpy(b)).diagonal()
+    np.testing.assert_allclose(iou(a, b), expected, atol=1e-12)
+    assert iou(np.zeros((1, 4)), np.zeros((1, 4))).tolist() == [0.0]
+    left, right = rng.integers(0, 5, 20), rng.integers(0, 5, 10)
+    pairs = {(i, j) for i in range(20) for j in range(10) if left[i] == right[j]}
+    found = list(zip(*join(left, right), strict=True))
+    assert set(found) == pairs
+    assert found == sorted(found)
+    assert len(THRESHOLDS) == 10
