@@ -1,0 +1,289 @@
+"""`dsla.compare`: assigners side by side on one image; no weights, no training.
+
+    import dsla
+    boxes = [[120, 60, 480, 420], [300, 200, 360, 380]]              # x1, y1, x2, y2 in pixels
+    dsla.compare("photo.jpg", boxes, None, ["FCOS", "DSLA"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from torch import Tensor
+
+from .. import assigners as library
+from ..assigners import DSLA, Assigner, Assignment
+from ..errors import DataError
+from ..geometry import HeadOutputs, PointGrid, aligned_iou, boxes_to_distances
+from . import draw
+from .style import LABELS, LOST, SOFT, Picture, picture, style
+
+STRIDES = (8, 16, 32, 64, 128)  # P3…P7
+PANEL = 2.15  # inches
+EVERY_TAG = 40  # objects up to which each one carries its count
+
+
+@dataclass(frozen=True)
+class Row:
+    """One assigner on the image: its title, its assignment (batch of one), positives of each object [M]."""
+
+    title: str
+    assignment: Assignment
+    counts: np.ndarray
+
+
+def compare(
+    image: Any,
+    boxes: Any,
+    labels: Any = None,
+    assigners: Any = ("FCOS", "DSLA"),
+    *,
+    strides: Sequence[int] | None = None,
+    offset: float | None = None,
+    class_names: Sequence[str] | None = None,
+    jitter: float = 0.1,
+    seed: int = 0,
+) -> Picture:
+    """Which point learns which object, and how strongly: one row an assigner, one column a pyramid level.
+
+    Args:
+        image: a path, a PIL image, an array or a tensor; its pixels are the boxes' pixels.
+        boxes: [M, 4] x1, y1, x2, y2.
+        labels: [M] class of each box, or None where it does not matter.
+        assigners: one or several: objects, names in `dsla.assigners`, or a dict of title → either.
+        strides: of the levels; by default P3…P7. With names, level ranges of 8 strides are made to fit.
+        offset: of the points in strides; by default each method's own, 0 for DSLA and 0.5 for all others.
+        class_names: name of each label.
+        jitter, seed: for assigners that need predictions, see `jittered_predictions`.
+    Returns:
+        A matplotlib Figure. First column: the objects, each with the number of its points; red and dashed
+        where no point learns it. `figure.rows` holds the assignments.
+    Raises:
+        DataError: image, boxes or labels that cannot be used.  ValueError: unknown assigner, wrong strides.
+    """
+    pixels = draw.as_image(image)
+    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    found = draw.as_boxes(boxes, size)
+    classes = as_labels(labels, len(found))
+    rows = [
+        assign(name, assigner, size, found, classes, strides, offset, jitter, seed)
+        for name, assigner in named_assigners(assigners, strides).items()
+    ]
+    return figure_of(rows, pixels, found, classes, class_names)
+
+
+def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dict[str, Assigner]:
+    """One assigner or several, objects or names → title: assigner. Equal titles are numbered."""
+    if isinstance(assigners, Mapping):
+        return {str(title): as_assigner(value, strides) for title, value in assigners.items()}
+    if isinstance(assigners, (str, Assigner, type)):
+        assigners = [assigners]
+    named: dict[str, Assigner] = {}
+    for value in assigners:
+        assigner = as_assigner(value, strides)
+        title, number = assigner.name, 2
+        while title in named:
+            title, number = f"{assigner.name} ({number})", number + 1
+        named[title] = assigner
+    if not named:
+        raise ValueError("compare needs at least one assigner")
+    return named
+
+
+def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
+    """An assigner, its class or its name in `dsla.assigners`; ranges of 8 strides a level if strides are given."""
+    if isinstance(value, Assigner):
+        return value
+    kinds = {
+        n.lower(): k
+        for n, k in vars(library).items()
+        if isinstance(k, type) and issubclass(k, Assigner) and k is not Assigner
+    }
+    kind = kinds.get(value.lower()) if isinstance(value, str) else value
+    if not (isinstance(kind, type) and issubclass(kind, Assigner)):
+        names = ", ".join(sorted(k.__name__ for k in kinds.values()))
+        raise ValueError(f"{value!r} is no assigner; dsla.assigners has {names}")
+    if strides is None or "regress_ranges" not in signature(kind).parameters:
+        return kind()
+    return kind(regress_ranges=tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8])))  # type: ignore[call-arg]
+
+
+def point_offset(assigner: Assigner) -> float:
+    """Where the method's own code places points, in strides from the cell's corner: METHOD's convention."""
+    return 0.0 if isinstance(assigner, DSLA) else 0.5
+
+
+def as_labels(labels: Any, count: int) -> Tensor:
+    """[M] int64; zeros for None."""
+    if labels is None:
+        return torch.zeros(count, dtype=torch.int64)
+    values = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)).reshape(-1)
+    if len(values) != count:
+        raise DataError(f"{count} boxes but {len(values)} labels")
+    if count and (values.is_floating_point() or values.min() < 0):
+        raise DataError(f"labels are whole numbers from 0, got {values.tolist()[:8]}")
+    return values.to(torch.int64)
+
+
+def assign(
+    title: str, assigner: Assigner, size: tuple[int, int], boxes: Tensor, labels: Tensor,
+    strides: Sequence[int] | None, offset: float | None, jitter: float, seed: int,
+) -> Row:  # fmt: skip
+    """One row of the comparison."""
+    steps = tuple(STRIDES if strides is None else strides)
+    levels = len(getattr(assigner, "regress_ranges", steps))
+    if levels != len(steps):
+        raise ValueError(f"{title} has ranges for {levels} levels but there are {len(steps)} strides {steps}")
+    grid = PointGrid(size, steps, point_offset(assigner) if offset is None else offset)
+    predictions = None
+    if assigner.needs_predictions:
+        classes = int(labels.max()) + 1 if len(labels) else 1
+        predictions = jittered_predictions(grid, [boxes], [labels], jitter, classes, seed)
+        title = f"{title} · predictions: true boxes jittered by {jitter:.0%}"
+    assignment = assigner(grid, [boxes], [labels], predictions=predictions, image_sizes=[size])
+    return Row(title, assignment, assignment.counts().numpy())
+
+
+def jittered_predictions(
+    grid: PointGrid, boxes: Sequence[Tensor], labels: Sequence[Tensor], amount: float, num_classes: int, seed: int = 0
+) -> HeadOutputs:
+    """What a half-trained head might say, for methods that assign from predictions, without a model.
+
+    Every point predicts the smallest box that it lies in (outside all: the nearest) with each side moved by a
+    normal step of `amount` × the box's width or height; the box never excludes the point. The score of that
+    class is the IoU of the jittered box, damped by the distance from the object's centre; others are 0.01.
+
+    Args:
+        boxes, labels: [M, 4] and [M] of each of B images.  amount: 0 for perfect boxes, about 0.1 for good ones.
+    Returns:
+        HeadOutputs with logits [B, P, C] and distances [B, P, 4].
+    """
+    if not amount >= 0:
+        raise ValueError(f"amount of jitter must be 0 or more, got {amount}")
+    generator = torch.Generator().manual_seed(seed)
+    count = len(grid)
+    logits = torch.full((len(boxes), count, num_classes), 0.01).logit()
+    distances = torch.empty(len(boxes), count, 4)
+    for image, (truth, classes) in enumerate(zip(boxes, labels, strict=True)):
+        noise = torch.randn(count, 4, generator=generator) * amount
+        if not len(truth):
+            distances[image] = grid.stride[:, None] * noise.exp()
+            continue
+        outside = (-boxes_to_distances(grid.xy[:, None], truth)).clamp(min=0).amax(-1)  # [P, M] pixels
+        area = (truth[:, 2:] - truth[:, :2]).prod(-1)
+        which = (outside * 1e6 + area / area.max()).argmin(1)
+        box = truth[which]
+        side = (box[:, 2:] - box[:, :2]).repeat(1, 2)
+        moved = boxes_to_distances(grid.xy, box + noise * side).clamp(min=0)
+        distances[image] = moved
+        off = ((grid.xy - (box[:, :2] + box[:, 2:]) / 2) / side[:, :2]).square().sum(-1)
+        quality = aligned_iou(torch.cat((grid.xy - moved[:, :2], grid.xy + moved[:, 2:]), -1), box)
+        score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
+        logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
+    return HeadOutputs(logits, distances, grid)
+
+
+def figure_of(
+    rows: Sequence[Row], pixels: np.ndarray, boxes: Tensor, labels: Tensor, names: Sequence[str] | None
+) -> Picture:
+    """The figure of `compare` from its rows."""
+    size = (pixels.shape[0], pixels.shape[1])
+    colour, dim = draw.backdrop(pixels)
+    levels = len(rows[0].assignment.grid.strides)
+    wide = PANEL * min(1.0, 1.15 * size[1] / size[0])
+    high = wide * size[0] / size[1]
+    left, gap, title, head, foot, right = 0.08, 0.06, 0.3, 0.2, 0.42, 0.56
+    width = left + (levels + 1) * (wide + gap) + right
+    height = len(rows) * (high + title + head) + foot
+    with style():
+        figure = picture(width, height, layout=None)
+        unit = size[1] / (wide * 72)
+        for r, row in enumerate(rows):
+            top = height - r * (high + title + head)
+            figure.text(left / width, (top - 0.17) / height, row.title, weight="bold", fontsize=9.5, va="center")
+            end = 1 - (right + gap) / width
+            figure.text(end, (top - 0.17) / height, counted(row), fontsize=8, va="center", ha="right")
+            for column in range(levels + 1):
+                place = ((left + column * (wide + gap)) / width, (top - title - head - high) / height)
+                ax = figure.add_axes((*place, wide / width, high / height))
+                _objects(ax, row, colour, size, boxes, labels, names, unit) if not column else _level(
+                    ax, row, column - 1, dim, size, boxes, wide
+                )
+        bar = figure.add_axes((1 - (right - 0.12) / width, foot / height, 0.09 / width, high / height))
+        figure.colorbar(ScalarMappable(Normalize(0, 1), LABELS), cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
+        bar.set_title("label", fontsize=7.5, weight="normal", loc="left")
+        figure.caption = caption(rows, size)
+        figure.text(left / width, 0.16 / height, figure.caption, fontsize=7.5, color=SOFT, va="center", wrap=True)
+    figure.rows = tuple(rows)
+    return figure
+
+
+def counted(row: Row) -> str:
+    """Positives of a row in words: of each object where they are few, else their spread."""
+    counts, total = row.counts, int(row.counts.sum())
+    text = draw.many(total, "point") + (" learns an object" if total == 1 else " learn an object")
+    if len(counts) > 8:
+        text += f" · per object {counts.min()} to {counts.max()}, median {np.median(counts):g}"
+    elif len(counts):
+        text += " · per object " + ", ".join(map(str, counts))
+    lost = int((counts == 0).sum())
+    return text + (f" · {draw.many(lost, 'object')} without a point" if lost else "")
+
+
+def caption(rows: Sequence[Row], size: tuple[int, int]) -> str:
+    count = len(rows[0].counts)
+    offsets = {f"{r.assignment.grid.offset:g}" for r in rows}
+    grid = f"points offset by {offsets.pop()} stride" if len(offsets) == 1 else "each method on its own grid of points"
+    return (
+        f"{size[1]} × {size[0]} pixels, {draw.many(count, 'object')}, {grid}. A coloured cell surrounds a point that "
+        "learns an object, its colour is the label. Numbers: points of each object. Red, dashed: no point learns it."
+    )
+
+
+def _objects(
+    ax: Any, row: Row, pixels: np.ndarray, size: tuple[int, int], boxes: Tensor, labels: Tensor,
+    names: Sequence[str] | None, unit: float,
+) -> None:  # fmt: skip
+    draw.show_image(ax, pixels, size)
+    lost = row.counts == 0
+    draw.show_boxes(ax, boxes[~lost], "#10151d", 2.0, alpha=0.55)
+    draw.show_boxes(ax, boxes[~lost], "#ffffff", 0.9)
+    draw.show_boxes(ax, boxes[lost], LOST, 1.4, (0, (3, 1.2)), zorder=5)
+    tagged = np.flatnonzero(lost if len(boxes) > EVERY_TAG else lost | True)
+    tagged = tagged[np.argsort(~lost[tagged], kind="stable")]  # the lost ones choose their place first
+    texts = [
+        (f"{draw.name_of(labels[i], names)} " if names is not None else "") + str(row.counts[i]) for i in tagged
+    ]
+    colours = [LOST if lost[i] else "#10151d" for i in tagged]
+    draw.show_tags(ax, boxes[tagged], texts, colours, unit, font=5.5)
+    ax.set_title(draw.many(len(boxes), "object"), pad=3, fontsize=7.5, weight="normal")
+
+
+def _level(
+    ax: Any, row: Row, level: int, pixels: np.ndarray, size: tuple[int, int], boxes: Tensor, wide: float
+) -> None:
+    grid = row.assignment.grid
+    label, index = (grid.split(v)[level][0].numpy() for v in (row.assignment.label, row.assignment.gt_index))
+    draw.show_image(ax, pixels, size)
+    draw.show_labels(ax, grid, level, label, index >= 0)
+    spacing = grid.strides[level] * wide * 72 / size[1]  # points (1/72 inch) between dots
+    if spacing >= 5:
+        draw.show_points(ax, grid, level, index >= 0, min(spacing / 5, 1.6))
+    here = np.isin(np.arange(len(boxes)), index)
+    lost = row.counts == 0
+    draw.show_boxes(ax, boxes[~here & ~lost], "#aab2bf", 0.5, alpha=0.7)
+    draw.show_boxes(ax, boxes[here], "#ffffff", 0.9)
+    draw.show_boxes(ax, boxes[lost], LOST, 1.2, (0, (3, 1.2)), zorder=5)
+    ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
+    count = int((index >= 0).sum())
+    points = draw.many(count, "point") if count else "no points"
+    title = f"P{np.log2(grid.strides[level]):.3g} · stride {grid.strides[level]} · {points}"
+    ax.set_title(title, pad=3, fontsize=7.5, weight="normal")

@@ -1,0 +1,275 @@
+"""Boxes, labels and detections on images.
+
+Images come as a path, a PIL image, an array or a tensor; inside they are [H, W, 3] float32 in 0…1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from PIL import Image, ImageOps
+
+from ..data.loading import load_image, to_rgb
+from ..errors import DataError
+from ..geometry import PointGrid
+from .style import INK, LABELS, VERDICTS, Picture, Verdict, picture, style
+
+
+def as_image(image: Any) -> np.ndarray:
+    """Any picture → [H, W, 3] float32 in 0…1.
+
+    A path is read upright; an array is [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels, whole numbers
+    0…255 or floats 0…1 (floats above 1 are taken as 0…255).
+
+    Raises:
+        DataError: the file cannot be read, or the shape or the values are not those of a picture.
+    """
+    if isinstance(image, (str, Path)):
+        return load_image(image).permute(1, 2, 0).numpy()
+    if isinstance(image, Image.Image):
+        return np.asarray(to_rgb(ImageOps.exif_transpose(image)), dtype=np.float32) / 255
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu().float().numpy() if image.is_floating_point() else image.cpu().numpy()
+    values = np.asarray(image)
+    what = f"image of shape {list(values.shape)}, {values.dtype}"
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
+        raise DataError(f"{what}: expected a path, a PIL image, or an array [H, W], [H, W, 3] or [3, H, W]")
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.shape[-1] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.shape[-1] not in (1, 3, 4):
+        raise DataError(f"{what}: 1, 3 or 4 channels are needed, first or last")
+    whole, values = values.dtype.kind in "ui", values.astype(np.float32)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise DataError(f"{what}: values must be finite and not negative; undo the normalisation first")
+    values = values / (255 if whole or values.max() > 1 else 1)
+    if values.shape[-1] == 4:  # transparent pixels lie on white, as in the data sets
+        values = values[..., :3] * values[..., 3:] + 1 - values[..., 3:]
+    return np.clip(np.broadcast_to(values, (*values.shape[:2], 3)), 0, 1)
+
+
+def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
+    """[M, 4] float32 boxes x1, y1, x2, y2 in pixels; (height, width) of their image.
+
+    Raises:
+        DataError: not four numbers each, not finite, empty or turned around, or wholly outside the image.
+    """
+    try:
+        found = torch.as_tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes))
+        found = found.to(torch.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes must be M × 4 numbers x1, y1, x2, y2: {error}") from None
+    found = found.reshape(0, 4) if not found.numel() else found
+    if found.ndim != 2 or found.shape[1] != 4:
+        raise DataError(f"boxes of shape {list(found.shape)}: expected [M, 4], x1, y1, x2, y2 in pixels")
+    height, width = size
+    x1, y1, x2, y2 = found.unbind(1)
+    bad = {
+        "is not finite": ~found.isfinite().all(1),
+        "has x2 ≤ x1 or y2 ≤ y1 (boxes are x1, y1, x2, y2; COCO files hold x, y, width, height)": (
+            (x2 <= x1) | (y2 <= y1)
+        ),
+        f"lies outside the {width} × {height} image": (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0),
+    }
+    for reason, rows in bad.items():
+        if rows.any():
+            i = int(rows.nonzero()[0])
+            raise DataError(f"box {i} {[round(v, 2) for v in found[i].tolist()]} {reason}")
+    return found
+
+
+def backdrop(image: np.ndarray, side: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """The image at most `side` pixels long, in colour, and dimmed to grey for labels to stand out on; uint8."""
+    height, width = image.shape[:2]
+    small = Image.fromarray((image * 255 + 0.5).astype(np.uint8))
+    scale = side / max(height, width)
+    if scale < 1:
+        small = small.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
+    grey = np.asarray(small.convert("L"), dtype=np.float32)
+    return np.asarray(small), (26 + grey * 0.42).astype(np.uint8)
+
+
+def show_image(ax: Axes, pixels: np.ndarray, size: tuple[int, int]) -> None:
+    """Pixels over the area of an image of (height, width); axis units are its pixels, y downwards."""
+    height, width = size
+    ax.imshow(pixels, extent=(0, width, height, 0), cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def label_pixels(values: Any, shown: Any = None, alpha: float = 0.82) -> np.ndarray:
+    """Labels [h, w] in 0…1 → colours uint8 [h, w, 4] on the one scale; transparent where `shown` is False.
+
+    By default shown where the label is above 0.
+    """
+    values = np.asarray(values, dtype=np.float32)
+    pixels = LABELS(np.clip(values, 0, 1), bytes=True)
+    pixels[..., 3] = np.where(values > 0 if shown is None else np.asarray(shown), round(alpha * 255), 0)
+    return pixels
+
+
+def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, shown: Any = None) -> None:
+    """Labels [h, w] of a level: each colours the cell, one stride wide, around its point."""
+    (h, w), s = grid.shapes[level], grid.strides[level]
+    left = (grid.offset - 0.5) * s
+    extent = (left, left + w * s, left + h * s, left)
+    ax.imshow(label_pixels(values, shown), extent=extent, interpolation="nearest", zorder=2)
+
+
+def show_points(ax: Axes, grid: PointGrid, level: int, positive: np.ndarray, size: float) -> None:
+    """The points of a level as dots, [h, w] bool positive ones stronger; diameter in points (1/72 inch)."""
+    s = grid.strides[level]
+    rows, columns = np.indices(grid.shapes[level])
+    x, y = (columns + grid.offset) * s, (rows + grid.offset) * s
+    ax.scatter(x[~positive], y[~positive], s=size**2, c="white", alpha=0.3, linewidths=0, zorder=3)
+    ax.scatter(x[positive], y[positive], s=2 * size**2, c="white", linewidths=0.4, edgecolors=INK, zorder=3)
+
+
+def show_boxes(ax: Axes, boxes: Any, colour: str, width: float = 1.0, line: Any = "-", **options: Any) -> None:
+    """Outlines of boxes [M, 4], all in one look; thinner where a box is too small for its outline."""
+    corners = np.asarray(boxes, dtype=float).reshape(-1, 4)
+    points = ax.get_window_extent().width / ax.figure.get_dpi() * 72  # width of the axes in points
+    side = (corners[:, 2:] - corners[:, :2]).min(1) * points / max(abs(np.subtract(*ax.get_xlim())), 1e-9)
+    outlines = corners[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
+    widths = np.clip(side / 8, 0.4 * width, width)
+    look = {"colors": colour, "linewidths": widths, "linestyles": [line], "zorder": 4, **options}
+    ax.add_collection(LineCollection(list(outlines), **look), autolim=False)
+
+
+def show_tags(
+    ax: Axes, boxes: Any, texts: Sequence[str], colours: Sequence[str], unit: float, font: float = 6.0
+) -> None:
+    """A tag at the corner of each box that finds a free place; earlier boxes choose first.
+
+    unit: image pixels per point (1/72 inch) of the figure, to know how large a tag is.
+    """
+    taken: list[tuple[float, float, float, float]] = []
+    (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
+    for (x1, y1, x2, y2), text, colour in zip(np.asarray(boxes, dtype=float), texts, colours, strict=True):
+        w, h = (0.62 * len(text) + 0.8) * font * unit, 1.5 * font * unit
+        for x, y in ((x1, y1 - h), (x1, y1), (x2 - w, y1), (x1, y2), (x1, y2 - h), (x2 - w, y2 - h)):
+            x, y = float(np.clip(x, left, max(left, right - w))), float(np.clip(y, low, max(low, high - h)))
+            if all(x >= c or x + w <= a or y >= d or y + h <= b for a, b, c, d in taken):
+                taken.append((x, y, x + w, y + h))
+                box = {"facecolor": colour, "edgecolor": "none", "pad": 0.12 * font, "alpha": 0.88}
+                ax.text(
+                    x + 0.3 * font * unit, y + h / 2, text, fontsize=font, color=contrast(colour), va="center_baseline",
+                    bbox=box, zorder=6, clip_on=True, parse_math=False,
+                )  # fmt: skip
+                break
+
+
+def contrast(colour: str) -> str:
+    """Black or white, whichever is read better on a colour #rrggbb."""
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "white" if 0.299 * r + 0.587 * g + 0.114 * b < 140 else INK
+
+
+def judged(found: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float) -> tuple[Any, np.ndarray]:
+    """Detections above a score with a column `verdict` (hit, duplicate, false), and [M] bool objects missed.
+
+    The matching is `dsla.analysis`'s, which is COCO's. A detection that overlaps an object of its class enough
+    but finds it taken is a duplicate.
+    """
+    from ..analysis.matching import match
+
+    plain = {k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}
+    boxes = {k: found[k] for k in ("boxes", "scores", "labels")}
+    table = match([boxes], [plain], iou_threshold=iou, score_threshold=score)
+    table = table[~table["ignored"]].sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+    hit = table["match"].notna()
+    table["verdict"] = np.where(hit, "hit", np.where(table["iou"] >= iou, "duplicate", "false"))
+    missed = ~np.isin(np.arange(len(target["boxes"])), table.loc[hit, "match"].to_numpy(dtype=np.int64))
+    return table, missed
+
+
+def draw_detections(
+    image: Any,
+    found: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+    target: Mapping[str, Any] | None = None,
+    *,
+    score_threshold: float = 0.0,
+    iou_threshold: float = 0.5,
+) -> Picture:
+    """Detections on their image; given a target, ground truth beside them, hits, duplicates and misses told apart.
+
+    Args:
+        image: anything that `as_image` takes.
+        found: boxes [D, 4] xyxy pixels, scores [D], labels [D].
+        class_names: name of each label; else its number.
+        target: boxes [M, 4], labels [M], optionally crowd_boxes, or None.
+        score_threshold: detections below it are not drawn.
+        iou_threshold: least IoU of a hit.
+    """
+    pixels = as_image(image)
+    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    panels = 1 if target is None else 2
+    wide = min((7.2, 4.6)[panels - 1], 7.2 * size[1] / size[0])
+    wide, high = max(wide, 3.6 / panels), max(wide, 3.6 / panels) * size[0] / size[1]
+    width, height = panels * (wide + 0.1) + 0.1, high + 0.45
+    with style():
+        figure = picture(width, height, layout=None)
+        axes = []
+        for i in range(panels):
+            place = ((0.1 + i * (wide + 0.1)) / width, 0.1 / height, wide / width, high / height)
+            axes.append(figure.add_axes(place))
+            show_image(axes[i], backdrop(pixels, 1200)[0], size)
+        unit = size[1] / (wide * 72)  # pixels a point
+        if target is None:
+            scores = np.asarray(found["scores"], dtype=float)
+            order = np.argsort(-scores, kind="stable")
+            order = order[scores[order] >= score_threshold]
+            rows = zip(np.asarray(found["labels"])[order], scores[order], strict=True)
+            texts = [f"{name_of(c, class_names)} {s:.2f}" for c, s in rows]
+            looks = [VERDICTS["hit"]] * len(texts)
+            _outlined(axes[0], np.asarray(found["boxes"], dtype=float).reshape(-1, 4)[order], texts, looks, unit)
+            figure.caption = many(len(texts), "detection")
+            axes[0].set_title(figure.caption, pad=5)
+            return figure
+        table, missed = judged(found, target, iou_threshold, score_threshold)
+        labels = np.asarray(target["labels"])
+        texts = [name_of(c, class_names) + " missed" * bool(m) for c, m in zip(labels, missed, strict=True)]
+        looks = [VERDICTS["missed" if m else "hit"] for m in missed]
+        _outlined(axes[0], np.asarray(target["boxes"], dtype=float).reshape(-1, 4), texts, looks, unit)
+        axes[0].set_title(f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed", pad=5)
+        said = {"hit": "", "duplicate": " again", "false": " false"}
+        columns = (table[c] for c in ("category", "score", "verdict"))
+        texts = [f"{name_of(c, class_names)} {s:.2f}{said[v]}" for c, s, v in zip(*columns, strict=True)]
+        _outlined(axes[1], table[["x1", "y1", "x2", "y2"]], texts, [VERDICTS[v] for v in table["verdict"]], unit)
+        hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
+        counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
+        axes[1].set_title(f"detections: {counts}", pad=5)
+    figure.caption = (
+        f"Left the ground truth, right the detections with a score of at least {score_threshold:g}. A hit has the "
+        f"right class and an IoU of at least {iou_threshold:g}; a duplicate has them too, but its object is taken by a "
+        f"higher score. {counts}, {int(missed.sum())} missed."
+    )
+    return figure
+
+
+def _outlined(ax: Axes, boxes: Any, texts: Sequence[str], looks: Sequence[Verdict], unit: float) -> None:
+    """Boxes with their tags, each in its look; hits on top."""
+    corners = np.asarray(boxes, dtype=float).reshape(-1, 4)
+    for z, look in enumerate(VERDICTS.values()):
+        rows = [own is look for own in looks]
+        show_boxes(ax, corners[rows], look.colour, 1.6, look.line, zorder=5 - 0.1 * z)
+    show_tags(ax, corners, texts, [look.colour for look in looks], unit)
+
+
+def name_of(label: Any, names: Sequence[str] | None) -> str:
+    return str(names[int(label)]) if names is not None and 0 <= int(label) < len(names) else str(int(label))
+
+
+def many(count: int, noun: str) -> str:
+    """3 boxes, 1 box: a count with its noun."""
+    return f"{count} {noun}" + ("s" if count != 1 else "")

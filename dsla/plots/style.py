@@ -1,0 +1,189 @@
+"""One place for what all figures share: colours, markers and order of the methods, sizes, axis ranges, files.
+
+Nothing here touches pyplot: figures are `Picture` objects, which belong to whoever holds them and are freed
+with them, so that a slider moved a hundred times leaves no hundred figures behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+WIDTH = 7.2  # inches: a figure over the whole text width
+UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
+DPI = 150
+
+INK, SOFT, FAINT = "#1f2430", "#6b7280", "#d5d9e0"
+LOST = "#ff4d4d"  # an object that no point learns; drawn dashed as well, so that grey prints tell it too
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method looks in every figure; `name` is what is printed."""
+
+    name: str
+    colour: str
+    marker: str
+    line: Any
+    order: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a detection or an object looks: told apart by colour, line and letter."""
+
+    name: str
+    colour: str
+    line: Any
+
+
+# Lightness (CIE L*) differs by at least 10 within a family, so that a grey print keeps them apart.
+_KNOWN = (
+    ("FCOS", "#5aa9dd", "o", (0, (1, 1.2))),
+    ("FCOS + centerness", "#0b3c6f", "s", (0, (5, 1.5))),
+    ("FCOS + IoU", "#1b7a4b", "^", (0, (4, 1.2, 1, 1.2))),
+    ("DSLA", "#d55e00", "D", "-"),
+    ("DSLA, no coupling", "#e8a33d", "v", (0, (3, 1))),
+    ("DSLA, IoU only", "#7b2d80", "P", (0, (2, 1))),
+)
+METHODS = {n: Method(n, c, m, d, i) for i, (n, c, m, d) in enumerate(_KNOWN)}
+_ALIASES = {
+    "fcosplain": "FCOS",
+    "fcoscenterness": "FCOS + centerness",
+    "scenesfcosplain": "FCOS",
+    "scenesfcos": "FCOS + centerness",
+    "scenesfcosiou": "FCOS + IoU",
+    "scenesdsla": "DSLA",
+    "scenesdslastatic": "DSLA, no coupling",
+    "scenesdslaiouonly": "DSLA, IoU only",
+    "fcosiou": "FCOS + IoU",
+}
+_OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")
+
+VERDICTS = {
+    v.name: v
+    for v in (
+        Verdict("hit", "#1f9e89", "-"),
+        Verdict("duplicate", "#f0a202", (0, (1, 1.1))),
+        Verdict("false", "#a05fd0", (0, (4, 1.2, 1, 1.2))),
+        Verdict("missed", LOST, (0, (4, 1.6))),
+    )
+}
+
+# Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
+LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
+
+_RC: Any = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "dsla",  # else each file has new ids
+    "svg.fonttype": "path",
+    "axes.unicode_minus": True,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The package's look, for figures made inside; what was set before comes back."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def method(name: str) -> Method:
+    """Look of a method by name or recipe name; a name not known here gets a colour that depends on it alone."""
+    if name in METHODS:
+        return METHODS[name]
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    known = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in METHODS} | _ALIASES
+    if key in known:
+        return METHODS[known[key]]
+    number = zlib.crc32(name.encode())
+    markers = "X<>hp*"
+    return Method(name, _OTHERS[number % len(_OTHERS)], markers[number % len(markers)], (0, (2, 1)), len(METHODS))
+
+
+def ordered(names: Sequence[str]) -> list[str]:
+    """Names in the order of all figures: the known ones first, others as they come."""
+    return sorted(names, key=lambda n: method(n).order)
+
+
+class Picture(Figure):
+    """A matplotlib Figure that shows itself in notebooks, whether or not pyplot was ever imported.
+
+    `caption` says what it shows; reports print it below. `rows` are the assignments, in figures that have some.
+    """
+
+    caption: str = ""
+    rows: tuple[Any, ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        return picture_bytes(self, "png")
+
+
+def picture(width: float = WIDTH, height: float = 3.0, **options: Any) -> Picture:
+    """An empty figure in the package's style, inches; laid out by matplotlib unless `layout` says otherwise."""
+    return Picture(figsize=(width, height), **{"layout": "constrained", "dpi": DPI, **options})
+
+
+def picture_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as "svg" or "png": equal bytes for equal figures (no dates, no versions, fixed ids)."""
+    buffer = io.BytesIO()
+    none = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    with style():
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=none)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes .svg (line art) or .png (photographs), by the ending."""
+    path = Path(path)
+    kind = path.suffix[1:].lower()
+    if kind not in ("svg", "png"):
+        raise ValueError(f"{path}: figures are saved as .svg or .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture_bytes(figure, kind))
+    return path
+
+
+def as_data_uri(figure: Figure) -> str:
+    """The figure as a PNG inside a data: address, for pages that load nothing."""
+    return "data:image/png;base64," + base64.b64encode(picture_bytes(figure, "png")).decode()
