@@ -42,9 +42,7 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise DataError(f"{path.absolute()}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8."
-        ) from error
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}).") from error
 
@@ -90,9 +88,7 @@ def entries(data: dict[str, Any], key: str, path: Path) -> list[Any]:
     value = data.get(key)
     if not isinstance(value, list):
         found = "it is missing" if key not in data else f"it is a {type(value).__name__}"
-        raise DataError(
-            f"{path}: not a COCO detection file: needs a list {key!r}, {found}; keys: {list(data)[:10]}."
-        )
+        raise DataError(f"{path}: not a COCO detection file: needs a list {key!r}, {found}; keys: {list(data)[:10]}.")
     return value
 
 
@@ -140,9 +136,7 @@ class CocoDataset(DetectionDataset):
         data = read_json(path)
         if not isinstance(data, dict):
             hint = " (a list is what detection results look like)" if isinstance(data, list) else ""
-            raise DataError(
-                f"{path}: not a COCO detection file: a {type(data).__name__} instead of an object{hint}."
-            )
+            raise DataError(f"{path}: not a COCO detection file: a {type(data).__name__} instead of an object{hint}.")
         self._read_categories(entries(data, "categories", path))
         self._images = self._read_images(entries(data, "images", path))
         self._read_annotations(entries(data, "annotations", path))
@@ -172,9 +166,7 @@ class CocoDataset(DetectionDataset):
         for n, row in enumerate(rows):
             number = whole(row.get("id")) if isinstance(row, dict) else None
             if number is None or not isinstance(row.get("name"), str):
-                problems.append(
-                    f"categories[{n}]: needs a whole number 'id' and a text 'name': {str(row)[:80]}"
-                )
+                problems.append(f"categories[{n}]: needs a whole number 'id' and a text 'name': {str(row)[:80]}")
             elif number in names:
                 problems.append(f"categories[{n}]: id {number} is taken by {names[number]!r}")
             else:
@@ -191,15 +183,11 @@ class CocoDataset(DetectionDataset):
             row = row if isinstance(row, dict) else {}
             number, width, height = (whole(row.get(key)) for key in ("id", "width", "height"))
             if number is None or not isinstance(row.get("file_name"), str) or not row["file_name"]:
-                problems.append(
-                    f"images[{n}]: needs a whole number 'id' and a text 'file_name': {str(rows[n])[:80]}"
-                )
+                problems.append(f"images[{n}]: needs a whole number 'id' and a text 'file_name': {str(rows[n])[:80]}")
             elif number in images:
                 problems.append(f"images[{n}] ({row['file_name']}): id {number} is used twice")
             elif width is None or height is None or min(width, height) < 1:
-                problems.append(
-                    f"image {number} ({row['file_name']}): needs 'width' and 'height', whole and positive"
-                )
+                problems.append(f"image {number} ({row['file_name']}): needs 'width' and 'height', whole and positive")
             else:
                 images[number] = {
                     "id": number,
@@ -298,7 +286,5 @@ class CocoDataset(DetectionDataset):
             "info": {"description": self.name},
             "images": [dict(image) for image in self._images],
             "annotations": [dict(a) for rows in self._boxes_of.values() for a in rows],
-            "categories": [
-                {"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)
-            ],
+            "categories": [{"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)],
         }

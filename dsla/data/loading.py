@@ -73,9 +73,7 @@ def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
             image = ImageOps.exif_transpose(opened) if wanted == upright else opened
             pixels = np.array(to_rgb(image))
     except FileNotFoundError:
-        raise DataError(
-            f"{path.absolute()}: no such image file; check the image folder and 'file_name'."
-        ) from None
+        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
     except DataError:
         raise
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
@@ -160,9 +158,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             raise IndexError(f"{self.name}: image {i} of {len(self)}")
         return i % len(self)
 
-    def results(
-        self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]
-    ) -> list[dict[str, Any]]:
+    def results(self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Any]]:
         """`to_coco_results` with this data set's categories."""
         return to_coco_results(self, image_ids, detections)
 
@@ -184,9 +180,7 @@ def to_coco_results(
         Rows {"image_id", "category_id", "bbox": [x, y, w, h], "score"}, plain Python numbers.
     """
     if len(image_ids) != len(detections):
-        raise DataError(
-            f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image."
-        )
+        raise DataError(f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image.")
     rows = []
     for image_id, found in zip(image_ids, detections, strict=True):
         boxes, labels = found["boxes"].detach().double().cpu(), found["labels"].tolist()

@@ -265,10 +265,7 @@ def texture(draw: Draw, shape: Shape, window: tuple[slice, slice]) -> Array:
     p = np.abs(p - np.floor(p) - 0.5)
     if name == "checker":
         q = v * waves + shift
-        p = (
-            0.25
-            + np.clip((p - 0.25) * 4, -1, 1) * np.clip((np.abs(q - np.floor(q) - 0.5) - 0.25) * 4, -1, 1) / 4
-        )
+        p = 0.25 + np.clip((p - 0.25) * 4, -1, 1) * np.clip((np.abs(q - np.floor(q) - 0.5) - 0.25) * 4, -1, 1) / 4
     return np.clip(0.5 + (p - 0.25) * 6, 0, 1)
 
 
@@ -321,9 +318,7 @@ def main(arguments: list[str]) -> None:
     seed, split, size, first, last = int(arguments[0]), arguments[1], *map(int, arguments[2:])
     images, rows = zip(*(render(seed, split, i, size) for i in range(first, last)), strict=True)
     buffer = io.BytesIO()
-    np.savez(
-        buffer, images=np.stack(images), rows=np.concatenate(rows), counts=np.array([len(r) for r in rows])
-    )
+    np.savez(buffer, images=np.stack(images), rows=np.concatenate(rows), counts=np.array([len(r) for r in rows]))
     sys.stdout.buffer.write(buffer.getvalue())
 
 

@@ -88,9 +88,7 @@ class Scenes(DetectionDataset):
         if split not in SIZES:
             raise ValueError(f"split {split!r}: choose one of {', '.join(SIZES)}")
         if seed < 0 or image_size < 32 or (size is not None and size < 0):
-            raise ValueError(
-                f"Scenes needs seed >= 0, size >= 0, image_size >= 32; got {seed}, {size}, {image_size}"
-            )
+            raise ValueError(f"Scenes needs seed >= 0, size >= 0, image_size >= 32; got {seed}, {size}, {image_size}")
         self.split, self.seed, self.side = split, seed, image_size
         self.name = f"scenes-{split}"
         self.transforms = transforms
@@ -114,9 +112,7 @@ class Scenes(DetectionDataset):
             self._keep(i, pixels, rows)
         return rows
 
-    def prepare(
-        self, workers: int | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> Scenes:
+    def prepare(self, workers: int | None = None, progress: Callable[[int, int], None] | None = None) -> Scenes:
         """Draws all missing scenes and returns the set itself.
 
         Args:
@@ -226,7 +222,5 @@ class Scenes(DetectionDataset):
                 for i in range(len(self))
             ],
             "annotations": annotations,
-            "categories": [
-                {"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)
-            ],
+            "categories": [{"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)],
         }
