@@ -75,6 +75,8 @@ def test_padding_teaches_and_finds_nothing(name):
     outside = (x >= 100) | (y >= 80)
     assert assignment.positive[0].any()
     assert not assignment.positive[0, outside].any()
+    assert (assignment.label[0, outside] == 0).all()
+    assert (assignment.category[0, outside] == -1).all()
     assert torch.equal(assignment.ignored[0], outside)
     assert not assignment.ignored[1].any()
     assert torch.equal(model.assign(swapped).gt_index, assignment.gt_index.flip(0))
