@@ -163,8 +163,8 @@ def profile(
         grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
         target = dynamic_target(own.label, own.iou(outputs.boxes), coupling)
         image, point = own.positive.nonzero(as_tuple=True)
-        columns = (point, own.iou(outputs.boxes)[image, point], target[image, point], own.gt_index[image, point])
-        keys = [array(v).astype(float) for v in (*columns, image)]
+        best_of = (point, own.iou(outputs.boxes)[image, point], target[image, point], own.gt_index[image, point])
+        keys = [array(v).astype(float) for v in (*best_of, image)]
         order = np.lexsort([-keys[0], *keys[1:]])  # the best of each object comes last
         last = np.flatnonzero(np.diff(np.stack(keys[3:])[:, order], append=np.nan).any(axis=0))
         best = torch.from_numpy(order[last]).to(grid.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: b
         code = pd.factorize(detections["category"])[0]
         boxes = boxes + (code * (boxes.max() - boxes.min() + 1))[:, None]
     start = np.flatnonzero(np.diff(image, prepend=-1))
-    for low, high in zip(start, [*start[1:], len(image)], strict=True):
+    for low, high in pairwise([*start, len(image)]):
         rows = nms(torch.tensor(boxes[low:high]), torch.tensor(score[low:high]), threshold)
         kept[low + rows.numpy()] = True
     return kept

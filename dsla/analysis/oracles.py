@@ -63,8 +63,8 @@ def oracle(
     counts = known.objects["category"][~known.objects["crowd"].astype(bool)].value_counts()
     rows = []
     for name, parts in results.items():
-        joined = [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
-        ap = average_precision(*joined, counts)
+        category, score, hit, ignored = (np.concatenate(c, axis=-1) for c in zip(*parts, strict=True))
+        ap = average_precision(category, score, hit, ignored, counts)
         mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
         rows.append({"variant": name, "AP": mean.mean(), "AP50": mean[0], "AP75": mean[5]})
     table = Table(rows)

@@ -15,9 +15,9 @@ from dsla.errors import DataError
 from dsla.evaluation import evaluate_detections
 
 
-def coco_matches(truth, rows, threshold):
+def coco_matches(evaluation, threshold):
     """{detection number: (annotation id or None, ignored)} of pycocotools, for objects of all sizes."""
-    run = evaluate_detections(truth, rows).coco
+    run = evaluation.coco
     names = {row["id"]: row["original_id"] for row in run.cocoGt.dataset["annotations"]}
     level = int(np.argmin(np.abs(run.params.iouThrs - threshold)))
     found = {}
@@ -42,8 +42,9 @@ def our_matches(truth, rows, threshold):
 @pytest.mark.parametrize("digits", [1, 3])  # 1: many equal scores
 def test_equal_to_pycocotools(random_case, seed, digits):
     truth, rows = random_case(seed, digits=digits)
+    evaluation = evaluate_detections(truth, rows)
     for threshold in (0.5, 0.75):
-        assert our_matches(truth, rows, threshold) == coco_matches(truth, rows, threshold)
+        assert our_matches(truth, rows, threshold) == coco_matches(evaluation, threshold)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -59,10 +60,11 @@ def test_average_precision_equal_to_pycocotools(random_case, seed, digits):
 def test_equal_to_pycocotools_on_real_results(shared, name):
     folder = shared / "data" / "coco_sample"
     truth, rows = folder / "instances.json", folder / "results" / f"{name}.json"
-    ours, theirs = our_matches(truth, rows, 0.5), coco_matches(truth, rows, 0.5)
+    evaluation = evaluate_detections(truth, rows)
+    ours, theirs = our_matches(truth, rows, 0.5), coco_matches(evaluation, 0.5)
     assert len(theirs) > 6000
     assert ours == theirs
-    expected = evaluate_detections(truth, rows).summary[["AP", "AP50", "AP75"]]
+    expected = evaluation.summary[["AP", "AP50", "AP75"]]
     row = oracle(rows, truth, nms_threshold=1.0).set_index("variant").loc["score"]
     np.testing.assert_allclose(row.to_numpy(float), expected.to_numpy(), atol=1e-12)
 

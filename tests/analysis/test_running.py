@@ -1,0 +1,97 @@
+"""The analyses on a detector of the package: same numbers as from its recorded outputs, modes as before."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import dsla
+from dsla.analysis import adjacency, match, oracle, profile, ranking, suppression
+from dsla.analysis.running import run, run_raw
+from dsla.data import Scenes
+from dsla.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes("val", 6)
+
+
+@pytest.fixture(params=["scenes-dsla", "scenes-fcos"])
+def model(request, scenes):
+    torch.manual_seed(0)
+    model = dsla.build(request.param, class_names=scenes.class_names)
+    with torch.no_grad():
+        model.head.class_logits.weight.mul_(30)  # untrained, but with scores that differ
+        model.head.class_logits.bias.fill_(-2.0)
+    return model.train()
+
+
+def test_detections_are_those_of_the_model(model, scenes):
+    found = list(run(model, scenes, batch_size=4))
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        expected = model([scenes[i][0] for i in range(4)])
+    assert [f["image_id"] for f in found] == [scenes.image_id(i) for i in range(6)]
+    for one, other in zip(found, expected, strict=False):
+        torch.testing.assert_close(one["boxes"], other["boxes"])
+        torch.testing.assert_close(one["scores"], other["scores"])
+
+
+def test_candidates_carry_the_static_labels(model, scenes):
+    found = list(run(model, scenes, before_nms=True, batch_size=6))
+    raw, images, _ = next(run_raw(model, scenes, batch_size=6))
+    assert len(images) == 6
+    assignment = model.assign(raw)
+    for i, one in enumerate(found):
+        for point, label, taught in zip(*(one[k].tolist() for k in ("points", "labels", "label")), strict=True):
+            same = int(assignment.category[i, point]) == label
+            assert taught == (float(assignment.label[i, point]) if same else 0.0)
+    assert sum(float(one["label"].sum()) for one in found) > 0
+
+
+def test_every_analysis_runs_on_a_model(model, scenes):
+    recorded = list(run(model, scenes, before_nms=True, batch_size=4))
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(suppression(model, scenes, batch_size=4)), pd.DataFrame(suppression(recorded, scenes))
+    )
+    assert oracle(model, scenes, batch_size=4)["variant"].tolist() == [
+        *("score", "iou", "centerness", "label", "dynamic", "box")
+    ]
+    before, after = (len(match(model, scenes, before_nms=b)) for b in (True, False))
+    assert before == sum(len(one["scores"]) for one in recorded) > after > 0
+    seen = []
+    numbers = ranking(model, scenes, max_images=3, progress=lambda *p: seen.append(p)).summary()
+    assert seen == [(3, 3)]
+    assert numbers["detections"] <= 3 * 100
+    assert model.training
+
+
+def test_adjacency_of_a_model(model, scenes):
+    table = adjacency(model, scenes, batch_size=4, threshold=0.2, across_levels=True)
+    assert table["image"].isin([scenes.image_id(i) for i in range(6)]).all()
+    assert set(table["direction"]) == {"right", "down", "level"}
+    assert table.attrs["threshold"] == 0.2
+    coupled = model.recipe.method == "dsla"
+    assert table.attrs["coupling"] == ("on" if coupled else "off")
+    assert set(np.sign(table["d_label"])) <= ({-1, 0, 1} if coupled else {1})
+    numbers = table.summary()
+    assert not numbers.isna().any()
+    fewer = adjacency(model, scenes, reference=model.assigner, batch_size=6)
+    assert (fewer["label_b"] == 0).all()  # negative under the model's own assigner
+    raw, _, _ = next(run_raw(model, scenes))
+    lines = profile(raw.outputs, model.assign(raw))
+    centre = lines[lines["offset"] == 0]
+    assert (centre["label"] > 0).all()
+    assert centre["label"].mean() >= lines["label"].mean()
+    assert not math.isnan(lines["iou"].mean())
+
+
+def test_a_model_needs_a_data_set(model):
+    with pytest.raises(DataError, match="needs a data set"):
+        ranking(model, {"images": [], "annotations": [], "categories": []})
