@@ -39,7 +39,7 @@ class Recipe:
     quality_on: str = "classification"  # tower it stands on, or "regression"
 
     # what teaches it
-    method: str = "dsla"  # a name of `dsla.assigners.METHODS`
+    method: str = "dsla"  # a name of `dsla.models.build.METHODS`
     ranges: tuple[tuple[float, float], ...] = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
     relaxation: float = 0.2  # γ
     truncate: bool = True  # relaxed ends through int(), as the release
@@ -67,6 +67,8 @@ class Recipe:
     nms_iou: float = 0.6
     top_k: int = 1000  # candidates a level
     top_k_over: str = "points"  # or "pairs" of point and class
+    select_by: str = "score"  # what threshold and top-k look at, or the "class" probability alone
+    keep_padding: bool = False  # detections of points in the padding too, as the release
     max_detections: int = 100
 
     # training

@@ -18,7 +18,9 @@ _CAFFE = {
 }
 _BIAS_RULE = {"bias_lr_factor": 2.0, "bias_decay": False}
 
-R50_1X = Recipe(name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", **_CAFFE, **_BIAS_RULE)
+R50_1X = Recipe(
+    name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", keep_padding=True, **_CAFFE, **_BIAS_RULE
+)
 
 FCOS_R50_1X = R50_1X.replace(
     name="fcos-r50-1x",
@@ -28,6 +30,7 @@ FCOS_R50_1X = R50_1X.replace(
     cls_weight=1.0,
     box_weighting="centerness",
     top_k_over="pairs",
+    select_by="class",
 )
 FCOSV2_R50_1X = FCOS_R50_1X.replace(
     name="fcosv2-r50-1x",
@@ -45,7 +48,8 @@ TORCHVISION_FCOS = FCOS_R50_1X.replace(
     pixel_scale=1.0,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
-    extra_levels="output",
+    offset=0.0,  # torchvision's anchors are centred on j·s
+    select_by="score",
     conv_bias=True,
     box_coding="relu_stride",
     box_scales=False,

@@ -152,7 +152,8 @@ def train(
     total = recipe.steps or math.ceil((recipe.epochs or 1) * len(dataset) / recipe.batch_size)
     torch.manual_seed(seed)
     if model is None:
-        model = build(recipe, num_classes=len(dataset.class_names), class_names=dataset.class_names)
+        weights = "imagenet" if recipe.pretrained else None
+        model = build(recipe, weights=weights, class_names=dataset.class_names)
     model.to(device).train()
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

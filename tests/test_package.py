@@ -1,0 +1,98 @@
+"""The project's own files agree with one another."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def requirement(text):
+    name, bounds = re.match(r"([\w-]+)(.*)", text).groups()
+    return CONDA_NAMES.get(name, name), bounds
+
+
+def test_environment_yml_equals_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = dict(map(requirement, [*project["dependencies"], *project["optional-dependencies"]["test"]]))
+    wanted["python"] = project["requires-python"]
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())
+    found = dict(requirement(d) for d in listed["dependencies"] if isinstance(d, str) and d != "pip")
+    assert found == wanted
+    assert listed["channels"] == ["conda-forge"]
+    assert listed["dependencies"][-1] == {"pip": ["--no-deps -e ."]}
+
+
+def test_readme_has_the_two_commands_on_its_first_screen():
+    first = (ROOT / "README.md").read_text().splitlines()[:80]
+    commands = [line.split("  #")[0].strip() for line in first if line.startswith("python -m pip install")]
+    assert commands == [
+        "python -m pip install -e . && dsla reproduce",
+        'python -m pip install -e ".[test]" && python -m pytest',
+    ]
+
+
+def test_version_is_the_same_everywhere():
+    import dsla
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert dsla.__version__ == version
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", text) if not t.startswith(("http", "#"))]
+    assert targets
+    for target in targets:
+        assert (ROOT / target.split("#")[0]).exists(), target
+
+
+def test_readme_names_every_method_and_recipe():
+    import dsla
+    from dsla.models.build import METHODS
+
+    text = (ROOT / "README.md").read_text()
+    for name in METHODS:
+        assert f"`{name}`" in text, name
+    for name in dsla.RECIPES:
+        assert name in text, name
+
+
+def test_importing_the_assigners_loads_no_plotting_or_tables():
+    code = "import sys, dsla; dsla.assigners.DSLA(); print([m for m in ('matplotlib', 'pandas', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_floors_import_downwards_only():
+    """What a reader of the method needs is below it: assigners and losses know nothing of models or views."""
+    floors = [
+        {"errors", "geometry"},
+        {"losses", "assigners", "config"},
+        {"criteria"},
+        {"data", "results"},
+        {"models"},
+        {"evaluation"},
+        {"analysis", "plots", "training", "prediction"},
+    ]
+    height = {name: n for n, floor in enumerate(floors) for name in floor}
+    late = {("models", "recipes")}  # a name is looked up in the table of recipes when it is given
+    for path in (ROOT / "dsla").rglob("*.py"):
+        parts = path.relative_to(ROOT / "dsla").with_suffix("").parts
+        here = parts[0]
+        if here not in height:
+            continue
+        dots = len(parts)
+        for up, module in re.findall(r"^\s*from (\.+)([\w.]*) import", path.read_text(), re.M):
+            target = module.split(".")[0]
+            if len(up) == dots and target and target != here and (here, target) not in late:
+                assert height.get(target, 99) <= height[here], f"{path.name} imports {target}"
