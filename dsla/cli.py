@@ -124,7 +124,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.show:
         print(json.dumps(chosen.to_dict(), indent=1))
         return 0
-    from .models import load
+    from .models import build
+    from .models.weights import adopt
     from .training import train
 
     dataset = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=True)
@@ -134,6 +135,11 @@ def _train(args: argparse.Namespace) -> int:
         val = open_dataset(args.data, "val")
     out = Path(args.out or f"runs/{chosen.name}-{args.seed}")
     print(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
+    model = None
+    if args.weights:
+        model = build(chosen, class_names=dataset.class_names)
+        left = adopt(model, args.weights)
+        print(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
     result = train(
         chosen,
         dataset,
@@ -141,7 +147,7 @@ def _train(args: argparse.Namespace) -> int:
         out=out,
         seed=args.seed,
         device=args.device,
-        model=load(args.weights) if args.weights else None,
+        model=model,
         workers=args.workers,
         resume=args.resume,
         eval_every=args.eval_every,

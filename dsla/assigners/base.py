@@ -73,9 +73,9 @@ class Assigner(ABC):
 
     Call it as ``assigner(grid, boxes=[[M, 4] …], labels=[[M] …])``; boxes in pixels, labels int64 in
     0…C−1, one tensor an image. Assigners with `needs_predictions` also take ``predictions=HeadOutputs``.
-    ``ignore`` lists the crowd boxes [K, 4] of each image and ``image_sizes`` their (height, width): points
-    inside a crowd or in the padding that no box claims are marked `Assignment.ignored`, so that nothing
-    teaches them.
+    ``ignore`` lists the crowd boxes [K, 4] of each image and ``image_sizes`` their (height, width). Points in
+    a crowd that no box claims, and all points of the padding, are marked `Assignment.ignored`: nothing teaches
+    them. A box that reaches beyond its image claims no point of the padding.
     """
 
     name: str = ""
@@ -104,9 +104,11 @@ class Assigner(ABC):
             truth = Truth.of(boxes, labels, grid.device, image_sizes)
             found = self._assign(grid, truth, predictions.detach() if predictions is not None else None)
             keys, extras = found if isinstance(found, tuple) else (found, {})
-            return truth.decode(
-                grid, keys, self, ignored=_ignored(grid, len(boxes), ignore, image_sizes), extras=extras
-            )
+            ignored = _in_crowds(grid, len(boxes), ignore)
+            if image_sizes is not None:
+                padding = ~grid.inside(image_sizes)
+                keys, ignored = keys.view_as(padding).masked_fill(padding, 0), ignored | padding
+            return truth.decode(grid, keys, self, ignored, extras)
 
     @abstractmethod
     def _assign(
@@ -211,7 +213,7 @@ class Truth:
         else:
             gt_index = category = torch.full(size, -1, dtype=torch.int64, device=grid.device)
         extras = dict(extras)
-        label = extras.pop("label", label)
+        label = extras.pop("label", label) * positive
         ignored = ignored | extras.pop("ignored", False)
         return Assignment(
             gt_index=gt_index,
@@ -229,20 +231,11 @@ class Truth:
 _MAX_RANK = 2**31 - 1
 
 
-def _ignored(
-    grid: PointGrid,
-    images: int,
-    crowds: Sequence[Tensor] | None,
-    image_sizes: Sequence[tuple[int, int]] | None,
-) -> Tensor:
-    """[B, P] bool: in the padding or strictly inside a crowd box."""
-    if image_sizes is None:
-        ignored = torch.zeros((images, len(grid)), dtype=torch.bool, device=grid.device)
-    else:
-        ignored = ~grid.inside(image_sizes)
+def _in_crowds(grid: PointGrid, images: int, crowds: Sequence[Tensor] | None) -> Tensor:
+    """[B, P] bool: strictly inside a crowd box of its image."""
+    inside = torch.zeros((images, len(grid)), dtype=torch.bool, device=grid.device)
     for image, boxes in enumerate(crowds or ()):
         if len(boxes):  # crowds are rare: most batches never come here
             b = boxes.to(grid.device, torch.float32)
-            within = (grid.xy[:, None] > b[:, :2]) & (grid.xy[:, None] < b[:, 2:])
-            ignored[image] |= within.all(-1).any(-1)
-    return ignored
+            inside[image] = ((grid.xy[:, None] > b[:, :2]) & (grid.xy[:, None] < b[:, 2:])).all(-1).any(-1)
+    return inside

@@ -89,31 +89,19 @@ class Detector(nn.Module):
         return Raw(self.head(self.features(batch.tensors)), batch.image_sizes, targets)
 
     def assign(self, raw: Raw) -> Assignment:
-        """Who teaches which point, for outputs that came with targets; in the padding nobody, nothing.
-
-        A box that reaches beyond its image would else claim points there.
-        """
+        """Who teaches which point, for outputs that came with targets; in the padding nobody, nothing."""
         if self.assigner is None or raw.targets is None:
             raise ValueError("assigning needs a model with an assigner, and targets")
         crowds = None
         if self.crowd == "ignore":
             crowds = [t.get("crowd_boxes", t["boxes"][:0]) for t in raw.targets]
-        grid = raw.outputs.grid
-        found = self.assigner(
-            grid,
+        return self.assigner(
+            raw.outputs.grid,
             boxes=[t["boxes"] for t in raw.targets],
             labels=[t["labels"] for t in raw.targets],
             predictions=raw.outputs if self.assigner.needs_predictions else None,
             ignore=crowds,
             image_sizes=raw.image_sizes,
-        )
-        inside = grid.inside(raw.image_sizes)
-        return replace(
-            found,
-            gt_index=found.gt_index.where(inside, -1),
-            label=found.label * inside,
-            category=found.category.where(inside, -1),
-            ignored=found.ignored | ~inside,
         )
 
     def candidates(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:

@@ -59,11 +59,10 @@ def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = N
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """The detector of a file of `save`, in evaluation mode.
+    """The detector of a file of `save`, or of weights that ship with the package by name, in evaluation mode.
 
     Raises:
-        FileNotFoundError: no such file.
-        DataError: not such a file, a damaged one, or tensors that do not fit its recipe.
+        DataError: no such file, not such a file, a damaged one, or tensors that do not fit its recipe.
     """
     from .build import build
 
@@ -79,11 +78,33 @@ def load_tensors(model: Detector, path: str | Path) -> None:
     fit(model, read(path)[1], str(path))
 
 
+def adopt(model: Detector, path: str | Path) -> list[str]:
+    """Start a model from weights of another one, say for other classes: take the tensors that fit.
+
+    Returns one line for each that did not.
+    Raises:
+        DataError: not weights of this package, or none of its tensors fits.
+    """
+    tensors, own = read(path)[1], model.state_dict()
+    fitting = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
+    model.load_state_dict(fitting, strict=False)
+    return mismatches(own, tensors)
+
+
+def shipped() -> dict[str, Path]:
+    """Weights that come with the package, by the name of their recipe."""
+    folder = Path(__file__).parent.parent / "weights"
+    return {p.stem: p for p in sorted(folder.glob("*.safetensors"))}
+
+
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file says about itself, and its tensors. Raises as `load` does."""
-    path = Path(path)
+    """What a file (or shipped weights, by name) says about itself, and its tensors. Raises as `load` does."""
+    path = shipped().get(str(path), Path(path))
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
+        known = ", ".join(shipped()) or "none"
+        raise DataError(f"no weights at {path.absolute()}; those that ship with the package: {known}")
     try:
         with safe_open(path, "pt") as file:
             about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS}

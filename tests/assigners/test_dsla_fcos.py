@@ -237,15 +237,19 @@ def test_an_object_without_a_point_is_counted():
             assert a.unmatched() == [(0, 0)]
 
 
-def test_crowds_and_padding_teach_nothing_but_never_silence_an_object():
+def test_crowds_and_padding_teach_nothing_but_a_crowd_never_silences_an_object():
     crowd = torch.tensor([[0.0, 0, 64, 96]])
-    a = DSLA(RANGES)(
-        GRID, [torch.tensor([[10.0, 10, 40, 40]])], [torch.tensor([1])], ignore=[crowd], image_sizes=[(80, 100)]
-    )
+    boxes = [torch.tensor([[10.0, 10, 40, 40], [70, 50, 128, 96]])]  # the second reaches into the padding
+    a = DSLA(RANGES)(GRID, boxes, [torch.tensor([1, 2])], ignore=[crowd], image_sizes=[(80, 100)])
     x, y = GRID.xy.unbind(-1)
-    expected = ((x > 0) & (x < 64) & (y > 0) & (y < 96)) | (x >= 100) | (y >= 80)
-    assert torch.equal(a.ignored[0], expected & ~a.positive[0])
-    assert a.positive.any()
+    padding = (x >= 100) | (y >= 80)
+    in_crowd = (x > 0) & (x < 64) & (y > 0) & (y < 96)
+    free = one(DSLA(RANGES), GRID, boxes[0], torch.tensor([1, 2]))
+    assert (free.positive[0] & padding).any()
+    assert torch.equal(a.positive[0], free.positive[0] & ~padding)
+    assert torch.equal(a.label[0], free.label[0] * ~padding)
+    assert (a.positive[0] & in_crowd).any()
+    assert torch.equal(a.ignored[0], (in_crowd & ~a.positive[0]) | padding)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model, monkeypatch):
 
 
 def test_wrong_files(tmp_path, model):
-    with pytest.raises(FileNotFoundError, match="no weights at"):
+    with pytest.raises(DataError, match="no weights at"):
         dsla.load(tmp_path / "nothing.safetensors")
 
     pickled = tmp_path / "model.pth"
@@ -154,3 +154,16 @@ def test_foreign_names():
         from_mmdetection({"rpn_head.conv.weight": torch.zeros(3, 3)})
     with pytest.raises(DataError, match="1 names that are not of torchvision's"):
         from_torchvision_fcos({"roi_heads.bias": torch.zeros(3)})
+
+
+def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
+    small = recipe("scenes-dsla", channels=16, head_convs=1)
+    path = weights.save(build(small, num_classes=5), tmp_path / "five.safetensors")
+    model = build(small, num_classes=2)
+    left = weights.adopt(model, path)
+    given, own = weights.read(path)[1], model.state_dict()
+    other = {k for k in own if own[k].shape != given[k].shape}
+    assert len(left) == len(other) == 2  # weight and bias of the class logits
+    assert all(torch.equal(own[k], given[k]) for k in own if k not in other)
+    with pytest.raises(DataError, match="no tensor fits"):
+        weights.adopt(build(small, num_classes=5).head, path)
