@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..geometry import PointGrid
+from ..geometry import HeadOutputs, PointGrid
 from .explanation import Explanation, Rule
 
 if TYPE_CHECKING:
-    from .base import Assigner, Pairs
+    from .base import Assigner, Pairs, Truth
 
 
-def checked_ranges(
-    ranges: Sequence[Sequence[float]], center_sampling: float | None
-) -> tuple[tuple[float, float], ...]:
+def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | None) -> tuple[tuple[float, float], ...]:
     """Regression ranges as tuples; infinity becomes 1e8, which float32 sums survive."""
     checked = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in ranges)
     if not checked or any(not lo < hi or hi <= 0 for lo, hi in checked):
@@ -80,3 +78,20 @@ def region_rules(pairs: Pairs, center_sampling: float | None) -> list[Rule]:
 
 def range_text(low: float, high: float) -> str:
     return f"[{low:g}, {'∞' if high >= 1e8 else f'{high:g}'}]"
+
+
+def one_image(
+    assigner: Assigner, grid: PointGrid, pairs: Pairs, predictions: HeadOutputs | None, image: int, category: int
+) -> tuple[Truth, HeadOutputs]:
+    """The box of an explanation as the only one of its image, and the predictions of that image."""
+    from .base import Truth
+
+    if predictions is None:
+        raise ValueError(f"{assigner.name} explains from predictions: pass predictions=HeadOutputs")
+    if not 0 <= image < len(predictions.logits):
+        raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
+    box = torch.stack(pairs.boxes)[None].to(grid.device)
+    truth = Truth.of([box], [torch.tensor([category])], grid.device)
+    each = predictions.detach()
+    logits, distances = each.logits[image, None], each.distances[image, None]
+    return truth, HeadOutputs(logits, distances, grid)

@@ -1,0 +1,188 @@
+"""ATSS: each box draws its own IoU threshold from the anchors nearest to its centre.
+
+Zhang et al., "Bridging the gap between anchor-based and anchor-free detection via adaptive training sample
+selection", CVPR 2020; mmdetection ``ATSSAssigner`` gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid, overlap
+from .base import Assigner, Pairs, Truth
+from .dsla import centerness
+from .explanation import Explanation, Rule
+from .regions import Levels, map_sizes, priority_of, reduce_pairs
+from .rules import explain_pair
+
+INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
+
+
+class ATSS(Assigner):
+    """Label 1 where a near anchor overlaps the box by more than the mean + deviation of all near anchors.
+
+    Each point carries one square anchor. The `topk` anchors whose centres are nearest to the box's are
+    candidates at each level (all of a level that has fewer); a candidate is positive if its IoU reaches mean +
+    standard deviation over the candidates of all levels and its centre lies in the box. A point claimed by
+    several boxes goes to the one of the highest IoU, then to the smaller box, then to the lower index.
+
+    Where mmdetection leaves a choice open: among equally near anchors the first point is taken (there: any);
+    the deviation of a single candidate is 0 (there: NaN, no positive); points in the padding are no candidates.
+
+    Args:
+        topk: candidates a level.
+        anchor_scale: side of the anchor in strides.
+    Raises:
+        ValueError: topk below 1, anchor_scale ≤ 0.
+    """
+
+    name = "ATSS"
+
+    def __init__(self, topk: int = 9, anchor_scale: float = 8.0) -> None:
+        if topk < 1 or not anchor_scale > 0:
+            raise ValueError(f"topk must be at least 1 and anchor_scale above 0, got {topk} and {anchor_scale}")
+        self.topk, self.anchor_scale = int(topk), float(anchor_scale)
+
+    def options(self) -> dict[str, Any]:
+        return {"topk": self.topk, "anchor_scale": self.anchor_scale}
+
+    def _assign(
+        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        near = self.candidates(grid, truth)
+        passed = near.inside & (near.iou >= near.threshold[:, None])
+        box = torch.arange(len(truth.boxes), device=grid.device)[:, None].expand_as(near.point)
+        point = near.point + (truth.image * len(grid))[:, None]
+        keys = reduce_pairs(grid, truth, box, point, near.iou * passed)
+        iou = priority_of(keys, grid)
+        return keys, {"label": (iou > 0).float(), "anchor_iou": iou}
+
+    def candidates(self, grid: PointGrid, truth: Truth) -> Nearest:
+        """The nearest anchors of each box over all levels, with their statistics."""
+        point, valid = nearest(grid, truth, self.topk)
+        x, y = grid.xy[point].unbind(-1)
+        boxes = truth.boxes[:, None]
+        iou = overlap(anchors(grid, self.anchor_scale)[point], boxes)[0] * valid
+        depth = torch.stack((x - boxes[..., 0], y - boxes[..., 1], boxes[..., 2] - x, boxes[..., 3] - y))
+        # in double, so that the order of a sum cannot matter to the result in single precision
+        count, wide = valid.sum(1).clamp(min=1), iou.double()
+        mean = wide.sum(1) / count
+        deviation = ((wide - mean[:, None]).square() * valid).sum(1) / (count - 1).clamp(min=1)
+        return Nearest(point, valid, iou, (depth.amin(0) > INSIDE) & valid, mean.float(), deviation.sqrt().float())
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """centerness (of a quality branch); "label" is 1 inside the box: the rest depends on other points."""
+        left, top, right, bottom = pairs.distances
+        inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > INSIDE
+        return {"centerness": centerness(left, top, right, bottom), "label": inside.float()}
+
+    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+        """Candidate or not, IoU against the threshold, inside; then the label."""
+
+        def rules(pairs: Pairs) -> list[Rule]:
+            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
+            near = self.candidates(grid, truth)
+            dx, dy = (float(d) for d in pairs.from_centre)
+            chosen = (near.valid & (near.point == point)).any()
+            level, count = int(pairs.level), int(near.valid.sum())
+            iou = float(overlap(anchors(grid, self.anchor_scale)[point], truth.boxes[0])[0])
+            nearest_edge = min(float(d) for d in pairs.distances)
+            threshold = float(near.threshold)
+            passed = bool(chosen) and iou >= threshold and nearest_edge > INSIDE
+            return [
+                Rule(
+                    "candidate",
+                    f"{(dx * dx + dy * dy) ** 0.5:.4g} px from the centre, {'' if chosen else 'not '}among the "
+                    f"{min(self.topk, grid.num_points[level])} nearest of level {level}; {count} candidates in all",
+                    (dx * dx + dy * dy) ** 0.5,
+                    bool(chosen),
+                ),
+                Rule(
+                    "threshold",
+                    f"IoU of its anchor {iou:.4g} ≥ mean {float(near.mean):.4g} + deviation "
+                    f"{float(near.deviation):.4g} = {threshold:.4g}",
+                    iou,
+                    iou >= threshold,
+                ),
+                Rule(
+                    "inside the box",
+                    f"smallest distance {nearest_edge:g} > {INSIDE}",
+                    nearest_edge,
+                    nearest_edge > INSIDE,
+                ),
+                Rule("label", f"{int(passed)}", float(passed), passed),
+            ]
+
+        return explain_pair(self, grid, point, box, rules)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Candidates of each box, Q = L · topk: point [N, Q] in P, valid, iou, inside [N, Q]; mean, deviation [N]."""
+
+    point: Tensor
+    valid: Tensor
+    iou: Tensor
+    inside: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def threshold(self) -> Tensor:
+        return self.mean + self.deviation
+
+
+def anchors(grid: PointGrid, scale: float) -> Tensor:
+    """[P, 4] the square of side scale · stride around each point."""
+    half = (grid.stride * (scale / 2))[:, None]
+    return torch.cat((grid.xy - half, grid.xy + half), -1)
+
+
+def nearest(grid: PointGrid, truth: Truth, k: int) -> tuple[Tensor, Tensor]:
+    """The k points of each level nearest to each box's centre: [N, L·k] in P, and which exist.
+
+    Order the columns of a level by their distance to the centre and the rows by theirs. The point of the a-th
+    column and b-th row has a·b − 1 others at least as near, those of no later column and row; so the k nearest
+    have a·b ≤ k: 23 points for k = 9, wherever the centre lies and however small the map is. All of this
+    orders by (distance, index), and so do ties: the first of equally near points.
+    """
+    table = Levels.of(grid)
+    rows, columns = map_sizes(grid, truth)
+    x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))
+    a, b = _hyperbola(k, max(w for _, w in grid.shapes), max(h for h, _ in grid.shapes), grid.device)
+    column, dx = _nearest_cells((x1 + x2) / 2, table.stride, columns, int(a.max()) + 1, grid.offset)
+    row, dy = _nearest_cells((y1 + y2) / 2, table.stride, rows, int(b.max()) + 1, grid.offset)
+    distance = dx[..., a].square() + dy[..., b].square()  # [N, L, Q]
+    place = row[..., b] * table.width[:, None] + column[..., a]
+    key = (distance.view(torch.int32).long() << 32) | place
+    key = key.masked_fill(~distance.isfinite(), 2**63 - 1).topk(min(k, len(a)), largest=False).values
+    valid = key < 2**63 - 1
+    point = ((key & (2**32 - 1)) + table.first[:, None]).where(valid, 0)
+    return point.flatten(1), valid.flatten(1)
+
+
+@lru_cache(maxsize=64)
+def _hyperbola(k: int, columns: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ranks from 0 of columns and rows with (a + 1)(b + 1) ≤ k that a map of this size can have."""
+    ranks = [(a, b) for a in range(min(k, columns)) for b in range(min(k // (a + 1), rows))]
+    a, b = torch.tensor(ranks, device=device).t().contiguous().unbind()
+    return a, b
+
+
+def _nearest_cells(centre: Tensor, stride: Tensor, size: Tensor, count: int, offset: float) -> tuple[Tensor, Tensor]:
+    """The `count` cells of 0…size−1 nearest to a coordinate and their distances, [N, L, count]; inf: none left.
+
+    They lie within count / 2 cells of it, or at the border of the map.
+    """
+    begin = (centre / stride - offset - count / 2).floor().clamp(0, 2.0**24).long()
+    begin = torch.minimum(begin, size - count - 2).clamp(min=0)
+    cell = begin[..., None] + torch.arange(count + 2, device=size.device)
+    distance = ((cell.float() + offset) * stride[:, None] - centre[..., None]).abs()
+    distance, order = distance.masked_fill(cell >= size[..., None], torch.inf).sort(stable=True)
+    return cell.gather(-1, order)[..., :count], distance[..., :count]

@@ -1,0 +1,153 @@
+"""FoveaBox: the shrunk middle of a box, at the levels whose scale range holds its size.
+
+Kong et al., "FoveaBox: beyond anchor-based object detection", IEEE TIP 2020; mmdetection ``FoveaHead`` gives
+the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid
+from .base import Assigner, Pairs, Truth
+from .dsla import centerness, interval_relaxation
+from .explanation import Explanation, Rule
+from .regions import Levels, Region, map_sizes, reduce_pairs
+from .rules import explain_pair, range_text
+
+SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
+
+
+class FoveaBox(Assigner):
+    """Label 1, or DSLA's smooth label, in the fovea: the box shrunk by σ about its centre.
+
+    A box acts at every level with low ≤ √(width · height) ≤ high; ranges overlap, so it may act at several.
+    There it takes the cells whose points lie in its fovea, ends included. A point in several foveas goes to the
+    smallest box, then to the lower index; with smooth labels first to the highest label.
+
+    As in mmdetection, both ends of a fovea are clamped to the map: one that falls between two cells at the
+    border, or beyond it, takes the cell of the border. Boxes outside their image are the data set's to refuse.
+
+    With `smooth` the label is centerness, 1 in the core zone (half a stride around the centre), times the
+    interval relaxation of √(width · height) over the level's range, as `DSLA` has it of max(l, t, r, b).
+
+    Args:
+        scale_ranges: (low, high) of √(width · height) for each level, pixels, both included.
+        sigma: share of each side that the fovea keeps.
+        smooth: DSLA's labels in place of 1.
+        relaxation: γ of the smooth labels.
+    Raises:
+        ValueError: ranges that are not 0 ≤ low < high, σ outside (0, 1], γ outside [0, 1).
+    """
+
+    name = "FoveaBox"
+
+    def __init__(
+        self,
+        scale_ranges: Sequence[Sequence[float]] = SCALE_RANGES,
+        sigma: float = 0.4,
+        smooth: bool = False,
+        relaxation: float = 0.2,
+    ) -> None:
+        self.scale_ranges = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in scale_ranges)
+        if not self.scale_ranges or any(not 0 <= lo < hi for lo, hi in self.scale_ranges):
+            raise ValueError(f"each scale range must be (low, high) with 0 ≤ low < high, got {scale_ranges}")
+        if not 0 < sigma <= 1 or not 0 <= relaxation < 1:
+            raise ValueError(f"sigma must be in (0, 1] and relaxation in [0, 1), got {sigma} and {relaxation}")
+        self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)
+        if smooth:
+            self.name = "FoveaBox + DSLA"
+
+    def options(self) -> dict[str, Any]:
+        return {n: getattr(self, n) for n in ("scale_ranges", "sigma", "smooth", "relaxation")}
+
+    @property
+    def reach(self) -> tuple[tuple[float, float], ...]:
+        """The scales at which a box acts at each level: the ranges, relaxed by γ under smooth labels."""
+        share = self.relaxation if self.smooth else 0.0
+        return tuple((lo * (1 - share), hi * (1 + share)) for lo, hi in self.scale_ranges)
+
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
+        cells = self.fovea(grid, truth).cells()
+        label = self._smooth(cells.pairs)["label"] if self.smooth else torch.ones_like(cells.pairs.x)
+        return reduce_pairs(grid, truth, cells.box, cells.point, label)
+
+    def fovea(self, grid: PointGrid, truth: Truth) -> Region:
+        """The cells of each (box, level); in strides, rounded as the code base does."""
+        if len(self.scale_ranges) != len(grid.shapes):
+            raise ValueError(f"{len(self.scale_ranges)} scale ranges for a grid of {len(grid.shapes)} levels")
+        rows, columns = map_sizes(grid, truth)
+        x1, y1, x2, y2 = (truth.boxes[:, i, None] / Levels.of(grid).stride for i in range(4))  # [N, L]
+        scale = _scale(*truth.boxes.unbind(-1))[:, None]
+        low, high = (scale.new_tensor(end) for end in zip(*self.reach, strict=True))
+        acts = (scale >= low) & (scale <= high)
+        ends = []
+        for start, stop, size in ((x1, x2, columns), (y1, y2, rows)):
+            half = 0.5 * (stop - start)
+            first = (start + (1 - self.sigma) * half - grid.offset).ceil()
+            last = (start + (1 + self.sigma) * half - grid.offset).floor()
+            first, last = (torch.minimum(v.clamp(0, 2.0**24).long(), size - 1) for v in (first, last))
+            ends += [first, last.where(acts, first - 1)]
+        return Region(grid, truth, ends[0], ends[2], ends[1], ends[3])
+
+    def _smooth(self, pairs: Pairs) -> dict[str, Tensor]:
+        score = centerness(*pairs.distances)
+        dx, dy = pairs.from_centre
+        core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
+        scale = _scale(*pairs.boxes)
+        low, high = (scale.new_tensor(e)[pairs.level] for e in zip(*self.scale_ranges, strict=True))
+        wide = (scale.new_tensor(e)[pairs.level] for e in zip(*self.reach, strict=True))
+        relaxation = interval_relaxation(scale, low, high, *wide)
+        label = score.masked_fill(core, 1.0) * relaxation
+        return {"centerness": score, "core_zone": core, "relaxation": relaxation, "label": label}
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """centerness, core_zone, relaxation and the label they make in the fovea; 1 there without `smooth`."""
+        found = self._smooth(pairs)
+        x1, y1, x2, y2 = pairs.boxes
+        dx, dy = pairs.from_centre
+        within = (dx <= self.sigma * (x2 - x1) / 2) & (dy <= self.sigma * (y2 - y1) / 2)
+        if not self.smooth:
+            found["core_zone"] = found["core_zone"] & False
+            found["label"] = found["relaxation"]
+        return found | {"label": found["label"] * within}
+
+    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+        """Scale range, fovea, and the factors of a smooth label; then the label."""
+
+        def rules(pairs: Pairs) -> list[Rule]:
+            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
+            region = self.fovea(grid, truth)
+            level, row, column = int(pairs.level), int(grid.row[point]), int(grid.column[point])
+            scale, (low, high) = float(_scale(*pairs.boxes)), self.reach[level]
+            within = region.contains(level, row, column)
+            columns, lines = (
+                f"{int(first[0, level])}…{int(last[0, level])}"
+                for first, last in ((region.left, region.right), (region.top, region.bottom))
+            )
+            acts = low <= scale <= high
+            text = f"row {row}, column {column}; the box shrunk by {self.sigma:g} holds "
+            text += f"rows {lines}, columns {columns}" if acts else "no cell of a level it does not act at"
+            found = [
+                Rule("scale range", f"√(w · h) = {scale:g} in {range_text(low, high)}", scale, acts),
+                Rule("fovea", text, float(within), within),
+            ]
+            label = float(within)
+            if self.smooth:
+                factor = {k: float(v) for k, v in self._smooth(pairs).items()}
+                zone = ", 1 in the core zone" if factor["core_zone"] else ""
+                found.append(Rule("centerness", f"c = {factor['centerness']:.4g}{zone}", factor["centerness"]))
+                found.append(Rule("interval relaxation", f"h = {factor['relaxation']:.4g}", factor["relaxation"]))
+                label *= factor["label"]
+            return [*found, Rule("label", f"{label:.4g}", label, label > 0)]
+
+        return explain_pair(self, grid, point, box, rules)
+
+
+def _scale(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+    """√(width · height), pixels."""
+    return ((x2 - x1) * (y2 - y1)).clamp(min=0).sqrt()

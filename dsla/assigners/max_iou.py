@@ -1,0 +1,137 @@
+"""RetinaNet's assignment: the IoU of one square anchor a point with the boxes, against two thresholds.
+
+Lin et al., "Focal loss for dense object detection", ICCV 2017; one square anchor a point as in the ATSS paper's
+comparison. Positives equal those of torchvision's ``Matcher`` with ``allow_low_quality_matches``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid, overlap
+from .atss import anchors
+from .base import Assigner, Pairs, Truth
+from .dsla import centerness
+from .explanation import Explanation, Rule
+from .regions import Levels, Region, map_sizes, priority_of, reduce_pairs
+from .rules import explain_pair
+
+
+class MaxIoU(Assigner):
+    """Label 1 where the anchor's IoU with a box reaches `positive`, and at the best anchors of each box.
+
+    A point goes to the box of the highest IoU among those that may claim it, then to the smaller box, then to the
+    lower index. With `low_quality` a box also claims the anchors that overlap it most, however little (all
+    of them where several do so equally; such a point can lie outside a small box). mmdetection gives an anchor
+    that is the best of two boxes to the later one; here it is the one that it overlaps more. Points that no
+    box claims, with an IoU from `negative` to `positive`, are ignored: taught nothing.
+
+    Args:
+        positive, negative: thresholds of the IoU.
+        low_quality: whether each box claims its best anchors.
+        anchor_scale: side of the anchor in strides.
+    Raises:
+        ValueError: thresholds that are not 0 < negative ≤ positive ≤ 1, anchor_scale ≤ 0.
+    """
+
+    name = "Max-IoU"
+
+    def __init__(
+        self, positive: float = 0.5, negative: float = 0.4, low_quality: bool = True, anchor_scale: float = 8.0
+    ) -> None:
+        if not 0 < negative <= positive <= 1:
+            raise ValueError(f"thresholds must be 0 < negative ≤ positive ≤ 1, got {negative} and {positive}")
+        if not anchor_scale > 0:
+            raise ValueError(f"anchor_scale must be above 0, got {anchor_scale}")
+        self.positive, self.negative, self.low_quality = float(positive), float(negative), low_quality
+        self.anchor_scale = float(anchor_scale)
+
+    def options(self) -> dict[str, Any]:
+        return {n: getattr(self, n) for n in ("positive", "negative", "low_quality", "anchor_scale")}
+
+    def _assign(
+        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        box, point, iou, best = self.overlaps(grid, truth)
+        claimed = iou >= self.positive
+        if self.low_quality:
+            claimed |= (iou == best[box]) & (iou > 0)
+        keys = reduce_pairs(grid, truth, box, point, iou * claimed)
+        winner = priority_of(keys, grid)
+        highest = torch.zeros(keys.shape, device=grid.device).scatter_reduce_(0, point, iou, "amax")
+        near = highest.view(winner.shape) >= self.negative
+        return keys, {"label": (winner > 0).float(), "ignored": near, "anchor_iou": winner}
+
+    def overlaps(self, grid: PointGrid, truth: Truth) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All pairs of IoU ≥ `negative` and all best ones: box, point in B·P, IoU, [Q] each; best IoU [N]."""
+        cells = self._region(grid, truth).cells()
+        anchor = anchors(grid, self.anchor_scale)[cells.point % len(grid)]
+        iou = overlap(anchor, truth.boxes[cells.box])[0]
+        best = torch.zeros(len(truth.boxes), device=grid.device).scatter_reduce_(0, cells.box, iou, "amax")
+        return cells.box, cells.point, iou, best
+
+    def _region(self, grid: PointGrid, truth: Truth) -> Region:
+        """Per (box, level) the rectangle of points whose anchors can matter.
+
+        The IoU falls with |dx| and with |dy|. It reaches t only where the overlap along x is at least
+        t · max(box, anchor) / min(height, side), and likewise y. The best IoU of a level is that of the
+        point nearest to the box's centre, shared by all points not further away than the two intervals allow
+        without loss, |width − side| / 2.
+        """
+        table, (rows, columns) = Levels.of(grid), map_sizes(grid, truth)
+        side = self.anchor_scale * table.stride  # [L]
+        centre = (truth.boxes[:, :2] + truth.boxes[:, 2:]) / 2
+        size = (truth.boxes[:, 2:] - truth.boxes[:, :2]).clamp(min=0)
+        extent = size[:, :, None]  # [N, 2, 1]
+        larger = torch.maximum(extent.prod(1), side**2)[:, None]
+        needed = self.negative * larger / torch.minimum(extent.flip(1), side).clamp(min=1e-6)
+        reach = (extent + side) / 2 - needed
+        reach = reach.masked_fill((needed > torch.minimum(extent, side)).any(1, keepdim=True), -torch.inf)
+
+        count = torch.stack((columns, rows), 1)  # [N, 2, L]
+        place = centre[:, :, None] / table.stride - grid.offset
+        closest = torch.minimum(place.round().clamp(0, 2.0**24), (count - 1).float())
+        at = (closest + grid.offset) * table.stride
+        if self.low_quality:
+            square = torch.cat((at - side / 2, at + side / 2), 1).transpose(1, 2)  # [N, L, 4]
+            iou = overlap(square, truth.boxes[:, None])[0] * (count > 0).all(1)
+            good = (iou >= iou.amax(1, keepdim=True) * (1 - 1e-5)) & (iou > 0)  # [N, L]
+            plateau = torch.maximum((extent - side).abs() / 2, (at - centre[:, :, None]).abs())
+            reach = torch.where(good[:, None], torch.maximum(reach, plateau), reach)
+        slack = reach.clamp(-1e9, 1e9) / table.stride + 1e-3  # wide enough that rounding leaves out nothing
+        first = (place - slack).ceil().clamp(0, 2.0**24).long()
+        last = torch.minimum((place + slack).floor().clamp(-1, 2.0**24).long(), count - 1)
+        return Region(grid, truth, first[:, 0], first[:, 1], last[:, 0], last[:, 1])
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """centerness (of a quality branch) and the label of the first threshold alone."""
+        half = pairs.stride * (self.anchor_scale / 2)
+        square = torch.stack((pairs.x - half, pairs.y - half, pairs.x + half, pairs.y + half), -1)
+        iou = overlap(square, torch.stack(pairs.boxes, -1))[0]
+        return {"centerness": centerness(*pairs.distances), "label": (iou >= self.positive).float()}
+
+    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+        """IoU of the anchor against the thresholds and against the box's best; then the label."""
+
+        def rules(pairs: Pairs) -> list[Rule]:
+            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
+            best = float(self.overlaps(grid, truth)[3])
+            anchor = anchors(grid, self.anchor_scale)[point]
+            iou = float(overlap(anchor, truth.boxes[0])[0])
+            best_of_box = self.low_quality and iou == best and iou > 0
+            label = iou >= self.positive or best_of_box
+            kind = "positive" if iou >= self.positive else "background" if iou < self.negative else "ignored"
+            text = f"IoU of its anchor (side {float(anchor[2] - anchor[0]):g}) {iou:.4g}: {kind} at thresholds "
+            found = [
+                Rule("IoU", text + f"{self.negative:g} and {self.positive:g}", iou, None if best_of_box else label)
+            ]
+            if self.low_quality:
+                verb = "this is one" if best_of_box else "this is not one"
+                found.append(Rule("best anchor", f"the box's best anchors have IoU {best:.4g}: {verb}", best))
+            return [*found, Rule("label", f"{int(label)}", float(label), label)]
+
+        return explain_pair(self, grid, point, box, rules)

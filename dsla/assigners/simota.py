@@ -1,0 +1,287 @@
+"""SimOTA: each box takes as many points as its predictions overlap it, at the least cost.
+
+Ge et al., "YOLOX: Exceeding YOLO series in 2021", arXiv 2107.08430; mmdetection ``SimOTAAssigner`` gives the same
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
+from .base import Assigner, Pairs, Truth
+from .best import LAST, PIECE, best_by_overlap, ordering_key
+from .dsla import centerness
+from .explanation import Explanation, Rule
+from .regions import Levels, Region, spread
+from .rules import explain_pair, one_image, region_rules
+
+
+class SimOTA(Assigner):
+    """Label 1 at the k points of least classification and IoU cost, k from the box's best IoUs.
+
+    Candidates are the points of the image inside any box or within `center_radius` strides of any centre. The
+    k of a box is the sum of its `candidate_topk` highest IoUs over all candidates, cut to an integer, at least 1.
+    The box takes the k points of least cost, those in both its own box and its own centre region first. A point
+    taken by several boxes goes to the one of all boxes, not only of those, for which it is cheapest, by the same
+    order, then to the smaller box, then to the lower index; who loses a point gets no other.
+
+    cost = cls_weight · Σ over classes of BCE(√score, one-hot) − iou_weight · ln(IoU + 1e-7). mmdetection puts own
+    points first by adding 1e8 to the cost of others, which in float32 makes their order arbitrary; here the order
+    is that of the cost. Of equal costs the first point is taken.
+
+    Args:
+        center_radius: of the centre region, strides.
+        candidate_topk: IoUs that k sums.
+        iou_weight, cls_weight: of the two costs.
+    Raises:
+        ValueError: radius ≤ 0, candidate_topk below 1, negative weights.
+    """
+
+    name = "SimOTA"
+    needs_predictions = True
+
+    def __init__(
+        self,
+        center_radius: float = 2.5,
+        candidate_topk: int = 10,
+        iou_weight: float = 3.0,
+        cls_weight: float = 1.0,
+    ) -> None:
+        if not center_radius > 0 or candidate_topk < 1 or min(iou_weight, cls_weight) < 0:
+            raise ValueError(
+                "needs center_radius > 0, candidate_topk ≥ 1 and weights ≥ 0; got "
+                f"{center_radius}, {candidate_topk}, {iou_weight}, {cls_weight}"
+            )
+        self.center_radius, self.candidate_topk = float(center_radius), int(candidate_topk)
+        self.iou_weight, self.cls_weight = float(iou_weight), float(cls_weight)
+
+    def options(self) -> dict[str, Any]:
+        names = ("center_radius", "candidate_topk", "iou_weight", "cls_weight")
+        return {n: getattr(self, n) for n in names}
+
+    def _assign(
+        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert predictions is not None
+        scene = _Scene(self, grid, truth, predictions)
+        box, point = scene.taken()
+        row = truth.image[box] * len(grid) + point
+        winner = torch.full((len(truth.first) * len(grid),), -1, dtype=torch.int64, device=grid.device)
+        winner[row] = box  # where several boxes took a point, any: the next lines decide
+        contested = (torch.bincount(row, minlength=len(winner)) > 1).nonzero().flatten()
+        if len(contested):
+            winner[contested] = scene.cheapest(contested)
+        positive = winner >= 0
+        keys = torch.zeros_like(winner)
+        where, owner = positive.nonzero().flatten(), winner[positive]
+        keys[where] = truth.keys(torch.ones_like(owner, dtype=torch.float32), owner)
+        cost, k = (torch.zeros(len(keys), device=grid.device) for _ in range(2))
+        cost[where], k[where] = scene.cost(owner, where % len(grid)), scene.dynamic_k[owner].float()
+        shape = (len(truth.first), len(grid))
+        return keys, {"cost": cost.view(shape), "dynamic_k": k.view(shape)}
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """centerness; "label" is 1 in box and centre region: the cost is known only with predictions."""
+        return {
+            "centerness": centerness(*pairs.distances),
+            "label": pairs.inside(self.center_radius).float(),
+        }
+
+    def explain(
+        self,
+        grid: PointGrid,
+        point: int,
+        box: Iterable[float],
+        predictions: HeadOutputs | None = None,
+        image: int = 0,
+        category: int = 0,
+        others: Tensor | None = None,
+    ) -> Explanation:
+        """Inside, centre region, the parts of the cost, k, taken or not; then the label without rivals.
+
+        `others` matter to k alone: points in their regions are candidates too.
+        """
+
+        def rules(pairs: Pairs) -> list[Rule]:
+            truth, alone = one_image(self, grid, pairs, predictions, image, category)
+            if others is not None and len(others):
+                boxes = torch.cat((truth.boxes, others.to(truth.boxes)))
+                labels = torch.full((len(boxes),), category)
+                truth = Truth.of([boxes], [labels], grid.device)
+            scene = _Scene(self, grid, truth, alone)
+            first, at = torch.zeros(1, dtype=torch.int64), torch.tensor([point])
+            iou, total, k = float(scene.iou(first, at)), float(scene.cost(first, at)), int(scene.dynamic_k[0])
+            by_class = float(scene.class_cost(first, at))
+            own = int(scene.own[1][0].sum())
+            taker, what = scene.taken()
+            chosen = bool(((taker == 0) & (what == point)).any())
+            candidate = bool(scene.candidate[0, point])
+            weighs = [Rule(r.name, r.text, r.value) for r in region_rules(pairs, None)]
+            dx, dy = (float(d) for d in pairs.from_centre)
+            reach = self.center_radius * float(pairs.stride)
+            text = f"|dx| = {dx:g}, |dy| = {dy:g} < {self.center_radius:g} strides = {reach:g}"
+            best = float(scene.best_iou[0].sum())
+            return [
+                *weighs,
+                Rule(
+                    "centre region", f"{text}; in both: {'yes' if bool(scene.both(first, at)) else 'no'}", max(dx, dy)
+                ),
+                Rule("candidate", "in the box or centre region of a box of the image", float(candidate), candidate),
+                Rule(
+                    "classification cost",
+                    f"Σ BCE(√score, one-hot) = {by_class:.4g}, weight {self.cls_weight:g}",
+                    by_class,
+                ),
+                Rule("IoU cost", f"−ln(IoU {iou:.4g} + 1e-7), weight {self.iou_weight:g}", iou),
+                Rule("cost", f"{total:.4g}", total),
+                Rule(
+                    "dynamic k",
+                    f"the {self.candidate_topk} best IoUs sum to {best:.4g}: k = {k}; {own} points in both",
+                    k,
+                ),
+                Rule("cheapest points", f"{'' if chosen else 'not '}among the {k} that the box takes", total, chosen),
+                Rule("label", f"{int(chosen)}", float(chosen), chosen),
+            ]
+
+        return explain_pair(self, grid, point, box, rules)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Regions and costs of a batch. Box indices into N and points into P, as tensors of one shape."""
+
+    method: SimOTA
+    grid: PointGrid
+    truth: Truth
+    predictions: HeadOutputs
+
+    @cached_property
+    def boxes(self) -> Tensor:
+        return self.predictions.boxes.float()
+
+    @cached_property
+    def regions(self) -> tuple[Region, Region]:
+        """Cells strictly inside each box, and inside its centre region, which the box does not limit."""
+        x1, y1, x2, y2 = (self.truth.boxes[:, i, None] for i in range(4))
+        cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, self.method.center_radius * Levels.of(self.grid).stride
+        centre = Region.inside(self.grid, self.truth, cx - reach, cy - reach, cx + reach, cy + reach)
+        return Region.inside(self.grid, self.truth, x1, y1, x2, y2), centre
+
+    @cached_property
+    def candidate(self) -> Tensor:
+        """[B, P] bool."""
+        box, centre = self.regions
+        return box.covered() | centre.covered()
+
+    @cached_property
+    def own(self) -> tuple[Tensor, Tensor]:
+        """Points in P in both box and centre region of each box, [N, Q], and which exist.
+
+        An open interval of 2 · radius strides holds at most ceil(2 · radius) points.
+        """
+        box, centre = self.regions
+        both, table = box & centre, Levels.of(self.grid)
+        cell = torch.arange(-int(-2 * self.method.center_radius // 1), device=self.grid.device)
+        column, row = both.left[..., None] + cell, both.top[..., None] + cell  # [N, L, W]
+        on = (row <= both.bottom[..., None])[..., None] & (column <= both.right[..., None])[:, :, None]
+        point = (table.first[:, None] + row * table.width[:, None])[..., None] + column[:, :, None]
+        return point.where(on, 0).flatten(1), on.flatten(1)
+
+    @cached_property
+    def best_iou(self) -> Tensor:
+        """[N, candidate_topk] float64: the highest IoUs of each box with the predictions of all candidates."""
+        k = min(self.method.candidate_topk, len(self.grid))
+        best, _ = best_by_overlap(
+            self.grid,
+            self.truth,
+            self.boxes,
+            k,
+            score=lambda box, point, iou: iou,
+            bound=lambda box, tile, iou: iou,
+            allowed=self.candidate,
+        )
+        return best.double()  # sums of ten are exact, so no order of summing can move k
+
+    @cached_property
+    def dynamic_k(self) -> Tensor:
+        """[N] int64; 0 in an image without candidates."""
+        k = self.best_iou.sum(1).long().clamp(min=1)
+        return k * self.candidate.any(1)[self.truth.image]
+
+    @cached_property
+    def background_cost(self) -> Tensor:
+        """[B, P] float64: Σ over classes of BCE(√score, 0); each logarithm at least −100."""
+        root = at_least_float32(self.predictions.logits).sigmoid().float().sqrt_()
+        return -root.neg_().log1p_().clamp_(min=-100).sum(-1, dtype=torch.float64)
+
+    def class_cost(self, box: Tensor, point: Tensor) -> Tensor:
+        """Σ over classes of BCE(√score, one-hot of the box), float64: the background's, but for one class."""
+        image = self.truth.image[box]
+        logit = self.predictions.logits[image, point, self.truth.labels[box]]
+        root = at_least_float32(logit).sigmoid().float().sqrt()
+        change = (-root).log1p().clamp(min=-100).double() - root.log().clamp(min=-100).double()
+        return self.background_cost[image, point] + change
+
+    def iou(self, box: Tensor, point: Tensor) -> Tensor:
+        return overlap(self.boxes[self.truth.image[box], point], self.truth.boxes[box])[0].nan_to_num(0)
+
+    def cost(self, box: Tensor, point: Tensor) -> Tensor:
+        by_iou = self.method.iou_weight * (self.iou(box, point) + 1e-7).log().double()
+        return (self.method.cls_weight * self.class_cost(box, point) - by_iou).float()
+
+    def both(self, box: Tensor, point: Tensor) -> Tensor:
+        """Whether the point lies in both the box and its centre region."""
+        x, y = self.grid.xy[point].unbind(-1)
+        x1, y1, x2, y2 = self.truth.boxes[box].unbind(-1)
+        pairs = Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[point], self.grid.level[point])
+        return pairs.inside(self.method.center_radius)
+
+    def taken(self) -> tuple[Tensor, Tensor]:
+        """(box, point) of the k cheapest points of each box, [Q] twice."""
+        point, on = self.own
+        box = torch.arange(len(point), device=point.device)
+        key = ordering_key(self.cost(box[:, None].expand_as(point), point), point).masked_fill(~on, LAST)
+        first = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
+        take = torch.arange(first.shape[1], device=point.device) < self.dynamic_k[:, None]
+        taken = [_chosen(box, first, take)]
+        missing = self.dynamic_k - on.sum(1)
+        short = (missing > 0).nonzero().flatten()  # boxes with too few points of their own are rare: in full
+        step = max(1, PIECE // len(self.grid))
+        for i in range(0, len(short), step):
+            few = short[i : i + step]
+            everywhere = torch.arange(len(self.grid), device=point.device).expand(len(few), -1)
+            of = few[:, None].expand_as(everywhere)
+            free = self.candidate[self.truth.image[few]] & ~self.both(of, everywhere)
+            key = ordering_key(self.cost(of, everywhere), everywhere).masked_fill(~free, LAST)
+            key = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
+            take = torch.arange(key.shape[1], device=point.device) < missing[few, None]
+            taken.append(_chosen(few, key, take))
+        boxes, points = zip(*taken, strict=True)
+        return torch.cat(boxes), torch.cat(points)
+
+    def cheapest(self, row: Tensor) -> Tensor:
+        """The box of least cost among all of the image, for points [Q] of B·P → [Q]."""
+        image, point = row // len(self.grid), row % len(self.grid)
+        counts = torch.bincount(self.truth.image, minlength=len(self.truth.first))
+        winner, step = [], max(1, PIECE // int(counts.max()))
+        for i in range(0, len(row), step):
+            owner, place = spread(counts[image[i : i + step]])
+            box = self.truth.first[image[i : i + step][owner]] + place
+            at = point[i : i + step][owner]
+            key = ordering_key(self.cost(box, at), self.truth.rank[box], ~self.both(box, at))
+            least = torch.full_like(row[i : i + step], LAST).scatter_reduce_(0, owner, key, "amin")
+            winner.append(self.truth.order[least & (2**30 - 1)])
+        return torch.cat(winner)
+
+
+def _chosen(box: Tensor, key: Tensor, take: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes [n] and keys [n, k] of their points → the pairs taken, those behind all others never."""
+    row, column = (take & (key < LAST)).nonzero(as_tuple=True)
+    return box[row], key[row, column] & (2**30 - 1)
