@@ -126,6 +126,13 @@ class One(DetectionDataset):
         return torch.arange(3 * 80 * 100).reshape(3, 80, 100) / 24000, {**target, "image_id": 5}
 
 
+def test_index_outside_ends_iteration():
+    assert len(list(One())) == 1
+    with pytest.raises(IndexError, match="one: image 1 of 1"):
+        One()[1]
+    assert One()[-1][1]["image_id"] == 5
+
+
 def test_transforms_v2_move_image_boxes_and_crowds_together():
     image, target = One(v2.RandomHorizontalFlip(1.0))[0]
     assert type(image) is type(target["boxes"]) is torch.Tensor
