@@ -40,6 +40,7 @@ class Recipe:
 
     # what teaches it
     method: str = "dsla"  # a name of `dsla.models.build.METHODS`
+    options: tuple[tuple[str, float], ...] = ()  # of methods other than DSLA and FCOS: (("topk", 9),)
     ranges: tuple[tuple[float, float], ...] = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
     relaxation: float = 0.2  # γ
     truncate: bool = True  # relaxed ends through int(), as the release
@@ -135,9 +136,10 @@ def _read(key: str, text: str, kind: Any) -> Any:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
         if get_origin(kind) is tuple:
             item = get_args(kind)[0]
-            if get_origin(item) is tuple:  # ranges: 0-64,64-128
-                pairs = [part.split("-") for part in text.split(",")]
-                return tuple((float(a), float(b)) for a, b in pairs)
+            if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,anchor_scale:4
+                first, second = get_args(item)
+                pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
+                return tuple((first(a), second(b)) for a, b in pairs)
             return tuple(item(part) for part in text.split(","))
         return kind(text)
     except (KeyError, ValueError):

@@ -98,6 +98,18 @@ SCENES_FCOS = SCENES_DSLA.replace(
 )
 SCENES_FCOS_PLAIN = SCENES_FCOS.replace(name="scenes-fcos-plain", quality=None)
 
+_ATSS = {"method": "atss", "options": (("anchor_scale", 4.0),)}  # anchors of 32, 64, 128 px fit 128-px scenes
+SCENES_METHODS = (
+    SCENES_FCOS.replace(name="scenes-fcos-sampling", center_sampling=1.5),
+    SCENES_FCOS.replace(name="scenes-atss", offset=0.5, **_ATSS),
+    SCENES_FCOS.replace(name="scenes-simota", method="simota", quality="iou", box_weighting="none"),
+    SCENES_FCOS.replace(name="scenes-max-iou", method="max-iou", options=(("anchor_scale", 4.0),)),
+    SCENES_FCOS_PLAIN.replace(name="scenes-fovea", method="fovea", box_weighting="none"),
+    SCENES_DSLA.replace(name="scenes-fovea-dsla", method="fovea-dsla", offset=0.5),
+    SCENES_DSLA.replace(name="scenes-tal", method="tal", offset=0.5, coupling="off"),
+    SCENES_DSLA.replace(name="scenes-gfl", offset=0.5, coupling="off", **{**_ATSS, "method": "gfl"}),
+)
+
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
@@ -112,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
         SCENES_DSLA.replace(name="scenes-dsla-static", coupling="off"),
         SCENES_DSLA.replace(name="scenes-dsla-iou-only", coupling="iou-only"),
         SCENES_FCOS.replace(name="scenes-fcos-iou", quality="iou"),
+        *SCENES_METHODS,
     )
 }
 SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these come with the package

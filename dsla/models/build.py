@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from ..assigners import DSLA, FCOS, Assigner
+from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, QualityLabel, SimOTA, TaskAligned
 from ..config import Recipe
 from ..criteria import Criterion, DSLACriterion, FCOSCriterion
 from ..errors import DataError
@@ -20,10 +20,29 @@ from .transform import Transform
 
 T = TypeVar("T")
 
-METHODS: dict[str, tuple[type[Assigner], Callable[..., Criterion]]] = {
-    "dsla": (DSLA, DSLACriterion),
-    "fcos": (FCOS, FCOSCriterion),
+Maker = tuple[Callable[[Recipe], Assigner], type[DSLACriterion] | type[FCOSCriterion]]
+
+# Who teaches, and the losses that its labels ask for: quality focal loss for soft ones, focal loss for hard ones.
+METHODS: dict[str, Maker] = {
+    "dsla": (lambda r: _take(DSLA, r, regress_ranges=r.ranges), DSLACriterion),
+    "fcos": (lambda r: _take(FCOS, r, regress_ranges=r.ranges), FCOSCriterion),
+    "atss": (lambda r: ATSS(**dict(r.options)), FCOSCriterion),
+    "simota": (lambda r: SimOTA(**dict(r.options)), FCOSCriterion),
+    "tal": (lambda r: TaskAligned(**dict(r.options)), DSLACriterion),
+    "max-iou": (lambda r: MaxIoU(**dict(r.options)), FCOSCriterion),
+    "fovea": (lambda r: FoveaBox(scale_ranges(r), **dict(r.options)), FCOSCriterion),
+    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **dict(r.options)), DSLACriterion),
+    "gfl": (lambda r: QualityLabel(ATSS(**dict(r.options))), DSLACriterion),
 }
+
+
+def scale_ranges(recipe: Recipe) -> list[tuple[float, float]]:
+    """FoveaBox's overlapping ranges of √(width · height) that belong to regression ranges of max(l, t, r, b).
+
+    A box of side a has m from a/2 to a, so a level (low, high) begins at boxes of low/2: with the ranges of P3…P7
+    these are FoveaBox's own, but for its ends.
+    """
+    return [(low / 2, high) for low, high in recipe.ranges]
 
 
 def build(
@@ -103,7 +122,10 @@ def backbone(recipe: Recipe, weights: str | None = None) -> SmallNet | ResNetFea
 
 def assigner(recipe: Recipe) -> Assigner:
     """Who teaches which point, as the recipe says."""
-    return _take(_method(recipe)[0], recipe, regress_ranges=recipe.ranges)
+    try:
+        return _method(recipe)[0](recipe)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"recipe {recipe.name}: {error}") from error
 
 
 def criterion(recipe: Recipe) -> Criterion:
