@@ -1,8 +1,8 @@
 """`dsla.compare`: assigners side by side on one image; no weights, no training.
 
-    import dsla
-    boxes = [[120, 60, 480, 420], [300, 200, 360, 380]]              # x1, y1, x2, y2 in pixels
-    dsla.compare("photo.jpg", boxes, None, ["FCOS", "DSLA"])
+import dsla
+boxes = [[120, 60, 480, 420], [300, 200, 360, 380]]              # x1, y1, x2, y2 in pixels
+dsla.compare("photo.jpg", boxes, None, ["FCOS", "DSLA"])
 """
 
 from __future__ import annotations
@@ -259,9 +259,7 @@ def _objects(
     draw.show_boxes(ax, boxes[lost], LOST, 1.4, (0, (3, 1.2)), zorder=5)
     tagged = np.flatnonzero(lost if len(boxes) > EVERY_TAG else lost | True)
     tagged = tagged[np.argsort(~lost[tagged], kind="stable")]  # the lost ones choose their place first
-    texts = [
-        (f"{draw.name_of(labels[i], names)} " if names is not None else "") + str(row.counts[i]) for i in tagged
-    ]
+    texts = [(f"{draw.name_of(labels[i], names)} " if names is not None else "") + str(row.counts[i]) for i in tagged]
     colours = [LOST if lost[i] else "#10151d" for i in tagged]
     draw.show_tags(ax, boxes[tagged], texts, colours, unit, font=5.5)
     ax.set_title(draw.many(len(boxes), "object"), pad=3, fontsize=7.5, weight="normal")

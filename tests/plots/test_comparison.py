@@ -34,9 +34,7 @@ def panels(figure, levels=5):
 
 def test_numbers_shown_are_those_of_the_assignments():
     figure = compare(black(), BOXES)
-    for row, axes, assigner, offset in zip(
-        figure.rows, panels(figure), (FCOS(), DSLA()), (0.5, 0.0), strict=True
-    ):
+    for row, axes, assigner, offset in zip(figure.rows, panels(figure), (FCOS(), DSLA()), (0.5, 0.0), strict=True):
         grid = PointGrid((96, 128), (8, 16, 32, 64, 128), offset)
         expected = assigner(grid, [torch.tensor(BOXES)], [torch.zeros(2, dtype=torch.int64)])
         assert row.assignment.grid.offset == offset

@@ -1,0 +1,181 @@
+"""Everything that the analyses say about one trained model on one data set: numbers, and tables for the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .analysis import Table, adjacency_of, oracle, profile, ranking, reliability, suppression
+from .analysis.running import assign, run, run_raw
+from .assigners import FCOS, Assignment
+from .data import to_coco_results
+from .evaluation import evaluate_detections
+from .geometry import aligned_iou
+from .losses import dynamic_target
+from .models import Detector
+
+Boxes = dict[str, Any]
+NUMBERS = ["analysis", "name", "value", "definition", "reason"]
+STEPS = np.round(np.arange(0, 1.001, 0.01), 2)  # of |Δ score|
+LOSSES = np.round(np.arange(0, 0.301, 0.01), 2)  # of IoU
+
+
+@dataclass(frozen=True)
+class Study:
+    """One model's results.
+
+    Attributes:
+        numbers: one row a number, columns NUMBERS; value NaN where undefined, then with a reason.
+        tables: adjacency, profile, ranking, reliability, suppression, oracle.
+        candidates, detections: of each image, before and after NMS: boxes, scores, labels.
+    """
+
+    numbers: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    candidates: list[Boxes]
+    detections: list[Boxes]
+
+    def value(self, analysis: str, name: str) -> float:
+        rows = self.numbers
+        return float(rows[(rows["analysis"] == analysis) & (rows["name"] == name)]["value"].iloc[0])
+
+
+def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[[str], None] | None = None) -> Study:
+    """Evaluate a model on a data set and ask all analyses about it; `say` is told what comes next."""
+    say = say or (lambda _: None)
+    say("detections")
+    options: dict[str, Any] = {"batch_size": batch_size}
+    candidates = list(run(model, dataset, before_nms=True, **options))
+    with torch.inference_mode():
+        detections = [model.postprocess.suppress({k: v for k, v in c.items() if k != "image_id"}) for c in candidates]
+    rows = to_coco_results(dataset, [c["image_id"] for c in candidates], detections)
+    evaluation = evaluate_detections(dataset.ground_truth(), rows)
+    say("ranking and suppression")
+    limit = model.postprocess.nms_iou
+    tables: dict[str, Any] = {"ranking": ranking(detections, dataset)}
+    tables["suppression"] = suppression(candidates, dataset, nms_threshold=limit)
+    say("oracles")
+    most = model.postprocess.max_detections or 10**9
+    tables["oracle"] = oracle(candidates, dataset, nms_threshold=limit, max_detections=most)
+    say("neighbouring points")
+    tables |= _points(model, dataset, options)
+    numbers = [
+        {"analysis": "evaluation", "name": name, "value": value, "definition": "", "reason": "no such object"}
+        for name, value in evaluation.summary.items()
+    ]
+    for analysis in ("adjacency", "ranking", "suppression", "oracle"):
+        summary = tables[analysis].summary()
+        words = summary.attrs
+        numbers += [
+            {
+                "analysis": analysis,
+                "name": name,
+                "value": value,
+                "definition": words["definitions"][name],
+                "reason": words["reasons"].get(name, ""),
+            }
+            for name, value in summary.items()
+        ]
+    tables["reliability"] = reliability(tables["ranking"])
+    frame = pd.DataFrame(numbers, columns=NUMBERS)
+    frame.loc[frame["value"].notna(), "reason"] = ""
+    return Study(frame, tables, candidates, detections)
+
+
+def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """adjacency and profile from one run, as `analysis.adjacency` and `profile` give them."""
+    parts: dict[str, list[pd.DataFrame]] = {"adjacency": [], "profile": []}
+    hard = FCOS(model.assigner.regress_ranges)  # type: ignore[union-attr]
+    for raw, _, ids in run_raw(model, dataset, **options):
+        own, scores = model.assign(raw), model.postprocess.scores(raw.outputs)
+        same: dict[str, Any] = {"coupling": coupling_of(model), "scores": scores}
+        parts["adjacency"].append(adjacency_of(raw.outputs, assign(hard, raw), own=own, image_ids=ids, **same))
+        through = profile(raw.outputs, own, **same)
+        parts["profile"].append(through.assign(image=np.array(ids)[through["image"].to_numpy(dtype=int)]))
+    joined = {name: Table(pd.concat(tables, ignore_index=True)) for name, tables in parts.items()}
+    for name, table in joined.items():
+        table.attrs = parts[name][0].attrs
+    return joined
+
+
+def coupling_of(model: Detector) -> str:
+    """How the model's classification is taught: as `dsla.losses.dynamic_target`; hard labels are "off"."""
+    return str(getattr(model.criterion, "coupling", "off"))
+
+
+def profile_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over objects and both axes: offset, label, score, iou, count."""
+    grouped = table.groupby("offset")
+    return grouped[["label", "score", "iou"]].mean().assign(count=grouped.size()).reset_index()
+
+
+def score_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """difference, share of the pairs of `adjacency` with |Δ score| at most that."""
+    values = np.sort(table["d_score"].abs().to_numpy(dtype=float))
+    share = np.searchsorted(values, STEPS, side="right") / len(values) if len(values) else np.nan
+    return pd.DataFrame({"difference": STEPS, "share": share})
+
+
+def iou_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """loss, share of the found objects of `suppression` that lose more than that."""
+    values = np.sort(table.loc[table["found"].astype(bool), "iou_lost"].to_numpy(dtype=float))
+    share = 1 - np.searchsorted(values, LOSSES, side="right") / len(values) if len(values) else np.nan
+    return pd.DataFrame({"loss": LOSSES, "share": share})
+
+
+def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: int) -> pd.DataFrame:
+    """All points in and one stride around an object, on the level of its best one: what they learn and say.
+
+    Returns:
+        level, row, column, x, y, stride, label (taught for this object), score (of its class), iou (of the
+        predicted box with it), best (the point of highest label; of equal ones the better box, then the first).
+        Empty where no point learns the object.
+    """
+    with torch.inference_mode():
+        raw = model.forward_raw([image], [target])
+        own: Assignment = model.assign(raw)
+        outputs, grid, scores = raw.outputs, raw.outputs.grid, model.postprocess.scores(raw.outputs)
+        label = dynamic_target(own.label, own.iou(outputs.boxes), coupling_of(model))[0] * (own.gt_index[0] == gt)
+        assert raw.targets is not None
+        box = raw.targets[0]["boxes"][gt]
+        iou = aligned_iou(outputs.boxes[0], box)
+    frame = pd.DataFrame(
+        {
+            "level": grid.level,
+            "row": grid.row,
+            "column": grid.column,
+            "x": grid.xy[:, 0],
+            "y": grid.xy[:, 1],
+            "stride": grid.stride,
+            "label": label,
+            "score": scores[0, :, int(target["labels"][gt])],
+            "iou": iou,
+        }
+    )
+    if not (frame["label"] > 0).any():
+        return frame.iloc[:0].assign(best=False)
+    best = frame.sort_values(["label", "iou"], ascending=False, kind="stable").iloc[0]
+    x1, y1, x2, y2 = box.tolist()
+    near = frame["x"].between(x1 - best["stride"], x2 + best["stride"])
+    near &= frame["y"].between(y1 - best["stride"], y2 + best["stride"]) & (frame["level"] == best["level"])
+    frame["best"] = frame.index == best.name
+    return frame[near].reset_index(drop=True)
+
+
+def suppressed_boxes(row: pd.Series, candidates: Boxes) -> pd.DataFrame:
+    """One row of `suppression` as boxes: kind (object, best, suppressor), x1, y1, x2, y2, score, iou."""
+    columns = ["x1", "y1", "x2", "y2"]
+    rows: list[list[Any]] = [["object", *(float(row[c]) for c in columns), np.nan, np.nan]]
+    for kind, score, iou in (
+        ("best", "best_score", "iou_before"),
+        ("suppressor", "suppressor_score", "suppressor_iou"),
+    ):
+        box = candidates["boxes"][int(row[kind])].tolist()
+        rows.append([kind, *box, float(row[score]), float(row[iou])])
+    return pd.DataFrame(rows, columns=["kind", *columns, "score", "iou"])
