@@ -107,7 +107,7 @@ SCENES_METHODS = (
     SCENES_FCOS_PLAIN.replace(name="scenes-fovea", method="fovea", box_weighting="none"),
     SCENES_DSLA.replace(name="scenes-fovea-dsla", method="fovea-dsla", offset=0.5),
     SCENES_DSLA.replace(name="scenes-tal", method="tal", offset=0.5, coupling="off"),
-    SCENES_DSLA.replace(name="scenes-gfl", offset=0.5, coupling="off", **{**_ATSS, "method": "gfl"}),
+    SCENES_DSLA.replace(name="scenes-gfl", offset=0.5, coupling="iou-only", **{**_ATSS, "method": "gfl"}),
 )
 
 RECIPES: dict[str, Recipe] = {

@@ -84,7 +84,8 @@ class Assignment:
 
         Columns: image, point, level, row, column, x, y, gt, category, l, t, r, b (pixels), centerness (without
         core zone), core_zone, relaxation, label; given predictions also iou (with the predicted box) and
-        target (label · iou, what the dynamic label asks for). NaN where a method has no such factor.
+        target (what the classification is taught: label · iou under DSLA's coupling, the label under methods
+        without it). NaN where a method has no such factor.
         """
         import pandas as pd
 
@@ -115,5 +116,5 @@ class Assignment:
         columns |= {k: v[image, point] for k, v in self.extras.items()}
         if predictions is not None:
             iou = self.iou(predictions.boxes.detach())[image, point]
-            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou)}
+            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou, self.assigner.coupling)}
         return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})

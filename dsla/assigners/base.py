@@ -80,6 +80,7 @@ class Assigner(ABC):
 
     name: str = ""
     needs_predictions: bool = False
+    coupling: str = "off"  # of the label with the IoU, as the method has it: see `dsla.losses.dynamic_target`
 
     def __call__(
         self,

@@ -62,6 +62,7 @@ class DSLA(Assigner):
     """
 
     name = "DSLA"
+    coupling = "on"
 
     def __init__(
         self,

@@ -33,7 +33,8 @@ class FoveaBox(Assigner):
     border, or beyond it, takes the cell of the border. Boxes outside their image are the data set's to refuse.
 
     With `smooth` the label is centerness, 1 in the core zone (half a stride around the centre), times the
-    interval relaxation of √(width · height) over the level's range, as `DSLA` has it of max(l, t, r, b).
+    interval relaxation of √(width · height) over the level's range, as `DSLA` has it of max(l, t, r, b). The paper
+    reports DSLA on FoveaBox without giving the formula: this is this package's reading of it.
 
     Args:
         scale_ranges: (low, high) of √(width · height) for each level, pixels, both included.
@@ -60,7 +61,7 @@ class FoveaBox(Assigner):
             raise ValueError(f"sigma must be in (0, 1] and relaxation in [0, 1), got {sigma} and {relaxation}")
         self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)
         if smooth:
-            self.name = "FoveaBox + DSLA"
+            self.name, self.coupling = "FoveaBox + DSLA", "on"
 
     def options(self) -> dict[str, Any]:
         return {n: getattr(self, n) for n in ("scale_ranges", "sigma", "smooth", "relaxation")}

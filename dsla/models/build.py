@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, QualityLabel, SimOTA, TaskAligned
+from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
 from ..config import Recipe
 from ..criteria import Criterion, DSLACriterion, FCOSCriterion
 from ..errors import DataError
@@ -32,7 +32,9 @@ METHODS: dict[str, Maker] = {
     "max-iou": (lambda r: MaxIoU(**dict(r.options)), FCOSCriterion),
     "fovea": (lambda r: FoveaBox(scale_ranges(r), **dict(r.options)), FCOSCriterion),
     "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **dict(r.options)), DSLACriterion),
-    "gfl": (lambda r: QualityLabel(ATSS(**dict(r.options))), DSLACriterion),
+    # ATSS's points and the IoU as the target through coupling "iou-only", so that boxes weigh 1 and not their IoU:
+    # a point whose box misses would else learn nothing. `dsla.assigners.QualityLabel` shows the same targets.
+    "gfl": (lambda r: ATSS(**dict(r.options)), DSLACriterion),
 }
 
 
