@@ -88,8 +88,8 @@ class Finding:
         c = self.claim
         if self.verdict == UNDEFINED:
             return f"{c.better} or {c.other} was not run, or the number is undefined for it."
-        text = f"{MEASURES.get(c.name, c.name)}: {c.better} {shown(c.name, self.better)}, {c.other} {shown(c.name, self.other)}: difference "
-        text += shown(c.name, self.difference, signed=True)
+        text = f"{MEASURES.get(c.name, c.name)}: {c.better} {shown(c.name, self.better)}, "
+        text += f"{c.other} {shown(c.name, self.other)}, difference {shown(c.name, self.difference, signed=True)}"
         if self.seeds > 1:
             low, high = (shown(c.name, v, signed=True) for v in (self.low, self.high))
             return text + f", 95 % interval {low} to {high}, {self.seeds} seeds."

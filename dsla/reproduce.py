@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from .data import Scenes
 from .errors import DataError
 from .exhibits import Story
 from .models import Detector, load
-from .models.weights import content_hash, read
+from .models.weights import content_hash, read, shipped
 from .plots.style import method, ordered
 from .recipes import SHIPPED, recipe
 from .results import plain
@@ -88,6 +87,9 @@ def reproduce(
     """
     if seeds > 1 and not train:
         raise DataError("weights of one seed are shipped: several seeds need training (--train)")
+    missing = sorted(set(SHIPPED) - set(shipped()))
+    if missing and not (train or models):
+        raise DataError(f"this package came without the weights of {', '.join(missing)}: train them, with --train")
     began = time.perf_counter()
 
     def say(text: str) -> None:
@@ -107,7 +109,7 @@ def reproduce(
             if models:
                 model = models[name]
             else:
-                model = _trained(recipe(name), seed, steps, folder / "runs", progress, say) if train else shipped(name)
+                model = _trained(recipe(name), seed, steps, folder / "runs", progress, say) if train else load(name)
             title, weights = method(name).name, content_hash(model.state_dict())
             known = log.find(name, seed, weights)
             if seed and known:
@@ -150,14 +152,6 @@ def reproduce(
 
 def _prefixed(say: Say, label: str, text: str) -> None:
     say(f"{label}: {text}")
-
-
-def shipped(name: str) -> Detector:
-    """A model whose weights come with the package, by the name of its recipe."""
-    with resources.as_file(resources.files("dsla") / "weights" / f"{name}.safetensors") as path:
-        if not path.is_file():
-            raise DataError(f"no weights of {name} come with this package ({path}): train them, dsla reproduce --train")
-        return load(path)
 
 
 def _trained(chosen: Recipe, seed: int, steps: int | None, runs: Path, progress: bool, say: Say) -> Detector:

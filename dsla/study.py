@@ -91,7 +91,7 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
 def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """adjacency and profile from one run, as `analysis.adjacency` and `profile` give them."""
     parts: dict[str, list[pd.DataFrame]] = {"adjacency": [], "profile": []}
-    hard = FCOS(model.assigner.regress_ranges)  # type: ignore[union-attr]
+    hard = FCOS(getattr(model.assigner, "regress_ranges", None) or model.recipe.ranges)  # type: ignore[union-attr]
     for raw, _, ids in run_raw(model, dataset, **options):
         own, scores = model.assign(raw), model.postprocess.scores(raw.outputs)
         same: dict[str, Any] = {"coupling": coupling_of(model), "scores": scores}

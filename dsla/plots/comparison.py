@@ -102,14 +102,10 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
     """An assigner, its class or its name in `dsla.assigners`; ranges of 8 strides a level if strides are given."""
     if isinstance(value, Assigner):
         return value
-    kinds = {
-        n.lower(): k
-        for n, k in vars(library).items()
-        if isinstance(k, type) and issubclass(k, Assigner) and k is not Assigner
-    }
+    kinds = library.METHODS | {kind.__name__.lower(): kind for kind in library.METHODS.values()}
     kind = kinds.get(value.lower()) if isinstance(value, str) else value
     if not (isinstance(kind, type) and issubclass(kind, Assigner)):
-        names = ", ".join(sorted(k.__name__ for k in kinds.values()))
+        names = ", ".join(kind.__name__ for kind in library.METHODS.values())
         raise ValueError(f"{value!r} is no assigner; dsla.assigners has {names}")
     if strides is None or "regress_ranges" not in signature(kind).parameters:
         return kind()

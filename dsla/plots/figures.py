@@ -84,9 +84,9 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
         bar.outline.set_visible(False)
         figure.legend(*below.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     figure.caption = (
-        "One object of one image. Above: each circle is a point of the level of its best point, filled by the label it is taught "
-        "for this object (dark: background; yellow: 1), the number is the score that the model gives. Below: label and "
-        "score along the row through the point of highest label."
+        "One object of one image. Above: each circle is a point, on the level of the object's best one, filled by the "
+        "label it is taught for this object (dark: background; yellow: 1); the number is the model's score. "
+        "Below: label and score along the row through the point of highest label."
     )
     return figure
 

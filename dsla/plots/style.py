@@ -56,17 +56,19 @@ _KNOWN = (
     ("DSLA", "#d55e00", "D", "-"),
     ("DSLA, no coupling", "#e8a33d", "v", (0, (3, 1))),
     ("DSLA, IoU only", "#7b2d80", "P", (0, (2, 1))),
+    ("ATSS", "#8c6d31", "X", (0, (6, 2))),
+    ("SimOTA", "#b5507a", "<", (0, (6, 1, 1, 1))),
+    ("TAL", "#4d6fae", ">", (0, (1, 2.4))),
+    ("Max-IoU", "#3f8f8a", "h", (0, (8, 2))),
+    ("FoveaBox", "#9467bd", "p", (0, (2, 2))),
+    ("ATSS + IoU label", "#5c5c5c", "*", (0, (5, 1, 1, 1, 1, 1))),
 )
 METHODS = {n: Method(n, c, m, d, i) for i, (n, c, m, d) in enumerate(_KNOWN)}
 _ALIASES = {
     "fcosplain": "FCOS",
-    "fcoscenterness": "FCOS + centerness",
-    "scenesfcosplain": "FCOS",
-    "scenesfcos": "FCOS + centerness",
-    "scenesfcosiou": "FCOS + IoU",
-    "scenesdsla": "DSLA",
-    "scenesdslastatic": "DSLA, no coupling",
-    "scenesdslaiouonly": "DSLA, IoU only",
+    "scenesfcos": "FCOS + centerness",  # the recipe named FCOS has the branch, as the paper's baseline
+    "dslastatic": "DSLA, no coupling",
+    "gfl": "ATSS + IoU label",
     "fcosiou": "FCOS + IoU",
 }
 _OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")
@@ -134,8 +136,9 @@ def method(name: str) -> Method:
         return METHODS[name]
     key = re.sub(r"[^a-z0-9]", "", name.lower())
     known = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in METHODS} | _ALIASES
-    if key in known:
-        return METHODS[known[key]]
+    for form in (key, key.removeprefix("scenes")):
+        if form in known:
+            return METHODS[known[form]]
     number = zlib.crc32(name.encode())
     markers = "X<>hp*"
     return Method(name, _OTHERS[number % len(_OTHERS)], markers[number % len(markers)], (0, (2, 1)), len(METHODS))
