@@ -183,16 +183,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     for note in numbers.attrs.get("notes", ()):
         print(f"note: {note}")
     if args.per_class:
-        print(numbers.attrs["per_class"].to_string())
+        import pandas as pd
+
+        print(pd.DataFrame.from_dict(numbers.attrs["per_class"], orient="index").to_string(na_rep="n/a"))
     if args.json:
         Path(args.json).write_text(json.dumps({k: plain(v) for k, v in numbers.items()}), encoding="utf-8")
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from .prediction import load_model, predict_files
+    from .prediction import find_images, load_model, predict_files
 
-    rows = predict_files(load_model(args.weights, args.device), args.images, args.out, draw_from=args.score)
+    images = find_images(args.images)
+    rows = predict_files(load_model(args.weights, args.device), images, args.out, draw_from=args.score)
     for row in rows:
         print(f"{row['file']}: {row['detections']} detections, {row['drawn']} drawn → {row['picture']}")
     print(f"all detections: {Path(args.out) / 'detections.json'}")

@@ -202,17 +202,23 @@ class Truth:
     def decode(
         self, grid: PointGrid, keys: Tensor, assigner: Assigner, ignored: Tensor, extras: dict[str, Tensor]
     ) -> Assignment:
-        """Winning keys [B·P] → the assignment."""
-        size = (len(self.first), len(grid))
-        keys = keys.view(size)
-        positive = keys > 0
-        label = (keys >> 32).int().view(torch.float32)
+        """Winning keys [B·P] → the assignment.
+
+        Few points win a box. A CPU looks at those alone; a GPU at all, since counting them would halt the step.
+        """
+        size, keys = (len(self.first), len(grid)), keys.flatten()
+        at = keys.nonzero().squeeze(1) if keys.device.type == "cpu" else torch.arange(len(keys), device=keys.device)
+        key = keys[at]
+        label = keys.new_zeros(len(keys), dtype=torch.float32)
+        gt_index, category = torch.full_like(keys, -1), torch.full_like(keys, -1)
         if len(self.boxes):
-            box = self.order[(_MAX_RANK - (keys & _MAX_RANK)).where(positive, 0)]
-            gt_index = (box - self.first[:, None]).where(positive, -1)
-            category = self.labels[box].where(positive, -1)
-        else:
-            gt_index = category = torch.full(size, -1, dtype=torch.int64, device=grid.device)
+            won = key > 0
+            box = self.order[(_MAX_RANK - (key & _MAX_RANK)).where(won, 0)]
+            label[at] = (key >> 32).int().view(torch.float32)
+            gt_index[at] = (box - self.first[self.image[box]]).where(won, -1)
+            category[at] = self.labels[box].where(won, -1)
+        label, gt_index, category = label.view(size), gt_index.view(size), category.view(size)
+        positive = gt_index >= 0
         extras = dict(extras)
         label = extras.pop("label", label) * positive
         ignored = ignored | extras.pop("ignored", False)

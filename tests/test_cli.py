@@ -1,0 +1,165 @@
+"""The shell: each command on the embedded set and on a user's own files; errors are one line that names the culprit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import dsla
+from dsla.cli import main
+from dsla.data.sources import open_dataset
+
+SMALL = ["channels=16", "head_convs=1", "steps=2", "batch_size=2", "warmup_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    """A COCO folder, written by the package: annotations/instances_{train,val}2017.json, images in one folder."""
+    root = tmp_path_factory.mktemp("coco")
+    for split in ("train", "val"):
+        made = dsla.Scenes(split, size=4).to_coco(root / split)
+        file = made if made.suffix == ".json" else made / "instances.json"
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}2017.json").write_bytes(file.read_bytes())
+        pictures = next(p.parent for p in (root / split).rglob("*.png"))
+        pictures.rename(root / f"{split}2017")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(coco, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    assert main(["train", "scenes-dsla", *SMALL, "--data", str(coco), "--out", str(out), "--seed", "1"]) == 0
+    return out
+
+
+def run(capsys, *argv):
+    code = main([str(a) for a in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_train_on_a_coco_folder_leaves_weights_log_and_checkpoint(trained):
+    assert {p.name for p in trained.iterdir()} == {"model.safetensors", "log.jsonl", "checkpoint.pt"}
+    model = dsla.load(trained / "model.safetensors")
+    assert model.class_names == dsla.Scenes.class_names
+    assert model.recipe.steps == 2
+
+
+def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, coco):
+    code, out, _ = run(capsys, "train", "scenes-fcos", *SMALL, "--size", 4, "--out", tmp_path / "a")
+    assert code == 0
+    assert "4 images of scenes-train, 5 classes" in out
+    own = ["--data", coco / "train2017", "--annotations", coco / "annotations" / "instances_train2017.json"]
+    code, out, _ = run(
+        capsys, "train", "scenes-dsla", *SMALL, *own, "--weights", tmp_path / "a" / "model.safetensors",
+        "--out", tmp_path / "b",
+    )  # fmt: skip
+    assert code == 0
+    assert "starting from" in out
+
+
+def test_evaluate_prints_the_12_numbers(capsys, trained, coco, tmp_path):
+    file = tmp_path / "numbers.json"
+    code, out, _ = run(
+        capsys, "evaluate", trained / "model.safetensors", "--data", coco, "--per-class", "--json", file
+    )
+    assert code == 0
+    numbers = json.loads(file.read_text())
+    assert len(numbers) == 12
+    for name in ("AP50", "AP_small", "AR@100"):
+        assert name in out
+        assert numbers[name] is None or 0 <= numbers[name] <= 1
+    assert "triangle" in out
+
+
+def test_predict_draws_every_image_and_writes_coco_results(capsys, trained, tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "photos ä"
+    folder.mkdir()
+    for n, size in enumerate([(90, 60), (300, 200)]):
+        Image.new("RGB", size, (200, 30 * n, 90)).save(folder / f"foto {n}.jpg")
+    out_dir = tmp_path / "out"
+    code, out, _ = run(
+        capsys, "predict", folder, "--weights", trained / "model.safetensors", "--out", out_dir, "--score", 0
+    )
+    assert code == 0
+    assert out.count("detections") >= 2
+    results = json.loads((out_dir / "detections.json").read_text())
+    assert {r["image_id"] for r in results} <= {1, 2}
+    for r in results:
+        width, height = [(90, 60), (300, 200)][r["image_id"] - 1]
+        x, y, w, h = r["bbox"]
+        assert -1e-3 <= x <= x + w <= width + 1e-3
+        assert -1e-3 <= y <= y + h <= height + 1e-3
+    assert {p.name for p in out_dir.glob("*.png")} == {"foto 0.png", "foto 1.png"}
+
+
+def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
+    code, _, _ = run(capsys, "data", "val", "--size", 3, "--to", tmp_path / "d")
+    assert code == 0
+    (file,) = (tmp_path / "d").rglob("*.json")
+    folder = next((tmp_path / "d").rglob("*.png")).parent
+    again = dsla.CocoDataset(folder, file)
+    for (image, target), (_, expected) in zip(again, dsla.Scenes("val", size=3), strict=True):
+        assert image.shape == (3, 128, 128)
+        assert torch.allclose(target["boxes"], expected["boxes"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "scenes-dslaa"], "no recipe 'scenes-dslaa'"),
+        (["train", "scenes-dsla", "stepz=3"], "did you mean 'steps'"),
+        (["train", "scenes-dsla", "steps"], "FIELD=VALUE"),
+        (["train", "scenes-dsla", "--data", "/nowhere"], "instances_train2017.json"),
+        (["evaluate", "nothing.safetensors"], "no weights at"),
+        (["predict", "nothing.jpg"], "nothing.jpg"),
+        (["reproduce", "--seeds", "0", "--train"], "--seeds 0"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.startswith(f"dsla {argv[0]}: ")
+
+
+def test_evaluating_on_other_classes_is_refused(capsys, trained, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "cats.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+                "annotations": [],
+                "categories": [{"id": 9, "name": "cat"}],
+            }
+        )
+    )
+    code, _, err = run(
+        capsys, "evaluate", trained / "model.safetensors", "--data", tmp_path, "--annotations", tmp_path / "cats.json"
+    )
+    assert code == 2
+    assert "cat" in err
+    assert "triangle" in err
+
+
+def test_list_print_and_doctor(capsys):
+    assert "r50-1x" in run(capsys, "train", "list")[1].split()
+    code, out, _ = run(capsys, "train", "r50-1x", "lr=0.02", "--print")
+    assert json.loads(out)["lr"] == 0.02
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert all(line.startswith("OK") for line in out.splitlines())
+    assert run(capsys)[0] == 0
+
+
+def test_open_dataset_names_every_path_it_tried(tmp_path):
+    with pytest.raises(dsla.DataError) as error:
+        open_dataset(tmp_path, "val")
+    for name in ("instances_val.json", "instances_val2017.json", "--annotations"):
+        assert name in str(error.value)
