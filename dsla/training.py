@@ -21,7 +21,7 @@ from .config import Recipe
 from .data import DetectionDataset, as_tv_tensors, collate
 from .data.loading import from_tv_tensors
 from .errors import DataError
-from .evaluation import evaluate
+from .evaluation import METRICS, evaluate
 from .models import Detector, build, save
 
 StepHook = Callable[[int, Detector, dict[str, float]], None]
@@ -239,10 +239,12 @@ def train(
     bar.close()
     checkpoint(total)
     model.eval()
+    metric = None
     if val is not None:
         note(_evaluate(model, val, total))
+        metric = {"data": val.name, "steps": total, "seed": seed, **{k: rows[-1][k] for k in METRICS}}
     if folder is not None:
-        save(model, folder / "model.safetensors")
+        save(model, folder / "model.safetensors", metric=metric)
     return TrainResult(model, rows, folder)
 
 

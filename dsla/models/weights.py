@@ -52,6 +52,9 @@ def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = N
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, partial, metadata={k: json.dumps(v) for k, v in about.items()})
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)  # safetensors makes files that only their owner may read
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
