@@ -98,29 +98,29 @@ def reproduce(
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    runs = [(name, seed) for seed in range(seeds) for name in (models or SHIPPED)]
+    if models is None:
+        get = partial(_trained, steps=steps, runs=folder / "runs", progress=progress, say=say) if train else _shipped
+        detectors = {run: get(*run) for run in runs}
+    else:
+        detectors = {run: models[run[0]] for run in runs}
     dataset = Scenes("val", size=images)
     say(f"drawing {len(dataset)} validation scenes")
     dataset.prepare()
     log = _Log(folder / "runs.jsonl", len(dataset))
     first: dict[str, Study] = {}
-    detectors: dict[str, Detector] = {}
-    for seed in range(seeds):
-        for name in list(models or SHIPPED):
-            if models:
-                model = models[name]
-            else:
-                model = _trained(recipe(name), seed, steps, folder / "runs", progress, say) if train else load(name)
-            title, weights = method(name).name, content_hash(model.state_dict())
-            known = log.find(name, seed, weights)
-            if seed and known:
-                say(f"{title}, seed {seed}: numbers are there")
-                continue
-            label = f"{title}, seed {seed}" if seeds > 1 else title
-            found = study(model, dataset, say=partial(_prefixed, say, label))
-            if not known:
-                log.add(name, title, seed, weights, found)
-            if not seed:
-                first[title], detectors[title] = found, model
+    for (name, seed), model in detectors.items():
+        title, weights = method(name).name, content_hash(model.state_dict())
+        label = f"{title}, seed {seed}" if seeds > 1 else title
+        known = log.find(name, seed, weights)
+        if seed and known:
+            say(f"{label}: numbers are there")
+            continue
+        found = study(model, dataset, say=partial(_prefixed, say, label))
+        if not known:
+            log.add(name, title, seed, weights, found)
+        if not seed:  # the figures are of the first seed
+            first[title] = found
     say("figures and report")
     numbers = log.numbers()
     findings = tuple(judge(claim, numbers) for claim in CLAIMS)
@@ -140,7 +140,8 @@ def reproduce(
         "recipes": list(models or SHIPPED),
         "command": "dsla reproduce" + (f" --train --seeds {seeds}" if train else ""),
     }
-    story = Story(about, numbers, findings, first, detectors, dataset)
+    shown_models = {method(name).name: model for (name, seed), model in detectors.items() if not seed}
+    story = Story(about, numbers, findings, first, shown_models, dataset)
     report = write_report(story, folder)
     results = {"about": about, "findings": [f.to_dict() for f in findings], "numbers": numbers.to_dict("records")}
     (folder / "results.json").write_text(json.dumps(plain(results), indent=1, ensure_ascii=False), encoding="utf-8")
@@ -154,11 +155,15 @@ def _prefixed(say: Say, label: str, text: str) -> None:
     say(f"{label}: {text}")
 
 
-def _trained(chosen: Recipe, seed: int, steps: int | None, runs: Path, progress: bool, say: Say) -> Detector:
+def _shipped(name: str, seed: int) -> Detector:
+    return load(name)
+
+
+def _trained(name: str, seed: int, *, steps: int | None, runs: Path, progress: bool, say: Say) -> Detector:
     """The model of a recipe and a seed: read where it is, else trained, or trained to its end."""
     from .training import train
 
-    chosen = chosen if steps is None else chosen.replace(steps=steps)
+    chosen = recipe(name) if steps is None else recipe(name, steps=steps)
     folder = runs / f"{chosen.name}-{seed}"
     path = folder / "model.safetensors"
     if path.exists() and Recipe.from_dict(read(path)[0]["recipe"]) == chosen:
