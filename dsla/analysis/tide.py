@@ -1,0 +1,201 @@
+"""Errors: what is wrong with each detection, which objects nothing finds, and what each kind of error costs.
+
+The kinds are those of TIDE (Bolya et al., "TIDE: A general toolbox for identifying object detection errors",
+ECCV 2020), tested in the order of its code; what is correct and what is ignored is decided by COCO's matching.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .matching import CROWD, Pairs, average_precision, greedy, group_keys, iou, overlaps, pick, ranks
+from .running import sources
+from .tables import BOX, Numbers, Table, stream, summarises
+
+ERRORS = {
+    "classification": "detections without a match that hit an object of another class (IoU ≥ {foreground:g})",
+    "localisation": "detections whose best object of their class is near ({background:g} ≤ IoU < {foreground:g})",
+    "both": "detections with only an object of another class near ({background:g} ≤ IoU < {foreground:g})",
+    "duplicate": "detections that hit an object of their class which a higher score has (IoU ≥ {foreground:g})",
+    "background": "detections with no object of whatever class near (IoU < {background:g})",
+    "missed": "objects without a match that no classification or localisation error is about",
+}
+FIXED = {
+    "classification": "had the class of its object (the highest score of each object without a match; others leave)",
+    "localisation": "had the box of its object (the highest score of each object without a match; others leave)",
+    "missed": "did not count as an object (a class with none left has no AP)",
+}
+
+
+def errors(
+    detections: Any,
+    truth: Any,
+    *,
+    foreground: float = 0.5,
+    background: float = 0.1,
+    crowd: str = "ignore",
+    score_threshold: float = 0.0,
+    max_detections: int | None = 100,
+    before_nms: bool = False,
+    **running: Any,
+) -> Table:
+    """One row a detection, with what is wrong with it, and one row an object that no detection matches.
+
+    Args:
+        detections, truth: see `dsla.analysis.tables`; or a model and a data set.
+        foreground: least IoU of a match, one-to-one and within classes, as in `match`.
+        background: least IoU at which a box has to do with an object at all.
+        crowd, score_threshold, before_nms, running: as in `match`.
+        max_detections: of an image and class, by score (COCO: 100); None for all.
+
+    Returns:
+        Table: image, kind, detection (its number; <NA> at objects), category, x1, y1, x2, y2 (pixels), score
+        (NaN at objects), gt and gt_category (the object concerned; <NA> if none), iou (with it; without one the
+        best with any object; NaN at objects). Kinds: "correct" (a match), "ignored" (no match, in a crowd
+        region), and, tested in this order, "localisation", "classification", "duplicate", "background", "both"
+        (see ERRORS); of objects "missed" and "covered" (no match, but a classification or localisation error
+        is about it).
+    """
+    if not 0 < background <= foreground <= 1:
+        raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
+    if crowd not in CROWD:
+        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
+    source, known = sources(detections, truth, before_nms=before_nms, **running)
+    parts = []
+    for found, objects in stream(source, known, score_threshold=score_threshold):
+        rank = ranks(found["score"].to_numpy(), *group_keys(True, found))
+        if max_detections is not None:
+            found = found[rank < max_detections].reset_index(drop=True)
+            rank = rank[rank < max_detections]
+        parts.append(_judged(found, objects, rank, min(foreground, 1 - 1e-10), background, crowd))
+    table = Table(pd.concat(parts, ignore_index=True))
+    table.attrs = {
+        "analysis": "errors",
+        "foreground": foreground,
+        "background": background,
+        "crowd": crowd,
+        "score_threshold": score_threshold,
+        "max_detections": max_detections,
+    }
+    return table
+
+
+def _judged(
+    found: pd.DataFrame, objects: pd.DataFrame, rank: np.ndarray, foreground: float, background: float, crowd: str
+) -> pd.DataFrame:
+    """The rows of one chunk of images."""
+    is_crowd = objects["crowd"].to_numpy(dtype=bool)
+    own = overlaps(found, objects)
+    match, ignored = greedy(
+        own if crowd == "ignore" else _those(own, ~is_crowd[own.object]), rank, is_crowd, np.array([foreground])
+    )
+    pairs = overlaps(found, objects, class_aware=False)
+    category, real = objects["category"].to_numpy(), ~is_crowd[pairs.object]
+    same = found["category"].to_numpy()[pairs.detection] == category[pairs.object]
+    (own_object, own_iou), (other_object, other_iou) = (
+        _best(_those(pairs, real & mask), len(found)) for mask in (same, ~same)
+    )
+    kinds: dict[str, tuple[Any, Any]] = {
+        "correct": (match[0] >= 0, match[0]),
+        "ignored": (ignored[0], -1),
+        "localisation": ((own_iou >= background) & (own_iou < foreground), own_object),
+        "classification": (other_iou >= foreground, other_object),
+        "duplicate": (own_iou >= foreground, own_object),
+        "background": (np.maximum(own_iou, other_iou) < background, -1),
+    }
+    holds = [condition for condition, _ in kinds.values()]
+    kind = np.select(holds, list(kinds), "both")
+    target = np.select(holds, [to for _, to in kinds.values()], other_object)
+
+    part = found[["image", "detection", "category", *BOX, "score"]].copy()
+    part.insert(1, "kind", kind)
+    part["gt"], part["gt_category"] = (_at(objects[name], target) for name in ("gt", "category"))
+    value, has = np.maximum(own_iou, other_iou), np.flatnonzero(target >= 0)
+    boxes, to = (table[BOX].to_numpy(dtype=float) for table in (found, objects))
+    value[has] = iou(boxes[has], to[target[has]])
+    part["iou"] = value
+
+    left = np.flatnonzero(~is_crowd & ~np.isin(np.arange(len(objects)), match[0]))
+    covered = np.isin(left, target[np.isin(kind, ["localisation", "classification"])])
+    rest = objects.iloc[left][["image", "category", *BOX, "gt"]]
+    rest = rest.assign(
+        kind=np.where(covered, "covered", "missed"),
+        detection=pd.array([pd.NA] * len(left), dtype="Int64"),
+        score=np.nan,
+        gt=_at(objects["gt"], left),
+        gt_category=_at(objects["category"], left),
+        iou=np.nan,
+    )
+    part["detection"] = part["detection"].astype("Int64")
+    return pd.concat([part, rest[part.columns]], ignore_index=True) if len(rest) else part
+
+
+def _those(pairs: Pairs, mask: np.ndarray) -> Pairs:
+    return Pairs(pairs.detection[mask], pairs.object[mask], pairs.iou[mask])
+
+
+def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """[size] position of each detection's object of highest IoU (−1 without) and that IoU (0 without)."""
+    at = pairs.best("detection", size)
+    return pick(pairs.object, at, -1), pick(pairs.iou, at, 0.0)
+
+
+def _at(column: pd.Series, index: np.ndarray) -> Any:
+    """Whole numbers of a column at these positions, <NA> where the position is −1."""
+    values = pick(column.to_numpy(dtype=np.int64), index, 0)
+    return pd.arrays.IntegerArray(values.astype(np.int64), index < 0)
+
+
+def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
+    """Mean AP over classes at the foreground IoU, as it is or with one kind of `ERRORS` put right.
+
+    A misplaced or misnamed box becomes the match of its object if that has none; of several the highest score.
+    Other false detections are taken away. NaN where there is no object (left).
+    """
+    kind = frame["kind"].to_numpy(dtype=object)
+    whole = np.isin(kind, ["correct", "missed", "covered"]) & ~((kind == "missed") & (error == "missed"))
+    objects = frame["gt_category"][whole].value_counts()
+    hit, category = kind == "correct", frame["category"].to_numpy(dtype=np.int64)
+    keep = ~np.isin(kind, ["missed", "covered"])
+    if error in ("classification", "localisation"):
+        place = np.flatnonzero(np.isin(kind, [error, "covered"]))
+        rows = frame.iloc[place][["image", "gt", "score", "kind"]]
+        rows = rows.assign(thing=rows.groupby(["image", "gt"]).ngroup(), place=place)
+        wrong = rows[(rows["kind"] == error) & rows["thing"].isin(rows["thing"][rows["kind"] == "covered"])]
+        first = wrong.sort_values("score", ascending=False, kind="stable").drop_duplicates("thing")["place"].to_numpy()
+        keep &= kind != error
+        keep[first], hit[first] = True, True
+        category = np.where(hit, frame["gt_category"].fillna(0).to_numpy(dtype=np.int64), category)
+    elif error is not None:
+        keep &= kind != error
+    score = frame["score"].to_numpy(dtype=float)
+    ap = average_precision(category[keep], score[keep], hit[None, keep], (kind == "ignored")[None, keep], objects)
+    return float(ap[0].mean()) if len(ap) else np.nan
+
+
+@summarises("errors")
+def errors_summary(frame: pd.DataFrame) -> pd.Series:
+    """How many errors of each kind there are, and the AP that putting right each kind alone would give."""
+    foreground, background = (frame.attrs.get(k, v) for k, v in (("foreground", 0.5), ("background", 0.1)))
+    count = frame["kind"].value_counts()
+    numbers = Numbers()
+    numbers.add("detections", int(frame["detection"].notna().sum()), "detections")
+    whole = int(sum(count.get(k, 0) for k in ("correct", "missed", "covered")))
+    numbers.add("objects", whole, "objects that are not crowds")
+    words = {"correct": "detections with a match (IoU ≥ {foreground:g})", **ERRORS}
+    words["ignored"] = "detections without a match that lie in a crowd region"
+    words["covered"] = "objects without a match that a classification or localisation error is about"
+    for kind, meaning in words.items():
+        numbers.add(kind, int(count.get(kind, 0)), meaning.format(foreground=foreground, background=background))
+    none = "no object in the ground truth"
+    ap = fixed_ap(frame)
+    numbers.add("AP", ap, f"mean AP over classes at IoU {foreground:g}, as it is", none)
+    for error in ERRORS:
+        what = FIXED.get(error, "were not there")
+        reason = none if np.isnan(ap) else "no object would be left"
+        each = "each missed object" if error == "missed" else f"each {error} error"
+        numbers.add(f"dAP_{error}", fixed_ap(frame, error) - ap, f"AP gained if {each} {what}", reason)
+    return numbers.series()
