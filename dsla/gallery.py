@@ -1,0 +1,78 @@
+"""``dsla figures``: everything in ``figures/``, made anew: each picture with its table, and their captions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from .assigners import QualityLabel
+from .data import Scenes
+from .models.build import METHODS, assigner
+from .plots import compare, diagrams
+from .plots.style import Picture, picture_bytes
+from .recipes import RECIPES
+from .reproduce import reproduce
+
+SCENE = 7  # of the test split at 512 pixels: the one of the README
+
+
+def make_figures(out: str | Path = "figures", *, images: int | None = None, progress: bool = True) -> list[Path]:
+    """Writes every figure (SVG for line art, PNG for photographs), its CSV, and ``captions.md``.
+
+    The figures of trained models come from the shipped weights, by `reproduce`. Equal bytes on a second run on the
+    same machine. images: validation scenes, by default all.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    captions: dict[str, str] = {}
+    for name, figure, table in _own():
+        kind = "png" if name in ("compare", "methods") else "svg"
+        (folder / f"{name}.{kind}").write_bytes(picture_bytes(figure, kind))
+        table.round(6).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        captions[f"{name}.{kind}"] = figure.caption
+    with tempfile.TemporaryDirectory() as temporary:
+        reproduce(temporary, images=images, progress=progress)
+        made = Path(temporary) / "figures"
+        shown = (made / "captions.md").read_text(encoding="utf-8")
+        for path in made.iterdir():
+            if path.suffix in (".svg", ".png", ".csv"):
+                (folder / path.name).write_bytes(path.read_bytes())
+    text = "# Figures\n\nMade by `dsla figures`; the table of each lies beside it.\n\n"
+    text += "".join(f"- **{name}**: {caption}\n" for name, caption in captions.items()) + shown
+    (folder / "captions.md").write_text(text, encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
+    """Figures that need no model: name, picture, table."""
+    scenes = Scenes("test", size=SCENE + 1, image_size=512)
+    image, target = scenes[SCENE]
+    figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
+    yield "compare", figure, _counts(figure)
+
+    small = Scenes("val", size=60)
+    image, target = small[max(range(len(small)), key=lambda i: (len(small.rows(i)), -i))]
+    of_method = {r.method: r for r in reversed(RECIPES.values()) if r.name.startswith("scenes-")}
+    made = {name: assigner(of_method[name]) for name in METHODS}
+    made["gfl"] = QualityLabel(made["atss"])  # its recipe has the IoU in the loss; here it is shown as the label
+    rows = {a.name: a for a in made.values()}
+    strides = of_method["dsla"].strides
+    figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=small.class_names)
+    yield "methods", figure, _counts(figure)
+
+    for name, table_of, draw in (
+        ("intervals", diagrams.interval_table, diagrams.intervals),
+        ("core-zone", diagrams.centerness_table, diagrams.centerness_maps),
+        ("quality-focal-loss", diagrams.quality_focal_table, diagrams.quality_focal),
+    ):
+        table = table_of()
+        yield name, draw(table), table
+
+
+def _counts(figure: Picture) -> pd.DataFrame:
+    """method, object, points."""
+    rows = [{"method": r.title, "object": i, "points": int(n)} for r in figure.rows for i, n in enumerate(r.counts)]
+    return pd.DataFrame(rows, columns=["method", "object", "points"])
