@@ -82,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--size", type=int, help="number of scenes")
     p.set_defaults(run=_data)
 
+    p = commands.add_parser("figures", help="make everything in figures/ anew")
+    p.add_argument("--out", default="figures", help="folder (default: %(default)s)")
+    p.set_defaults(run=_figures)
+
     p = commands.add_parser("doctor", help="check the environment")
     p.set_defaults(run=_doctor)
     return parser
@@ -206,6 +210,13 @@ def _data(args: argparse.Namespace) -> int:
     from .data.sources import open_dataset
 
     print(open_dataset(None, args.split, size=args.size, progress=True).to_coco(args.to))
+    return 0
+
+
+def _figures(args: argparse.Namespace) -> int:
+    from .gallery import make_figures
+
+    print("\n".join(str(path) for path in make_figures(args.out)))
     return 0
 
 

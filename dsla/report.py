@@ -189,7 +189,7 @@ details{margin:.3rem 0 1rem;font-size:.9rem}
 summary{cursor:pointer;color:var(--soft)}
 dt{font-weight:600;margin-top:.5rem}
 dd{margin:0 0 .2rem;color:var(--soft)}
-.claim{display:grid;grid-template-columns:11.5rem 1fr;gap:.8rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
+.claim{display:grid;grid-template-columns:14rem 1fr;gap:.8rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
 .chip{display:inline-block;padding:.1rem .55rem;border:1.5px solid;border-radius:1rem;font-size:.82rem;font-weight:600;
 white-space:nowrap;color:var(--soft)}
 .chip.seen{color:var(--seen)}.chip.not-seen-here{color:var(--not)}.chip.contradicted{color:var(--no)}
