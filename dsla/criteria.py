@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -16,7 +17,11 @@ from .assigners.dsla import centerness
 from .geometry import HeadOutputs
 from .losses import dynamic_target, focal_loss, giou_loss, iou_loss, quality_focal_loss
 
-BOX_LOSSES = {"iou": iou_loss, "iou-linear": partial(iou_loss, mode="linear"), "giou": giou_loss}
+BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "iou": iou_loss,
+    "iou-linear": partial(iou_loss, mode="linear"),
+    "giou": giou_loss,
+}
 
 
 class Criterion(Protocol):

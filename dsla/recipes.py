@@ -6,17 +6,19 @@ with them (the logs gave the numbers).
 
 from __future__ import annotations
 
+from typing import Any
+
 from .config import Recipe
 from .errors import DataError
 
-_CAFFE = {
+_CAFFE: dict[str, Any] = {
     "backbone_style": "caffe",
     "bgr": True,
     "pixel_scale": 255.0,
     "mean": (102.9801, 115.9465, 122.7717),
     "std": (1.0, 1.0, 1.0),
 }
-_BIAS_RULE = {"bias_lr_factor": 2.0, "bias_decay": False}
+_BIAS_RULE: dict[str, Any] = {"bias_lr_factor": 2.0, "bias_decay": False}
 
 R50_1X = Recipe(
     name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", keep_padding=True, **_CAFFE, **_BIAS_RULE
@@ -98,7 +100,8 @@ SCENES_FCOS = SCENES_DSLA.replace(
 )
 SCENES_FCOS_PLAIN = SCENES_FCOS.replace(name="scenes-fcos-plain", quality=None)
 
-_ATSS = {"method": "atss", "options": (("anchor_scale", 4.0),)}  # anchors of 32, 64, 128 px fit 128-px scenes
+# anchors of 32, 64 and 128 pixels fit scenes of 128
+_ATSS: dict[str, Any] = {"method": "atss", "options": (("anchor_scale", 4.0),)}
 SCENES_METHODS = (
     SCENES_FCOS.replace(name="scenes-fcos-sampling", center_sampling=1.5),
     SCENES_FCOS.replace(name="scenes-atss", offset=0.5, **_ATSS),

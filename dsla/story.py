@@ -67,7 +67,8 @@ def write_report(story: Story, folder: Path) -> Path:
     """Writes figures, their tables and report.html; returns the path of the report."""
     charts = {chart.file.split("/")[-1].split(".")[0]: chart for chart in charts_of(story, folder / "figures")}
     scenes, seeds = f"{story.about['images']} scenes, {story.about['data']}", story.about["seeds"]
-    lines = [f"- **{c.file.split('/')[-1]}**: {c.title}. {c.caption} Data: {scenes}; seeds: {seeds}." for c in charts.values()]
+    source = f"Data: {scenes}; seeds: {seeds}."
+    lines = [f"- **{c.file.split('/')[-1]}**: {c.title}. {c.caption} {source}" for c in charts.values()]
     (folder / "figures" / "captions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def chart(*names: str) -> list[Block]:

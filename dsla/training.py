@@ -181,8 +181,8 @@ def train(
 
     order = Order(len(dataset), recipe.batch_size, start, total, seed)
     loader = DataLoader(
-        Augmented(dataset, recipe),  # type: ignore[arg-type]
-        batch_sampler=order,  # type: ignore[arg-type]
+        Augmented(dataset, recipe),
+        batch_sampler=order,
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -190,7 +190,7 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16" and device.type == "cuda")
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.amp)
     autocast = torch.autocast(device.type, dtype=half, enabled=half is not None and device.type == "cuda")
-    evaluated = start * recipe.batch_size // len(dataset) if eval_every else 0
+    evaluated = float(start * recipe.batch_size // len(dataset)) if eval_every else 0.0
     bar = tqdm(total=total, initial=start, desc=recipe.name, unit="step", disable=not progress, leave=False)
     window: dict[str, Tensor] = {}
     began, step, since = time.perf_counter(), start, start

@@ -46,9 +46,9 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
     for _, figure, table in first:
         assert figure.caption
         assert len(table)
-    methods = dict((n, t) for n, _, t in first)["methods"]
+    methods = {n: t for n, _, t in first}["methods"]
     assert methods["method"].nunique() == len(METHODS)
-    second = dict((n, (f, t)) for n, f, t in gallery._own())
+    second = {n: (f, t) for n, f, t in gallery._own()}
     for name, figure, table in first:
         pd.testing.assert_frame_equal(table, second[name][1])
         if name not in ("compare", "methods"):

@@ -15,7 +15,13 @@ from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 from dsla.losses import dynamic_target, focal_loss, giou_loss, iou_loss, quality_focal_loss
 
 RELEASE = json.loads((Path(__file__).parent / "assigners" / "release_numbers.json").read_text())
-WORKED = [((0.0, 0.0), 0.17329), ((0.0, 1.0), 0.17329), ((2.0, 0.5), 0.16341), ((50.0, 0.73), 0.98415), ((-200.0, 1.0), 200)]
+WORKED = [
+    ((0.0, 0.0), 0.17329),
+    ((0.0, 1.0), 0.17329),
+    ((2.0, 0.5), 0.16341),
+    ((50.0, 0.73), 0.98415),
+    ((-200.0, 1.0), 200.0),
+]
 
 
 @pytest.mark.parametrize(("pair", "value"), WORKED)

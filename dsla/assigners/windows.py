@@ -153,11 +153,14 @@ def _levels(
     )
     count = [int(min(a / s, 2**30)) + 2 for a, s in zip(span, strides, strict=True)]
     points = [h * w for h, w in shapes]
-    values = (low, high, tuple(map(float, strides)))
-    sizes = ([h for h, _ in shapes], [w for _, w in shapes], [sum(points[:i]) for i in range(len(points))])
+    first = [sum(points[:i]) for i in range(len(points))]
     return _Levels(
-        *(torch.tensor(v, dtype=torch.float32, device=device) for v in values),
-        *(torch.tensor(v, dtype=torch.int64, device=device) for v in sizes),
+        low=torch.tensor(low, dtype=torch.float32, device=device),
+        high=torch.tensor(high, dtype=torch.float32, device=device),
+        stride=torch.tensor(strides, dtype=torch.float32, device=device),
+        height=torch.tensor([h for h, _ in shapes], device=device),
+        width=torch.tensor([w for _, w in shapes], device=device),
+        first=torch.tensor(first, device=device),
         rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
         columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
         most=max(

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
 from ..config import Recipe
@@ -26,15 +26,15 @@ Maker = tuple[Callable[[Recipe], Assigner], type[DSLACriterion] | type[FCOSCrite
 METHODS: dict[str, Maker] = {
     "dsla": (lambda r: _take(DSLA, r, regress_ranges=r.ranges), DSLACriterion),
     "fcos": (lambda r: _take(FCOS, r, regress_ranges=r.ranges), FCOSCriterion),
-    "atss": (lambda r: ATSS(**dict(r.options)), FCOSCriterion),
-    "simota": (lambda r: SimOTA(**dict(r.options)), FCOSCriterion),
-    "tal": (lambda r: TaskAligned(**dict(r.options)), DSLACriterion),
-    "max-iou": (lambda r: MaxIoU(**dict(r.options)), FCOSCriterion),
-    "fovea": (lambda r: FoveaBox(scale_ranges(r), **dict(r.options)), FCOSCriterion),
-    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **dict(r.options)), DSLACriterion),
+    "atss": (lambda r: ATSS(**_options(r)), FCOSCriterion),
+    "simota": (lambda r: SimOTA(**_options(r)), FCOSCriterion),
+    "tal": (lambda r: TaskAligned(**_options(r)), DSLACriterion),
+    "max-iou": (lambda r: MaxIoU(**_options(r)), FCOSCriterion),
+    "fovea": (lambda r: FoveaBox(scale_ranges(r), **_options(r)), FCOSCriterion),
+    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **_options(r)), DSLACriterion),
     # ATSS's points and the IoU as the target through coupling "iou-only", so that boxes weigh 1 and not their IoU:
     # a point whose box misses would else learn nothing. `dsla.assigners.QualityLabel` shows the same targets.
-    "gfl": (lambda r: ATSS(**dict(r.options)), DSLACriterion),
+    "gfl": (lambda r: ATSS(**_options(r)), DSLACriterion),
 }
 
 
@@ -135,7 +135,12 @@ def criterion(recipe: Recipe) -> Criterion:
     return _take(_method(recipe)[1], recipe)
 
 
-def _method(recipe: Recipe) -> tuple[type[Assigner], Callable[..., Criterion]]:
+def _options(recipe: Recipe) -> dict[str, Any]:
+    """The method's own options; whole numbers as int, which is what counts are."""
+    return {k: int(v) if float(v).is_integer() else v for k, v in recipe.options}
+
+
+def _method(recipe: Recipe) -> Maker:
     if recipe.method not in METHODS:
         raise DataError(f"no method {recipe.method!r}: there are {', '.join(METHODS)}")
     return METHODS[recipe.method]

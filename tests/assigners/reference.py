@@ -84,9 +84,7 @@ def assign(shapes, strides, offset, boxes, label_of, options: Options):
             value = label_of(x, y, stride, level, box, options)
             # areas as float32, which is what a tie is decided on
             area = float(np.float32(np.float32(box[2]) - np.float32(box[0])) * np.float32(box[3] - box[1]))
-            if value > 0 and (value, -area, -i) > best:
-                best, winner = (value, -area, -i), i
-            elif value > 0 and winner < 0:
+            if value > 0 and (winner < 0 or (value, -area, -i) > best):
                 best, winner = (value, -area, -i), i
         labels.append(best[0])
         winners.append(winner)

@@ -53,7 +53,7 @@ NAMES = [f"{k.__name__}-{'-'.join(map(str, o.values()))}" for k, o in CONFIGURAT
 def test_equals_the_slow_reference(kind, options, offset, count):
     grid = dsla.PointGrid((96, 128), STRIDES, offset=offset)
     label_of = reference.dsla_label if kind is DSLA else reference.fcos_label
-    slow = reference.Options(RANGES, **{**{"relaxation": 0.2}, **options})
+    slow = reference.Options(RANGES, **{"relaxation": 0.2, **options})
     positives = 0
     for seed in range(3):
         boxes = random_boxes(seed * 100 + count, count)
@@ -303,7 +303,7 @@ def test_labels_carried_over_from_the_release():
 
 # The release's numbers ------------------------------------------------------------------------------
 
-CASES = "n0 n1 n5 n40 overlap_same overlap_diff tiny huge edges alt_config".split()
+CASES = ["n0", "n1", "n5", "n40", "overlap_same", "overlap_diff", "tiny", "huge", "edges", "alt_config"]
 
 
 @pytest.mark.parametrize("case", CASES)

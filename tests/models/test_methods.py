@@ -34,7 +34,7 @@ def test_a_step_of_every_method_teaches_every_parameter(name):
 def test_options_reach_the_assigner_and_wrong_ones_name_the_recipe():
     assert assigner(recipe("scenes-atss")).options() == {"topk": 9, "anchor_scale": 4.0}
     assert assigner(recipe("scenes-tal", options="topk:7,beta:2")).options()["topk"] == 7
-    with pytest.raises(dsla.DataError, match="recipe scenes-atss: .*top_k"):
+    with pytest.raises(dsla.DataError, match=r"recipe scenes-atss: .*top_k"):
         assigner(recipe("scenes-atss", options="top_k:7"))
     with pytest.raises(dsla.DataError, match="recipe r50-1x: relaxation"):
         assigner(recipe("r50-1x", relaxation=2.0))
