@@ -58,6 +58,12 @@ def done(models, tmp_path_factory):
     return out, reproduce(out, models=models, images=IMAGES, progress=False)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without figures, which take most of the time, where a test looks at the runs only."""
+    monkeypatch.setattr("dsla.reproduce.write_report", lambda story, folder: folder / "report.html")
+
+
 def test_report_says_the_numbers(done):
     out, result = done
     text = re.sub(r"base64,[^\"]+", "", result.report.read_text(encoding="utf-8"))
@@ -126,7 +132,7 @@ def test_same_weights_same_bytes_and_no_second_line(done, models):
     assert len((out / "runs.jsonl").read_text().splitlines()) == 3
 
 
-def test_it_prints_the_table_and_the_place(done, models, capsys, tmp_path):
+def test_it_prints_the_table_and_the_place(done, models, undrawn, capsys, tmp_path):
     _, result = done
     text = str(result)
     assert text.splitlines()[-1] == f"report: {result.report.resolve()}"
@@ -183,7 +189,7 @@ def test_models_that_find_nothing_still_get_a_report(tmp_path):
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
-def test_training_is_resumed_not_repeated(tmp_path, capsys):
+def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
     geometry._grid_tensors.cache_clear()  # else tensors that another test made in inference mode
     reproduce(tmp_path, train=True, seeds=2, images=3, steps=2)
     said = capsys.readouterr().out
