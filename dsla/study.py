@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .analysis import Table, adjacency_of, oracle, profile, ranking, reliability, suppression
-from .analysis.running import assign, run, run_raw
-from .assigners import FCOS, Assignment
+from .analysis import adjacency_of, oracle, profile_of, ranking, reliability, suppression
+from .analysis.adjacent import hard_rule
+from .analysis.running import assign, coupling_of, over, run
+from .assigners import Assignment
 from .data import to_coco_results
 from .evaluation import evaluate_detections
 from .geometry import aligned_iou
@@ -90,23 +91,15 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
 
 def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """adjacency and profile from one run, as `analysis.adjacency` and `profile` give them."""
-    parts: dict[str, list[pd.DataFrame]] = {"adjacency": [], "profile": []}
-    hard = FCOS(getattr(model.assigner, "regress_ranges", None) or model.recipe.ranges)  # type: ignore[union-attr]
-    for raw, _, ids in run_raw(model, dataset, **options):
-        own, scores = model.assign(raw), model.postprocess.scores(raw.outputs)
-        same: dict[str, Any] = {"coupling": coupling_of(model), "scores": scores}
-        parts["adjacency"].append(adjacency_of(raw.outputs, assign(hard, raw), own=own, image_ids=ids, **same))
-        through = profile(raw.outputs, own, **same)
-        parts["profile"].append(through.assign(image=np.array(ids)[through["image"].to_numpy(dtype=int)]))
-    joined = {name: Table(pd.concat(tables, ignore_index=True)) for name, tables in parts.items()}
-    for name, table in joined.items():
-        table.attrs = parts[name][0].attrs
-    return joined
-
-
-def coupling_of(model: Detector) -> str:
-    """How the model's classification is taught: as `dsla.losses.dynamic_target`; hard labels are "off"."""
-    return str(getattr(model.criterion, "coupling", "off"))
+    rule = hard_rule(model)
+    pairs, lines = over(
+        model,
+        dataset,
+        lambda raw, **seen: adjacency_of(reference=assign(rule, raw), **seen),
+        lambda raw, **seen: profile_of(**seen),
+        **options,
+    )
+    return {"adjacency": pairs, "profile": lines}
 
 
 def profile_means(table: pd.DataFrame) -> pd.DataFrame:

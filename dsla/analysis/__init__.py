@@ -1,11 +1,13 @@
 """Tables in, tables out: what labels, scores and boxes of a detector have to do with each other.
 
-`match`, `ranking`, `suppression`, `oracle` and `errors` take the detections of any detector, `adjacency` the head's
-outputs at every point; each also takes a model with a data set. All return a `Table`, a pandas DataFrame with
+`match`, `ranking`, `suppression`, `oracle` and `errors` take the detections of any detector, `adjacency` and `profile`
+the head's outputs at every point; each also takes a model with a data set. `assignment_statistics` takes an assigner
+and needs no model. All return a `Table`, a pandas DataFrame with
 `.summary()`: few numbers, each with its definition and, where it is undefined, the reason.
 """
 
-from .adjacent import adjacency, adjacency_of, adjacency_summary, profile
+from .adjacent import adjacency, adjacency_of, adjacency_summary, profile, profile_of, profile_summary
+from .assignments import assignment_statistics, assignment_summary
 from .confidence import correlations, ranking, ranking_summary, reliability
 from .matching import match
 from .nms import suppression, suppression_summary
@@ -19,6 +21,8 @@ __all__ = [
     "adjacency",
     "adjacency_of",
     "adjacency_summary",
+    "assignment_statistics",
+    "assignment_summary",
     "correlations",
     "errors",
     "errors_summary",
@@ -26,6 +30,8 @@ __all__ = [
     "oracle",
     "oracle_summary",
     "profile",
+    "profile_of",
+    "profile_summary",
     "ranking",
     "ranking_summary",
     "reliability",

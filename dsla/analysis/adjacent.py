@@ -14,7 +14,7 @@ from ..assigners import FCOS, Assignment
 from ..assigners.base import Assigner
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
 from ..losses import dynamic_target
-from .running import assign, run_raw
+from .running import assign, over
 from .tables import Numbers, Table, array, frame_of, summarises
 
 DIRECTIONS = ("right", "down", "level")
@@ -58,26 +58,17 @@ def adjacency(source: Any, other: Any, *, reference: Assigner | None = None, **o
     if isinstance(source, HeadOutputs):
         return adjacency_of(source, other, **options)
     shown = {name: options.pop(name) for name in ("threshold", "across_levels") if name in options}
-    reference = reference or FCOS(source.assigner.regress_ranges)
-    coupling = getattr(source.criterion, "coupling", "off")
-    parts = []
-    for raw, _, ids in run_raw(source, other, **options):
-        own = source.assign(raw)
-        scores = source.postprocess.scores(raw.outputs)
-        parts.append(
-            adjacency_of(
-                raw.outputs,
-                assign(reference, raw),
-                own=own,
-                coupling=coupling,
-                scores=scores,
-                image_ids=ids,
-                **shown,
-            )
-        )
-    table = Table(pd.concat(parts, ignore_index=True))
-    table.attrs = parts[0].attrs
-    return table
+    rule = reference or hard_rule(source)
+
+    def pairs(raw: Any, **seen: Any) -> Table:
+        return adjacency_of(reference=assign(rule, raw), **seen, **shown)
+
+    return over(source, other, pairs, **options)[0]
+
+
+def hard_rule(model: Any) -> FCOS:
+    """FCOS's hard assignment with the level ranges of a model."""
+    return FCOS(getattr(model.assigner, "regress_ranges", None) or model.recipe.ranges)
 
 
 def adjacency_of(
@@ -145,17 +136,38 @@ def adjacency_of(
     return table
 
 
-def profile(
-    outputs: HeadOutputs, own: Assignment, *, coupling: str = "off", scores: Tensor | None = None, reach: int = 4
+def profile(source: Any, other: Any, *, reach: int = 4, **options: Any) -> Table:
+    """Label, score and IoU along the row and the column through each object's best point.
+
+    ``profile(outputs, own_assignment, …)`` is `profile_of`, with its options. ``profile(model, dataset, …)`` runs
+    the model (options batch_size, device, max_images, progress), with its own assigner and coupling.
+    """
+    if isinstance(source, HeadOutputs):
+        return profile_of(source, other, reach=reach, **options)
+
+    def lines(_: Any, **seen: Any) -> Table:
+        return profile_of(reach=reach, **seen)
+
+    return over(source, other, lines, **options)[0]
+
+
+def profile_of(
+    outputs: HeadOutputs,
+    own: Assignment,
+    *,
+    coupling: str = "off",
+    scores: Tensor | None = None,
+    reach: int = 4,
+    image_ids: Sequence[int] | None = None,
 ) -> Table:
-    """Label, score and IoU along the row and the column through each object's best point, of one batch.
+    """Label, score and IoU through each object's best point, of one batch.
 
     Args:
-        outputs, own, coupling, scores: as in `adjacency_of`.
+        outputs, own, coupling, scores, image_ids: as in `adjacency_of`.
         reach: points to either side.
 
     Returns:
-        Table: image (in the batch), gt (in the image), category, level, axis (x, y), offset (strides from the
+        Table: image, gt (in the image), category, level, axis (x, y), offset (strides from the
         object's positive point of highest label; of equal ones the better box, then the first), label taught
         there for this object, score of its class, iou of the predicted box with it.
     """
@@ -181,7 +193,7 @@ def profile(
                 i, at = image[inside], (point + offset * step)[inside]
                 same = own.gt_index[i, at] == thing[inside]
                 columns = {
-                    "image": i,
+                    "image": i if image_ids is None else torch.tensor(image_ids)[i.cpu()],
                     "gt": thing[inside],
                     "category": category[inside],
                     "level": grid.level[at],
@@ -190,9 +202,24 @@ def profile(
                     "iou": aligned_iou(outputs.boxes[i, at], box[inside]),
                 }
                 parts.append(frame_of(columns).assign(axis=axis, offset=offset))
-    table = pd.concat(parts, ignore_index=True)
+    table = Table(pd.concat(parts, ignore_index=True))
     table.attrs = {"analysis": "profile", "coupling": coupling}
     return table
+
+
+@summarises("profile")
+def profile_summary(frame: pd.DataFrame) -> pd.Series:
+    """Label, score and IoU at objects' best points and one stride beside them."""
+    numbers = Numbers()
+    numbers.add("objects", len(frame[["image", "gt"]].drop_duplicates()), "objects that a point learns")
+    for name in ("label", "score", "iou"):
+        at_best = frame[(frame["offset"] == 0) & (frame["axis"] == "x")]
+        for where, rows, words in (
+            ("best", at_best, "at the best point of each object"),
+            ("beside", frame[frame["offset"].abs() == 1], "at the points beside it, in its row and column"),
+        ):
+            numbers.share(f"{name}_{where}", rows[name], f"mean {name} {words}", "no such point")
+    return numbers.series()
 
 
 @summarises("adjacency")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from ..assigners import Assignment
 from ..assigners.base import Assigner
 from ..errors import DataError
 from ..evaluation import Progress, batches, device_of, evaluation_mode
-from .tables import Truth
+from .tables import Table, Truth
 
 
 def run_raw(
@@ -66,6 +67,32 @@ def assign(assigner: Assigner, raw: Any) -> Assignment:
         ignore=[target.get("crowd_boxes", target["boxes"][:0]) for target in raw.targets],
         image_sizes=raw.image_sizes,
     )
+
+
+def coupling_of(model: Any) -> str:
+    """How the model's classification is taught: as `dsla.losses.dynamic_target`; hard labels are "off"."""
+    return str(getattr(model.criterion, "coupling", "off"))
+
+
+def over(model: Any, dataset: Any, *analyses: Callable[..., Table], **running: Any) -> list[Table]:
+    """Tables of analyses of points, batch after batch from one run, joined over the data set.
+
+    Each is called as ``analysis(raw, outputs=…, own=…, coupling=…, scores=…, image_ids=…)`` with what the head
+    says, the model's own assignment and scores, and the ids of the images.
+    """
+    parts: list[list[Table]] = [[] for _ in analyses]
+    for raw, _, ids in run_raw(model, dataset, **running):
+        seen = {"outputs": raw.outputs, "own": model.assign(raw), "coupling": coupling_of(model)}
+        seen |= {"scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
+        for done, analysis in zip(parts, analyses, strict=True):
+            done.append(analysis(raw, **seen))
+    tables = []
+    for done in parts:
+        if not done:
+            raise DataError("the data set has no images")
+        tables.append(Table(pd.concat(done, ignore_index=True)))
+        tables[-1].attrs = done[0].attrs
+    return tables
 
 
 def sources(detections: Any, truth: Any, *, before_nms: bool = False, **running: Any) -> tuple[Any, Truth]:

@@ -143,4 +143,10 @@ def test_profile_by_hand():
     assert profile(found, own, coupling="on", reach=1).set_index(["axis", "offset"]).loc[("x", 1), "label"] == (
         pytest.approx(side / 2))  # fmt: skip
     empty = DSLA(((0, 64),))(grid, [torch.zeros(0, 4)], [torch.zeros(0).long()])
-    assert len(profile(found, empty)) == 0
+    nothing = profile(found, empty)
+    assert len(nothing) == 0
+    numbers = nothing.summary()
+    assert numbers["objects"] == 0
+    assert set(numbers.attrs["reasons"].values()) == {"no such point"}
+    numbers = profile(found, own, reach=2).summary()
+    np.testing.assert_allclose(numbers[["score_best", "score_beside", "iou_beside"]], [0.5, 0.5, 0.5], rtol=1e-6)

@@ -14,6 +14,7 @@ from dsla.analysis import adjacency, match, oracle, profile, ranking, suppressio
 from dsla.analysis.running import run, run_raw
 from dsla.data import Scenes
 from dsla.errors import DataError
+from dsla.study import study
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,36 @@ def test_adjacency_of_a_model(model, scenes):
 def test_a_model_needs_a_data_set(model):
     with pytest.raises(DataError, match="needs a data set"):
         ranking(model, {"images": [], "annotations": [], "categories": []})
+
+
+def test_profile_of_a_model(model, scenes):
+    one, all_ = (profile(model, scenes, batch_size=size, reach=2) for size in (1, 6))
+    pd.testing.assert_frame_equal(
+        *(pd.DataFrame(t.sort_values(["image", "gt", "axis", "offset"], ignore_index=True)) for t in (one, all_)),
+        check_exact=False, atol=1e-5,
+    )  # fmt: skip
+    assert set(one["image"]) == {scenes.image_id(i) for i in range(6)}
+    assert sorted(set(one["offset"])) == [-2, -1, 0, 1, 2]
+    assert one.attrs["coupling"] == ("on" if model.recipe.method == "dsla" else "off")
+    raw, _, ids = next(run_raw(model, scenes, batch_size=6))
+    same = {"coupling": one.attrs["coupling"], "scores": model.postprocess.scores(raw.outputs)}
+    by_hand = profile(raw.outputs, model.assign(raw), reach=2, image_ids=ids, **same)
+    pd.testing.assert_frame_equal(pd.DataFrame(all_), pd.DataFrame(by_hand))
+    numbers = all_.summary()
+    assert numbers["objects"] == len(one[["image", "gt"]].drop_duplicates())
+    assert numbers["label_best"] >= numbers["label_beside"]
+    centre = by_hand[(by_hand["offset"] == 0) & (by_hand["axis"] == "y")]
+    assert numbers["iou_best"] == pytest.approx(centre["iou"].mean())
+    assert model.training
+
+
+def test_one_run_serves_several_analyses(model, scenes):
+    found = study(model.eval(), scenes, batch_size=4)
+    pairs, lines = adjacency(model, scenes, batch_size=4), profile(model, scenes, batch_size=4)
+    pd.testing.assert_frame_equal(pd.DataFrame(found.tables["adjacency"]), pd.DataFrame(pairs))
+    pd.testing.assert_frame_equal(pd.DataFrame(found.tables["profile"]), pd.DataFrame(lines))
+
+
+def test_no_image_is_an_error(model):
+    with pytest.raises(DataError, match="has no images"):
+        profile(model, [])
