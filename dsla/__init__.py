@@ -14,7 +14,7 @@ from .errors import DataError
 from .geometry import HeadOutputs, PointGrid
 
 if TYPE_CHECKING:
-    from . import analysis
+    from . import analysis, widgets
     from .config import Recipe
     from .data import CocoDataset, Scenes
     from .evaluation import evaluate
@@ -40,6 +40,7 @@ _LATER = {
     "predict": "prediction",
     "compare": "plots.comparison",
     "analysis": "analysis",
+    "widgets": "widgets",
 }
 __all__ = ["Assignment", "DataError", "HeadOutputs", "PointGrid", "assigners", "losses", *_LATER]
 

@@ -1,0 +1,9 @@
+"""Views to play with, in JupyterLab, Notebook 7 and Voilà: `AssignmentExplorer`, `DetectionBrowser`.
+
+They draw what the rest of the package computes, and nothing else. Where no widgets run, they are a picture.
+"""
+
+from .explorer import AssignmentExplorer
+from .view import CHOICES
+
+__all__ = ["CHOICES", "AssignmentExplorer"]

@@ -1,0 +1,92 @@
+// Shared by the drawing surfaces: elements, pictures, boxes with tags. Nothing here knows what a label is.
+const FONT = "11px system-ui, sans-serif";
+
+function element(parent, tag, name, text = "") {
+  const node = document.createElement(tag);
+  node.className = name;
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
+function bytes(view) {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+async function bitmap(view) {
+  return view && view.byteLength ? createImageBitmap(new Blob([bytes(view)])) : null;
+}
+
+// A canvas of w × h CSS pixels, sharp on screens with more pixels than that.
+function fit(canvas, w, h) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.style.width = `${w}px`;
+  canvas.style.height = `${h}px`;
+  canvas.width = Math.round(w * ratio);
+  canvas.height = Math.round(h * ratio);
+  const ctx = canvas.getContext("2d");
+  ctx.setTransform(canvas.width / w, 0, 0, canvas.height / h, 0, 0);
+  return ctx;
+}
+
+// The picture scaled once to the size at which it is drawn again and again.
+function scaled(image, w, h) {
+  const ratio = window.devicePixelRatio || 1;
+  const copy = new OffscreenCanvas(Math.max(1, Math.round(w * ratio)), Math.max(1, Math.round(h * ratio)));
+  const ctx = copy.getContext("2d");
+  ctx.imageSmoothingEnabled = Math.max(image.width, image.height) >= 256; // few pixels: show each
+  ctx.imageSmoothingQuality = "high";
+  ctx.drawImage(image, 0, 0, copy.width, copy.height);
+  return copy;
+}
+
+function outline(ctx, box, k, colour, width, dash = [], halo = true) {
+  const [x1, y1, x2, y2] = box.map((v) => v * k);
+  ctx.setLineDash([]);
+  if (halo) {
+    ctx.strokeStyle = "rgba(16, 21, 29, 0.55)";
+    ctx.lineWidth = width + 2;
+    ctx.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  }
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = width;
+  ctx.setLineDash(dash);
+  ctx.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  ctx.setLineDash([]);
+}
+
+function dark(colour) {
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+  return 0.299 * r + 0.587 * g + 0.114 * b < 140;
+}
+
+// A tag above the box, or inside it at the upper border of the picture.
+function tag(ctx, box, k, text, colour, width) {
+  ctx.font = FONT;
+  const w = ctx.measureText(text).width + 8;
+  const x = Math.min(Math.max(box[0] * k - 1, 0), Math.max(0, width - w));
+  const y = box[1] * k >= 17 ? box[1] * k - 17 : box[1] * k + 1;
+  ctx.fillStyle = colour;
+  ctx.fillRect(x, y, w, 16);
+  ctx.fillStyle = dark(colour) ? "#ffffff" : "#1f2430";
+  ctx.textBaseline = "middle";
+  ctx.fillText(text, x + 4, y + 8.5);
+}
+
+const within = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
+const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
+
+// Files and the clipboard: offered by the browser, wherever the kernel runs.
+function listenForFiles(model) {
+  const handle = (message, buffers) => {
+    if (message.type === "copy") navigator.clipboard?.writeText(message.text).catch(() => {});
+    if (message.type !== "download") return;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([bytes(buffers[0])], { type: message.kind }));
+    link.download = message.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  model.on("msg:custom", handle);
+  return () => model.off("msg:custom", handle);
+}

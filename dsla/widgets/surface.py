@@ -1,0 +1,85 @@
+"""The drawing surfaces: small anywidget classes that hold what the browser draws and what the mouse did.
+
+Python decides what is true, JavaScript only draws it: label maps travel as one byte a point and level, and the
+colours come from `dsla.plots.style`.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets as t
+from PIL import Image
+
+from ..plots import draw
+from ..plots.style import LABELS, LOST
+
+_HERE = Path(__file__).parent
+_COMMON = (_HERE / "common.js").read_text(encoding="utf-8")
+_STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+BACKDROP = 900  # pixels of the longer side that the browser gets
+LUT = bytes((LABELS(np.linspace(0, 1, 255), bytes=True)[:, :3]).tobytes())  # label 0…1 → red, green, blue
+
+
+class Surface(anywidget.AnyWidget):
+    """An image with boxes on it.
+
+    Attributes:
+        size: [height, width] of the image in pixels.  photo, dim: it in colour and as dimmed grey, encoded.
+        names: of the classes.  width: of the picture on the screen at most, pixels.
+    """
+
+    _css = _STYLE
+    size = t.List([1, 1]).tag(sync=True)
+    photo = t.Bytes(b"").tag(sync=True)
+    dim = t.Bytes(b"").tag(sync=True)
+    names = t.List(t.Unicode()).tag(sync=True)
+    width = t.Int(560).tag(sync=True)
+    lost = t.Unicode(LOST).tag(sync=True)
+
+    def show_image(self, pixels: np.ndarray) -> None:
+        """pixels: [H, W, 3] float32 in 0…1."""
+        colour, dim = draw.backdrop(pixels, BACKDROP)
+        with self.hold_sync():
+            self.size = [int(v) for v in pixels.shape[:2]]
+            self.photo, self.dim = encoded(colour), encoded(dim)
+
+    def download(self, name: str, content: bytes, kind: str) -> None:
+        """Offers bytes as a file in the browser, wherever the kernel runs."""
+        self.send({"type": "download", "name": name, "kind": kind}, [content])
+
+    def clip(self, text: str) -> None:
+        """Puts text on the clipboard, where the browser allows it."""
+        self.send({"type": "copy", "text": text})
+
+
+class BoxSurface(Surface):
+    """Boxes that the mouse draws, moves, resizes, deletes and classes, over the labels of the levels.
+
+    Attributes:
+        objects: [x1, y1, x2, y2, label] of each box.  seq: number of the edit, which `frame` gives back.
+        frame: the label maps: {"seq", "rows": [{title, note, counts, shapes, strides, offset, scale, maps}],
+            "table": HTML of the points of each object}.
+        hover: [row, point, selected box or −1], empty where the mouse is on no point.
+        why: HTML about that point.
+    """
+
+    _esm = _COMMON + (_HERE / "boxes.js").read_text(encoding="utf-8")
+    objects: t.List[Any] = t.List().tag(sync=True)
+    seq = t.Int(0).tag(sync=True)
+    frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    hover: t.List[int] = t.List().tag(sync=True)
+    why = t.Unicode("").tag(sync=True)
+    lut = t.Bytes(LUT).tag(sync=True)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A picture as the browser reads it: JPEG where it is large, else PNG, whose pixels are exact."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"format": "JPEG", "quality": 90} if pixels.size > 200_000 else {"format": "PNG"}
+    Image.fromarray(pixels).save(buffer, **options)
+    return buffer.getvalue()
