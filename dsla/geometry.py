@@ -100,6 +100,13 @@ def _grid_tensors(
     shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], offset: float, device: str
 ) -> tuple[Tensor, ...]:
     """Coordinates of a grid. Kept, since a training run asks for the same few grids at every step."""
+    with torch.inference_mode(False):  # what is kept from an evaluation must serve a training, too
+        return _grid_columns(shapes, strides, offset, device)
+
+
+def _grid_columns(
+    shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], offset: float, device: str
+) -> tuple[Tensor, ...]:
     columns: list[list[Tensor]] = [[] for _ in range(5)]
     for level, ((h, w), s) in enumerate(zip(shapes, strides, strict=True)):
         row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")

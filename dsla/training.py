@@ -156,7 +156,7 @@ def train(
         model = build(recipe, weights=weights, class_names=dataset.class_names)
     model.to(device).train()
     if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = optimizer_of(model, recipe)
     start, rows = 0, []
     identity = {"recipe": json.loads(json.dumps(recipe.to_dict())), "seed": seed, "images": len(dataset)}

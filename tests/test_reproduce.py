@@ -190,7 +190,6 @@ def test_models_that_find_nothing_still_get_a_report(tmp_path):
 
 
 def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
-    geometry._grid_tensors.cache_clear()  # else tensors that another test made in inference mode
     reproduce(tmp_path, train=True, seeds=2, images=3, steps=2)
     said = capsys.readouterr().out
     assert said.count("training, 2 steps") == 6

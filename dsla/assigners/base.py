@@ -53,6 +53,11 @@ class Pairs:
         left, top, right, bottom = self.distances
         return torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
 
+    def of_level(self, values: Sequence[float]) -> Tensor:
+        """values[level] of each pair, float32."""
+        table = self.stride.new_tensor(values)
+        return table.index_select(0, self.level.flatten()).view_as(self.level)
+
     def inside(self, radius: float | None = None) -> Tensor:
         """Strictly inside the box and, given a radius in strides, strictly inside the centre region.
 
@@ -152,6 +157,7 @@ class Truth:
     first: Tensor  # [B] index of each image's first box
     order: Tensor  # [N] indices by (area, index), ascending
     rank: Tensor  # [N] place of each box in that order
+    place: Tensor  # [N] index of each box in its image
     sizes: Tensor | None = None  # [B, 2] float32 height, width of the images in their padding, if known
 
     @classmethod
@@ -187,7 +193,8 @@ class Truth:
         order = torch.argsort(box_area(flat), stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(total, device=device))
         sizes = None if image_sizes is None else torch.tensor(image_sizes, dtype=torch.float32, device=device)
-        return cls(flat, names, image, first, order, rank, sizes)
+        place = torch.arange(total, device=device) - first[image]
+        return cls(flat, names, image, first, order, rank, place, sizes)
 
     def keys(self, label: Tensor, box: Tensor) -> Tensor:
         """int64 keys whose maximum is the pair that wins a point: highest label, smaller box, lower index.
@@ -196,7 +203,7 @@ class Truth:
         0 get key 0, which is background.
         """
         key = label.view(torch.int32).long() << 32
-        key |= _MAX_RANK - self.rank[box]
+        key |= _MAX_RANK - self.rank.index_select(0, box.flatten()).view_as(box)
         return key.masked_fill_(label <= 0, 0)
 
     def decode(
@@ -207,16 +214,17 @@ class Truth:
         Few points win a box. A CPU looks at those alone; a GPU at all, since counting them would halt the step.
         """
         size, keys = (len(self.first), len(grid)), keys.flatten()
-        at = keys.nonzero().squeeze(1) if keys.device.type == "cpu" else torch.arange(len(keys), device=keys.device)
-        key = keys[at]
+        every = keys.device.type != "cpu"
+        at = torch.arange(len(keys), device=keys.device) if every else (keys > 0).nonzero().squeeze(1)
+        key = keys.index_select(0, at)
         label = keys.new_zeros(len(keys), dtype=torch.float32)
-        gt_index, category = torch.full_like(keys, -1), torch.full_like(keys, -1)
+        gt_index, category = keys.new_full((2, len(keys)), -1)
         if len(self.boxes):
             won = key > 0
-            box = self.order[(_MAX_RANK - (key & _MAX_RANK)).where(won, 0)]
-            label[at] = (key >> 32).int().view(torch.float32)
-            gt_index[at] = (box - self.first[self.image[box]]).where(won, -1)
-            category[at] = self.labels[box].where(won, -1)
+            box = self.order.index_select(0, (_MAX_RANK - (key & _MAX_RANK)).where(won, 0))
+            label.scatter_(0, at, (key >> 32).int().view(torch.float32))
+            gt_index.scatter_(0, at, self.place.index_select(0, box).where(won, -1))
+            category.scatter_(0, at, self.labels.index_select(0, box).where(won, -1))
         label, gt_index, category = label.view(size), gt_index.view(size), category.view(size)
         positive = gt_index >= 0
         extras = dict(extras)

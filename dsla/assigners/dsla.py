@@ -103,9 +103,9 @@ class DSLA(Assigner):
         dx, dy = pairs.from_centre
         inside = pairs.inside(self.center_sampling)
         core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
-        low, high = (pairs.measure.new_tensor(e)[pairs.level] for e in zip(*self.regress_ranges, strict=True))
-        wide = (pairs.measure.new_tensor(e)[pairs.level] for e in zip(*self.relaxed_ranges, strict=True))
-        relaxation = interval_relaxation(pairs.measure, low, high, *wide)
+        measure = pairs.measure
+        ends = (*zip(*self.regress_ranges, strict=True), *zip(*self.relaxed_ranges, strict=True))
+        relaxation = interval_relaxation(measure, *(pairs.of_level(end) for end in ends))
         label = score.masked_fill(core, 1.0) if self.core_zone else score
         return {
             "centerness": score,

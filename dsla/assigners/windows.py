@@ -34,7 +34,8 @@ class Windows:
     y: Tensor  # [N, K, H]
     column: Tensor  # [N, K, W] int64, points before this one in its row
     row: Tensor  # [N, K, H] int64, points of the batch before this row
-    valid: Tensor  # [N, K, H, W] bool: on the map, inside the box (and centre region), low ≤ m ≤ high
+    in_x: Tensor  # [N, K, W] bool: on the map, inside the box (and centre region), within reach
+    in_y: Tensor  # [N, K, H] bool, where the level fits the box
 
     @classmethod
     def of(
@@ -45,7 +46,8 @@ class Windows:
         high: tuple[float, ...],
         radius: float | None = None,
     ) -> Windows:
-        """Windows that hold every point with low[level] ≤ max(l, t, r, b) ≤ high[level] inside a box.
+        """Windows that hold every point with low[level] ≤ max(l, t, r, b) ≤ high[level] inside a box, and some
+        with less: which of them a label excludes is for the method to say.
 
         low, high: pixels, one a level. radius: of centre sampling, in strides.
         """
@@ -54,22 +56,17 @@ class Windows:
         table = _levels(grid.shapes, grid.strides, low, high, radius, grid.device)
         x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))  # [N, 1] each
 
-        # m lies between half the longer side (at the centre) and the longer side: which levels fit?
-        side = torch.maximum(x2 - x1, y2 - y1)
-        fits = (side >= table.low) & (side <= table.high * _TWO)  # [N, L]
-        fits, level = fits.long().sort(dim=1, descending=True, stable=True)
-        fits, level = fits[:, : table.most].bool(), level[:, : table.most]  # [N, K]
+        # m lies between half the longer side (at the centre) and the longer side: that says which levels fit
+        gap = torch.bucketize(torch.maximum(x2 - x1, y2 - y1)[:, 0], table.edges)
+        level, fits = table.level[gap], table.fits[gap]  # [N, K]
 
-        stride, below, reach = table.stride[level], table.low[level, None], table.high[level, None]
+        stride, reach = table.stride[level], table.high[level, None]
         width, height = table.width[level], table.height[level]
-        column, x, in_x, far_x = _axis(
-            x1, x2, stride, width, table.columns, grid.offset, below, reach, radius
-        )
-        row, y, in_y, far_y = _axis(y1, y2, stride, height, table.rows, grid.offset, below, reach, radius)
+        column, x, in_x = _axis(x1, x2, stride, width, table.columns, grid.offset, reach, radius)
+        row, y, in_y = _axis(y1, y2, stride, height, table.rows, grid.offset, reach, radius)
         base = truth.image[:, None] * len(grid) + table.first[level]
-        valid = (in_y & fits[..., None])[..., None] & in_x[:, :, None]
-        valid &= far_y[..., None] | far_x[:, :, None]
-        return cls(truth, grid, level, stride, x, y, column, base[..., None] + row * width[..., None], valid)
+        row = base[..., None] + row * width[..., None]
+        return cls(truth, grid, level, stride, x, y, column, row, in_x, in_y & fits[..., None])
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -84,23 +81,41 @@ class Windows:
         return self.row[..., None] + self.column[:, :, None]
 
     def candidates(self) -> Candidates:
-        """The valid pairs. On a CPU only they are kept, a tenth; a GPU keeps the fixed shape, since
-        counting them would halt the step."""
-        if self.valid.device.type != "cpu":
-            box = torch.arange(len(self.truth.boxes), device=self.valid.device)
-            return Candidates(self, self.pairs, box.view(-1, 1, 1, 1), self.point, self.valid)
-        n, k, h, w = self.valid.nonzero(as_tuple=True)
-        at = n * self.level.shape[1] + k
-        at_x, at_y = at * self.x.shape[-1] + w, at * self.y.shape[-1] + h
-        x1, y1, x2, y2 = self.truth.boxes.t().contiguous()[:, n].unbind()
+        """The pairs that may teach. A CPU keeps them alone, a tenth of the windows; a GPU keeps the windows,
+        whose shape is known without halting the step to count."""
+        if self.x.device.type == "cpu":
+            return self._listed()
+        box = torch.arange(len(self.truth.boxes), device=self.x.device).view(-1, 1, 1, 1)
+        valid = self.in_y[..., None] & self.in_x[:, :, None]
+        return Candidates(self, self.pairs, box, self.point, valid)
+
+    def _listed(self) -> Candidates:
+        """Those columns and those rows of a window follow one another: so its pairs can be counted off."""
+        n_x, n_y = self.in_x.sum(-1).flatten(), self.in_y.sum(-1).flatten()
+        first_x, first_y = self.in_x.byte().argmax(-1).flatten(), self.in_y.byte().argmax(-1).flatten()
+        count = n_x * n_y
+        window = torch.arange(len(count))
+        at = window.repeat_interleave(count)  # [T]
+
+        def pick(values: Tensor, index: Tensor) -> Tensor:
+            return values.flatten().index_select(0, index)  # on a CPU several times faster than values[index]
+
+        number = torch.arange(len(at)) - pick(count.cumsum(0) - count, at)
+        wide = pick(n_x, at)
+        down = number.div(wide, rounding_mode="floor")
+        right = number - down * wide
+        at_x = right + pick(first_x + window * self.x.shape[-1], at)
+        at_y = down + pick(first_y + window * self.y.shape[-1], at)
+        n = at.div(self.level.shape[1], rounding_mode="floor")
+        x1, y1, x2, y2 = self.truth.boxes.t().contiguous().index_select(1, n).unbind()
         pairs = Pairs(
-            x=self.x.flatten()[at_x],
-            y=self.y.flatten()[at_y],
+            x=pick(self.x, at_x),
+            y=pick(self.y, at_y),
             boxes=(x1, y1, x2, y2),
-            stride=self.stride.flatten()[at],
-            level=self.level.flatten()[at],
+            stride=pick(self.stride, at),
+            level=pick(self.level, at),
         )
-        return Candidates(self, pairs, n, self.row.flatten()[at_y] + self.column.flatten()[at_x])
+        return Candidates(self, pairs, n, pick(self.row, at_y) + pick(self.column, at_x))
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,6 @@ class Candidates:
         return best.scatter_reduce_(0, self.point.flatten(), key.flatten(), "amax")
 
 
-_TWO = 2 * (1 + 1e-6)  # a hair wide, so that float32 rounding excludes no level
 
 
 @dataclass(frozen=True)
@@ -134,9 +148,11 @@ class _Levels:
     height: Tensor  # [L] int64
     width: Tensor
     first: Tensor  # [L] int64, index of the level's first point
+    edges: Tensor  # longer sides at which the levels that fit a box change, ascending
+    level: Tensor  # [edges + 1, K] int64: the levels that fit between two edges
+    fits: Tensor  # [edges + 1, K] bool: False where there are fewer than K
     rows: int  # size of a window
     columns: int
-    most: int  # levels that one box can have points at
 
 
 @lru_cache(maxsize=64)
@@ -154,21 +170,26 @@ def _levels(
     count = [int(min(a / s, 2**30)) + 2 for a, s in zip(span, strides, strict=True)]
     points = [h * w for h, w in shapes]
     first = [sum(points[:i]) for i in range(len(points))]
-    return _Levels(
-        low=torch.tensor(low, dtype=torch.float32, device=device),
-        high=torch.tensor(high, dtype=torch.float32, device=device),
-        stride=torch.tensor(strides, dtype=torch.float32, device=device),
-        height=torch.tensor([h for h, _ in shapes], device=device),
-        width=torch.tensor([w for _, w in shapes], device=device),
-        first=torch.tensor(first, device=device),
-        rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
-        columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
-        most=max(
-            # the count of fitting levels can only be largest where the interval of one begins
-            1,
-            *(sum(lo <= a <= _TWO * hi for lo, hi in zip(low, high, strict=True)) for a in low),
-        ),
-    )
+    # a box of longer side a fits where low ≤ a ≤ 2·high; a hair wide, so that float32 rounding excludes no level
+    spans = [(lo * (1 - 1e-6), 2 * hi * (1 + 1e-6)) for lo, hi in zip(low, high, strict=True)]
+    edges = sorted({edge for span in spans for edge in span})
+    gaps = list(zip([-1.0, *edges], [*edges, float("inf")], strict=True))
+    fitting = [[i for i, (lo, hi) in enumerate(spans) if lo <= a and b <= hi] for a, b in gaps]
+    most = max(1, *map(len, fitting))
+    with torch.inference_mode(False):  # what is kept from an evaluation must serve a training, too
+        return _Levels(
+            low=torch.tensor(low, dtype=torch.float32, device=device),
+            high=torch.tensor(high, dtype=torch.float32, device=device),
+            stride=torch.tensor(strides, dtype=torch.float32, device=device),
+            height=torch.tensor([h for h, _ in shapes], device=device),
+            width=torch.tensor([w for _, w in shapes], device=device),
+            first=torch.tensor(first, device=device),
+            edges=torch.tensor(edges, dtype=torch.float32, device=device),
+            level=torch.tensor([f + [0] * (most - len(f)) for f in fitting], device=device),
+            fits=torch.tensor([[True] * len(f) + [False] * (most - len(f)) for f in fitting], device=device),
+            rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
+            columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
+        )
 
 
 def _axis(
@@ -178,11 +199,10 @@ def _axis(
     size: Tensor,  # [N, K] cells of the map along this axis
     count: int,
     offset: float,
-    low: Tensor,  # [N, K, 1]
-    high: Tensor,
+    high: Tensor,  # [N, K, 1]
     radius: float | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns (or rows) of the windows: index, coordinate, within the box and reach?, at least `low` away?
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns (or rows) of the windows: index, coordinate, and whether it is within map, box and reach.
 
     All [N, K, count]. Both distances of a point are at most `high`, so it lies between
     max(start, end − high) and min(end, start + high): `count` cells from the first one hold all of them.
@@ -198,9 +218,8 @@ def _axis(
     cell = torch.minimum(cell, size[..., None] - 1)
     at = (cell.float() + offset) * stride[..., None]
     near, away = at - start[..., None], end[..., None] - at
-    longer = torch.maximum(near, away)
-    within = exists & (near > 0) & (away > 0) & (longer <= high)
+    within = exists & (near > 0) & (away > 0) & (torch.maximum(near, away) <= high)
     if far is not None:
         c, f = centre[..., None], far[..., None]
         within &= (at > c - f) & (at < c + f)
-    return cell, at, within, longer >= low
+    return cell, at, within

@@ -132,7 +132,8 @@ def assigner(recipe: Recipe) -> Assigner:
 
 def criterion(recipe: Recipe) -> Criterion:
     """What an assignment makes of the outputs, as the recipe says."""
-    return _take(_method(recipe)[1], recipe)
+    kind: Callable[..., Criterion] = _method(recipe)[1]
+    return _take(kind, recipe)
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:

@@ -91,11 +91,26 @@ def test_fixed_windows_and_kept_candidates_give_the_same_bits(kind, options):
     windows = Windows.of(GRID, truth, *zip(*ranges, strict=True), assigner.center_sampling)
     kept = windows.candidates()
     box = torch.arange(30).view(-1, 1, 1, 1)
-    fixed = Candidates(windows, windows.pairs, box, windows.point, windows.valid)
+    valid = windows.in_y[..., None] & windows.in_x[:, :, None]
+    fixed = Candidates(windows, windows.pairs, box, windows.point, valid)
+    assert kept.box.numel() == int(valid.sum())
     assert kept.box.numel() < fixed.point.numel() / 3
     keys = [c.reduce(assigner.factors(c.pairs)["label"]) for c in (kept, fixed)]
     assert torch.equal(*keys)
     assert (keys[0] > 0).any()
+
+
+def test_what_is_kept_from_an_evaluation_serves_a_training():
+    size = (72, 88)  # of no other test, so that its grid is made here
+    with torch.inference_mode():
+        grid = dsla.PointGrid(size, STRIDES)
+        one(DSLA(RANGES), grid, [[10.0, 10, 50, 50]])
+    grid = dsla.PointGrid(size, STRIDES)
+    for kept in (grid.xy, grid.stride, one(DSLA(RANGES), grid, [[10.0, 10, 50, 50]]).label):
+        assert not kept.is_inference()
+    distances = torch.ones(1, len(grid), 4, requires_grad=True)
+    (dsla.HeadOutputs(torch.zeros(1, len(grid), 2), distances, grid).boxes * grid.xy.sum()).sum().backward()
+    assert torch.isfinite(distances.grad).all()
 
 
 def test_no_boxes_at_all():
