@@ -76,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device")
     p.set_defaults(run=_predict)
 
+    p = commands.add_parser("analyze", help="errors, ranking and suppression of any detector, by its COCO results")
+    p.add_argument("results", nargs="+", metavar="RESULTS.json", help="COCO results files, shown side by side")
+    p.add_argument("--annotations", required=True, help="COCO ground truth of the images")
+    p.add_argument("--html", help="write a self-contained report to this file")
+    p.add_argument("--out", help="write all tables (CSV) and figures to this folder")
+    p.add_argument("--score", type=float, default=0.0, help="leave out detections below this score (default: none)")
+    p.add_argument("--nms", type=float, default=0.6, help="IoU of the further NMS that is tried (default: %(default)s)")
+    p.set_defaults(run=_analyze)
+
     p = commands.add_parser("data", help="write the embedded set as a COCO data set")
     p.add_argument("split", choices=("train", "val", "test"))
     p.add_argument("--to", required=True, help="folder")
@@ -203,6 +212,20 @@ def _predict(args: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row['file']}: {row['detections']} detections, {row['drawn']} drawn → {row['picture']}")
     print(f"all detections: {Path(args.out) / 'detections.json'}")
+    return 0
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    from .detector_report import pictures, short_table, write_html, write_tables
+    from .detectors import ask
+
+    found = ask(args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms)
+    print(short_table(found))
+    drawn = pictures(found) if args.out or args.html else {}
+    if args.out:
+        print(f"tables and figures: {write_tables(found, drawn, args.out)}")
+    if args.html:
+        print(f"report: {write_html(found, drawn, args.html, args.annotations, args.score)}")
     return 0
 
 

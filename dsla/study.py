@@ -16,12 +16,13 @@ from .analysis.adjacent import hard_rule
 from .analysis.running import assign, coupling_of, over, run
 from .assigners import Assignment
 from .data import to_coco_results
-from .evaluation import evaluate_detections
+from .evaluation import Evaluation, evaluate_detections
 from .geometry import aligned_iou
 from .losses import dynamic_target
 from .models import Detector
 
 Boxes = dict[str, Any]
+ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
 NUMBERS = ["analysis", "name", "value", "definition", "reason"]
 STEPS = np.round(np.arange(0, 1.001, 0.01), 2)  # of |Δ score|
 LOSSES = np.round(np.arange(0, 0.301, 0.01), 2)  # of IoU
@@ -66,27 +67,28 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     tables["oracle"] = oracle(candidates, dataset, nms_threshold=limit, max_detections=most)
     say("neighbouring points")
     tables |= _points(model, dataset, options)
+    tables["reliability"] = reliability(tables["ranking"])
+    return Study(numbers_of(evaluation, tables), tables, candidates, detections)
+
+
+def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
+    """NUMBERS of the evaluation and of the summary of every table that has one."""
     numbers = [
         {"analysis": "evaluation", "name": name, "value": value, "definition": "", "reason": "no such object"}
         for name, value in evaluation.summary.items()
     ]
-    for analysis in ("adjacency", "ranking", "suppression", "oracle"):
-        summary = tables[analysis].summary()
-        words = summary.attrs
-        numbers += [
-            {
-                "analysis": analysis,
-                "name": name,
-                "value": value,
-                "definition": words["definitions"][name],
-                "reason": words["reasons"].get(name, ""),
-            }
-            for name, value in summary.items()
-        ]
-    tables["reliability"] = reliability(tables["ranking"])
+    for analysis in ANALYSES:
+        if analysis in tables:
+            summary = tables[analysis].summary()
+            definitions, reasons = summary.attrs["definitions"], summary.attrs["reasons"]
+            numbers += [
+                {"analysis": analysis, "name": name, "value": value, "definition": definitions[name],
+                 "reason": reasons.get(name, "")}
+                for name, value in summary.items()
+            ]  # fmt: skip
     frame = pd.DataFrame(numbers, columns=NUMBERS)
     frame.loc[frame["value"].notna(), "reason"] = ""
-    return Study(frame, tables, candidates, detections)
+    return frame
 
 
 def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:

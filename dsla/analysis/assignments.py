@@ -74,7 +74,7 @@ def assignment_statistics(
     from ..plots.comparison import as_assigner, jittered_predictions, point_offset
 
     chosen = as_assigner(assigner, strides)
-    levels = len(getattr(chosen, "regress_ranges", None) or getattr(chosen, "scale_ranges", strides))
+    levels = len(getattr(chosen, "regress_ranges", getattr(chosen, "scale_ranges", strides)))
     if levels != len(strides):
         raise ValueError(f"{chosen.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
     offset = point_offset(chosen) if offset is None else offset

@@ -212,7 +212,7 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
     if isinstance(detections, (str, Path)) or (
         isinstance(detections, list) and (not detections or "bbox" in detections[0])
     ):
-        detections = _of_rows(read_detections(detections, truth.as_coco()))
+        detections = table_of_rows(read_detections(detections, truth.as_coco()))
     if isinstance(detections, pd.DataFrame):
         table = _numbered(detections, place)
         order = np.argsort(table["image_index"].to_numpy(), kind="stable")
@@ -241,7 +241,8 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
         parts = []
 
 
-def _of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def table_of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """COCO results rows, checked (`results.read_detections`), as a table of DETECTION_COLUMNS."""
     xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
     table = pd.DataFrame(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), columns=BOX)
     table["image"] = [row["image_id"] for row in rows]

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ _ALIASES = {
     "gfl": "ATSS + IoU label",
     "fcosiou": "FCOS + IoU",
 }
+_GIVEN: dict[str, Method] = {}  # see `distinct`
 _OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")
 
 VERDICTS = {
@@ -132,8 +133,8 @@ def style() -> Iterator[None]:
 
 def method(name: str) -> Method:
     """Look of a method by name or recipe name; a name not known here gets a colour that depends on it alone."""
-    if name in METHODS:
-        return METHODS[name]
+    if name in _GIVEN or name in METHODS:
+        return _GIVEN.get(name) or METHODS[name]
     key = re.sub(r"[^a-z0-9]", "", name.lower())
     known = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in METHODS} | _ALIASES
     for form in (key, key.removeprefix("scenes")):
@@ -142,6 +143,20 @@ def method(name: str) -> Method:
     number = zlib.crc32(name.encode())
     markers = "X<>hp*"
     return Method(name, _OTHERS[number % len(_OTHERS)], markers[number % len(markers)], (0, (2, 1)), len(METHODS))
+
+
+@contextmanager
+def distinct(names: Sequence[str]) -> Iterator[None]:
+    """Inside, these names, say of other people's detectors, have looks of their own and this order."""
+    first = ("FCOS + centerness", "DSLA", "FCOS + IoU", "FCOS", "DSLA, IoU only", "DSLA, no coupling")
+    looks = [METHODS[n] for n in dict.fromkeys((*first, *METHODS))]
+    before = dict(_GIVEN)
+    _GIVEN.update((n, replace(looks[i % len(looks)], name=n, order=i)) for i, n in enumerate(names))
+    try:
+        yield
+    finally:
+        _GIVEN.clear()
+        _GIVEN.update(before)
 
 
 def ordered(names: Sequence[str]) -> list[str]:
