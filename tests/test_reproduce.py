@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import dsla
-from dsla import geometry
 from dsla.analysis import suppression
 from dsla.assigners import FCOS
 from dsla.data import Scenes
