@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -245,20 +244,9 @@ def _figures(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     """One OK or FAIL line a requirement."""
-    failed = False
-    for name in ("torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib", "pycocotools", "safetensors"):
-        try:
-            module = importlib.import_module(name)
-            print(f"OK    {name} {getattr(module, '__version__', '')}".rstrip())
-        except Exception as error:  # an import can fail in any way; each is worth a line
-            failed = True
-            print(f"FAIL  {name}: {error}; reinstall it with pip")
-    if not failed:
-        import torch
+    from .doctor import check
 
-        print(f"OK    {'GPU ' + torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU only'}")
-        print(f"OK    {torch.get_num_threads()} threads")
-    return int(failed)
+    return int(not check())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,8 @@ from typing import Any
 
 import ipywidgets as w
 import traitlets as t
-from PIL import Image
 
-from ..plots.style import Picture, style
+from ..plots.style import Picture, small_png
 
 BOX = "border-left:4px solid #ff4d4d;background:#fff1f1;color:#1f2430;padding:6px 10px;line-height:1.4"
 
@@ -43,7 +41,7 @@ class Pane(w.VBox):
         """The widget, and a small picture of it for readers that have no kernel."""
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None:
-            bundle["image/png"] = small_png(self.static())
+            bundle["image/png"] = base64.b64encode(small_png(self.static())).decode()
         return bundle
 
     @contextmanager
@@ -80,15 +78,6 @@ class Pane(w.VBox):
         layout = self.layout
         super().close()
         layout.close()
-
-
-def small_png(figure: Picture) -> str:
-    """The figure in base64, at 100 dots per inch and in 128 colours: notebooks are kept in version control."""
-    buffer, small = io.BytesIO(), io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=100)
-    Image.open(buffer).convert("RGB").quantize(128).save(small, format="png", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
 
 
 def guarded(method: Callable[..., None]) -> Callable[..., None]:
