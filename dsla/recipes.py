@@ -24,6 +24,16 @@ R50_1X = Recipe(
     name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", keep_padding=True, **_CAFFE, **_BIAS_RULE
 )
 
+_TORCHVISION: dict[str, Any] = {
+    "backbone_style": "pytorch",
+    "bgr": False,
+    "pixel_scale": 1.0,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+# The same run from torchvision's ImageNet weights: those of the release, caffe's, are not torchvision's to give.
+R50_1X_TORCHVISION = R50_1X.replace(name="r50-1x-torchvision", **_TORCHVISION)
+
 FCOS_R50_1X = R50_1X.replace(
     name="fcos-r50-1x",
     method="fcos",
@@ -45,11 +55,7 @@ FCOSV2_R50_1X = FCOS_R50_1X.replace(
 FCOS_IOU_R50_1X = FCOS_R50_1X.replace(name="fcos-iou-r50-1x", quality="iou")
 TORCHVISION_FCOS = FCOS_R50_1X.replace(
     name="torchvision-fcos-r50",
-    backbone_style="pytorch",
-    bgr=False,
-    pixel_scale=1.0,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    **_TORCHVISION,
     offset=0.0,  # torchvision's anchors are centred on j·s
     select_by="score",
     conv_bias=True,
@@ -117,6 +123,7 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         R50_1X,
+        R50_1X_TORCHVISION,
         FCOS_R50_1X,
         FCOSV2_R50_1X,
         FCOS_IOU_R50_1X,

@@ -18,6 +18,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from ..errors import DataError
+
 _LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 NORMS = ("frozen", "eval", "train")
 
@@ -97,25 +99,25 @@ def resnet(
     """A ResNet; ``weights="imagenet"`` takes torchvision's, which the first use downloads.
 
     Raises:
-        ValueError: unknown options, or ImageNet weights for a network that they do not fit.
-        RuntimeError: the weights are neither stored nor within reach.
+        ValueError: unknown options.
+        DataError: ImageNet weights for a network that they do not fit, or neither stored nor within reach.
     """
     model = ResNetFeatures(depth, style, base_channels, frozen_stages, norm)
     if weights is None:
         return model
     if weights != "imagenet" or style != "pytorch" or base_channels != 64:
-        raise ValueError(
+        raise DataError(
             "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
-            f"got {weights!r}, {style!r}, {base_channels}. Set backbone_style to 'pytorch' with its mean, std "
-            "and channel order, or start from random weights (pretrained false)"
+            f"got {weights!r}, {style!r}, {base_channels}. Take a recipe whose name ends in -torchvision, start "
+            "from weights of your own (--weights), or from random ones (pretrained=false)"
         )
     entry = get_model_weights(f"resnet{depth}").IMAGENET1K_V1
     try:
         state = entry.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
-        raise RuntimeError(
+        raise DataError(
             f"the ImageNet weights of ResNet-{depth} could not be downloaded ({error}). Fetch {entry.url} "
-            f"elsewhere and place it in {torch.hub.get_dir()}/checkpoints, or set pretrained to false"
+            f"elsewhere and place it in {torch.hub.get_dir()}/checkpoints, or set pretrained=false"
         ) from error
     model.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
     return model

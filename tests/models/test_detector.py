@@ -240,9 +240,9 @@ def test_weights_out_of_reach(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", unreachable)
-    with pytest.raises(RuntimeError, match=r"no route to host.*resnet50-.*checkpoints"):
+    with pytest.raises(DataError, match=r"no route to host.*resnet50-.*checkpoints"):
         resnet(50, weights="imagenet")
-    with pytest.raises(ValueError, match="fit style 'pytorch'"):
+    with pytest.raises(DataError, match="fit style 'pytorch'"):
         resnet(50, style="caffe", weights="imagenet")
 
 
