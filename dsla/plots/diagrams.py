@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,17 +114,18 @@ def quality_focal_table() -> pd.DataFrame:
 
 def quality_focal(table: pd.DataFrame) -> Picture:
     """Value and gradient of the quality focal loss against the score, for some targets."""
-    lines = ("-", "--", "-.", ":")
+    import seaborn as sns
+
+    named = table.assign(target=table["target"].map("{:g}".format))
+    look: dict[str, Any] = {"hue": "target", "style": "target", "palette": "colorblind", "errorbar": None}
     with style():
         figure = picture(WIDTH, 2.8)
         value, gradient = figure.subplots(1, 2)
-        for line, (target, part) in zip(lines, table.groupby("target"), strict=False):
-            value.plot(part["score"], part["loss"], ls=line, label=f"target {target:g}")
-            gradient.plot(part["score"], part["gradient"], ls=line)
+        sns.lineplot(named, x="score", y="loss", ax=value, **look)
+        sns.lineplot(named, x="score", y="gradient", ax=gradient, legend=False, **look)
         gradient.axhline(0, color=SOFT, lw=0.7)
         value.set(xlabel="score σ", ylabel="loss", ylim=(0, 2), xlim=UNIT)
         gradient.set(xlabel="score σ", ylabel="gradient by the logit", xlim=UNIT)
-        value.legend(loc="upper center")
     figure.caption = (
         "The quality focal loss, |target − σ|² · BCE, and its gradient. Both vanish where the score is the target, "
         "also for soft targets, whose BCE alone would never fall below its entropy."
