@@ -96,7 +96,7 @@ def names_of(files: Sequence[str | Path]) -> list[str]:
     for file in map(Path, files):
         stem = file.stem.replace("$", "")  # matplotlib would read mathematics
         names.append(stem.removesuffix("results").rstrip("-_. ") or stem)
-    if len(set(names)) < len(names):
-        names = [f"{Path(file).resolve().parent.name}/{name}" for file, name in zip(files, names, strict=True)]
+    paths = [Path(file).resolve() for file in files]
+    names = [n if names.count(n) == 1 else f"{p.parent.name}/{n}" for n, p in zip(names, paths, strict=True)]
     names = [n if len(n) <= LONGEST else "…" + n[1 - LONGEST :] for n in names]
     return [n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})" for i, n in enumerate(names)]

@@ -174,7 +174,7 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
 
 def test_names(tmp_path):
     assert names_of(["a/yolox_nano_results.json", "results.json", "b$c.json"]) == ["yolox_nano", "results", "bc"]
-    assert names_of(["x/one.json", "y/one.json"]) == ["x/one", "y/one"]
+    assert names_of(["x/one.json", "y/one.json", "y/two.json"]) == ["x/one", "y/one", "two"]
     assert names_of(["x/one.json", "x/one.json"]) == ["x/one (1)", "x/one (2)"]
     assert len(names_of([f"{'n' * 90}.json"])[0]) == 36
 

@@ -16,7 +16,7 @@ NAMES = {
     "both": "class and place",
     "duplicate": "duplicate",
     "background": "background",
-    "missed": "missed object",
+    "missed": "missed objects",
 }
 
 
@@ -51,6 +51,6 @@ def error_costs(table: pd.DataFrame) -> Picture:
         figure.legend(*gains.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.caption = (
         "Left, the AP that each kind of error costs: what would be gained if that kind alone were put right. The costs "
-        "do not add up. Right, how many errors of a kind there are; most have low scores and cost little."
+        "do not add up. Right, how many errors of a kind there are; those of low score cost little."
     )
     return figure
