@@ -3,7 +3,8 @@
 They draw what the rest of the package computes, and nothing else. Where no widgets run, they are a picture.
 """
 
+from .browser import DetectionBrowser
 from .explorer import AssignmentExplorer
 from .view import CHOICES
 
-__all__ = ["CHOICES", "AssignmentExplorer"]
+__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser"]

@@ -22,7 +22,8 @@ function render({ model, el }) {
 
   let objects = [], selected = -1, drag = null, draw = false, active = null, hovered = null;
   let k = 1, width = 1, height = 1, backdrops = {}, views = [], images = {}, closed = false;
-  const stamps = new Map(); // edit number → time of its mouse event
+  let sent = 0, latest = null; // number of the last edit sent; time of the mouse event that is not sent yet
+  const stamps = new Map(), flying = new Map(); // edit number → time of its mouse event; time of sending, until answered
   const lut = bytes(model.get("lut"));
 
   const adopt = () => {
@@ -35,28 +36,28 @@ function render({ model, el }) {
   const frame = () => model.get("frame");
 
   function push(event) {
-    const seq = model.get("seq") + 1;
-    stamps.set(seq, event.timeStamp);
-    model.set({ objects: objects.map((o) => [...o]), seq });
-    model.save_changes();
+    latest = event.timeStamp;
+    flush();
     paint();
+  }
+  // Two edits may be on their way. One would wait for the whole round trip; worse, Jupyter's server leaves Nagle's
+  // algorithm on, so that an answer in several small packets waits for an acknowledgement, which comes with the next edit
+  // or after 40 ms. A traitlet's change would be one at a time, hence messages.
+  function flush() {
+    const oldest = flying.values().next().value;
+    if (latest === null || (flying.size > 1 && performance.now() - oldest < 2000)) return;
+    sent = Math.max(sent, model.get("seq")) + 1;
+    stamps.set(sent, latest);
+    flying.set(sent, performance.now());
+    latest = null;
+    model.send({ type: "edit", objects, seq: sent });
+  }
+  function answered() {
+    for (const seq of flying.keys()) if (seq <= model.get("seq")) flying.delete(seq);
+    flush();
   }
 
   // ---- painting
-  function layers(row) { // one small canvas a level, a pixel a point
-    return row.maps.map((map, level) => {
-      const [h, w] = row.shapes[level], source = bytes(map), image = new ImageData(w, h);
-      for (let i = 0; i < source.length; i++) {
-        if (!source[i]) continue;
-        const from = 3 * (source[i] - 1), to = 4 * i;
-        image.data[to] = lut[from], image.data[to + 1] = lut[from + 1], image.data[to + 2] = lut[from + 2];
-        image.data[to + 3] = 209;
-      }
-      const layer = new OffscreenCanvas(w, h);
-      layer.getContext("2d").putImageData(image, 0, 0);
-      return layer;
-    });
-  }
   function paintLevel(ctx, row, level, unit) {
     const [h, w] = row.shapes[level], s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
     ctx.imageSmoothingEnabled = false;
@@ -178,19 +179,20 @@ function render({ model, el }) {
   const shapeOf = (f) => JSON.stringify([model.get("size"), model.get("width"), (f.rows ?? []).map((r) => r.shapes)]);
   let shape = "";
   function refresh() {
+    const received = performance.now();
     const now = shapeOf(frame()), rows = frame().rows ?? [];
     if (active === null && shape === "" && rows.length) { // open on the level that learns most
       const totals = rows[rows.length - 1].totals;
       active = { row: rows.length - 1, level: totals.indexOf(Math.max(...totals)) };
     }
-    rows.forEach((row) => (row.layers ??= layers(row)));
+    rows.forEach((row) => (row.layers ??= layersOf(row, lut)));
     if (now !== shape) shape = now, layout();
     else paint(), paintPanels();
     counts.innerHTML = frame().table ?? "";
     const seq = frame().seq, event = stamps.get(seq);
     for (const old of stamps.keys()) if (old <= seq) stamps.delete(old);
     root.dataset.seq = seq;
-    const detail = { seq, event: event ?? null, drawn: performance.now() };
+    const detail = { seq, event: event ?? null, received, drawn: performance.now() };
     root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
   }
 
@@ -316,8 +318,9 @@ function render({ model, el }) {
   element(scale, "span", "", "label  0");
   element(scale, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
   element(scale, "span", "", "1");
-  const moved = () => !drag && adopt(); // while dragging, the mouse knows best
+  const moved = () => !drag && model.get("seq") >= sent && adopt(); // what the mouse did later is known here alone
   model.on("change:objects", moved);
+  model.on("change:seq", answered);
   model.on("change:frame", refresh);
   model.on("change:names", fillNames);
   model.on("change:dim", load);
@@ -328,6 +331,7 @@ function render({ model, el }) {
   return () => {
     closed = true;
     model.off("change:objects", moved);
+    model.off("change:seq", answered);
     model.off("change:frame", refresh);
     model.off("change:names", fillNames);
     model.off("change:dim", load);

@@ -90,3 +90,19 @@ function listenForFiles(model) {
   model.on("msg:custom", handle);
   return () => model.off("msg:custom", handle);
 }
+
+// Label maps as small canvases, one a level, a pixel a point; lut has red, green, blue of the labels 0 to 1.
+function layersOf(row, lut) {
+  return row.maps.map((map, level) => {
+    const [h, w] = row.shapes[level], source = bytes(map), image = new ImageData(w, h);
+    for (let i = 0; i < source.length; i++) {
+      if (!source[i]) continue;
+      const from = 3 * (source[i] - 1), to = 4 * i;
+      image.data[to] = lut[from], image.data[to + 1] = lut[from + 1], image.data[to + 2] = lut[from + 2];
+      image.data[to + 3] = 209;
+    }
+    const layer = new OffscreenCanvas(w, h);
+    layer.getContext("2d").putImageData(image, 0, 0);
+    return layer;
+  });
+}

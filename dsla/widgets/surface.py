@@ -61,7 +61,7 @@ class BoxSurface(Surface):
     """Boxes that the mouse draws, moves, resizes, deletes and classes, over the labels of the levels.
 
     Attributes:
-        objects: [x1, y1, x2, y2, label] of each box.  seq: number of the edit, which `frame` gives back.
+        objects: [x1, y1, x2, y2, label] of each box.  seq: number of the last edit that came, which `frame` gives back.
         frame: the label maps: {"seq", "rows": [{title, note, counts, shapes, strides, offset, scale, maps}],
             "table": HTML of the points of each object}.
         hover: [row, point, selected box or −1], empty where the mouse is on no point.
@@ -75,6 +75,17 @@ class BoxSurface(Surface):
     hover: t.List[int] = t.List().tag(sync=True)
     why = t.Unicode("").tag(sync=True)
     lut = t.Bytes(LUT).tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_msg(self._edited)
+
+    def _edited(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
+        """What the mouse did; all that follows from it goes back in one message."""
+        if content.get("type") == "edit":
+            with self.hold_sync():
+                self.seq = int(content["seq"])
+                self.objects = content["objects"]
 
 
 def encoded(pixels: np.ndarray) -> bytes:

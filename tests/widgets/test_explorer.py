@@ -69,7 +69,8 @@ def test_what_is_drawn_is_the_assignment(explorer):
 
 def test_moving_adding_and_deleting_boxes_moves_the_labels(explorer):
     moved = [[56.0, 48.0, 216.0, 196.0], *BOXES[1:]]
-    explorer.surface.set_state({"objects": [[*b, 0] for b in moved], "seq": 7})  # as the browser's message does
+    edit = {"type": "edit", "objects": [[*b, 0] for b in moved], "seq": 7}
+    explorer.surface._handle_custom_msg(edit, [])  # as it comes from the browser
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     assert explorer.surface.frame["seq"] == 7
     more = [*moved, [300.0, 10.0, 380.0, 80.0]]
