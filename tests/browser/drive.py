@@ -31,6 +31,18 @@ explorer
 
 HEADS = r"[...document.querySelectorAll('.dsla-head')].map(h => Number(h.textContent.match(/(\d+) pts/)?.[1]))"
 
+BROWSER = """
+import torch, dsla
+class One(dsla.Scenes):
+    def __getitem__(self, i):
+        image, target = super().__getitem__(i)
+        return image, {**target, 'boxes': torch.tensor([[10., 10., 50., 50.]]), 'labels': torch.tensor([0])}
+found = [{'boxes': torch.tensor([[10., 10., 50., 46.], [10., 10., 66., 50.]]), 'scores': torch.tensor([.6, .9]),
+          'labels': torch.tensor([0, 0]), 'image_id': 1}]
+browser = dsla.widgets.DetectionBrowser(One('test', size=4), {'listed': found, 'FCOS': dsla.load('scenes-fcos')})
+browser
+"""
+
 
 def expected(boxes, assigner, offset):
     """Points of each level, and of each object, by the assigner itself."""
@@ -180,6 +192,27 @@ def explorer(page, shots):
     page.screenshot(path=shots / "explorer-upload.png")
 
 
+def detections(page, shots):
+    """Point at the outline of a box that NMS removed: the one that removed it is named; a slider follows."""
+    page.wait_for_selector(".dsla-detections")
+    page.locator(".dsla-found").scroll_into_view_if_needed()
+    note = page.locator(".dsla-found .dsla-note").first
+    assert note.inner_text() == "1 hit, 0 duplicates, 0 false, 0 of 1 missed · NMS removed 1", note.inner_text()
+    area = page.locator(".dsla-detections").first.bounding_box()
+    k = area["width"] / 128
+    page.mouse.move(area["x"] + 30 * k, area["y"] + 45.5 * k)
+    text = page.locator(".dsla-suppressed").first
+    wait(page, "() => document.querySelector('.dsla-suppressed').textContent.includes('better box went')", "the reason")
+    assert "removed by the box of score 0.900" in text.inner_text()
+    page.screenshot(path=shots / "detections.png")
+    handle = page.locator(".widget-slider", has_text="NMS IoU").locator(".noUi-handle")
+    handle.focus()
+    for _ in range(6):
+        handle.press("ArrowRight")
+    told = "document.querySelector('.dsla-found .dsla-note').textContent"
+    wait(page, f"() => {told}.startsWith('1 hit, 1 duplicate')", "the duplicate at NMS IoU 0.66")
+
+
 def centre(box):
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
@@ -197,9 +230,10 @@ def main() -> int:
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("four minutes are over")))
     signal.alarm(230)
     try:
-        with opened([EXPLORER]) as (page, errors):
+        with opened([EXPLORER, BROWSER]) as (page, errors):
             try:
                 explorer(page, shots)
+                detections(page, shots)
                 assert not errors, f"errors in the console: {errors}"
             except BaseException:
                 page.screenshot(path=shots / "failed.png")
