@@ -11,13 +11,13 @@ function render({ model, el }) {
     if (closed || !image) return;
     const { columns, objects } = model.get("frame"), [H, W] = model.get("size");
     if (!columns) return;
-    const width = Math.min(model.get("width"), Math.round((520 * W) / H)), height = Math.round((width * H) / W), k = width / W;
+    const width = Math.min(model.get("width"), Math.round((480 * W) / H)), height = Math.round((width * H) / W), k = width / W;
     if (views.length !== columns.length || views[0]?.width !== width || views[0]?.height !== height) {
       top.replaceChildren();
       views = columns.map((_, c) => {
         const box = element(top, "div", "dsla-detector"), title = element(box, "div", "dsla-title");
-        element(box, "br", "");
-        const canvas = element(box, "canvas", "dsla-detections"), note = element(box, "div", "dsla-note");
+        const note = element(box, "div", "dsla-note"), canvas = element(box, "canvas", "dsla-detections");
+        box.style.width = `${width}px`;
         const why = element(box, "div", "dsla-side dsla-suppressed");
         canvas.addEventListener("pointermove", (e) => choose(e, c));
         canvas.addEventListener("pointerleave", () => chosen && ((chosen = null), paint()));
