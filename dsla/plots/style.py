@@ -193,11 +193,20 @@ def picture_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def small_png(figure: Figure) -> bytes:
-    """The figure at 100 dots per inch in 128 colours: notebooks, which keep it, are kept in version control."""
+    """The figure at 100 dots per inch in 256 colours: notebooks, which keep it, are kept in version control.
+
+    Colours are chosen with a strip of the label scale below the picture, so that rare labels keep theirs.
+    """
     buffer, small = io.BytesIO(), io.BytesIO()
     with style():
         figure.savefig(buffer, format="png", dpi=100)
-    Image.open(buffer).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    drawn = Image.open(buffer).convert("RGB")
+    width, height = drawn.size
+    strip = Image.fromarray(LABELS(range(256), bytes=True)[None, :, :3])
+    both = Image.new("RGB", (width, height + height // 3))
+    both.paste(drawn)
+    both.paste(strip.resize((width, height // 3)), (0, height))
+    both.quantize(256).crop((0, 0, width, height)).save(small, format="png", optimize=True)
     return small.getvalue()
 
 

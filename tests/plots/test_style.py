@@ -1,10 +1,13 @@
 """One look for all figures: told apart in grey, the same bytes twice, nothing left behind."""
 
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from dsla.plots import style as look
 
@@ -93,3 +96,15 @@ def test_figures_do_not_pile_up_and_show_themselves():
     figures = [line_figure() for _ in range(25)]
     assert plt.get_fignums() == before
     assert figures[0]._repr_png_().startswith(b"\x89PNG")
+
+
+def test_small_pictures_keep_the_colours_of_rare_labels():
+    with look.style():
+        figure = look.picture(3, 2, layout=None)
+        ax = figure.add_axes((0, 0, 1, 1))
+        ax.imshow(np.random.default_rng(0).random((200, 300, 3)), extent=(0, 3, 0, 2))  # what takes most of a palette
+        ax.imshow([[1.0]], cmap=look.LABELS, vmin=0, vmax=1, extent=(1, 1.2, 1, 1.2))
+        ax.set(xlim=(0, 3), ylim=(0, 2))
+    seen = np.asarray(Image.open(io.BytesIO(look.small_png(figure))).convert("RGB"), dtype=int)
+    assert seen.shape == (200, 300, 3)
+    assert np.abs(seen[90, 110] - np.array(look.LABELS(1.0, bytes=True)[:3])).max() < 12
