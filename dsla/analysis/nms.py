@@ -70,7 +70,7 @@ def suppression(
         best, iou_before, iou_after = _best_boxes(pairs, found, len(objects), kept)
         has = best >= 0
         survived = has & pick(kept, best, False)
-        suppressor, shared = _suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
+        suppressor, shared = suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
         by = np.where(has, pick(suppressor, best, -1), -1)
         boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
         number = found["detection"].to_numpy(dtype=np.int64)
@@ -111,7 +111,7 @@ def _best_boxes(
     return pick(pairs.detection, at, -1), pick(pairs.iou, at, np.nan), after
 
 
-def _suppressors(
+def suppressors(
     found: pd.DataFrame, kept: np.ndarray, removed: np.ndarray, threshold: float, class_aware: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """[D] position of the box that NMS removed each of `removed` for (−1 elsewhere), and their IoU.

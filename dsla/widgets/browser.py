@@ -15,7 +15,7 @@ import traitlets as t
 from torch import Tensor, nn
 
 from ..analysis.matching import iou
-from ..analysis.nms import _suppressors, kept_by_nms
+from ..analysis.nms import suppressors, kept_by_nms
 from ..analysis.tables import BOX, Truth, stream
 from ..errors import DataError
 from ..plots import draw
@@ -181,7 +181,7 @@ def judge(
     table = table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
     table["kept"] = kept_by_nms(table, nms_iou)
     removed = np.flatnonzero(~table["kept"])
-    table["by"], table["overlap"] = _suppressors(table, table["kept"].to_numpy(), removed, nms_iou, True)
+    table["by"], table["overlap"] = suppressors(table, table["kept"].to_numpy(), removed, nms_iou, True)
     boxes, objects = table[BOX].to_numpy(dtype=float), target["boxes"].numpy().astype(float).reshape(-1, 4)
     shape = (len(boxes), len(objects))
     shared = iou(boxes.repeat(shape[1], 0), np.tile(objects, (shape[0], 1))).reshape(shape)
