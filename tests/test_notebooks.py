@@ -1,0 +1,104 @@
+"""Committed notebooks read well where no kernel runs. That they run is for nbmake: `pytest --nbmake notebooks`."""
+
+import ast
+import getpass
+import re
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# Folders of a home, a temporary file or a system; /dev and the like are no one's own.
+MACHINE = re.compile(
+    r"(?<![\w.:/<])/(?:home|Users|root|tmp|var|opt|mnt|work|content|usr)/\w|[A-Z]:\\\\?Users|site-packages"
+)
+WIDGETS = "application/vnd.jupyter.widget"
+
+
+def outputs(notebook):
+    return [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+
+
+def words(notebook):
+    """Sources, and all text of outputs: everything but pictures."""
+    for cell in notebook.cells:
+        yield cell.source
+    for output in outputs(notebook):
+        yield output.get("text", "")
+        yield from (str(v) for kind, v in output.get("data", {}).items() if not kind.startswith("image/"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_there_are_notebooks():
+    assert [p.name[:3] for p in NOTEBOOKS][:2] == ["01_", "02_"]
+
+
+def test_it_is_a_valid_notebook_of_moderate_size(path, notebook):
+    nbformat.validate(notebook)
+    assert path.stat().st_size < 1_000_000
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_no_widget_state_and_a_picture_or_table_for_each_widget(path, notebook):
+    assert "widgets" not in notebook.metadata
+    assert WIDGETS not in path.read_text(encoding="utf-8")  # a reader without a kernel would show an error instead
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "Explorer(" in cell.source:
+            assert any({"image/png", "text/html"} & set(o.get("data", {})) for o in cell.outputs), cell.source
+
+
+def test_every_cell_was_run_in_order_and_none_failed_or_warned(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert {o.output_type for o in outputs(notebook)} <= {"stream", "execute_result", "display_data"}
+    assert not [o.text for o in outputs(notebook) if o.output_type == "stream" and o.name == "stderr"]
+
+
+def test_no_path_or_name_of_one_machine(notebook):
+    for text in words(notebook):
+        found = MACHINE.search(text)
+        assert not found, text[max(0, found.start() - 60) : found.end() + 60]
+        assert not re.search(r" at 0x[0-9a-f]{6,}", text), text
+        assert getpass.getuser() in ("root", "user") or getpass.getuser() not in text
+
+
+def test_it_begins_with_a_check_of_the_environment(notebook):
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    lines = "".join(o.text for o in first.outputs).splitlines()
+    assert len(lines) > 5
+    assert all(line.startswith("OK ") for line in lines)
+
+
+def test_it_teaches_and_asserts_and_defines_almost_nothing(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    nodes = [n for c in code for n in ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", c)))]
+    assert sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes) <= 2
+    assert sum(isinstance(n, ast.Assert) for n in nodes) >= 5
+    assert text.count("**Try.**") >= 3
+    assert sum("image/png" in o.get("data", {}) for o in outputs(notebook)) >= 3
+    assert max(len(c.splitlines()) for c in code) <= 45
+
+
+@pytest.mark.parametrize("bad", ["see /home/ann/x.py", "File /tmp/ipykernel_1/2.py", r"C:\Users\ann", "(/opt/a/bin)"])
+def test_the_pattern_finds_paths(bad):
+    assert MACHINE.search(bad)
+
+
+@pytest.mark.parametrize("good", ["https://arxiv.org/abs/2208.00817", "98/118 · 100/118", "images/val", "</td>"])
+def test_the_pattern_leaves_other_slashes_alone(good):
+    assert not MACHINE.search(good)
