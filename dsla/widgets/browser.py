@@ -15,7 +15,7 @@ import traitlets as t
 from torch import Tensor, nn
 
 from ..analysis.matching import iou
-from ..analysis.nms import suppressors, kept_by_nms
+from ..analysis.nms import kept_by_nms, suppressors
 from ..analysis.tables import BOX, Truth, stream
 from ..errors import DataError
 from ..plots import draw
