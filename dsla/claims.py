@@ -7,7 +7,10 @@ what chance did, so it never contradicts, and sees only differences larger than 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +164,19 @@ MEASURES = {
     "lost_over_0.05": "Share of objects",
 }
 COUNTS = ("pairs", "detections", "boxes", "images", "objects", "found")
+
+
+def read_numbers(runs: str | Path) -> pd.DataFrame:
+    """method, seed, analysis, name, value of the runs in a runs.jsonl of `dsla reproduce`."""
+    lines = Path(runs).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return pd.DataFrame([{"method": r["method"], "seed": r["seed"], **n} for r in rows for n in r["numbers"]])
+
+
+def markdown(findings: Iterable[Finding]) -> str:
+    """The findings as a table for a README: claim, published, measured, verdict."""
+    lines = ["| claim | published (COCO) | measured on the embedded set | verdict |", "|---|---|---|---|"]
+    for f in findings:
+        cells = (f.claim.text, f.claim.published or "–", f.sentence, f.verdict)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)

@@ -96,3 +96,11 @@ def test_floors_import_downwards_only():
             target = module.split(".")[0]
             if len(up) == dots and target and target != here and (here, target) not in late:
                 assert height.get(target, 99) <= height[here], f"{path.name} imports {target}"
+
+
+def test_the_claims_of_the_readme_are_those_of_the_runs():
+    from dsla.claims import CLAIMS, judge, markdown, read_numbers
+
+    numbers = read_numbers(ROOT / "figures" / "runs.jsonl")
+    assert numbers.groupby("method")["seed"].nunique().min() >= 3
+    assert markdown(judge(claim, numbers) for claim in CLAIMS) in (ROOT / "README.md").read_text()
