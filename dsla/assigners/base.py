@@ -53,24 +53,29 @@ class Pairs:
         left, top, right, bottom = self.distances
         return torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
 
-    def of_level(self, values: Sequence[float]) -> Tensor:
-        """values[level] of each pair, float32."""
+    def of_level(self, *values: Sequence[float]) -> tuple[Tensor, ...]:
+        """Each of some lists of L numbers at the level of each pair, float32."""
         table = self.stride.new_tensor(values)
-        return table.index_select(0, self.level.flatten()).view_as(self.level)
+        picked = table.index_select(1, self.level.flatten())
+        return picked.view(len(values), *self.level.shape).unbind()
+
+    @cached_property
+    def _within(self) -> Tensor:
+        left, top, right, bottom = self.distances
+        return (torch.minimum(left, right) > 0) & (torch.minimum(top, bottom) > 0)
 
     def inside(self, radius: float | None = None) -> Tensor:
         """Strictly inside the box and, given a radius in strides, strictly inside the centre region.
 
         The centre region reaches radius · stride from the centre of the box (FCOS's centre sampling).
         """
-        left, top, right, bottom = self.distances
-        in_x, in_y = torch.minimum(left, right) > 0, torch.minimum(top, bottom) > 0
-        if radius is not None:
-            x1, y1, x2, y2 = self.boxes
-            cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, radius * self.stride
-            in_x = in_x & (self.x > cx - reach) & (self.x < cx + reach)
-            in_y = in_y & (self.y > cy - reach) & (self.y < cy + reach)
-        return in_x & in_y
+        if radius is None:
+            return self._within
+        x1, y1, x2, y2 = self.boxes
+        cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, radius * self.stride
+        in_x = (self.x > cx - reach) & (self.x < cx + reach)
+        in_y = (self.y > cy - reach) & (self.y < cy + reach)
+        return self._within & (in_x & in_y)
 
 
 class Assigner(ABC):
@@ -228,8 +233,10 @@ class Truth:
         label, gt_index, category = label.view(size), gt_index.view(size), category.view(size)
         positive = gt_index >= 0
         extras = dict(extras)
-        label = extras.pop("label", label) * positive
-        ignored = ignored | extras.pop("ignored", False)
+        if "label" in extras:
+            label = extras.pop("label") * positive
+        if "ignored" in extras:
+            ignored = ignored | extras.pop("ignored")
         return Assignment(
             gt_index=gt_index,
             label=label,

@@ -105,7 +105,7 @@ class DSLA(Assigner):
         core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
         measure = pairs.measure
         ends = (*zip(*self.regress_ranges, strict=True), *zip(*self.relaxed_ranges, strict=True))
-        relaxation = interval_relaxation(measure, *(pairs.of_level(end) for end in ends))
+        relaxation = interval_relaxation(measure, *pairs.of_level(*ends))
         label = score.masked_fill(core, 1.0) if self.core_zone else score
         return {
             "centerness": score,

@@ -50,7 +50,7 @@ class FCOS(Assigner):
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of the quality branch, not of the label), relaxation 0 or 1, label 0 or 1."""
         inside = pairs.inside(self.center_sampling)
-        low, high = (pairs.of_level(end) for end in zip(*self.regress_ranges, strict=True))
+        low, high = pairs.of_level(*zip(*self.regress_ranges, strict=True))
         measure = pairs.measure
         in_range = (measure >= low) & (measure <= high)
         return {
