@@ -58,13 +58,17 @@ class Windows:
 
         # m lies between half the longer side (at the centre) and the longer side: that says which levels fit
         gap = torch.bucketize(torch.maximum(x2 - x1, y2 - y1)[:, 0], table.edges)
-        level, fits = table.level[gap], table.fits[gap]  # [N, K]
+        level, fits = table.level.index_select(0, gap), table.fits.index_select(0, gap)  # [N, K]
 
-        stride, reach = table.stride[level], table.high[level, None]
-        width, height = table.width[level], table.height[level]
+        def of_level(values: Tensor) -> Tensor:
+            return values.index_select(0, level.flatten()).view_as(level)
+
+
+        stride, reach = of_level(table.stride), of_level(table.high)[..., None]
+        width, height = of_level(table.width), of_level(table.height)
         column, x, in_x = _axis(x1, x2, stride, width, table.columns, grid.offset, reach, radius)
         row, y, in_y = _axis(y1, y2, stride, height, table.rows, grid.offset, reach, radius)
-        base = truth.image[:, None] * len(grid) + table.first[level]
+        base = truth.image[:, None] * len(grid) + of_level(table.first)
         row = base[..., None] + row * width[..., None]
         return cls(truth, grid, level, stride, x, y, column, row, in_x, in_y & fits[..., None])
 
