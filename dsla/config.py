@@ -92,6 +92,18 @@ class Recipe:
     channels_last: bool = True
     amp: str = "none"  # autocast on a GPU: "bf16", "fp16"
 
+    def __post_init__(self) -> None:
+        for key, allowed in _CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; choose one of {allowed}")
+        levels = 3 if self.extra_levels == "none" else 5
+        for key in ("strides", "ranges"):
+            if len(getattr(self, key)) != levels:
+                raise DataError(
+                    f"recipe {self.name}: {len(getattr(self, key))} {key} for the {levels} levels of a pyramid with "
+                    f"extra_levels={self.extra_levels!r}; give one for each level"
+                )
+
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed; values given as text are read by the field's type.
 
@@ -119,6 +131,27 @@ class Recipe:
         if "name" not in values:
             raise DataError("not a recipe: it has no name")
         return cls(name=str(values["name"])).replace(**{k: v for k, v in values.items() if k != "name"})
+
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "backbone_style": ("pytorch", "caffe"),
+    "norm": ("frozen", "eval", "train"),
+    "extra_levels": ("output", "input", "none"),
+    "box_coding": ("exp", "exp_stride", "relu_stride"),
+    "quality": (None, "centerness", "iou"),
+    "quality_on": ("classification", "regression"),
+    "coupling": ("on", "off", "iou-only"),
+    "crowd": ("ignore", "background"),
+    "box_loss": ("giou", "iou", "iou-linear"),
+    "box_weighting": ("label", "centerness", "none"),
+    "score": ("product", "sqrt"),
+    "top_k_over": ("points", "pairs"),
+    "select_by": ("score", "class"),
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("step", "cosine"),
+    "warmup": ("constant", "linear"),
+    "amp": ("none", "bf16", "fp16"),
+}
 
 
 def _tuples(value: Any) -> Any:
