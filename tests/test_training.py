@@ -186,7 +186,8 @@ def test_recipes_refuse_what_they_do_not_know():
             TINY.replace(**wrong)
     with pytest.raises(DataError, match="2 strides for the 3 levels"):
         TINY.replace(strides="8,16")
-    read = TINY.replace(ranges="0-16,16-32,32-1e8", strides="4,8,16", core_zone="false", clip="none", lr="1e-3", steps="7")
+    finer = {"ranges": "0-16,16-32,32-1e8", "strides": "4,8,16"}
+    read = TINY.replace(**finer, core_zone="false", clip="none", lr="1e-3", steps="7")
     assert read.ranges == ((0.0, 16.0), (16.0, 32.0), (32.0, 1e8))
     assert (read.strides, read.core_zone, read.clip, read.lr, read.steps) == ((4, 8, 16), False, None, 1e-3, 7)
     for r in dsla.RECIPES.values():
