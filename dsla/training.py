@@ -108,7 +108,7 @@ class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
         index, seed = item
         image, target = self.dataset[index]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` also tells every GPU, a millisecond each
             return from_tv_tensors(*self.transform(*as_tv_tensors(image, target)))
 
 

@@ -47,6 +47,8 @@ class Transform(GeneralizedRCNNTransform):
         if not self.min_size:
             return image, target
         before = image.shape[-2:]
+        if {*self.min_size, min(before)} == {min(before)} and max(before) <= self.max_size:
+            return image, target  # interpolation by 1 would give the same
         image, target = super().resize(image, target)
         if target is not None and "crowd_boxes" in target:
             target["crowd_boxes"] = resize_boxes(target["crowd_boxes"], before, image.shape[-2:])
