@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, default=1, help="trainings of each model, with --train (default: %(default)s)")
     p.add_argument("--images", type=int, help="validation scenes (default: all 400)")
     p.add_argument("--steps", type=int, help="training steps instead of the recipe's, with --train")
+    p.add_argument(
+        "--recipes",
+        metavar="LIST",
+        help="with --train: not the report but a table of these recipes over seeds: methods, ablation, gamma, all, or "
+        "names, with commas between",
+    )
+    p.add_argument("--jobs", type=int, default=1, help="with --recipes: runs at a time, a core each (default: 1)")
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.set_defaults(run=_reproduce)
 
@@ -111,6 +118,16 @@ def _reproduce(args: argparse.Namespace) -> int:
 
     if args.seeds < 1:
         raise DataError(f"--seeds {args.seeds}: at least one")
+    if args.recipes:
+        from .experiments import FILE, experiments, markdown
+
+        if not args.train:
+            raise DataError("--recipes trains them: add --train")
+        options = {"seeds": args.seeds, "steps": args.steps, "images": args.images, "jobs": args.jobs}
+        found = experiments(args.recipes, args.out, **options)
+        found.to_csv(Path(args.out) / "experiments.csv", index=False, float_format="%.6g")
+        print(markdown(found), f"{args.out}/{FILE}, {args.out}/experiments.csv", sep="\n\n")
+        return 0
     reproduce(
         args.out,
         train=args.train,

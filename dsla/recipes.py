@@ -119,6 +119,15 @@ SCENES_METHODS = (
     SCENES_DSLA.replace(name="scenes-gfl", offset=0.5, coupling="iou-only", **{**_ATSS, "method": "gfl"}),
 )
 
+# The paper's way from FCOS to DSLA, one step at a time, and its sweep of γ; on the embedded set.
+SCENES_ABLATION = (
+    SCENES_DSLA.replace(name="scenes-dsla-merged", core_zone=False, relaxation=0.0, coupling="off"),
+    SCENES_DSLA.replace(name="scenes-dsla-core", relaxation=0.0, coupling="off"),
+    SCENES_DSLA.replace(name="scenes-dsla-static", coupling="off"),
+    SCENES_DSLA.replace(name="scenes-dsla-iou-only", coupling="iou-only"),
+    *(SCENES_DSLA.replace(name=f"scenes-dsla-gamma-{g:g}", relaxation=g) for g in (0.0, 0.1, 0.3, 0.4)),
+)
+
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
@@ -131,13 +140,17 @@ RECIPES: dict[str, Recipe] = {
         SCENES_FCOS_PLAIN,
         SCENES_FCOS,
         SCENES_DSLA,
-        SCENES_DSLA.replace(name="scenes-dsla-static", coupling="off"),
-        SCENES_DSLA.replace(name="scenes-dsla-iou-only", coupling="iou-only"),
+        *SCENES_ABLATION,
         SCENES_FCOS.replace(name="scenes-fcos-iou", quality="iou"),
         *SCENES_METHODS,
     )
 }
 SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these come with the package
+GROUPS: dict[str, tuple[str, ...]] = {  # what `dsla reproduce --recipes` takes beside names of recipes
+    "methods": (*SHIPPED, "scenes-fcos-iou", *(r.name for r in SCENES_METHODS)),
+    "ablation": ("scenes-fcos", *(r.name for r in SCENES_ABLATION[:3]), "scenes-dsla", "scenes-dsla-iou-only"),
+    "gamma": (*(r.name for r in SCENES_ABLATION[4:6]), "scenes-dsla", *(r.name for r in SCENES_ABLATION[6:])),
+}
 
 
 def recipe(name: str, **changes: object) -> Recipe:
