@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .config import Recipe
     from .data import CocoDataset, Scenes
     from .evaluation import evaluate
+    from .methods import register
     from .models import build, load, save
     from .plots.comparison import compare
     from .prediction import predict
@@ -32,6 +33,7 @@ _LATER = {
     "Recipe": "config",
     "RECIPES": "recipes",
     "recipe": "recipes",
+    "register": "methods",
     "build": "models",
     "load": "models",
     "save": "models",

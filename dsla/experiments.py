@@ -60,25 +60,28 @@ TITLES = {  # of recipes that are no method of their own
 _EVALUATIONS = 8  # along the runs whose curves are shown
 
 
-def chosen(names: str | Iterable[str]) -> list[str]:
-    """Names of recipes and of `GROUPS`, separated by commas or in a list → names of recipes, each once.
+def chosen(names: str | Iterable[str | Recipe]) -> list[Recipe]:
+    """Recipes, their names and those of `GROUPS`, separated by commas or in a list → recipes, each once.
 
     Raises:
-        DataError: a name that is neither, or a recipe that is not of the embedded set.
+        DataError: a name that is neither, or that of a recipe which is not for the embedded set.
     """
-    parts = names.split(",") if isinstance(names, str) else list(names)
-    found = [name for part in parts for name in (GROUPS["methods"] + GROUPS["ablation"] + GROUPS["gamma"]
-             if part.strip() == "all" else GROUPS.get(part.strip(), (part.strip(),)))]  # fmt: skip
-    for name in found:
-        if not name.startswith("scenes-"):
-            near = ", ".join([*GROUPS, "all", *(n for n in RECIPES if n.startswith("scenes-"))])
-            raise DataError(f"{name!r} is no recipe of the embedded set: choose from {near}")
-        recipe(name)
-    return list(dict.fromkeys(found))
+    every = tuple(name for group in GROUPS.values() for name in group)
+    found: list[Recipe] = []
+    for part in names.split(",") if isinstance(names, str) else names:
+        if isinstance(part, Recipe):
+            found.append(part)
+            continue
+        for name in every if part.strip() == "all" else GROUPS.get(part.strip(), (part.strip(),)):
+            if not name.startswith("scenes-") or name not in RECIPES:
+                near = ", ".join([*GROUPS, "all", *(n for n in RECIPES if n.startswith("scenes-"))])
+                raise DataError(f"{name!r} is no recipe of the embedded set: choose from {near}")
+            found.append(recipe(name))
+    return list({r.name: r for r in found}.values())
 
 
 def experiments(
-    names: str | Sequence[str],
+    recipes: str | Sequence[str | Recipe],
     out: str | Path,
     *,
     seeds: int = 3,
@@ -93,7 +96,7 @@ def experiments(
     loop, so that whatever stops it leaves all recipes equally far.
 
     Args:
-        names: as `chosen` takes them.
+        recipes: as `chosen` takes them. Methods of `dsla.register` are known to this process alone: with jobs=1.
         seeds: 0 … seeds − 1.  steps: of training, instead of the recipes'.  images: validation scenes, default all.
         jobs: runs at a time, each on one core: a network this small gains less from a second one.
         say: is told what is done.
@@ -102,7 +105,8 @@ def experiments(
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [(_settled(name, steps), seed) for seed in range(seeds) for name in chosen(names)]
+    each = [r if steps is None else r.replace(steps=steps, epochs=None) for r in chosen(recipes)]
+    wanted = [(r, seed) for seed in range(seeds) for r in each]
     size = len(Scenes("val", size=images))
     rows = _read(folder / FILE)
     there = {_key(row) for row in rows}
@@ -135,7 +139,7 @@ def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
         lines.append(line)
     order = {name: i for i, name in enumerate(RECIPES)}
     frame = pd.DataFrame(lines, columns=["recipe", "method", "seeds", "steps", *_columns()])
-    return frame.sort_values("recipe", key=lambda c: c.map(order), ignore_index=True)
+    return frame.sort_values("recipe", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -183,10 +187,6 @@ def assignment_numbers(model: Detector, dataset: Any, batch_size: int = 16) -> l
 
 def _columns() -> list[str]:
     return [column + end for column in TABLE for end in ("", " low", " high")]
-
-
-def _settled(name: str, steps: int | None) -> Recipe:
-    return recipe(name) if steps is None else recipe(name, steps=steps)
 
 
 def _digest(r: Recipe) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset
 from ..errors import DataError
 from ..geometry import HeadOutputs, PointGrid
 from ..results import read_json, some
@@ -59,7 +59,7 @@ def assignment_statistics(
         batch_size: images assigned together; it changes nothing but speed.
         max_images: only the first ones.
         jitter, seed: for assigners that need predictions: these are true boxes, jittered, see
-            `dsla.plots.comparison.jittered_predictions`; image i is drawn with seed + i.
+            `dsla.assigners.jittered_predictions`; image i is drawn with seed + i.
 
     Returns:
         Table: image, gt, category, x1, y1, x2, y2 (pixels of the input); points (that learn it), points_S of
@@ -71,8 +71,6 @@ def assignment_statistics(
     Raises:
         DataError: sizes that are not known, or not of as many images as there are.
     """
-    from ..plots.comparison import as_assigner, jittered_predictions, point_offset
-
     chosen = as_assigner(assigner, strides)
     levels = len(getattr(chosen, "regress_ranges", getattr(chosen, "scale_ranges", strides)))
     if levels != len(strides):

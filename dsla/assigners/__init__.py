@@ -3,12 +3,16 @@
 from .assignment import Assignment
 from .atss import ATSS
 from .base import DEFAULT_RANGES, Assigner, Pairs
+from .choice import as_assigner, point_offset
 from .dsla import DSLA
 from .explanation import Explanation, Rule
 from .fcos import FCOS
 from .fovea import FoveaBox
 from .iou_label import QualityLabel
+from .jitter import jittered_predictions
 from .max_iou import MaxIoU
+from .pairwise import PairAssigner
+from .protocol import BrokenPromise, check
 from .simota import SimOTA
 from .tal import TaskAligned
 
@@ -32,12 +36,18 @@ __all__ = [
     "METHODS",
     "Assigner",
     "Assignment",
+    "BrokenPromise",
     "Explanation",
     "FoveaBox",
     "MaxIoU",
+    "PairAssigner",
     "Pairs",
     "QualityLabel",
     "Rule",
     "SimOTA",
     "TaskAligned",
+    "as_assigner",
+    "check",
+    "jittered_predictions",
+    "point_offset",
 ]

@@ -26,15 +26,15 @@ Maker = tuple[Callable[[Recipe], Assigner], type[DSLACriterion] | type[FCOSCrite
 METHODS: dict[str, Maker] = {
     "dsla": (lambda r: _take(DSLA, r, regress_ranges=r.ranges), DSLACriterion),
     "fcos": (lambda r: _take(FCOS, r, regress_ranges=r.ranges), FCOSCriterion),
-    "atss": (lambda r: ATSS(**_options(r)), FCOSCriterion),
-    "simota": (lambda r: SimOTA(**_options(r)), FCOSCriterion),
-    "tal": (lambda r: TaskAligned(**_options(r)), DSLACriterion),
-    "max-iou": (lambda r: MaxIoU(**_options(r)), FCOSCriterion),
-    "fovea": (lambda r: FoveaBox(scale_ranges(r), **_options(r)), FCOSCriterion),
-    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **_options(r)), DSLACriterion),
+    "atss": (lambda r: ATSS(**options_of(r)), FCOSCriterion),
+    "simota": (lambda r: SimOTA(**options_of(r)), FCOSCriterion),
+    "tal": (lambda r: TaskAligned(**options_of(r)), DSLACriterion),
+    "max-iou": (lambda r: MaxIoU(**options_of(r)), FCOSCriterion),
+    "fovea": (lambda r: FoveaBox(scale_ranges(r), **options_of(r)), FCOSCriterion),
+    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **options_of(r)), DSLACriterion),
     # ATSS's points and the IoU as the target through coupling "iou-only", so that boxes weigh 1 and not their IoU:
     # a point whose box misses would else learn nothing. `dsla.assigners.QualityLabel` shows the same targets.
-    "gfl": (lambda r: ATSS(**_options(r)), DSLACriterion),
+    "gfl": (lambda r: ATSS(**options_of(r)), DSLACriterion),
 }
 
 
@@ -136,7 +136,7 @@ def criterion(recipe: Recipe) -> Criterion:
     return _take(kind, recipe)
 
 
-def _options(recipe: Recipe) -> dict[str, Any]:
+def options_of(recipe: Recipe) -> dict[str, Any]:
     """The method's own options; whole numbers as int, which is what counts are."""
     return {k: int(v) if float(v).is_integer() else v for k, v in recipe.options}
 

@@ -1,6 +1,7 @@
 """Figures: tables and assignments in, matplotlib figures out, all in one style."""
 
-from .comparison import compare, jittered_predictions
+from ..assigners import jittered_predictions
+from .comparison import compare
 from .draw import draw_detections
 from .style import METHODS, method, picture_bytes, save
 

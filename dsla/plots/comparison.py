@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from .. import assigners as library
-from ..assigners import DSLA, Assigner, Assignment
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset
 from ..errors import DataError
-from ..geometry import HeadOutputs, PointGrid, aligned_iou, boxes_to_distances
+from ..geometry import PointGrid
 from . import draw
 from .style import LABELS, LOST, SOFT, Picture, picture, style
 
@@ -98,25 +95,6 @@ def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dic
     return named
 
 
-def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
-    """An assigner, its class or its name in `dsla.assigners`; ranges of 8 strides a level if strides are given."""
-    if isinstance(value, Assigner):
-        return value
-    kinds = library.METHODS | {kind.__name__.lower(): kind for kind in library.METHODS.values()}
-    kind = kinds.get(value.lower()) if isinstance(value, str) else value
-    if not (isinstance(kind, type) and issubclass(kind, Assigner)):
-        names = ", ".join(kind.__name__ for kind in library.METHODS.values())
-        raise ValueError(f"{value!r} is no assigner; dsla.assigners has {names}")
-    if strides is None or "regress_ranges" not in signature(kind).parameters:
-        return kind()
-    return kind(regress_ranges=tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8])))  # type: ignore[call-arg]
-
-
-def point_offset(assigner: Assigner) -> float:
-    """Where the method's own code places points, in strides from the cell's corner: METHOD's convention."""
-    return 0.0 if isinstance(assigner, DSLA) else 0.5
-
-
 def as_labels(labels: Any, count: int) -> Tensor:
     """[M] int64; zeros for None."""
     if labels is None:
@@ -146,45 +124,6 @@ def assign(
         title = f"{title} · predictions: true boxes jittered by {jitter:.0%}"
     assignment = assigner(grid, [boxes], [labels], predictions=predictions, image_sizes=[size])
     return Row(title, assignment, assignment.counts().numpy())
-
-
-def jittered_predictions(
-    grid: PointGrid, boxes: Sequence[Tensor], labels: Sequence[Tensor], amount: float, num_classes: int, seed: int = 0
-) -> HeadOutputs:
-    """What a half-trained head might say, for methods that assign from predictions, without a model.
-
-    Every point predicts the smallest box that it lies in (outside all: the nearest) with each side moved by a
-    normal step of `amount` × the box's width or height; the box never excludes the point. The score of that
-    class is the IoU of the jittered box, damped by the distance from the object's centre; others are 0.01.
-
-    Args:
-        boxes, labels: [M, 4] and [M] of each of B images.  amount: 0 for perfect boxes, about 0.1 for good ones.
-    Returns:
-        HeadOutputs with logits [B, P, C] and distances [B, P, 4].
-    """
-    if not amount >= 0:
-        raise ValueError(f"amount of jitter must be 0 or more, got {amount}")
-    generator = torch.Generator().manual_seed(seed)
-    count = len(grid)
-    logits = torch.full((len(boxes), count, num_classes), 0.01).logit()
-    distances = torch.empty(len(boxes), count, 4)
-    for image, (truth, classes) in enumerate(zip(boxes, labels, strict=True)):
-        noise = torch.randn(count, 4, generator=generator) * amount
-        if not len(truth):
-            distances[image] = grid.stride[:, None] * noise.exp()
-            continue
-        outside = (-boxes_to_distances(grid.xy[:, None], truth)).clamp(min=0).amax(-1)  # [P, M] pixels
-        area = (truth[:, 2:] - truth[:, :2]).prod(-1)
-        which = (outside * 1e6 + area / area.max()).argmin(1)
-        box = truth[which]
-        side = (box[:, 2:] - box[:, :2]).repeat(1, 2)
-        moved = boxes_to_distances(grid.xy, box + noise * side).clamp(min=0)
-        distances[image] = moved
-        off = ((grid.xy - (box[:, :2] + box[:, 2:]) / 2) / side[:, :2]).square().sum(-1)
-        quality = aligned_iou(torch.cat((grid.xy - moved[:, :2], grid.xy + moved[:, 2:]), -1), box)
-        score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
-        logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
-    return HeadOutputs(logits, distances, grid)
 
 
 def figure_of(

@@ -28,10 +28,12 @@ from ..assigners import (
     QualityLabel,
     SimOTA,
     TaskAligned,
+    jittered_predictions,
+    point_offset,
 )
 from ..geometry import HeadOutputs, PointGrid
 from ..losses import dynamic_target
-from ..plots.comparison import Row, jittered_predictions, point_offset
+from ..plots.comparison import Row
 from ..plots.draw import many
 
 COUPLINGS = ("off", "jittered boxes", "trained model")
