@@ -56,8 +56,10 @@ def test_the_table_is_their_mean(done):
     assert found["recipe"].tolist() == ["scenes-fcos", "scenes-dsla-merged"]
     assert found["seeds"].tolist() == [2, 2]
     mine = [
-        next(n["value"] for n in r["numbers"] if n["name"] == "follows_iou") for r in read(out) if r["recipe"] == "scenes-fcos"
-    ]  # fmt: skip
+        next(n["value"] for n in row["numbers"] if n["name"] == "follows_iou")
+        for row in read(out)
+        if row["recipe"] == "scenes-fcos"
+    ]
     assert found["follows IoU"][0] == pytest.approx(sum(mine) / 2)
     half = stats.t.ppf(0.975, 1) * abs(mine[0] - mine[1]) / 2
     assert found["follows IoU high"][0] - found["follows IoU"][0] == pytest.approx(half)

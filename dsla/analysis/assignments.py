@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
 from ..errors import DataError
 from ..geometry import HeadOutputs, PointGrid
 from ..results import read_json, some
@@ -72,7 +72,7 @@ def assignment_statistics(
         DataError: sizes that are not known, or not of as many images as there are.
     """
     chosen = as_assigner(assigner, strides)
-    levels = len(getattr(chosen, "regress_ranges", getattr(chosen, "scale_ranges", strides)))
+    levels = len(ranges_of(chosen) or strides)
     if levels != len(strides):
         raise ValueError(f"{chosen.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
     offset = point_offset(chosen) if offset is None else offset

@@ -3,7 +3,7 @@
 from .assignment import Assignment
 from .atss import ATSS
 from .base import DEFAULT_RANGES, Assigner, Pairs
-from .choice import as_assigner, point_offset
+from .choice import as_assigner, point_offset, ranges_of
 from .dsla import DSLA
 from .explanation import Explanation, Rule
 from .fcos import FCOS
@@ -50,4 +50,5 @@ __all__ = [
     "check",
     "jittered_predictions",
     "point_offset",
+    "ranges_of",
 ]

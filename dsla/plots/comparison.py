@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
 from ..errors import DataError
 from ..geometry import PointGrid
 from . import draw
@@ -113,7 +113,7 @@ def assign(
 ) -> Row:  # fmt: skip
     """One row of the comparison."""
     steps = tuple(STRIDES if strides is None else strides)
-    levels = len(getattr(assigner, "regress_ranges", steps))
+    levels = len(ranges_of(assigner) or steps)
     if levels != len(steps):
         raise ValueError(f"{title} has ranges for {levels} levels but there are {len(steps)} strides {steps}")
     grid = PointGrid(size, steps, point_offset(assigner) if offset is None else offset)

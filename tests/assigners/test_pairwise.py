@@ -130,5 +130,5 @@ def test_names_fit_the_strides():
     assert as_assigner("fcos", (8, 16, 32)).regress_ranges == ((0, 64), (64, 128), (128, 1e8))
     assert isinstance(as_assigner(Gaussian), Assigner)
     assert point_offset(as_assigner("dsla")) == 0
-    with pytest.raises(ValueError, match="dsla.assigners has DSLA, FCOS"):
+    with pytest.raises(ValueError, match=r"dsla\.assigners has DSLA, FCOS"):
         as_assigner("dlsa")
