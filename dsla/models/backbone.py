@@ -1,129 +1,89 @@
-"""Backbones and the feature pyramid: image batch → C3, C4, C5 → P3…
+"""What backbones have in common, the smallest of them, and the feature pyramid: image batch → C3, C4, C5 → P3…
 
-ResNets are torchvision's, so that its names and ImageNet weights fit; `SmallNet` is the backbone of the
-embedded scenes, small enough for a CPU.
+The networks are torchvision's wherever they serve, so that its names and ImageNet weights fit: ResNets in
+`resnet.py`, Swin in `swin.py`. `SmallNet` is the backbone of the embedded scenes, small enough for a CPU.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..errors import DataError
 
-_LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 NORMS = ("frozen", "eval", "train")
+B = TypeVar("B", bound="Backbone")
 
 
-class ResNetFeatures(ResNet):
-    """torchvision's ResNet without its classifier: [B, 3, H, W] → c3, c4, c5 at strides 8, 16, 32.
+class Backbone(nn.Module):
+    """[B, 3, H, W] → dict of c3, c4, c5 at strides 8, 16, 32; their channels are `out_channels`.
 
-    Args:
-        depth: 50 or 101.
-        style: where a stage halves the map: "pytorch" on the 3×3 convolution, "caffe" on the first 1×1.
-        base_channels: width of the stem; 64 in every published model.
-        frozen_stages: 0 freezes the stem, n also the first n stages; −1 nothing.
-        norm: "frozen" fixes batch norm altogether; "eval" learns its weight and bias but keeps the stored
-            statistics, also after ``model.train()``; "train" is ordinary batch norm.
+    What `hold` fixes stays fixed, also after ``model.train()``.
     """
 
-    def __init__(
-        self,
-        depth: int = 50,
-        style: str = "pytorch",
-        base_channels: int = 64,
-        frozen_stages: int = -1,
-        norm: str = "frozen",
-    ) -> None:
-        if depth not in _LAYERS or style not in ("pytorch", "caffe") or norm not in NORMS:
-            raise ValueError(
-                f"depth is one of {tuple(_LAYERS)}, style 'pytorch' or 'caffe', norm one of {NORMS}; "
-                f"got {depth}, {style!r}, {norm!r}"
-            )
-        self._base, self._norm, self._frozen_stages = base_channels, norm, frozen_stages
-        norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
-        super().__init__(Bottleneck, list(_LAYERS[depth]), norm_layer=norm_layer)
-        del self.fc, self.avgpool
-        self.out_channels = [base_channels * 4 * 2**i for i in (1, 2, 3)]
-        if style == "caffe":
-            for stage in (self.layer2, self.layer3, self.layer4):
-                stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
-        for module in self._frozen():
-            module.requires_grad_(False)
+    out_channels: list[int]
+    _norm, _frozen_stages = "train", -1
 
-    def _make_layer(self, block: type, planes: int, *args: int, **kwargs: int) -> nn.Sequential:
-        if planes == 64 and self._base != 64:  # first stage: the stem is there, at the usual width
-            self.inplanes = self._base
-            self.conv1 = nn.Conv2d(3, self._base, 7, stride=2, padding=3, bias=False)
-            self.bn1 = self._norm_layer(self._base)
-        return super()._make_layer(block, planes * self._base // 64, *args, **kwargs)
+    def parts(self) -> list[nn.Module]:
+        """The parts that `frozen_stages` counts, from the stem on."""
+        return []
 
-    def _frozen(self) -> list[nn.Module]:
-        """The modules that `frozen_stages` names."""
-        stages = [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
-        return stages[: self._frozen_stages + 1]
+    def hold(self, norm: str, frozen_stages: int) -> None:
+        """Fix what is not to be trained.
 
-    def train(self, mode: bool = True) -> ResNetFeatures:
+        Args:
+            norm: "frozen" fixes batch norm altogether; "eval" learns its weight and bias but keeps the stored
+                statistics; "train" is ordinary batch norm.
+            frozen_stages: 0 freezes the stem, n also the first n stages; −1 nothing.
+        """
+        self._norm, self._frozen_stages = norm, frozen_stages
+        for stage in self.parts()[: frozen_stages + 1]:
+            stage.requires_grad_(False)
+        if norm == "frozen":
+            for module in self._batch_norms():
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self: B, mode: bool = True) -> B:
         super().train(mode)
-        for part in [self] if self._norm == "eval" else self._frozen():
-            for module in part.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        for stage in self.parts()[: self._frozen_stages + 1]:
+            stage.eval()
+        if self._norm != "train":
+            for module in self._batch_norms():
+                module.eval()
         return self
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
-        c3 = self.layer2(x)
-        c4 = self.layer3(c3)
-        return OrderedDict(c3=c3, c4=c4, c5=self.layer4(c4))
+    def _batch_norms(self) -> list[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def resnet(
-    depth: int,
-    *,
-    style: str = "pytorch",
-    base_channels: int = 64,
-    frozen_stages: int = -1,
-    norm: str = "frozen",
-    weights: str | None = None,
-) -> ResNetFeatures:
-    """A ResNet; ``weights="imagenet"`` takes torchvision's, which the first use downloads.
+def imagenet(name: str) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of one of its networks, which the first use downloads.
 
     Raises:
-        ValueError: unknown options.
-        DataError: ImageNet weights for a network that they do not fit, or neither stored nor within reach.
+        DataError: neither stored nor within reach; says what to do.
     """
-    model = ResNetFeatures(depth, style, base_channels, frozen_stages, norm)
-    if weights is None:
-        return model
-    if weights != "imagenet" or style != "pytorch" or base_channels != 64:
-        raise DataError(
-            "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
-            f"got {weights!r}, {style!r}, {base_channels}. Take a recipe whose name ends in -torchvision, start "
-            "from weights of your own (--weights), or from random ones (pretrained=false)"
-        )
-    entry = get_model_weights(f"resnet{depth}").IMAGENET1K_V1
+    entry = get_model_weights(name).IMAGENET1K_V1
     try:
-        state = entry.get_state_dict(progress=False, check_hash=True)
+        return dict(entry.get_state_dict(progress=False, check_hash=True))
     except OSError as error:
         raise DataError(
-            f"the ImageNet weights of ResNet-{depth} could not be downloaded ({error}). Fetch {entry.url} "
-            f"elsewhere and place it in {torch.hub.get_dir()}/checkpoints, or set pretrained=false"
+            f"the ImageNet weights of {name} could not be downloaded ({error}). Fetch {entry.url} elsewhere and "
+            f"place it in {torch.hub.get_dir()}/checkpoints, or set pretrained=false"
         ) from error
-    model.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
-    return model
+    except AttributeError as error:
+        raise DataError(f"torchvision has no ImageNet weights V1 of {name}") from error
 
 
-class SmallNet(nn.Module):
+class SmallNet(Backbone):
     """Five halvings of residual blocks, 16/32/48/64/96 channels: 0.26 M parameters, c3, c4, c5."""
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64, 96)) -> None:
@@ -147,12 +107,6 @@ class SmallNet(nn.Module):
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return OrderedDict(zip(("c3", "c4", "c5"), maps[-3:], strict=True))
-
-
-BACKBONES: dict[str, Callable[..., ResNetFeatures]] = {
-    "resnet50": partial(resnet, 50),
-    "resnet101": partial(resnet, 101),
-}
 
 
 def pyramid(in_channels: list[int], channels: int, extra_levels: str = "none") -> FeaturePyramidNetwork:

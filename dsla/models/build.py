@@ -12,10 +12,13 @@ from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, Ta
 from ..config import Recipe
 from ..criteria import Criterion, DSLACriterion, FCOSCriterion
 from ..errors import DataError
-from .backbone import BACKBONES, ResNetFeatures, SmallNet, pyramid
+from .backbone import Backbone, SmallNet, pyramid
 from .detector import Detector
+from .efficientnet import EfficientNetLite
 from .head import Head
 from .postprocess import Postprocess
+from .resnet import NETWORKS, ResNetFeatures, resnet
+from .swin import swin_s
 from .transform import Transform
 
 T = TypeVar("T")
@@ -35,6 +38,31 @@ METHODS: dict[str, Maker] = {
     # ATSS's points and the IoU as the target through coupling "iou-only", so that boxes weigh 1 and not their IoU:
     # a point whose box misses would else learn nothing. `dsla.assigners.QualityLabel` shows the same targets.
     "gfl": (lambda r: ATSS(**options_of(r)), DSLACriterion),
+}
+
+
+def _small(recipe: Recipe, weights: str | None) -> SmallNet:
+    if weights is not None:
+        raise DataError("the small backbone has no ImageNet weights: set pretrained to false")
+    return SmallNet()
+
+
+def _resnet(recipe: Recipe, weights: str | None) -> ResNetFeatures:
+    return resnet(
+        recipe.backbone,
+        weights=weights,
+        style=recipe.backbone_style,
+        frozen_stages=recipe.frozen_stages,
+        norm=recipe.norm,
+        dcn_stages=recipe.dcn_stages,
+    )
+
+
+BACKBONES: dict[str, Callable[[Recipe, str | None], Backbone]] = {
+    "small": _small,
+    **dict.fromkeys(NETWORKS, _resnet),
+    "swin_s": lambda r, w: swin_s(drop_path=r.drop_path, frozen_stages=r.frozen_stages, weights=w),
+    "efficientnet_lite0": lambda r, w: EfficientNetLite(r.norm, r.frozen_stages, r.drop_path, w),
 }
 
 
@@ -109,17 +137,13 @@ def build(
     return model
 
 
-def backbone(recipe: Recipe, weights: str | None = None) -> SmallNet | ResNetFeatures:
+def backbone(recipe: Recipe, weights: str | None = None) -> Backbone:
     """The backbone of a recipe: maps c3, c4, c5, and their channels as ``out_channels``."""
-    if recipe.backbone == "small":
-        if weights is not None:
-            raise DataError("the small backbone has no ImageNet weights: set pretrained to false")
-        return SmallNet()
     if recipe.backbone not in BACKBONES:
-        raise DataError(f"no backbone {recipe.backbone!r}: there are small, {', '.join(BACKBONES)}")
-    return BACKBONES[recipe.backbone](
-        style=recipe.backbone_style, frozen_stages=recipe.frozen_stages, norm=recipe.norm, weights=weights
-    )
+        raise DataError(f"no backbone {recipe.backbone!r}: there are {', '.join(BACKBONES)}")
+    if recipe.backbone not in NETWORKS and (recipe.dcn_stages or recipe.backbone_style != "pytorch"):
+        raise DataError(f"recipe {recipe.name}: dcn_stages and backbone_style are of ResNets, not {recipe.backbone}")
+    return BACKBONES[recipe.backbone](recipe, weights)
 
 
 def assigner(recipe: Recipe) -> Assigner:

@@ -10,26 +10,10 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from ..geometry import HeadOutputs, PointGrid
+from .deform import DeformConv
 
 MAX_DISTANCE = 1e6  # pixels; keeps what the exponential gives, and areas made of it, finite
 BOX_CODINGS = ("exp", "exp_stride", "relu_stride")
-
-
-class ModulatedDeformConv(DeformConv2d):
-    """Deformable convolution that predicts its own offsets and weights (DCNv2), 3×3.
-
-    Zhu et al., "Deformable ConvNets v2", CVPR 2019. It starts as half an ordinary convolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-        self.conv_offset = nn.Conv2d(in_channels, 27, 3, padding=1)  # 9 × (y, x), then 9 weights
-        for value in self.conv_offset.parameters():
-            nn.init.zeros_(value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        where = self.conv_offset(x)
-        return super().forward(x, where[:, :18], where[:, 18:].sigmoid())
 
 
 class Head(nn.Module):
@@ -82,7 +66,7 @@ class Head(nn.Module):
             for i in range(num_convs):
                 width = in_channels if i == 0 else channels
                 if dcn_last and i == num_convs - 1:
-                    layers.append(ModulatedDeformConv(width, channels, conv_bias))
+                    layers.append(DeformConv(width, channels, conv_bias, modulated=True))
                 else:
                     layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=conv_bias))
                 layers += [nn.GroupNorm(groups, channels), nn.ReLU(inplace=True)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from ..errors import DataError
@@ -17,8 +18,8 @@ class Transform(GeneralizedRCNNTransform):
     """torchvision's: normalise, resize with the aspect kept, pad to a batch; crowd boxes come along.
 
     Args:
-        min_size: the short side; while training one of these is drawn for each image ("value" multi-scale),
-            else the last one holds. Empty: images stay as they are.
+        min_size: the short side; while training one of these is drawn for each image ("value" multi-scale), unless
+            its target has it as ``short_side``; else the last one holds. Empty: images stay as they are.
         max_size: the long side does not exceed it.
         mean, std: of the channels, after `pixel_scale` and `bgr`.
         bgr: the network reads blue, green, red.  pixel_scale: what a white pixel, 1.0, becomes.
@@ -47,12 +48,21 @@ class Transform(GeneralizedRCNNTransform):
         if not self.min_size:
             return image, target
         before = image.shape[-2:]
-        if {*self.min_size, min(before)} == {min(before)} and max(before) <= self.max_size:
+        if target is not None and "short_side" in target:
+            side = int(target["short_side"])
+        else:
+            side = self.torch_choice(self.min_size) if self.training and len(self.min_size) > 1 else self.min_size[-1]
+        scale = min(side / min(before), self.max_size / max(before))
+        if scale == 1:
             return image, target  # interpolation by 1 would give the same
-        image, target = super().resize(image, target)
-        if target is not None and "crowd_boxes" in target:
-            target["crowd_boxes"] = resize_boxes(target["crowd_boxes"], before, image.shape[-2:])
+        image = interpolate(image[None], scale_factor=scale, mode="bilinear", recompute_scale_factor=True)[0]
+        if target is not None:
+            moved = {k: resize_boxes(target[k], before, image.shape[-2:]) for k in _BOXES if k in target}
+            target = {**target, **moved}
         return image, target
+
+
+_BOXES = ("boxes", "crowd_boxes")
 
 
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:

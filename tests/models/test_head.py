@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from dsla.models import Head
-from dsla.models.head import MAX_DISTANCE, ModulatedDeformConv, decode
+from dsla.models.deform import DeformConv
+from dsla.models.head import MAX_DISTANCE, decode
 
 
 def small_head(**options):
@@ -85,7 +86,7 @@ def test_start():
 
 def test_deformable_convolution_starts_as_half_a_convolution():
     torch.manual_seed(0)
-    deformable = ModulatedDeformConv(4, 5, bias=False)
+    deformable = DeformConv(4, 5, bias=False, modulated=True)
     plain = nn.functional.conv2d(x := torch.rand(2, 4, 6, 7), deformable.weight, padding=1)
     torch.testing.assert_close(deformable(x), plain / 2, rtol=1e-4, atol=1e-5)
 

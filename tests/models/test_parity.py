@@ -9,8 +9,9 @@ import torch
 from dsla import HeadOutputs, PointGrid
 from dsla.config import Recipe
 from dsla.models import Detector, Head, Postprocess, build
-from dsla.models.backbone import pyramid, resnet
+from dsla.models.backbone import pyramid
 from dsla.models.convert import from_mmdetection
+from dsla.models.resnet import resnet
 from dsla.models.weights import fit, mismatches
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -94,7 +95,7 @@ def test_whole_network(shared):
     config = json.loads(str(data["config_json"]))
     net, neck, top = config["backbone"], config["neck"], config["bbox_head"]
     width = neck["out_channels"]
-    backbone = resnet(50, style=net["style"], base_channels=net["base_channels"], frozen_stages=net["frozen_stages"])
+    backbone = resnet(**{k: net[k] for k in ("style", "base_channels", "frozen_stages")})
     model = Detector(
         backbone,
         pyramid(backbone.out_channels, width, "output"),

