@@ -63,6 +63,7 @@ def test_readme_names_every_method_and_recipe():
     text = (ROOT / "README.md").read_text()
     for name in METHODS:
         assert f"`{name}`" in text, name
+    text += (ROOT / "docs" / "recipes.md").read_text()
     for name in dsla.RECIPES:
         assert name in text, name
 
