@@ -1,10 +1,12 @@
-"""Views to play with, in JupyterLab, Notebook 7 and Voilà: `AssignmentExplorer`, `DetectionBrowser`.
+"""Views to play with, in JupyterLab, Notebook 7 and Voilà: `AssignmentExplorer`, `DetectionBrowser`,
+`RankingExplorer`.
 
 They draw what the rest of the package computes, and nothing else. Where no widgets run, they are a picture.
 """
 
 from .browser import DetectionBrowser
 from .explorer import AssignmentExplorer
+from .ranking import RankingExplorer
 from .view import CHOICES
 
-__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser"]
+__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser", "RankingExplorer"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
@@ -17,13 +18,24 @@ from torch import Tensor, nn
 from ..analysis.matching import iou
 from ..analysis.nms import kept_by_nms, suppressors
 from ..analysis.tables import BOX, Truth, stream
+from ..detectors import names_of
 from ..errors import DataError
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
 from .pane import Pane, guarded
-from .surface import _COMMON, _HERE, Surface
+from .surface import Surface, script
 
 KEPT_IN_MEMORY = 32  # images whose candidates are kept, of detectors that are run
+
+
+def named(detections: Any) -> dict[str, Any]:
+    """One source of detections, or several by name → name: source."""
+    if isinstance(detections, Mapping):
+        return {str(name): source for name, source in detections.items()}
+    if isinstance(detections, (str, Path)):
+        return {names_of([detections])[0]: detections}
+    recipe = getattr(detections, "recipe", None) if isinstance(detections, nn.Module) else None
+    return {getattr(recipe, "name", "detections"): detections}
 
 
 class DetectionSurface(Surface):
@@ -34,7 +46,7 @@ class DetectionSurface(Surface):
             verdict ("" where NMS removed it), `by` (position of the box that removed it, −1) and a text.
     """
 
-    _esm = _COMMON + (_HERE / "detections.js").read_text(encoding="utf-8")
+    _esm = script("detections.js")
     frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
 
 
@@ -46,8 +58,8 @@ class DetectionBrowser(Pane):
 
     Args:
         dataset: any data set of `dsla.data`.
-        detections: name → a detector, which is run up to NMS on the images looked at; or detections in any of the
-            forms of `dsla.analysis` (then the NMS shown is a further one). One or two.
+        detections: a detector, which is run up to NMS on the images looked at; or detections in any of the forms of
+            `dsla.analysis` (then the NMS shown is a further one); or one or two of these by name.
         score_threshold, nms_iou: where the sliders begin.  iou_threshold: least IoU of a hit.
     Raises:
         DataError: detections that do not fit the data set.  ValueError: none, or more than two detectors.
@@ -62,21 +74,22 @@ class DetectionBrowser(Pane):
     def __init__(
         self,
         dataset: Any,
-        detections: Mapping[str, Any],
+        detections: Any,
         *,
         score_threshold: float = 0.2,
         nms_iou: float = 0.6,
         iou_threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        if not 1 <= len(detections) <= 2:
-            raise ValueError(f"one or two detectors are shown, got {len(detections)}")
+        sources = named(detections)
+        if not 1 <= len(sources) <= 2:
+            raise ValueError(f"one or two detectors are shown, got {len(sources)}")
         if not len(dataset):
             raise DataError(f"{getattr(dataset, 'name', 'the data set')} has no images to show")
         self.dataset, self._iou = dataset, iou_threshold
-        self._models = {str(k): v for k, v in detections.items() if isinstance(v, nn.Module)}
-        self._names = [str(name) for name in detections]
-        self._found = {str(k): self._all_of(v) for k, v in detections.items() if not isinstance(v, nn.Module)}
+        self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
+        self._names = list(sources)
+        self._found = {k: self._all_of(v) for k, v in sources.items() if not isinstance(v, nn.Module)}
         self._run: OrderedDict[tuple[str, int], dict[str, Tensor]] = OrderedDict()
         self.tables: dict[str, pd.DataFrame] = {}
         self.surface: DetectionSurface = self.keep(DetectionSurface())

@@ -19,34 +19,28 @@ from ..plots import draw
 from ..plots.style import LABELS, LOST
 
 _HERE = Path(__file__).parent
-_COMMON = (_HERE / "common.js").read_text(encoding="utf-8")
 _STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+
+
+def script(name: str) -> str:
+    """A surface's JavaScript, after what all of them share."""
+    return "".join((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", name))
+
+
 BACKDROP = 900  # pixels of the longer side that the browser gets
 LUT = bytes((LABELS(np.linspace(0, 1, 255), bytes=True)[:, :3]).tobytes())  # label 0…1 → red, green, blue
 
 
-class Surface(anywidget.AnyWidget):
-    """An image with boxes on it.
+class Sheet(anywidget.AnyWidget):
+    """What all surfaces share.
 
     Attributes:
-        size: [height, width] of the image in pixels.  photo, dim: it in colour and as dimmed grey, encoded.
-        names: of the classes.  width: of the picture on the screen at most, pixels.
+        names: of the classes.  width: of a picture on the screen at most, pixels.
     """
 
     _css = _STYLE
-    size = t.List([1, 1]).tag(sync=True)
-    photo = t.Bytes(b"").tag(sync=True)
-    dim = t.Bytes(b"").tag(sync=True)
     names = t.List(t.Unicode()).tag(sync=True)
     width = t.Int(560).tag(sync=True)
-    lost = t.Unicode(LOST).tag(sync=True)
-
-    def show_image(self, pixels: np.ndarray) -> None:
-        """pixels: [H, W, 3] float32 in 0…1."""
-        colour, dim = draw.backdrop(pixels, BACKDROP)
-        with self.hold_sync():
-            self.size = [int(v) for v in pixels.shape[:2]]
-            self.photo, self.dim = encoded(colour), encoded(dim)
 
     def download(self, name: str, content: bytes, kind: str) -> None:
         """Offers bytes as a file in the browser, wherever the kernel runs."""
@@ -55,6 +49,26 @@ class Surface(anywidget.AnyWidget):
     def clip(self, text: str) -> None:
         """Puts text on the clipboard, where the browser allows it."""
         self.send({"type": "copy", "text": text})
+
+
+class Surface(Sheet):
+    """An image with boxes on it.
+
+    Attributes:
+        size: [height, width] of the image in pixels.  photo, dim: it in colour and as dimmed grey, encoded.
+    """
+
+    size = t.List([1, 1]).tag(sync=True)
+    photo = t.Bytes(b"").tag(sync=True)
+    dim = t.Bytes(b"").tag(sync=True)
+    lost = t.Unicode(LOST).tag(sync=True)
+
+    def show_image(self, pixels: np.ndarray) -> None:
+        """pixels: [H, W, 3] float32 in 0…1."""
+        colour, dim = draw.backdrop(pixels, BACKDROP)
+        with self.hold_sync():
+            self.size = [int(v) for v in pixels.shape[:2]]
+            self.photo, self.dim = encoded(colour), encoded(dim)
 
 
 class BoxSurface(Surface):
@@ -68,7 +82,7 @@ class BoxSurface(Surface):
         why: HTML about that point.
     """
 
-    _esm = _COMMON + (_HERE / "boxes.js").read_text(encoding="utf-8")
+    _esm = script("boxes.js")
     objects: t.List[Any] = t.List().tag(sync=True)
     seq = t.Int(0).tag(sync=True)
     frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
