@@ -88,7 +88,7 @@ def test_another_budget_runs_again_and_mixes_with_nothing(done, monkeypatch):
 def test_names():
     assert [r.name for r in chosen("gamma,scenes-dsla")] == list(GROUPS["gamma"])
     assert {r.name for r in chosen("all")} == {name for group in GROUPS.values() for name in group}
-    own = dsla.recipe("scenes-dsla", name="mine", relaxation=0.25)
+    own = dsla.recipe("scenes-dsla").replace(name="mine", relaxation=0.25)
     assert chosen([own, "scenes-fcos"])[0] is own
     for name in ("r50-1x", "scenes-dlsa", ""):
         with pytest.raises(DataError, match="no recipe of the embedded set"):

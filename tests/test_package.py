@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -105,3 +107,18 @@ def test_the_claims_of_the_readme_are_those_of_the_runs():
     numbers = read_numbers(ROOT / "figures" / "runs.jsonl")
     assert numbers.groupby("method")["seed"].nunique().min() >= 3
     assert markdown(judge(claim, numbers) for claim in CLAIMS) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
+def test_the_methods_of_the_readme_are_those_of_the_runs(group):
+    from dsla.experiments import FILE, markdown, table
+    from dsla.recipes import GROUPS
+
+    rows = [json.loads(line) for line in (ROOT / "figures" / FILE).read_text(encoding="utf-8").splitlines()]
+    mine = [row for row in rows if row["recipe"] in GROUPS[group]]
+    assert {row["recipe"] for row in mine} == set(GROUPS[group])
+    assert {row["seed"] for row in mine} == {0, 1, 2}
+    assert {(row["steps"], row["images"]) for row in mine} == {(1000, 400)}
+    lines = markdown(table(mine)).splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line not in readme] == []

@@ -12,7 +12,7 @@ import torch
 
 import dsla
 from dsla.analysis import assignment_statistics
-from dsla.assigners import DSLA, FCOS, METHODS
+from dsla.assigners import DSLA, FCOS, METHODS, FoveaBox
 from dsla.data import Scenes
 from dsla.errors import DataError
 from dsla.geometry import PointGrid
@@ -162,7 +162,7 @@ def test_bad_input_is_named():
         assignment_statistics("FCOS", [target()], image_sizes=[(9, 9)] * 3)
     with pytest.raises(ValueError, match="'ssd' is no assigner"):
         assignment_statistics("ssd", [target()], image_sizes=(9, 9))
-    for one, levels in ((FCOS(RANGES), 2), ("FoveaBox", 5)):
+    for one, levels in ((FCOS(RANGES), 2), (FoveaBox(), 5)):
         with pytest.raises(ValueError, match=f"ranges for {levels} levels but there are 1 strides"):
             assignment_statistics(one, [target()], image_sizes=(9, 9), strides=(8,))
     assert dsla.analysis.assignment_statistics is assignment_statistics
