@@ -12,8 +12,11 @@ import torch
 import dsla
 from dsla.config import Recipe
 from dsla.data import DetectionDataset
+from dsla.data.sampling import Order
 from dsla.errors import DataError
-from dsla.training import NotFinite, Order, learning_rate, optimizer_of, read_log, train
+from dsla.records import BEST
+from dsla.schedule import due, learning_rate, optimizer_of, plan, scaled
+from dsla.training import NotFinite, read_log, train
 
 TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=6, warmup_steps=2)
 
@@ -36,6 +39,9 @@ class Listed(DetectionDataset):
 
     def image_id(self, i):
         return 100 + i
+
+    def image_size(self, i):
+        return tuple(self.items[i][0].shape[-2:])
 
     def load(self, i):
         image, boxes, labels = self.items[i]
@@ -111,15 +117,46 @@ def test_images_without_objects_train(tmp_path):
         quiet(TINY, Listed())
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_images_and_the_last_checkpoint(scenes, tmp_path):
-    def poison(step, model, losses):
-        if step == 2:
-            next(model.parameters()).data.fill_(float("nan"))
+def test_a_loss_that_is_not_finite_stops_with_the_images_and_the_last_checkpoint(tmp_path):
+    """The image of step 6 is broken; checkpoints are written each epoch of 2 steps."""
+    torch.manual_seed(0)
+    item = (torch.rand(3, 96, 96), torch.tensor([[20.0, 20, 80, 80]]), torch.tensor([1]))
+    r = TINY.replace(batch_size=1, steps=10)
 
-    with pytest.raises(NotFinite, match=r"step 2: loss_cls.*images \[") as error:
-        quiet(TINY, scenes, out=tmp_path, on_step=poison, log_every=1)
+    class Breaks(Listed):
+        def load(self, i):
+            image, target = super().load(i)
+            return (image * float("nan") if self.asked == 5 else image), target
+
+        def __getitem__(self, i):
+            self.asked = getattr(self, "asked", -1) + 1
+            return super().__getitem__(i)
+
+    with pytest.raises(NotFinite, match=r"step 6: loss_cls.*images \[10[01]\]") as error:
+        quiet(r, Breaks(item, item), out=tmp_path, log_every=1, checkpoint_every=1)
     assert "learning rate" in str(error.value)
+    assert str(tmp_path / "checkpoint.pt") in str(error.value)
     assert not (tmp_path / "model.safetensors").exists()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 4
+    assert all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+    with pytest.raises(NotFinite) as error:
+        quiet(r, Breaks(item, item), out=tmp_path / "none", log_every=1)  # stops before the first checkpoint
+    assert "checkpoint" not in str(error.value)
+
+
+def test_the_best_weights_stay(scenes, tmp_path, monkeypatch):
+    """APs of three evaluations 0.2, 0.3, 0.1, then of a fourth after resuming, 0.25."""
+    aps = iter((0.2, 0.3, 0.1, 0.25))
+    metrics = dict.fromkeys(dsla.evaluation.METRICS, 0.5)
+    monkeypatch.setattr("dsla.training.evaluate_together", lambda model, val: {**metrics, "AP": next(aps)})
+    r = TINY.replace(steps=8)
+    quiet(r, scenes, val=scenes, out=tmp_path, eval_every=1, stop_after=6)
+    quiet(r, scenes, val=scenes, out=tmp_path, eval_every=1, resume=True)
+    assert [x["step"] for x in read_log(tmp_path / "log.jsonl") if x.get("event") == "evaluate"] == [2, 4, 6, 8]
+    about = dsla.models.weights.read(tmp_path / BEST)[0]["metric"]
+    assert (about["AP"], about["steps"]) == (0.3, 4)
+    assert dsla.models.weights.read(tmp_path / "model.safetensors")[0]["metric"]["AP"] == 0.25
 
 
 def test_learning_rate_is_a_function_of_the_step():
@@ -135,14 +172,80 @@ def test_learning_rate_is_a_function_of_the_step():
     assert learning_rate(s, 11 * per_epoch, 0, 1600) == pytest.approx(0.0001)
 
 
-def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own():
-    batches = list(Order(10, 4, 0, 5, seed=3))
-    seen = [i for b in batches for i, _ in b]
-    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert seen[:10] != seen[10:]
-    assert list(Order(10, 4, 2, 5, seed=3)) == batches[2:]
-    assert list(Order(10, 4, 0, 5, seed=4)) != batches
-    assert len({s for b in batches for _, s in b}) == 20
+def test_evaluations_are_due_where_another_period_ends():
+    r = TINY.replace(batch_size=4)
+    assert [s for s in range(1, 13) if due(1, s, r, 8)] == [2, 4, 6, 8, 10, 12]
+    assert [s for s in range(1, 13) if due(1.5, s, r, 8)] == [3, 6, 9, 12]
+    assert [s for s in range(1, 10) if due(1, s, r, 10)] == [3, 5, 8]
+    sixteen = TINY.replace(batch_size=16)
+    assert [s for s in range(1, 2001) if due(2000 * 16 / 6000 / 8, s, sixteen, 6000)] == [*range(250, 2001, 250)]
+    assert not due(None, 4, r, 8)
+    with pytest.raises(DataError, match="positive"):
+        due(0, 4, r, 8)
+
+
+def test_the_rate_scales_with_the_images_a_step_and_the_plan_says_it():
+    r = scaled(dsla.recipe("r50-1x"), 64)
+    assert (r.batch_size, r.lr) == (64, pytest.approx(0.04))
+    assert plan(r, 64000, ranks=8, accumulate=2) == (
+        "12000 steps (12 epochs) of 64 images, spread over 8 processes and 2 parts one after another; "
+        "sgd, learning rate 0.04 after 500 steps of warm-up"
+    )
+    with pytest.raises(DataError, match="at least one"):
+        scaled(r, 0)
+
+
+def test_accumulated_parts_give_the_mean_of_their_gradients(scenes):
+    """One step of 4 images in 2 parts against the mean of two steps of 2, without batch norm in the way."""
+    r = TINY.replace(optimizer="sgd", momentum=0, weight_decay=0, steps=1, warmup_steps=0, clip=None, lr=0.1, flip=0)
+    r = r.replace(schedule="step", milestones=(9.0,))
+
+    def moved(recipe, start, **options):
+        torch.manual_seed(1)
+        model = dsla.build(recipe, class_names=scenes.class_names)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train = lambda mode=True: None
+                module.training = False
+        before = {k: v.clone() for k, v in model.named_parameters()}
+        quiet(recipe, start, model=model, **options)
+        return {k: (v - before[k]).detach() for k, v in model.named_parameters()}
+
+    order = [i for i, _ in next(iter(Order(len(scenes), 4, 0, 1, seed=0)))]
+    halves = [Listed(*((scenes[i][0], scenes[i][1]["boxes"], scenes[i][1]["labels"]) for i in order[k : k + 2]))
+              for k in (0, 2)]
+    whole = moved(r, scenes, accumulate=2)
+    one, two = (moved(r.replace(batch_size=2), half) for half in halves)
+    assert max(v.abs().max().item() for v in whole.values()) > 1e-3
+    for k, v in whole.items():
+        torch.testing.assert_close(v, (one[k] + two[k]) / 2, atol=1e-6, rtol=1e-4)
+
+
+def test_random_numbers_of_a_step_depend_on_the_seed_and_the_step_alone(scenes, tmp_path):
+    seen = {}
+
+    def look(step, model, losses):
+        seen.setdefault(step, []).append(float(torch.rand(())))
+
+    quiet(TINY, scenes, out=tmp_path, on_step=look)
+    torch.rand(7)
+    quiet(TINY, scenes, out=tmp_path, on_step=look, stop_after=2)
+    quiet(TINY, scenes, out=tmp_path, on_step=look, resume=True)
+    assert [len(v) for v in seen.values()] == [2] * 6
+    assert all(a == b for a, b in seen.values())
+    assert len({a for a, _ in seen.values()}) == 6
+
+
+def test_tensorboard_has_the_rows_of_the_log(scenes, tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    quiet(TINY, scenes, val=scenes, out=tmp_path, log_every=2, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    rows = [r for r in read_log(tmp_path / "log.jsonl") if "loss" in r]
+    found = events.Scalars("training/loss")
+    assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in found] == [(r["step"], r["loss"]) for r in rows]
+    with pytest.raises(DataError, match="folder"):
+        quiet(TINY, scenes, tensorboard=True)
 
 
 def test_the_bias_rule_of_the_published_recipes():
@@ -155,23 +258,6 @@ def test_the_bias_rule_of_the_published_recipes():
             bias_of_conv = names[id(p)].endswith("bias") and (p.ndim, group["weight_decay"]) == (1, 0.0)
             assert (group["factor"] == 2.0) == bias_of_conv
     assert sum(len(g["params"]) for g in groups) == len(names)
-
-
-def test_flips_move_boxes_with_their_pixels_and_are_the_same_for_any_number_of_workers():
-    from dsla.training import Augmented
-
-    image = torch.zeros(3, 64, 96)
-    image[:, 10:30, 5:25] = 1
-    data = Augmented(Listed((image, torch.tensor([[5.0, 10, 25, 30]]), torch.tensor([0]))), TINY)
-    flipped = 0
-    for seed in range(12):
-        picture, target = data[0, seed]
-        x1, y1, x2, y2 = target["boxes"][0].int().tolist()
-        assert picture[:, y1:y2, x1:x2].min() == 1
-        assert picture.sum() == image.sum()
-        assert torch.equal(data[0, seed][0], picture)
-        flipped += x1 != 5
-    assert 0 < flipped < 12
 
 
 def test_recipes_refuse_what_they_do_not_know():

@@ -1,0 +1,100 @@
+"""Which images make which step and what chance does to them: functions of the seed alone.
+
+Neither depends on the number of processes, of loading workers, or on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors
+
+Item = tuple[int, int]  # index of an image, seed of what chance does to it
+
+
+class Order:
+    """Batches of items, each of images of one group; every image once an epoch, in an order of its own.
+
+    Images wait for others of their group until a batch is full, if need be into the next epoch: none is dropped or
+    repeated to fill one.
+
+    Args:
+        images: in the data set.  batch_size: images a step, over all processes.
+        start, total: the first step to give, and the step to end before.
+        groups: of each image (see `aspects`); by default all are alike.
+        part, parts: give of each step only this part of so many, contiguous and as equal as can be; a step of fewer
+            images than parts has empty ones.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        start: int,
+        total: int,
+        seed: int,
+        *,
+        groups: Sequence[int] | None = None,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
+        self.images, self.batch_size, self.start, self.total, self.seed = images, batch_size, start, total, seed
+        self.groups, self.part, self.parts = groups, part, parts
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        first, last = (self.batch_size * k // self.parts for k in (self.part, self.part + 1))
+        waiting: dict[int, list[Item]] = {}
+        step, n = 0, 0
+        while step < self.total:
+            epoch, place = divmod(n, self.images)
+            if place == 0:
+                generator = torch.Generator().manual_seed(self.seed + epoch)
+                order = torch.randperm(self.images, generator=generator).tolist()
+            index = order[place]
+            batch = waiting.setdefault(self.groups[index] if self.groups else 0, [])
+            batch.append((index, self.seed * 1_000_003 + n))
+            n += 1
+            if len(batch) == self.batch_size:
+                if step >= self.start:
+                    yield batch[first:last]
+                batch.clear()
+                step += 1
+
+
+def aspects(dataset: DetectionDataset) -> list[int]:
+    """1 for landscape images, 0 for upright and square ones: in batches of one kind, little is padding."""
+    return [int(w > h) for h, w in (dataset.image_size(i) for i in range(len(dataset)))]
+
+
+class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
+    """A data set with random flips and, where there are several short sides, one of them in the target.
+
+    min_size: short sides to choose from ("value" multi-scale); the model's transform resizes, on its device.
+    """
+
+    def __init__(self, dataset: DetectionDataset, flip: float = 0.5, min_size: Sequence[int] = ()) -> None:
+        self.dataset, self.transform, self.min_size = dataset, v2.RandomHorizontalFlip(flip), tuple(min_size)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Any]]:
+        index, seed = item
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` also tells every GPU, a millisecond each
+            image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*self.dataset[index])))
+            if len(self.min_size) > 1:
+                target["short_side"] = self.min_size[int(torch.randint(len(self.min_size), ()))]
+        return image, target
+
+
+def empty_item() -> tuple[Tensor, dict[str, Any]]:
+    """Something for a process that has no image at a step; its losses count nothing."""
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "crowd_boxes": torch.zeros(0, 4)}
+    return torch.zeros(3, 64, 64), {**none, "short_side": 64}
