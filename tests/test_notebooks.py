@@ -83,11 +83,12 @@ def test_it_begins_with_a_check_of_the_environment(notebook):
     assert all(line.startswith("OK ") for line in lines)
 
 
-def test_it_teaches_and_asserts_and_defines_almost_nothing(notebook):
+def test_it_teaches_and_asserts_and_defines_almost_nothing(path, notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     nodes = [n for c in code for n in ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", c)))]
-    assert sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes) <= 2
+    most = 4 if path.stem.endswith("your_own_assigner") else 2  # the assigner is what that page is about
+    assert sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes) <= most
     assert sum(isinstance(n, ast.Assert) for n in nodes) >= 5
     assert text.count("**Try.**") >= 3
     assert sum("image/png" in o.get("data", {}) for o in outputs(notebook)) >= 3

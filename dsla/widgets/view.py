@@ -31,6 +31,7 @@ from ..assigners import (
     jittered_predictions,
     point_offset,
 )
+from ..assigners import ranges_of as level_ranges
 from ..geometry import HeadOutputs, PointGrid
 from ..losses import dynamic_target
 from ..plots.comparison import Row
@@ -189,7 +190,7 @@ class View:
 
     def _row(self, title: str, assigner: Assigner) -> Shown:
         strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        ranges = getattr(assigner, "regress_ranges", getattr(assigner, "scale_ranges", strides))
+        ranges = level_ranges(assigner) or strides
         if len(ranges) != len(strides):
             raise ValueError(
                 f"{title} has ranges for {len(ranges)} levels but there are {len(strides)} strides {strides}"

@@ -15,6 +15,7 @@ from dsla.analysis import match, suppression
 from dsla.errors import DataError
 from dsla.widgets import DetectionBrowser
 
+
 @pytest.fixture
 def browser():
     made = DetectionBrowser(Two(), {"ours": FOUND})

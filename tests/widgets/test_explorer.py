@@ -14,7 +14,7 @@ from PIL import Image
 
 import dsla
 from dsla import DataError, PointGrid
-from dsla.assigners import ATSS, DSLA, FCOS
+from dsla.assigners import ATSS, DSLA, FCOS, PairAssigner
 from dsla.losses import dynamic_target
 from dsla.plots import compare, jittered_predictions
 from dsla.widgets import CHOICES, AssignmentExplorer
@@ -299,3 +299,15 @@ def test_closing_frees_everything():
     del made
     gc.collect()
     assert surface() is None
+
+
+def test_an_assigner_of_ones_own_without_ranges():
+    class Everywhere(PairAssigner):
+        name = "Everywhere"
+
+        def factors(self, pairs):
+            return {"label": torch.ones_like(pairs.measure)}
+
+    explorer = AssignmentExplorer(torch.zeros(3, 64, 96), [[8, 8, 60, 50]], assigners=[Everywhere(), "dsla"])
+    counts = explorer.assignments["Everywhere as given"].counts()
+    assert counts.item() > explorer.assignments["dsla"].counts().item() > 0
