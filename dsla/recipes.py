@@ -1,73 +1,12 @@
-"""Every published run as data, and the small ones of the embedded set.
-
-The published recipes follow the training logs of the release, not its configuration files, which disagree
-with them (the logs gave the numbers).
-"""
+"""All recipes by name: the published runs (`dsla.coco_recipes`), those of the embedded set and of small data sets."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .coco_recipes import COCO_RECIPES
 from .config import Recipe
 from .errors import DataError
-
-_CAFFE: dict[str, Any] = {
-    "backbone_style": "caffe",
-    "bgr": True,
-    "pixel_scale": 255.0,
-    "mean": (102.9801, 115.9465, 122.7717),
-    "std": (1.0, 1.0, 1.0),
-}
-_BIAS_RULE: dict[str, Any] = {"bias_lr_factor": 2.0, "bias_decay": False}
-
-R50_1X = Recipe(
-    name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", keep_padding=True, **_CAFFE, **_BIAS_RULE
-)
-
-_TORCHVISION: dict[str, Any] = {
-    "backbone_style": "pytorch",
-    "bgr": False,
-    "pixel_scale": 1.0,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
-# The same run from torchvision's ImageNet weights: those of the release, caffe's, are not torchvision's to give.
-R50_1X_TORCHVISION = R50_1X.replace(name="r50-1x-torchvision", **_TORCHVISION)
-
-FCOS_R50_1X = R50_1X.replace(
-    name="fcos-r50-1x",
-    method="fcos",
-    offset=0.5,
-    quality="centerness",
-    cls_weight=1.0,
-    box_weighting="centerness",
-    top_k_over="pairs",
-    select_by="class",
-)
-FCOSV2_R50_1X = FCOS_R50_1X.replace(
-    name="fcosv2-r50-1x",
-    center_sampling=1.5,
-    box_coding="relu_stride",
-    quality_on="regression",
-    box_loss="giou",
-    conv_bias=True,
-)
-FCOS_IOU_R50_1X = FCOS_R50_1X.replace(name="fcos-iou-r50-1x", quality="iou")
-TORCHVISION_FCOS = FCOS_R50_1X.replace(
-    name="torchvision-fcos-r50",
-    **_TORCHVISION,
-    offset=0.0,  # torchvision's anchors are centred on j·s
-    select_by="score",
-    conv_bias=True,
-    box_coding="relu_stride",
-    box_scales=False,
-    quality_on="regression",
-    center_sampling=1.5,
-    box_loss="giou",
-    box_weighting="none",
-    score="sqrt",
-    score_threshold=0.2,
-)
 
 SCENES_DSLA = Recipe(
     name="scenes-dsla",
@@ -135,9 +74,8 @@ EFFICIENTNET_LITE = SCENES_DSLA.replace(
     backbone="efficientnet_lite0",
     pretrained=True,
     norm="eval",
-    frozen_stages=0,
-    channels=96,
-    groups=16,
+    frozen_stages=1,
+    channels=64,
     ranges=((0, 48), (48, 96), (96, 1e8)),
     min_size=(256, 288, 320),
     max_size=480,
@@ -152,12 +90,7 @@ EFFICIENTNET_LITE = SCENES_DSLA.replace(
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
-        R50_1X,
-        R50_1X_TORCHVISION,
-        FCOS_R50_1X,
-        FCOSV2_R50_1X,
-        FCOS_IOU_R50_1X,
-        TORCHVISION_FCOS,
+        *COCO_RECIPES,
         EFFICIENTNET_LITE,
         SCENES_FCOS_PLAIN,
         SCENES_FCOS,

@@ -1,0 +1,78 @@
+"""Recipes: what the table in the docs says, what the release's logs say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dsla import DataError
+from dsla.config import Recipe
+from dsla.models.build import assigner
+from dsla.recipes import RECIPES, recipe
+from dsla.training import learning_rate
+
+DOCS = Path(__file__).parents[1] / "docs" / "recipes.md"
+PUBLISHED = ("r50-1x", "r101-dcn-2x", "x101-64x4d-dcn-2x", "swin-s-dcn-3x")
+LOGGED = [("r50-1x", "r50_1x"), ("r101-dcn-2x", "r101_dcn_2x"), ("swin-s-dcn-3x", "swin_s_dcn_3x")]
+
+
+def ours(name):
+    """field → text of the last column of a recipe's table."""
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", DOCS.read_text(encoding="utf-8"), re.M | re.S)[1]
+    columns = [line.strip("| \n").split(" | ")[-1] for line in section.splitlines() if line.startswith("|")]
+    return dict(re.findall(r"`(\w+)=([^`]*)`", "\n".join(columns)))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_table_in_the_docs_is_the_recipe(name):
+    said, found = ours(name), recipe(name)
+    assert found.replace(**said) == found
+    usual = Recipe(name=name)
+    decided = {f.name for f in dataclasses.fields(Recipe) if getattr(found, f.name) != getattr(usual, f.name)}
+    assert decided <= set(said)  # nothing that the recipe changes is left out
+
+
+@pytest.mark.parametrize(("name", "model"), LOGGED)
+def test_learning_rates_are_those_of_the_logs(shared, name, model):
+    """The whole schedule, from 7330 steps an epoch; logged with four digits, for the step before."""
+    log = pd.read_csv(shared / "reference/official_training_log.csv").query("model == @model")
+    assert len(log) > 100
+    chosen, images = recipe(name), 7330 * 16
+    for row in log.itertuples():
+        step = (row.epoch - 1) * 7330 + row.iteration - 1
+        rate = learning_rate(chosen, step, int(chosen.epochs) * 7330, images)
+        assert rate == pytest.approx(row.lr, rel=6e-4), (row.epoch, row.iteration)
+    assert log["grad_norm"].notna().all() == (chosen.clip is not None)  # mmdetection logs it where it clips
+    assert log["epoch"].max() == chosen.epochs
+
+
+def test_ablation_takes_one_step_at_a_time():
+    rows = [recipe(f"r50-1x-{n}") for n in ("merged", "core", "static")] + [recipe("r50-1x")]
+    changes = []
+    for before, after in pairwise(rows):
+        names = (f.name for f in dataclasses.fields(Recipe))
+        changes.append({n for n in names if getattr(before, n) != getattr(after, n)} - {"name"})
+    assert changes == [{"core_zone"}, {"relaxation"}, {"coupling"}]
+    assert [recipe(f"r50-1x-gamma-{g}").relaxation for g in ("0.1", "0.3", "0.4")] == [0.1, 0.3, 0.4]
+
+
+def test_all_are_named_alike_and_buildable_in_part():
+    assert all(name == r.name for name, r in RECIPES.items())
+    for r in RECIPES.values():
+        assigner(r)
+        assert Recipe.from_dict(r.to_dict()) == r
+
+
+def test_changes_from_the_shell():
+    assert recipe("r101-dcn-2x", dcn_stages="4,5", clip="3").dcn_stages == (4, 5)
+    assert recipe("r101-dcn-2x", dcn_stages="none").dcn_stages == ()
+    assert recipe("r50-1x", clip="none", ranges="0-64,64-128,128-256,256-512,512-1e8") == recipe("r50-1x", clip=None)
+    with pytest.raises(DataError, match="did you mean 'dcn_stages'"):
+        recipe("r50-1x", dcn_stage="3")
+    with pytest.raises(DataError, match="dcn_stages=C3: not a value"):
+        recipe("r50-1x", dcn_stages="C3")
