@@ -5,7 +5,6 @@ import torch
 
 import dsla
 from dsla.assigners import METHODS, PairAssigner
-from dsla.models import build as _  # noqa: F401  (the function; the module's table is below)
 from dsla.models.build import METHODS as MAKERS
 
 
