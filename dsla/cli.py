@@ -1,14 +1,18 @@
-"""What a person types: ``dsla reproduce | train | evaluate | predict | analyze | figures | doctor``."""
+"""What a person types: ``dsla reproduce | train | evaluate | predict | analyze | convert | figures | doctor``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from .config import Recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+
+
+_TRAIN = """example: dsla train scenes-dsla steps=200 lr=0.002. On 8 GPUs: torchrun --nproc-per-node 8 -m dsla train
+r50-1x --data COCO"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.set_defaults(run=_reproduce)
 
-    p = commands.add_parser("train", help="train a recipe", epilog="example: dsla train scenes-dsla steps=200 lr=0.002")
+    p = commands.add_parser("train", help="train a recipe", epilog=_TRAIN)
     p.add_argument("recipe", help="a name, or 'list'")
     p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
     _data_options(p)
@@ -61,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     p.add_argument("--workers", type=int, default=0, help="processes that load images (default: %(default)s)")
-    p.add_argument("--eval-every", type=float, help="epochs between evaluations (default: only at the end)")
+    p.add_argument("--batch-size", type=int, help="images a step, over all GPUs; scales the learning rate linearly")
+    p.add_argument("--accumulate", type=int, default=1, metavar="N", help="work through a step in N parts: less memory")
+    p.add_argument("--eval-every", type=float, metavar="EPOCHS", help="(default: 1, or those of 500 steps if more)")
+    p.add_argument("--checkpoint-every", type=float, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
+    p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
     p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     p.add_argument("--print", action="store_true", dest="show", help="print what would happen, and stop")
     p.set_defaults(run=_train)
@@ -91,10 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--nms", type=float, default=0.6, help="IoU of the further NMS that is tried (default: %(default)s)")
     p.set_defaults(run=_analyze)
 
-    p = commands.add_parser("data", help="write the embedded set as a COCO data set")
-    p.add_argument("split", choices=("train", "val", "test"))
-    p.add_argument("--to", required=True, help="folder")
+    p = commands.add_parser("convert", help="a checkpoint of mmdetection or torchvision as a weights file of ours")
+    p.add_argument("checkpoint", metavar="CHECKPOINT.pth", help="DSLA or FCOS; nothing in it is executed")
+    p.add_argument("--out", required=True, help="safetensors file to write")
+    p.add_argument("--recipe", help="what the model is (default: the first of COCO's recipes that its tensors fit)")
+    p.set_defaults(run=_convert)
+
+    p = commands.add_parser("data", help="write the embedded set as a COCO data set, or fetch COCO")
+    p.add_argument("what", choices=("train", "val", "test", "coco"), help="a split of the embedded set, or COCO")
+    p.add_argument("--to", required=True, help="folder; a download goes on from what it holds")
     p.add_argument("--size", type=int, help="number of scenes")
+    p.add_argument("--split", default="val2017", help="of COCO: train2017 (18 GB) or val2017 (0.8 GB, the default)")
     p.set_defaults(run=_data)
 
     p = commands.add_parser("figures", help="make everything in figures/ anew")
@@ -140,7 +159,6 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .data.sources import open_dataset
     from .recipes import RECIPES, recipe
 
     if args.recipe == "list":
@@ -150,25 +168,41 @@ def _train(args: argparse.Namespace) -> int:
     if bare := [c for c in args.changes if "=" not in c]:
         raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
     chosen = recipe(args.recipe, **changes)
+    if args.batch_size:
+        from .schedule import scaled
+
+        chosen = scaled(chosen, args.batch_size)
     if args.show:
         print(json.dumps(chosen.to_dict(), indent=1))
         return 0
+    from .distributed import process_group, rank
+
+    with process_group(args.device):
+        return _run(args, chosen, print if rank() == 0 else lambda _: None)
+
+
+def _run(args: argparse.Namespace, chosen: Recipe, say: Callable[[str], None]) -> int:
+    from .data.sources import open_dataset
+    from .distributed import rank, world
     from .models import build
     from .models.weights import adopt
+    from .schedule import plan
     from .training import train
 
-    dataset = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=True)
+    shown = rank() == 0
+    dataset = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=shown)
     if args.annotations:
         val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
     else:
         val = open_dataset(args.data, "val")
     out = Path(args.out or f"runs/{chosen.name}-{args.seed}")
-    print(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
+    say(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
+    say(plan(chosen, len(dataset), world(), args.accumulate))
     model = None
     if args.weights:
         model = build(chosen, class_names=dataset.class_names)
         left = adopt(model, args.weights)
-        print(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
+        say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
     result = train(
         chosen,
         dataset,
@@ -178,11 +212,15 @@ def _train(args: argparse.Namespace) -> int:
         device=args.device,
         model=model,
         workers=args.workers,
+        accumulate=args.accumulate,
         resume=args.resume,
-        eval_every=args.eval_every,
+        eval_every=args.eval_every or max(1.0, 500 * chosen.batch_size / max(len(dataset), 1)),
+        checkpoint_every=args.checkpoint_every,
+        tensorboard=args.tensorboard,
     )
-    _print_evaluation(result.log[-1])
-    print(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
+    if shown:
+        _print_evaluation(result.log[-1])
+    say(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
     return 0
 
 
@@ -245,10 +283,37 @@ def _analyze(args: argparse.Namespace) -> int:
     return 0
 
 
-def _data(args: argparse.Namespace) -> int:
-    from .data.sources import open_dataset
+def _convert(args: argparse.Namespace) -> int:
+    from .models.checkpoint import convert
 
-    print(open_dataset(None, args.split, size=args.size, progress=True).to_coco(args.to))
+    found = convert(args.checkpoint, args.out, args.recipe)
+    recipe = found.model.recipe
+    assert recipe is not None
+    print(f"{recipe.name}, P6 from the {recipe.extra_levels}, {found.model.num_classes} classes → {found.path}")
+    if found.others and args.recipe is None:
+        print(f"its tensors also fit {', '.join(found.others)}: --recipe chooses")
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.what != "coco":
+        from .data.sources import open_dataset
+
+        print(open_dataset(None, args.what, size=args.size, progress=True).to_coco(args.to))
+        return 0
+    from tqdm.auto import tqdm
+
+    from .data.download import download_coco
+
+    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+
+        def show(file: str, done: int, total: int) -> None:
+            bar.set_description_str(file, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        folder = download_coco(args.split, args.to, progress=show)
+    print(f"{folder}: use it with dsla evaluate WEIGHTS --data {folder} --split {args.split}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""State dicts of other code bases → the names of `Detector`. Names are translated, tensors stay as they are.
+"""State dicts of other code bases → the names of `Detector`, and their files → files of `dsla.save`.
 
 What the translated tensors are, a recipe must say: a caffe-style backbone reads BGR bytes, points of the
 DSLA release have offset 0. `dsla.models.weights.fit` then says what does not fit, by name and shape.
@@ -14,8 +14,17 @@ from torch import Tensor
 
 from ..errors import DataError
 
-# pattern → replacement; {3n} is three times the first group: a tower counts convolution, norm, ReLU
+# pattern → replacement; {3n} is three times the first group: a tower counts convolution, norm, ReLU, and
+# torchvision's Swin counts blocks and mergings in turn
 _MMDETECTION = (
+    (r"backbone\.patch_embed\.projection\.(.+)", r"backbone.features.0.0.\1"),
+    (r"backbone\.patch_embed\.norm\.(.+)", r"backbone.features.0.2.\1"),
+    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.(.+)", r"backbone.features.{2n+1}.\2.attn.\3"),
+    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.0\.0\.(.+)", r"backbone.features.{2n+1}.\2.mlp.0.\3"),
+    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.1\.(.+)", r"backbone.features.{2n+1}.\2.mlp.3.\3"),
+    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(norm\d\..+)", r"backbone.features.{2n+1}.\2.\3"),
+    (r"backbone\.stages\.(\d+)\.downsample\.(.+)", r"backbone.features.{2n+2}.\2"),
+    (r"backbone\.norm(\d+)\.(.+)", r"backbone.norms.{n-1}.\2"),
     (r"backbone\.(.+)", r"backbone.\1"),
     (r"neck\.lateral_convs\.(\d+)\.conv\.(.+)", r"pyramid.inner_blocks.\1.0.\2"),
     (r"neck\.fpn_convs\.(\d+)\.conv\.(.+)", r"pyramid.layer_blocks.\1.0.\2"),
@@ -40,12 +49,12 @@ _TORCHVISION = (
 
 
 def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of mmdetection 2.x (DSLA's release, FCOS; ResNet, FPN) → ours.
+    """Names of mmdetection 2.x (DSLA's release, FCOS; ResNet, ResNeXt, Swin; FPN) → ours.
 
     Raises:
         DataError: listing the names, with their shapes, that are of no such model.
     """
-    renamed = _rename(state_dict, _MMDETECTION, "an mmdetection detector (DSLA or FCOS on ResNet and FPN)")
+    renamed = _rename(state_dict, _MMDETECTION, "an mmdetection detector (DSLA or FCOS on ResNet, ResNeXt or Swin)")
     # extra levels are further entries of one list there: after the laterals' own come P6 and P7
     laterals = sum(re.fullmatch(r"pyramid\.inner_blocks\.\d+\.0\.weight", k) is not None for k in renamed)
     for i, level in enumerate(("p6", "p7")):
@@ -57,6 +66,13 @@ def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if scales:
         scales.sort(key=lambda k: int(k.rsplit(".", 1)[1]))
         renamed["head.scales"] = torch.stack([renamed.pop(k) for k in scales])
+    for name, value in renamed.items():
+        if name.endswith(".attn.relative_position_index"):
+            renamed[name] = value.flatten()
+        elif re.fullmatch(r"backbone\.features\.[246]\.(reduction|norm)\..+", name):
+            # merged are 2×2 positions: mmdetection has them innermost, row by row; Swin and torchvision outermost,
+            # column by column
+            renamed[name] = value.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., [0, 2, 1, 3], :].flatten(-2)
     return renamed
 
 
@@ -84,9 +100,7 @@ def _rename(
             match = re.fullmatch(pattern, name)
             if match:
                 new = match.expand(replacement)
-                if "{3n" in new:
-                    new = new.replace("{3n}", str(3 * int(match[1]))).replace("{3n+1}", str(3 * int(match[1]) + 1))
-                renamed[new] = value
+                renamed[_counted(new, match)] = value
                 break
         else:
             unknown.append(f"{name} {list(value.shape)}")
@@ -94,3 +108,10 @@ def _rename(
         shown = "\n  ".join(unknown[:20] + ([f"… and {len(unknown) - 20} more"] if len(unknown) > 20 else []))
         raise DataError(f"{len(unknown)} names that are not of {source}:\n  {shown}")
     return renamed
+
+
+def _counted(name: str, match: re.Match[str]) -> str:
+    """{3n+1} → 3 · first group + 1."""
+    return re.sub(
+        r"\{(\d*)n([+-]\d+)?\}", lambda p: str(int(p[1] or 1) * int(match[1]) + int(p[2] or 0)), name
+    )

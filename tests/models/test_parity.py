@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from dsla import HeadOutputs, PointGrid
-from dsla.config import Recipe
-from dsla.models import Detector, Head, Postprocess, build
+from dsla.models import Detector, Head, Postprocess
 from dsla.models.backbone import pyramid
 from dsla.models.convert import from_mmdetection
 from dsla.models.resnet import resnet
-from dsla.models.weights import fit, mismatches
+from dsla.models.weights import fit
 
 STRIDES = (8, 16, 32, 64, 128)
 FORWARD = {"rtol": 1e-4, "atol": 1e-4}
@@ -210,23 +209,3 @@ def test_fcos_inference(shared):
     postprocess = Postprocess(top_k_over="pairs", select_by="class", keep_padding=True)
     for i, got in enumerate(detections(postprocess, outputs, size, original)):
         same_detections(got, data[f"infer_dets_i{i}"], data[f"infer_labels_i{i}"])
-
-
-@pytest.mark.parametrize(
-    ("stored", "options"),
-    [
-        ("dsla_r50_config_as_published", {"extra_levels": "input"}),
-        ("dsla_r50_as_in_training_log", {"extra_levels": "output"}),
-        ("fcos_r50_caffe_gn", {"extra_levels": "output", "quality": "centerness", "method": "fcos"}),
-    ],
-)
-def test_official_names_map_one_to_one(shared, stored, options):
-    names = json.loads((shared / "parity/state_dict_names.json").read_text())[stored]
-    given = from_mmdetection({name: torch.empty(shape, device="meta") for name, shape, *_ in names})
-    with torch.device("meta"):
-        model = build(Recipe(name=stored, backbone_style="caffe", pretrained=False).replace(**options), 80)
-    assert mismatches(model.state_dict(), given) == []
-    trainable = {k for k, p in model.named_parameters() if p.requires_grad}
-    expected = from_mmdetection({n: torch.empty(s, device="meta") for n, s, kind, learns in names if learns})
-    # frozen batch norm has buffers where mmdetection has parameters that do not learn
-    assert trainable == {k for k in expected if ".bn" not in k and "downsample.1" not in k}

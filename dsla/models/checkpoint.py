@@ -1,0 +1,151 @@
+"""A checkpoint of mmdetection or torchvision → a file of `dsla.save`, with the recipe that its tensors fit."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+
+from ..config import Recipe
+from ..errors import DataError
+from .build import build
+from .convert import from_mmdetection, from_torchvision_fcos
+from .detector import Detector
+from .weights import fit, mismatches, save
+
+# fields that decide names and shapes of tensors
+_SHAPED_BY = (
+    *("backbone", "dcn_stages", "channels", "extra_levels"),
+    *("head_convs", "conv_bias", "dcn_head", "box_scales", "quality", "strides"),
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """model: with the checkpoint's weights, in evaluation mode.  others: names of further recipes of the same
+    tensors, which differ in what tensors cannot tell, such as how boxes are decoded.  path: what was written.
+    """
+
+    model: Detector
+    others: tuple[str, ...]
+    path: Path | None
+
+
+def convert(
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    recipe: Recipe | str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Conversion:
+    """Translate a checkpoint of mmdetection (DSLA, FCOS) or a state dict of torchvision's FCOS.
+
+    Args:
+        checkpoint: file of torch.save, read with ``weights_only``: nothing in it is executed.
+        out: safetensors file to write, with recipe, normalisation and point offset inside.
+        recipe: what the tensors are; None takes the first of COCO's recipes that they fit. Whether P6 comes
+            from P5 or C5 the tensor's shape says in either case.
+        class_names: of the outputs; None takes the checkpoint's own, else COCO's where there are 80.
+    Raises:
+        DataError: a file that cannot be read so; names or shapes that do not fit, listed.
+    """
+    state, about = read_checkpoint(checkpoint)
+    torchvision = any(k.startswith("backbone.body.") for k in state)
+    tensors = from_torchvision_fcos(state) if torchvision else from_mmdetection(state)
+    missing = [k for k in ("head.class_logits.weight", "pyramid.inner_blocks.0.0.weight") if k not in tensors]
+    if missing:
+        raise DataError(f"{checkpoint}: not a detector of pyramid and head: no {missing[0]} in it")
+    if torchvision and len(tensors["head.class_logits.weight"]) == 91:
+        tensors = _without_gaps(tensors)
+    count = len(tensors["head.class_logits.weight"])
+    names = class_names or _class_names(about, count)
+    candidates = _candidates(recipe, tensors)
+    outlines: dict[tuple[Any, ...], dict[str, Tensor]] = {}
+    wrong = {}
+    for one in candidates:
+        key = tuple(getattr(one, k) for k in _SHAPED_BY)
+        if key not in outlines:
+            outlines[key] = _outline(one, count)
+        wrong[one.name] = mismatches(outlines[key], tensors)
+    fitting = [r for r in candidates if not wrong[r.name]]
+    nearest = min(candidates, key=lambda r: len(wrong[r.name]))
+    chosen = fitting[0] if fitting else nearest
+    if not fitting and recipe is None:
+        checkpoint = f"{checkpoint} fits no recipe; against the nearest, {nearest.name}: it"
+    model = build(chosen, class_names=names)
+    fit(model, tensors, str(checkpoint))
+    path = None if out is None else save(model, out)
+    return Conversion(model.eval(), tuple(r.name for r in fitting[1:]), path)
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and what else is written beside it (mmdetection's ``meta``).
+
+    Raises:
+        DataError: no such file, not one of torch.save, or one with more than tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"no checkpoint at {Path(path).absolute()}")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{path} cannot be read with weights_only, and is not read without: {reason} Where it was made, store "
+            "its tensors alone: torch.save({'state_dict': model.state_dict()}, …)"
+        ) from error
+    about = stored.get("meta") if isinstance(stored, Mapping) else None
+    state = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+        raise DataError(f"{path}: neither a state dict nor a checkpoint with one")
+    return dict(state), dict(about) if isinstance(about, Mapping) else {}
+
+
+def _candidates(recipe: Recipe | str | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:
+    """The recipe that was given, or all of COCO's, with P6 from where the tensor says."""
+    from ..recipes import COCO_RECIPES
+    from ..recipes import recipe as named
+
+    given = named(recipe) if isinstance(recipe, str) else recipe
+    recipes = list(COCO_RECIPES) if given is None else [given]
+    p6 = tensors.get("pyramid.extra_blocks.p6.weight")
+    laterals = [k for k in tensors if re.fullmatch(r"pyramid\.inner_blocks\.\d+\.0\.weight", k)]
+    width, c5 = tensors[max(laterals)].shape[:2]
+    if p6 is None or width == c5:
+        return recipes
+    source = "output" if p6.shape[1] == width else "input"
+    return [r if r.extra_levels == "none" else r.replace(extra_levels=source) for r in recipes]
+
+
+def _outline(recipe: Recipe, classes: int) -> dict[str, Tensor]:
+    """Names and shapes of a recipe's tensors, without their memory."""
+    with torch.device("meta"):
+        return build(recipe, classes).state_dict()
+
+
+def _class_names(about: Mapping[str, Any], count: int) -> list[str]:
+    own = about.get("CLASSES")
+    if isinstance(own, list | tuple) and len(own) == count:
+        return [str(name) for name in own]
+    return _coco_names() if count == 80 else [f"class {i}" for i in range(count)]
+
+
+def _places() -> list[int]:
+    """COCO's ids: those of torchvision's 91 outputs that are categories."""
+    names = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return [i for i, name in enumerate(names) if name not in ("__background__", "N/A")]
+
+
+def _coco_names() -> list[str]:
+    return [FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"][i] for i in _places()]
+
+
+def _without_gaps(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's outputs are COCO's ids, 0…90 with gaps; ours are its 80 categories."""
+    return {k: v[_places()] if k.startswith("head.class_logits.") else v for k, v in tensors.items()}
