@@ -86,6 +86,12 @@ def agree(value: Any, what: str) -> None:
         raise DataError(f"the processes have different {what}: {found}; they must see the same files")
 
 
+def wait() -> None:
+    """Until all ranks are here: what rank 0 has written is there for the others."""
+    if together():
+        dist.barrier()
+
+
 class Share:
     """The images of a data set that this rank evaluates: every world-th, so that each is some rank's, once."""
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .config import Recipe
 from .data import DetectionDataset, collate
 from .data.sampling import Augmented, Order, aspects, empty_item
-from .distributed import agree, averaged, evaluate_together, parallel, process_group, rank, world
+from .distributed import agree, averaged, evaluate_together, parallel, process_group, rank, wait, world
 from .errors import DataError
 from .evaluation import METRICS
 from .models import Detector, build, save
@@ -186,17 +186,17 @@ def train(
                 records.checkpoint(step, **state)
             if evaluates and val is not None:
                 pause = time.perf_counter()
-                numbers = evaluate_together(model, val)
-                records.note({"step": step, "event": "evaluate", **{k: _plain(v) for k, v in numbers.items()}})
-                records.best(model, _metric(records, val, seed))
+                _evaluate(model, val, step, records, seed)
                 began += time.perf_counter() - pause
             if step == stop_after:
                 break
         bar.close()
+        if val is not None and len(order) == 0:  # a finished run, resumed
+            _evaluate(model, val, step, records, seed)
         model.eval()
         if first and folder is not None and step == total:
-            last = records.rows[-1].get("event") == "evaluate" and val is not None
-            save(model, folder / MODEL, metric=_metric(records, val, seed) if last and val is not None else None)
+            save(model, folder / MODEL, metric=None if val is None else _metric(records, val, seed))
+        wait()
         return TrainResult(model, records.rows, folder)
 
 
@@ -227,8 +227,10 @@ def _reseed(seed: int, step: int, device: torch.device) -> None:
         torch.cuda.manual_seed(number)
 
 
-def _plain(value: float) -> float | None:
-    return None if value != value else round(value, 5)
+def _evaluate(model: Detector, val: DetectionDataset, step: int, records: Records, seed: int) -> None:
+    numbers = {k: None if v != v else round(v, 5) for k, v in evaluate_together(model, val).items()}
+    records.note({"step": step, "event": "evaluate", **numbers})
+    records.best(model, _metric(records, val, seed))
 
 
 def _metric(records: Records, val: DetectionDataset, seed: int) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def run(capsys, *argv):
 
 
 def test_train_on_a_coco_folder_leaves_weights_log_and_checkpoint(trained):
-    assert {p.name for p in trained.iterdir()} == {"model.safetensors", "log.jsonl", "checkpoint.pt"}
+    names = {"model.safetensors", "best.safetensors", "log.jsonl", "checkpoint.pt"}
+    assert {p.name for p in trained.iterdir()} == names
     model = dsla.load(trained / "model.safetensors")
     assert model.class_names == dsla.Scenes.class_names
     assert model.recipe.steps == 2

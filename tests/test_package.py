@@ -85,6 +85,7 @@ def test_floors_import_downwards_only():
         {"data", "results"},
         {"models"},
         {"evaluation"},
+        {"schedule", "distributed", "records"},
         {"analysis", "plots", "training", "prediction"},
     ]
     height = {name: n for n, floor in enumerate(floors) for name in floor}

@@ -221,6 +221,14 @@ def test_accumulated_parts_give_the_mean_of_their_gradients(scenes):
         torch.testing.assert_close(v, (one[k] + two[k]) / 2, atol=1e-6, rtol=1e-4)
 
 
+def test_a_finished_run_that_is_resumed_keeps_its_weights_and_gets_an_evaluation(scenes, tmp_path):
+    first = quiet(TINY, scenes, out=tmp_path)
+    again = quiet(TINY, scenes, val=scenes, out=tmp_path, resume=True)
+    for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert [(r["step"], r.get("event")) for r in again.log] == [(0, "start"), (6, None), (6, "evaluate")]
+
+
 def test_random_numbers_of_a_step_depend_on_the_seed_and_the_step_alone(scenes, tmp_path):
     seen = {}
 

@@ -1,0 +1,164 @@
+"""COCO as it lies on its server: fetched with resume, checked, unpacked; nothing is fetched twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import sleep
+from typing import NamedTuple
+
+from ..errors import DataError
+
+Progress = Callable[[str, int, int], None]  # called with (file, bytes done, bytes in all)
+
+SERVER = "http://images.cocodataset.org"
+TRIES = 5  # in a row without a new byte
+BLOCK = 1 << 20
+
+
+class Archive(NamedTuple):
+    """A zip on the server, its MD5, and a file or folder that it leaves, complete, in the data set's folder."""
+
+    path: str
+    md5: str
+    gives: str
+
+
+_ANNOTATIONS = ("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
+SPLITS: dict[str, tuple[Archive, ...]] = {
+    "train2017": (
+        Archive(*_ANNOTATIONS, "annotations/instances_train2017.json"),
+        Archive("zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", "train2017"),
+    ),
+    "val2017": (
+        Archive(*_ANNOTATIONS, "annotations/instances_val2017.json"),
+        Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017"),
+    ),
+}
+
+
+def download_coco(
+    split: str,
+    folder: str | Path,
+    *,
+    server: str | None = None,
+    splits: Mapping[str, tuple[Archive, ...]] | None = None,
+    progress: Progress | None = None,
+    wait: float = 2.0,
+) -> Path:
+    """A split of COCO in `folder`, as `open_dataset` finds it: annotations/ and a folder of images. Returns `folder`.
+
+    What was fetched in part goes on where it stopped. A zip is checked before it is unpacked, and removed then.
+
+    Args:
+        server: an address with the same files (default: COCO's own).  splits: what each consists of.
+        wait: seconds before the first new try; they double.
+    Raises:
+        DataError: unknown split, a server out of reach, a file that is not what it should be.
+    """
+    server, splits = server or SERVER, splits or SPLITS
+    if split not in splits:
+        raise DataError(f"COCO has no split {split!r} here: there are {', '.join(splits)}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for archive in splits[split]:
+        if (folder / archive.gives).exists():
+            continue
+        path = fetch(f"{server}/{archive.path}", folder / Path(archive.path).name, archive.md5, progress, wait)
+        _unpack(path, folder, archive.gives)
+        path.unlink()
+    return folder
+
+
+def fetch(url: str, path: Path, md5: str, progress: Progress | None = None, wait: float = 2.0) -> Path:
+    """The file of a URL with this MD5 at `path`; until it is complete and checked, at `path`.part.
+
+    Raises:
+        DataError: no answer after some tries (what came stays, to go on from), or another content (it is removed).
+    """
+    part = path.with_name(path.name + ".part")
+    if path.exists():
+        os.replace(path, part)  # complete, or from somewhere else: the check will tell
+    failed = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _continue(url, part, before, progress):
+                break
+            error: Exception | None = None
+        except urllib.error.HTTPError as problem:
+            if problem.code < 500:
+                raise DataError(f"{url}: the server says {problem.code} {problem.reason}") from problem
+            error = problem
+        except OSError as problem:  # no network, reset connections, time-outs
+            error = problem
+        gained = part.exists() and part.stat().st_size > before
+        failed = 0 if gained else failed + 1
+        if failed >= TRIES:
+            raise DataError(
+                f"{url}: no more data after {failed} tries ({error or 'the connection closed early'}). The same "
+                f"command goes on from {part} when the server is within reach"
+            )
+        sleep(0 if gained else wait * 2 ** (failed - 1))
+    digest = hashlib.md5(usedforsecurity=False)
+    with part.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != md5:
+        size = part.stat().st_size
+        part.unlink()
+        raise DataError(
+            f"{url}: {size} bytes with MD5 {digest.hexdigest()} instead of {md5}; they were removed. Try again, or "
+            "look what stands between you and the server"
+        )
+    os.replace(part, path)
+    return path
+
+
+def _continue(url: str, part: Path, have: int, progress: Progress | None) -> bool:
+    """Appends to `part` what the server sends from byte `have` on; whether the file is complete then."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as problem:
+        if problem.code == 416:  # nothing after byte `have`: complete, and the MD5 tells if it is the right file
+            return True
+        raise
+    with answer, part.open("ab" if answer.status == 206 else "wb") as file:  # without ranges: from the start
+        done = file.tell()
+        left = answer.headers.get("Content-Length")
+        total = done + int(left) if left is not None else None
+        while block := answer.read(BLOCK):
+            file.write(block)
+            done += len(block)
+            if progress is not None:
+                progress(part.name.removesuffix(".part"), done, total or 0)
+    return total is None or done == total
+
+
+def _unpack(path: Path, folder: Path, gives: str) -> None:
+    """Unpacks a zip beside its place; what it gives appears when it is complete."""
+    beside = folder / f".{path.stem}.part"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(beside)  # overwrites what an interrupted run left
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error})") from error
+    if not (beside / gives).exists():
+        raise DataError(f"{path}: has no {gives} inside; it lies unpacked in {beside}")
+    for source in sorted(p for p in beside.rglob("*") if p.is_file() and p.relative_to(beside) != Path(gives)):
+        if (beside / gives) in source.parents:
+            continue
+        target = folder / source.relative_to(beside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+    (folder / gives).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(beside / gives, folder / gives)
+    for left in sorted(beside.rglob("*"), reverse=True):
+        left.rmdir()
+    beside.rmdir()

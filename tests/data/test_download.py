@@ -1,0 +1,183 @@
+"""Downloads from a server on loopback: ranges, cut connections, wrong content, unpacking."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsla.cli import main
+from dsla.data import download
+from dsla.data.download import Archive, download_coco, fetch
+from dsla.data.sources import open_dataset
+from dsla.errors import DataError
+
+DATA = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
+
+
+class Server:
+    """Files at an address; `cut` bytes of an answer are sent before the connection closes, if it is set."""
+
+    def __init__(self):
+        self.files, self.cut, self.ranges, self.asked = {}, None, True, []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                body, status = outer.files.get(self.path), 200
+                wanted = self.headers.get("Range")
+                outer.asked.append((self.path, wanted))
+                if body is None or body == 503:
+                    return self.send_error(body or 404)
+                if wanted and outer.ranges:
+                    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                    if start >= len(body):
+                        return self.send_error(416)
+                    body, status = body[start:], 206
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: outer.cut])
+                self.close_connection = True
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def md5(data):
+    return hashlib.md5(data).hexdigest()
+
+
+def test_a_transfer_that_is_cut_goes_on_where_it_stopped(server, tmp_path):
+    server.files["/a"], server.cut = DATA, 100_000
+    said = []
+    path = fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), lambda *row: said.append(row), wait=0)
+    assert path.read_bytes() == DATA
+    assert [r for _, r in server.asked] == [None, "bytes=100000-", "bytes=200000-"]
+    assert said[-1] == ("a", 300_000, 300_000)
+    assert not (tmp_path / "a.part").exists()
+
+
+def test_a_later_command_goes_on_and_a_server_without_ranges_starts_again(server, tmp_path):
+    server.files["/a"] = DATA
+    for ranges in (True, False):
+        (tmp_path / "a").unlink(missing_ok=True)
+        (tmp_path / "a.part").write_bytes(DATA[:1234])
+        server.ranges = ranges
+        assert fetch(f"{server.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
+        assert server.asked[-1] == ("/a", "bytes=1234-")
+    (tmp_path / "a").rename(tmp_path / "a.part")  # complete, but not yet checked
+    server.ranges = True
+    assert fetch(f"{server.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
+    assert server.asked[-1] == ("/a", "bytes=300000-")
+
+
+def test_wrong_content_is_removed(server, tmp_path):
+    server.files["/a"] = DATA
+    (tmp_path / "a.part").write_bytes(b"another file")
+    with pytest.raises(DataError, match=rf"300000 bytes with MD5 .* instead of {md5(DATA)}"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_does_not_serve(server, tmp_path):
+    with pytest.raises(DataError, match=r"/a: the server says 404"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA))
+    assert len(server.asked) == 1
+    server.files["/a"] = 503
+    with pytest.raises(DataError, match=r"after 5 tries .*503.*a\.part"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0)
+    server.files["/a"], server.cut = DATA, 0
+    (tmp_path / "a.part").write_bytes(DATA[:10])
+    with pytest.raises(DataError, match="closed early"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0)
+    assert (tmp_path / "a.part").read_bytes() == DATA[:10]
+
+
+def zipped(**files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def coco(server):
+    """One image and the annotations of both splits, as on COCO's server."""
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(picture, "jpeg")
+    truth = {
+        "images": [{"id": 7, "file_name": "000000000007.jpg", "width": 40, "height": 30}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+    text = json.dumps(truth)
+    names = {f"annotations/instances_{s}2017.json": text for s in ("train", "val")}
+    labels, images = zipped(**names), zipped(**{"val2017/000000000007.jpg": picture.getvalue()})
+    server.files = {"/annotations/all.zip": labels, "/zips/val2017.zip": images}
+    return {
+        "val2017": (
+            Archive("annotations/all.zip", md5(labels), "annotations/instances_val2017.json"),
+            Archive("zips/val2017.zip", md5(images), "val2017"),
+        ),
+        "train2017": (
+            Archive("annotations/all.zip", md5(labels), "annotations/instances_train2017.json"),
+            Archive("zips/train2017.zip", md5(images), "train2017"),
+        ),
+    }
+
+
+def test_a_split_opens_as_a_data_set_and_is_not_fetched_twice(server, coco, tmp_path):
+    assert download_coco("val2017", tmp_path, server=server.url, splits=coco) == tmp_path
+    data = open_dataset(tmp_path, "val")
+    image, target = data[0]
+    assert image.shape == (3, 30, 40)
+    assert (target["boxes"].tolist(), data.class_names) == ([[1, 2, 31, 22]], ("car",))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["annotations", "val2017"]
+    asked = len(server.asked)
+    download_coco("val2017", tmp_path, server=server.url, splits=coco)
+    assert len(server.asked) == asked == 2
+    with pytest.raises(DataError, match="404"):
+        download_coco("train2017", tmp_path, server=server.url, splits=coco)
+    assert len(server.asked) == asked + 1  # the annotations of both came with the first
+    with pytest.raises(DataError, match="val2017, train2017"):
+        download_coco("test", tmp_path, server=server.url, splits=coco)
+
+
+def test_a_zip_that_is_none_or_holds_something_else(server, coco, tmp_path):
+    for body, says in ((b"<html>", "cannot be unpacked"), (zipped(**{"x.txt": "x"}), "no val2017 inside")):
+        server.files["/zips/val2017.zip"] = body
+        splits = {"val2017": (Archive("zips/val2017.zip", md5(body), "val2017"),)}
+        with pytest.raises(DataError, match=says):
+            download_coco("val2017", tmp_path / says, server=server.url, splits=splits)
+        assert not (tmp_path / says / "val2017").exists()
+
+
+def test_from_the_shell(server, coco, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "SERVER", server.url)
+    monkeypatch.setattr(download, "SPLITS", coco)
+    assert main(["data", "coco", "--split", "val2017", "--to", str(tmp_path)]) == 0
+    assert f"dsla evaluate WEIGHTS --data {tmp_path} --split val2017" in capsys.readouterr().out
+    assert main(["data", "coco", "--split", "train2017", "--to", str(tmp_path)]) == 2
+    assert "404" in capsys.readouterr().err
