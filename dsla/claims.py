@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from . import published
+
 SEEN, NOT_SEEN, CONTRADICTED, UNDEFINED = "seen", "not seen here", "contradicted", "n/a"
 PLAIN, CENTERNESS, DSLA = "FCOS", "FCOS + centerness", "DSLA"
 ONE_SEED = "One seed cannot support a claim about training: it says how these weights behave, not what labels cause."
@@ -168,9 +170,85 @@ COUNTS = ("pairs", "detections", "boxes", "images", "objects", "found")
 
 def read_numbers(runs: str | Path) -> pd.DataFrame:
     """method, seed, analysis, name, value of the runs in a runs.jsonl of `dsla reproduce`."""
-    lines = Path(runs).read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    return pd.DataFrame([{"method": r["method"], "seed": r["seed"], **n} for r in rows for n in r["numbers"]])
+    return pd.DataFrame([{"method": r["method"], "seed": r["seed"], **n} for r in _lines(runs) for n in r["numbers"]])
+
+
+def read_runs(experiments: str | Path) -> pd.DataFrame:
+    """recipe, method, seed, steps, images, analysis, name, value of the runs in an experiments.jsonl."""
+    keys = ("recipe", "method", "seed", "steps", "images")
+    rows = [{**{k: r[k] for k in keys}, **n} for r in _lines(experiments) for n in r["numbers"]]
+    return pd.DataFrame(rows, columns=[*keys, "analysis", "name", "value"]).astype({"value": float})
+
+
+def read_curves(experiments: str | Path) -> pd.DataFrame:
+    """recipe, method, seed, steps (of the run), step, name (loss, loss_cls, …, AP), value of an experiments.jsonl."""
+    keys = ("recipe", "method", "seed", "steps")
+    rows = [
+        {**{k: r[k] for k in keys}, "step": point["step"], "name": name, "value": value}
+        for r in _lines(experiments)
+        for point in (*r["curve"], *r["evaluations"])
+        for name, value in point.items()
+        if name != "step"
+    ]
+    return pd.DataFrame(rows, columns=[*keys, "step", "name", "value"]).astype({"value": float})
+
+
+def same_budget(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the number of training steps that most of them have: others cannot be compared with them."""
+    if not len(runs):
+        return runs
+    counts = runs[["recipe", "seed", "steps"]].drop_duplicates()["steps"].value_counts()
+    return runs[runs["steps"] == counts[counts == counts.max()].index.max()]
+
+
+def _lines(path: str | Path) -> list[dict[str, Any]]:
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+# How the settings of `dsla.published.ablation` and `.gamma_sweep` are called in sentences.
+MERGED, IOU_ONLY = "centerness as the class label", "the IoU alone"
+_NAMES = {
+    "scenes-fcos": CENTERNESS,
+    "scenes-dsla-merged": MERGED,
+    "scenes-dsla": DSLA,
+    "scenes-dsla-iou-only": IOU_ONLY,
+}
+
+
+def ablation_claims() -> tuple[Claim, ...]:
+    """What the paper's ablation and its sweep of γ say, each with the published numbers."""
+    rows, sweep = published.ablation().set_index("recipe")["AP"], published.gamma_sweep().set_index("gamma")
+
+    def said(better: float, other: float) -> str:
+        return f"{shown('AP', better - other, signed=True)} AP ({shown('AP', other)} → {shown('AP', better)})"
+
+    def claim(text: str, better: str, other: str, sign: int = 1) -> Claim:
+        names, numbers = (_NAMES[better], _NAMES[other]), said(rows[better], rows[other])
+        return Claim(text, "evaluation", "AP", *names, sign, published=numbers)
+
+    merged, whole, base, alone = "scenes-dsla-merged", "scenes-dsla", "scenes-fcos", "scenes-dsla-iou-only"
+    own = sweep[sweep["recipe"] == whole].iloc[0]
+    others = sweep[sweep["AP"].notna() & (sweep["recipe"] != whole)]
+    return (
+        claim("Centerness merged into the class label does better than a branch of its own", merged, base),
+        claim("All of DSLA does better than the merged label alone", whole, merged),
+        claim("The IoU alone as the label does worse than FCOS with centerness", alone, base, sign=-1),
+        *(
+            Claim(f"γ = {own.name:g} does better than γ = {gamma:g}", "evaluation", "AP", DSLA, f"γ = {gamma:g}",
+                  published=said(own["AP"], row["AP"]))
+            for gamma, row in others.iterrows()
+        ),
+    )  # fmt: skip
+
+
+def judge_ablation(runs: pd.DataFrame) -> tuple[Finding, ...]:
+    """`ablation_claims` against runs as `read_runs` has them, those of one budget."""
+    sweep = published.gamma_sweep().set_index("recipe")["gamma"]
+    names = {name: f"γ = {gamma:g}" for name, gamma in sweep.items()} | _NAMES
+    runs = same_budget(runs)
+    numbers = runs.assign(method=runs["recipe"].map(names)).dropna(subset="method")
+    return tuple(judge(claim, numbers) for claim in ablation_claims())
 
 
 def markdown(findings: Iterable[Finding]) -> str:

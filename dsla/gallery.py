@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import trends
 from .assigners import QualityLabel
+from .claims import read_curves, read_runs
 from .data import Scenes
+from .experiments import FILE
 from .models.build import METHODS, assigner
 from .plots import compare, diagrams
+from .plots import network as networks
+from .plots import trends as plots
 from .plots.style import Picture, picture_bytes
 from .recipes import RECIPES
 from .reproduce import reproduce
@@ -22,13 +27,14 @@ SCENE = 7  # of the test split at 512 pixels: the one of the README
 def make_figures(out: str | Path = "figures", *, images: int | None = None, progress: bool = True) -> list[Path]:
     """Writes every figure (SVG for line art, PNG for photographs), its CSV, and ``captions.md``.
 
-    The figures of trained models come from the shipped weights, by `reproduce`. Equal bytes on a second run on the
-    same machine. images: validation scenes, by default all.
+    The figures of trained models come from the shipped weights, by `reproduce`; those over seeds from the runs of
+    `experiments` in `out`/experiments.jsonl, else the repository's, and are left out where there are none.
+    Equal bytes on a second run on the same machine. images: validation scenes, by default all.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     captions: dict[str, str] = {}
-    for name, figure, table in _own():
+    for name, figure, table in (*_own(), *_of_runs(folder, progress)):
         kind = "png" if name in ("compare", "methods") else "svg"
         (folder / f"{name}.{kind}").write_bytes(picture_bytes(figure, kind))
         table.round(6).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -70,6 +76,24 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     ):
         table = table_of()
         yield name, draw(table), table
+
+    table = networks.network_table("r50-1x", 80, (800, 1344))
+    yield "network", networks.network(table), table
+
+
+def _of_runs(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.DataFrame]]:
+    """Figures over seeds: the ablation, the sweep of γ, training curves, each beside the published ones."""
+    there = [p for p in (folder / FILE, Path(__file__).parents[1] / "figures" / FILE) if p.exists()]
+    if not there:
+        if progress:
+            print(f"no {FILE}: the ablation, the sweep of γ and the training curves are left out")
+        return
+    runs = read_runs(there[0])
+    for name, study, draw in (("ablation", "ablation", plots.ablation), ("gamma", "gamma", plots.gamma_sweep)):
+        table = trends.study_table(runs, study)
+        yield name, draw(table), table
+    table = trends.curve_table(read_curves(there[0]))
+    yield "training-curves", plots.training_curves(table), table
 
 
 def _counts(figure: Picture) -> pd.DataFrame:

@@ -42,7 +42,8 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
     from dsla.plots.style import picture_bytes
 
     first = list(gallery._own())
-    assert [name for name, _, _ in first] == ["compare", "methods", "intervals", "core-zone", "quality-focal-loss"]
+    names = ["compare", "methods", "intervals", "core-zone", "quality-focal-loss", "network"]
+    assert [name for name, _, _ in first] == names
     for _, figure, table in first:
         assert figure.caption
         assert len(table)
@@ -53,3 +54,36 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
         pd.testing.assert_frame_equal(table, second[name][1])
         if name not in ("compare", "methods"):
             assert picture_bytes(figure, "svg") == picture_bytes(second[name][0], "svg")
+
+
+def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, capsys):
+    found = {name: (figure, table) for name, figure, table in gallery._of_runs(tmp_path, True)}
+    assert list(found) == ["ablation", "gamma", "training-curves"]
+    for figure, _ in found.values():
+        assert "3 seeds" in figure.caption
+    table = found["ablation"][1].set_index(["recipe", "source"])
+    assert table.loc[("scenes-dsla", "paper, COCO"), "AP"] == 0.381
+    mine = table.loc[("scenes-dsla", "embedded set")]
+    seeds = mine[mine["seed"].notna()]["AP"]
+    assert len(seeds) == 3
+    assert mine[mine["seed"].isna()]["AP"].item() == pytest.approx(seeds.mean())
+    gain = mine[mine["seed"] == 1]["gain"].item()
+    base = table.loc[("scenes-fcos", "embedded set")].set_index("seed")["AP"]
+    assert gain == pytest.approx(mine[mine["seed"] == 1]["AP"].item() - base[1])
+
+
+def test_without_runs_they_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gallery, "FILE", "none.jsonl")
+    assert list(gallery._of_runs(tmp_path, True)) == []
+    assert "left out" in capsys.readouterr().out
+
+
+def test_the_network_is_the_built_one():
+    import dsla
+
+    table = {n: t for n, _, t in gallery._own()}["network"].set_index("name")
+    assert table.loc["P3", ["channels", "height", "width", "stride"]].tolist() == [256, 100, 168, 8]
+    assert table.loc["P7", ["height", "width"]].tolist() == [7, 11]
+    model = dsla.build("r50-1x", num_classes=80)
+    scales = 5  # of the levels, which no map holds
+    assert table["parameters"].sum() == pytest.approx(sum(p.numel() for p in model.parameters()), abs=scales + 1)

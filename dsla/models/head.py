@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -91,23 +92,24 @@ class Head(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutputs:
         """Maps [B, channels, h, w] of each level, finest first; any precision, distances come as float32."""
-        logits, raw, quality = [], [], []
+        logits, distances, quality = self.raw(features)
+        shapes = [x.shape[-2:] for x in features]
+        grid = PointGrid.from_shapes(shapes, self.strides, self.offset, features[0].device)
+        return HeadOutputs(logits=logits, distances=distances, grid=grid, quality=quality)
+
+    def raw(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits [B, P, C], distances [B, P, 4] in pixels and quality [B, P] or None, without their points."""
+        logits, distances, quality = [], [], []
         for level, x in enumerate(features):
             for_class, for_box = self.class_tower(x), self.box_tower(x)
             logits.append(_rows(self.class_logits(for_class)))
             box = _rows(self.box(for_box)).float()
-            raw.append(box if self.scales is None else box * self.scales[level].float())
+            if self.scales is not None:
+                box = box * self.scales[level].float()
+            distances.append(decode(box, box.new_full((1,), float(self.strides[level])), self.box_coding))
             if self.quality is not None:
                 quality.append(_rows(self.quality(for_box if self.quality_on == "regression" else for_class)))
-        grid = PointGrid.from_shapes(
-            [x.shape[-2:] for x in features], self.strides, self.offset, features[0].device
-        )
-        return HeadOutputs(
-            logits=torch.cat(logits, 1),
-            distances=decode(torch.cat(raw, 1), grid.stride[:, None], self.box_coding),
-            grid=grid,
-            quality=torch.cat(quality, 1).squeeze(-1) if quality else None,
-        )
+        return torch.cat(logits, 1), torch.cat(distances, 1), torch.cat(quality, 1).squeeze(-1) if quality else None
 
 
 def decode(raw: Tensor, stride: Tensor, coding: str) -> Tensor:
@@ -115,7 +117,8 @@ def decode(raw: Tensor, stride: Tensor, coding: str) -> Tensor:
 
     Exponents are cut before the exponential, so that neither the value nor its gradient overflows.
     """
-    with torch.autocast(raw.device.type, enabled=False):
+    # shapes alone (the meta device) know no autocast
+    with nullcontext() if raw.is_meta else torch.autocast(raw.device.type, enabled=False):
         raw = raw.float()
         if coding == "exp":
             return raw.clamp(max=math.log(MAX_DISTANCE)).exp()
