@@ -124,8 +124,8 @@ def training_curves(table: pd.DataFrame) -> Picture:
             for run, rows in release[release["name"] == name].groupby("method", sort=False):
                 colour, dash = PUBLISHED[str(run)]
                 rows = rows.sort_values("x")
-                look = {"color": colour, "ls": dash, "lw": 1.2, "label": f"{run} (published)"}
-                line[1].plot(rows["x"], rows["value"] * scale, **look)
+                label = f"{run} (published)"
+                line[1].plot(rows["x"], rows["value"] * scale, color=colour, ls=dash, lw=1.2, label=label)
             line[0].set_ylabel("loss" if name == "loss" else "AP, points of 100")
             for ax in line:
                 ax.set_ylim(0, 2.0 if name == "loss" else None)
