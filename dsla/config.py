@@ -79,7 +79,7 @@ class Recipe:
     epochs: float | None = 12  # or `steps`
     steps: int | None = None
     optimizer: str = "sgd"  # or "adamw"
-    lr: float = 0.01  # at batch_size images a step; scaled linearly for another number
+    lr: float = 0.01  # at batch_size images a step; `dsla train --batch-size` scales it linearly
     momentum: float = 0.9
     weight_decay: float = 1e-4
     bias_lr_factor: float = 1.0  # 2 with no bias decay in the published runs
