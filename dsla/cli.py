@@ -1,4 +1,4 @@
-"""What a person types: ``dsla reproduce | train | evaluate | predict | analyze | convert | figures | doctor``."""
+"""What a person types: ``dsla COMMAND …``; ``dsla --help`` lists the commands."""
 
 from __future__ import annotations
 
@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="safetensors file to write")
     p.add_argument("--recipe", help="what the model is (default: the first of COCO's recipes that its tensors fit)")
     p.set_defaults(run=_convert)
+
+    p = commands.add_parser("export", help="the raw head of a model as ONNX: decoding and NMS stay outside")
+    p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
+    p.add_argument("--out", required=True, metavar="FILE.onnx")
+    p.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="take this size only (default: any)")
+    p.set_defaults(run=_export)
 
     p = commands.add_parser("data", help="write the embedded set as a COCO data set, or fetch COCO")
     p.add_argument("what", choices=("train", "val", "test", "coco"), help="a split of the embedded set, or COCO")
@@ -292,6 +298,14 @@ def _convert(args: argparse.Namespace) -> int:
     print(f"{recipe.name}, P6 from the {recipe.extra_levels}, {found.model.num_classes} classes → {found.path}")
     if found.others and args.recipe is None:
         print(f"its tensors also fit {', '.join(found.others)}: --recipe chooses")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .models.export import to_onnx
+    from .models.weights import load
+
+    print(to_onnx(load(args.weights), args.out, tuple(args.size) if args.size else None))
     return 0
 
 

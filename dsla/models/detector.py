@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..assigners import Assignment
 from ..geometry import HeadOutputs
 from .head import Head
+from .hub import Shared
 from .postprocess import Postprocess
 from .transform import Target, Transform, check_targets, sizes
 
@@ -31,7 +32,7 @@ class Raw(NamedTuple):
     targets: Sequence[Target] | None
 
 
-class Detector(nn.Module):
+class Detector(Shared, nn.Module):
     """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
 
     Images are a list of float [3, H, W] in 0…1, of any sizes; targets a list of dicts with ``boxes`` [M, 4]

@@ -1,0 +1,104 @@
+"""The raw head for other runtimes, as ONNX or a ``torch.export`` program; decoding and NMS stay outside.
+
+What goes in is a batch of images, float32 [B, 3, H, W], RGB in 0…1, padded at the right and the bottom to multiples
+of 32: normalisation is inside. What comes out: ``logits`` [B, P, C], ``distances`` [B, P, 4] in pixels (left, top,
+right, bottom of a point) and, with a quality branch, ``quality`` [B, P] logits; P points of all levels, finest first,
+row by row. `HeadOutputs` with a `PointGrid` of (H, W), and `Postprocess`, make detections of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+from .detector import Detector
+
+
+class RawHead(nn.Module):
+    """A detector as a function of tensors: images [B, 3, H, W] → logits, distances and, if any, quality."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+        transform = model.transform
+        mean = torch.tensor(transform.image_mean)[:, None, None] / transform.pixel_scale
+        std = torch.tensor(transform.image_std)[:, None, None] / transform.pixel_scale
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.model.transform.bgr:
+            images = images.flip(1)
+        outputs = self.model.head.raw(self.model.features((images - self.mean) / self.std))
+        return tuple(x for x in outputs if x is not None)
+
+
+def names_of(model: Detector) -> list[str]:
+    """Names of the outputs, in order."""
+    return ["logits", "distances", *(["quality"] if model.head.quality is not None else [])]
+
+
+def to_exported_program(model: Detector, size: tuple[int, int] | None = None) -> torch.export.ExportedProgram:
+    """The raw head as a program of ``torch.export``; batches of any number.
+
+    Args:
+        size: (height, width) that it then takes, multiples of 32; None leaves both free, from the coarsest
+            stride on. Swin-S pads to its windows by the size: it needs one.
+    Raises:
+        DataError: a size that is none, or none for a network that needs one.
+    """
+    largest = max(model.head.strides)
+    least = largest // 32 + 1  # two cells on the coarsest level: one would be taken for a constant
+    if size is None and model.recipe is not None and model.recipe.backbone == "swin_s":
+        raise DataError("Swin-S can only be exported for one size of images: give size=(height, width)")
+    if size is not None and (size[0] % 32 or size[1] % 32 or min(size) < 32):
+        raise DataError(f"size is (height, width) in multiples of 32, got {size}")
+    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if size is None:
+        free |= {i + 2: 32 * torch.export.Dim(name, min=least, max=256) for i, name in enumerate(("rows", "columns"))}
+    example = torch.zeros(2, 3, *(size or (32 * least, 32 * (least + 1))))
+    raw = RawHead(copy.deepcopy(model).cpu()).eval()
+    return torch.export.export(raw, (example,), dynamic_shapes={"images": free})
+
+
+def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = None) -> Path:
+    """Write the raw head as ONNX: input ``images``, outputs ``logits``, ``distances`` and, if any, ``quality``.
+
+    The file's metadata hold recipe, class names and point offset as JSON. Deformable convolutions are ONNX's own.
+
+    Args:
+        size: as `to_exported_program` has it.
+    Raises:
+        DataError: as `to_exported_program`; or the packages are not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise DataError(f'{error}: writing ONNX needs pip install "dsla[onnx]"') from error
+    program = torch.onnx.export(
+        to_exported_program(model, size),
+        dynamo=True,
+        input_names=["images"],
+        output_names=names_of(model),
+        opset_version=20,
+        verbose=False,
+    )
+    assert program is not None
+    about: dict[str, Any] = {"class_names": list(model.class_names), "point_offset": model.head.offset}
+    if model.recipe is not None:
+        about["recipe"] = model.recipe.to_dict()
+    program.model.metadata_props.update({k: json.dumps(v) for k, v in about.items()})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(path)
+    return path

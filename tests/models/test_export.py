@@ -1,0 +1,97 @@
+"""The raw head as a program and as ONNX: equal to eager, for other batches and sizes than it was traced with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from dsla import DataError, HeadOutputs, PointGrid
+from dsla.cli import main
+from dsla.models import build
+from dsla.models.export import RawHead, names_of, to_exported_program
+from dsla.models.weights import save
+from dsla.recipes import recipe
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Deformable towers, a quality branch, images in BGR bytes, and scores that pass the threshold."""
+    torch.manual_seed(0)
+    images = {"bgr": True, "pixel_scale": 255.0, "mean": (100.0, 110.0, 120.0), "std": (50.0, 60.0, 70.0)}
+    model = build(recipe("scenes-fcos", channels=16, head_convs=1, dcn_head=True, **images), 3).eval()
+    for tower in (model.head.class_tower, model.head.box_tower):
+        torch.nn.init.normal_(tower[0].conv_offset.weight, std=0.1)  # looks elsewhere
+    torch.nn.init.normal_(model.head.class_logits.weight, std=0.3)
+    model.transform.min_size = ()  # images stay as they are
+    return model
+
+
+def images(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_what_goes_in_and_comes_out(model):
+    """Normalised inside as the detector does; with points and NMS outside, the detector's own detections."""
+    batch = images(2, 3, 128, 96)
+    with torch.no_grad():
+        outputs = dict(zip(names_of(model), RawHead(model)(batch), strict=True))
+        expected = model(list(batch))
+    grid = PointGrid((128, 96), model.head.strides, model.head.offset)
+    found = model.postprocess.candidates(HeadOutputs(grid=grid, **outputs), [(128, 96)] * 2)
+    for one, other in zip(map(model.postprocess.suppress, found), expected, strict=True):
+        assert len(other["boxes"]) > 5
+        torch.testing.assert_close(one["boxes"], other["boxes"], rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(one["scores"], other["scores"], **CLOSE)
+        assert torch.equal(one["labels"], other["labels"])
+
+
+def test_program_and_onnx_equal_eager(model, tmp_path):
+    for module in ("onnx", "onnxscript"):
+        pytest.importorskip(module)
+    runtime = pytest.importorskip("onnxruntime")
+    weights, path = save(model, tmp_path / "m.safetensors"), tmp_path / "deep" / "raw.onnx"
+    assert main(["export", str(weights), "--out", str(path)]) == 0
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [x.name for x in session.get_inputs()] == ["images"]
+    assert [x.name for x in session.get_outputs()] == ["logits", "distances", "quality"]
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["recipe"])["name"] == "scenes-fcos"
+    assert json.loads(about["point_offset"]) == 0.5
+    for shape in ((1, 3, 64, 96), (3, 3, 160, 64)):
+        batch = images(*shape)
+        with torch.no_grad():
+            expected = RawHead(model)(batch)
+        for one, other in zip(session.run(None, {"images": batch.numpy()}), expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), other, **CLOSE)
+
+
+def test_program_equals_eager_on_five_levels():
+    torch.manual_seed(0)
+    five = {"extra_levels": "output", "strides": "8,16,32,64,128", "ranges": "0-32,32-64,64-128,128-256,256-1e8"}
+    model = build(recipe("scenes-dsla", channels=16, head_convs=1, **five), 3).eval()
+    program = to_exported_program(model).module()
+    for shape in ((1, 3, 160, 192), (3, 3, 288, 256)):
+        batch = images(*shape)
+        with torch.no_grad():
+            for one, other in zip(program(batch), RawHead(model)(batch), strict=True):
+                torch.testing.assert_close(one, other, **CLOSE)
+
+
+def test_a_fixed_size(model):
+    program = to_exported_program(model, size=(64, 96)).module()
+    assert program(images(3, 3, 64, 96))[0].shape == (3, 8 * 12 + 4 * 6 + 2 * 3, 3)
+    with pytest.raises(AssertionError):
+        program(images(1, 3, 96, 96))
+    with pytest.raises(DataError, match="multiples of 32, got"):
+        to_exported_program(model, size=(64, 100))
+
+
+def test_swin_asks_for_a_size():
+    with torch.device("meta"):
+        model = build(recipe("swin-s-dcn-3x"), 3)
+    with pytest.raises(DataError, match="one size of images"):
+        to_exported_program(model)

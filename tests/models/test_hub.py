@@ -1,0 +1,76 @@
+"""A detector as a folder, and as a repository of a Hub that the test plays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dsla import DataError
+from dsla.models import Detector, build
+from dsla.models.weights import content_hash
+from dsla.recipes import recipe
+
+NAMES = ("disc", "ring")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build(recipe("scenes-fcos", channels=16, head_convs=1), class_names=NAMES)
+
+
+def test_a_folder(tmp_path, model):
+    folder = model.save_pretrained(tmp_path / "mine", metric={"AP": 0.5})
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["class_names"], config["metric"], config["point_offset"]) == (list(NAMES), {"AP": 0.5}, 0.5)
+    again = Detector.from_pretrained(folder)
+    assert not again.training
+    assert again.class_names == NAMES
+    assert again.recipe == model.recipe
+    assert content_hash(again.state_dict()) == content_hash(model.state_dict())
+    config["recipe"]["score_threshold"] = 0.2  # what a reader changes holds
+    (folder / "config.json").write_text(json.dumps(config))
+    assert Detector.from_pretrained(folder).postprocess.score_threshold == 0.2
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"config\.json: not the configuration"):
+        Detector.from_pretrained(folder)
+
+
+def test_a_repository(tmp_path, model, monkeypatch):
+    calls = []
+
+    def create_repo(repo_id, **options):
+        calls.append((repo_id, options["private"], options["exist_ok"]))
+
+    def upload_folder(repo_id, folder_path, **options):
+        shutil.copytree(folder_path, tmp_path / repo_id)
+        return f"https://hub/{repo_id}/commit/1"
+
+    def snapshot_download(repo_id, **options):
+        if not (tmp_path / repo_id).exists():
+            raise OSError("404: no such repository")
+        return str(tmp_path / repo_id)
+
+    hub = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder, snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert model.push_to_hub("me/detector", private=True) == "https://hub/me/detector/commit/1"
+    assert calls == [("me/detector", True, True)]
+    again = Detector.from_pretrained("me/detector")
+    assert content_hash(again.state_dict()) == content_hash(model.state_dict())
+    with pytest.raises(DataError, match="me/nothing: snapshot_download failed: 404"):
+        Detector.from_pretrained("me/nothing")
+
+
+def test_without_the_package_only_folders_work(tmp_path, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    model.save_pretrained(tmp_path / "mine")
+    Detector.from_pretrained(tmp_path / "mine")
+    for call in (lambda: Detector.from_pretrained("me/detector"), lambda: model.push_to_hub("me/detector")):
+        with pytest.raises(DataError, match=r'me/detector.*pip install "dsla\[hub\]"'):
+            call()
