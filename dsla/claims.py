@@ -7,7 +7,6 @@ what chance did, so it never contradicts, and sees only differences larger than 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from . import published
+from .results import read_lines
 
 SEEN, NOT_SEEN, CONTRADICTED, UNDEFINED = "seen", "not seen here", "contradicted", "n/a"
 PLAIN, CENTERNESS, DSLA = "FCOS", "FCOS + centerness", "DSLA"
@@ -164,19 +164,22 @@ MEASURES = {
     "follows_iou": "Share of the pairs",
     "spearman": "Spearman correlation of score and IoU",
     "lost_over_0.05": "Share of objects",
+    "ranking_cost": "AP that scores equal to the IoU would add",
+    "spearman_object": "Mean Spearman correlation within one object",
 }
 COUNTS = ("pairs", "detections", "boxes", "images", "objects", "found")
 
 
 def read_numbers(runs: str | Path) -> pd.DataFrame:
     """method, seed, analysis, name, value of the runs in a runs.jsonl of `dsla reproduce`."""
-    return pd.DataFrame([{"method": r["method"], "seed": r["seed"], **n} for r in _lines(runs) for n in r["numbers"]])
+    rows = read_lines(runs)
+    return pd.DataFrame([{"method": r["method"], "seed": r["seed"], **n} for r in rows for n in r["numbers"]])
 
 
 def read_runs(experiments: str | Path) -> pd.DataFrame:
     """recipe, method, seed, steps, images, analysis, name, value of the runs in an experiments.jsonl."""
     keys = ("recipe", "method", "seed", "steps", "images")
-    rows = [{**{k: r[k] for k in keys}, **n} for r in _lines(experiments) for n in r["numbers"]]
+    rows = [{**{k: r[k] for k in keys}, **n} for r in read_lines(experiments) for n in r["numbers"]]
     return pd.DataFrame(rows, columns=[*keys, "analysis", "name", "value"]).astype({"value": float})
 
 
@@ -185,7 +188,7 @@ def read_curves(experiments: str | Path) -> pd.DataFrame:
     keys = ("recipe", "method", "seed", "steps")
     rows = [
         {**{k: r[k] for k in keys}, "step": point["step"], "name": name, "value": value}
-        for r in _lines(experiments)
+        for r in read_lines(experiments)
         for point in (*r["curve"], *r["evaluations"])
         for name, value in point.items()
         if name != "step"
@@ -199,11 +202,6 @@ def same_budget(runs: pd.DataFrame) -> pd.DataFrame:
         return runs
     counts = runs[["recipe", "seed", "steps"]].drop_duplicates()["steps"].value_counts()
     return runs[runs["steps"] == counts[counts == counts.max()].index.max()]
-
-
-def _lines(path: str | Path) -> list[dict[str, Any]]:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 # How the settings of `dsla.published.ablation` and `.gamma_sweep` are called in sentences.

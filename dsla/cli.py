@@ -192,7 +192,7 @@ def _run(args: argparse.Namespace, chosen: Recipe, say: Callable[[str], None]) -
     from .distributed import rank, world
     from .models import build
     from .models.weights import adopt
-    from .schedule import plan
+    from .schedule import plan, spacing
     from .training import train
 
     shown = rank() == 0
@@ -220,7 +220,7 @@ def _run(args: argparse.Namespace, chosen: Recipe, say: Callable[[str], None]) -
         workers=args.workers,
         accumulate=args.accumulate,
         resume=args.resume,
-        eval_every=args.eval_every or max(1.0, 500 * chosen.batch_size / max(len(dataset), 1)),
+        eval_every=args.eval_every or spacing(chosen, len(dataset)),
         checkpoint_every=args.checkpoint_every,
         tensorboard=args.tensorboard,
     )

@@ -15,10 +15,6 @@ WORDS = {
     CONTRADICTED: "THE OPPOSITE HOLDS HERE",
     UNDEFINED: "N/A",
 }
-MEASURES = {  # of claims that `dsla.claims` does not make itself
-    "ranking_cost": "AP that scores equal to the IoU would add",
-    "spearman_object": "Mean Spearman correlation within one object",
-}
 
 
 def effects(findings: Iterable[Finding]) -> pd.DataFrame:
@@ -49,7 +45,4 @@ def plainly(finding: Finding) -> str:
     words = WORDS[finding.verdict]
     if finding.verdict == NOT_SEEN and not np.isfinite(finding.low):
         words = "NOT SEEN HERE, in one seed"
-    sentence = finding.sentence
-    for name, measure in MEASURES.items():
-        sentence = sentence.replace(f"{name}:", f"{measure}:")
-    return f"{words}. {finding.claim.text}.\n    {sentence}"
+    return f"{words}. {finding.claim.text}.\n    {finding.sentence}"

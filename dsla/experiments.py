@@ -29,7 +29,7 @@ from .models import Detector
 from .models.weights import content_hash
 from .plots.style import method
 from .recipes import GROUPS, RECIPES, SHIPPED, recipe
-from .results import plain
+from .results import add_line, plain, read_lines
 from .study import study
 
 FILE = "experiments.jsonl"
@@ -108,15 +108,14 @@ def experiments(
     each = [r if steps is None else r.replace(steps=steps, epochs=None) for r in chosen(recipes)]
     wanted = [(r, seed) for seed in range(seeds) for r in each]
     size = len(Scenes("val", size=images))
-    rows = _read(folder / FILE)
+    rows = read_lines(folder / FILE)
     there = {_key(row) for row in rows}
     left = [(r, seed) for r, seed in wanted if (r.name, seed, _digest(r), size) not in there]
     say(f"{len(wanted)} runs, {len(wanted) - len(left)} of them there")
     began = time.perf_counter()
     for number, row in enumerate(_each(left, folder, size, jobs), 1):
         rows.append(row)
-        with (folder / FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        add_line(folder / FILE, row)
         ap = next(n["value"] for n in row["numbers"] if n["name"] == "AP")
         minutes = (time.perf_counter() - began) / 60
         say(f"[{minutes:4.0f} min] {number} of {len(left)}: {row['recipe']}, seed {row['seed']}: AP {shown('AP', ap)}")
@@ -196,11 +195,6 @@ def _digest(r: Recipe) -> str:
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(k) for k in ("recipe", "seed", "digest", "images"))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def _each(runs: list[tuple[Recipe, int]], folder: Path, images: int, jobs: int) -> Iterator[dict[str, Any]]:

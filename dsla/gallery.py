@@ -20,6 +20,7 @@ from .plots import trends as plots
 from .plots.style import Picture, picture_bytes
 from .recipes import RECIPES
 from .reproduce import reproduce
+from .settings import repository_file
 
 SCENE = 7  # of the test split at 512 pixels: the one of the README
 
@@ -83,16 +84,16 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
 
 def _of_runs(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     """Figures over seeds: the ablation, the sweep of γ, training curves, each beside the published ones."""
-    there = [p for p in (folder / FILE, Path(__file__).parents[1] / "figures" / FILE) if p.exists()]
-    if not there:
+    path = folder / FILE if (folder / FILE).exists() else repository_file(f"figures/{FILE}")
+    if path is None:
         if progress:
             print(f"no {FILE}: the ablation, the sweep of γ and the training curves are left out")
         return
-    runs = read_runs(there[0])
+    runs = read_runs(path)
     for name, study, draw in (("ablation", "ablation", plots.ablation), ("gamma", "gamma", plots.gamma_sweep)):
         table = trends.study_table(runs, study)
         yield name, draw(table), table
-    table = trends.curve_table(read_curves(there[0]))
+    table = trends.curve_table(read_curves(path))
     yield "training-curves", plots.training_curves(table), table
 
 

@@ -6,7 +6,6 @@ started on several GPUs (`start`, `LiveTraining.follow`) look the same.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from .errors import DataError
 from .plots.curves import training
 from .plots.style import Picture
+from .records import LOG, read_log
 
 OUTPUT = "output.txt"  # what a started run prints
 SHARE = 0.04  # of the time may go into drawing
@@ -73,7 +73,7 @@ class LiveTraining:
 
     def logs(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of each run's log.jsonl so far."""
-        return {name: _rows(out / "log.jsonl") if out else [] for name, out in self.folders.items()}
+        return {name: read_log(out / LOG) if out else [] for name, out in self.folders.items()}
 
     def picture(self) -> Picture:
         return training(self.logs(), self.steps)
@@ -116,17 +116,9 @@ def start(words: Sequence[str], out: str | Path) -> subprocess.Popen[bytes]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     if "--resume" not in words:
-        (folder / "log.jsonl").unlink(missing_ok=True)  # of an earlier run, lest it is taken for this one's
+        (folder / LOG).unlink(missing_ok=True)  # of an earlier run, lest it is taken for this one's
     heads = {"torchrun": [sys.executable, "-m", "torch.distributed.run"], "python": [sys.executable]}
     with (folder / OUTPUT).open("wb") as output:
         return subprocess.Popen(
             [*heads[words[0]], *words[1:]], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a log that may be written to right now."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line.strip()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from .config import Recipe
 from .errors import DataError
 from .models import Detector, save
+from .results import add_line, read_lines, write_lines
 
 CHECKPOINT, LOG, BEST, MODEL = "checkpoint.pt", "log.jsonl", "best.safetensors", "model.safetensors"
 
@@ -40,16 +40,13 @@ class Records:
                 self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= step]
         self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity}]
         if self.folder is not None:
-            part = self.folder / f"{LOG}.part"
-            part.write_text("".join(json.dumps(r) + "\n" for r in self.rows), encoding="utf-8")
-            os.replace(part, self.folder / LOG)
+            write_lines(self.folder / LOG, self.rows)
 
     def note(self, row: dict[str, Any]) -> None:
         """Add a row; it is in the file when this returns."""
         self.rows.append(row)
         if self.folder is not None:
-            with (self.folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            add_line(self.folder / LOG, row)
         if self.writer is not None:
             kind = "evaluation" if row.get("event") == "evaluate" else "training"
             for key, value in row.items():
@@ -100,9 +97,8 @@ def resume(folder: Path, identity: Mapping[str, Any], device: torch.device, **pa
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a log.jsonl."""
-    with Path(path).open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+    """Rows of a log.jsonl, also of one that is being written; none where there is no file."""
+    return read_lines(path)
 
 
 def _tensorboard(folder: Path | None) -> Any:

@@ -24,7 +24,7 @@ from .models import Detector, load
 from .models.weights import content_hash, read, shipped
 from .plots.style import method, ordered
 from .recipes import SHIPPED, recipe
-from .results import plain
+from .results import add_line, plain, read_lines
 from .story import write_report
 from .study import Study, study
 
@@ -183,8 +183,7 @@ class _Log:
 
     def __init__(self, path: Path, images: int) -> None:
         self.path, self.images, self.used = path, images, list[dict[str, Any]]()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self.rows = [json.loads(line) for line in lines if line.strip()]
+        self.rows: list[dict[str, Any]] = read_lines(path)
 
     def find(self, name: str, seed: int, weights: str) -> bool:
         """Whether the numbers of this run are there; if so they are taken."""
@@ -207,8 +206,7 @@ class _Log:
             "numbers": plain(columns.to_dict("records")),
         }
         self.used.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        add_line(self.path, row)
 
     def numbers(self) -> pd.DataFrame:
         """method, seed, analysis, name, value of the runs used."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,45 @@ def read_json(source: str | Path | Any) -> tuple[Any, str]:
         raise DataError(f"cannot read {path} (looked in {path.resolve()}): {error.strerror}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not JSON in UTF-8: {error}") from error
+
+
+def read_lines(path: str | Path) -> list[Any]:
+    """Values of a JSON-lines file, none where there is no file. A last line that is still being written, or that an
+    interruption cut, is left out.
+
+    Raises:
+        DataError: another line is not JSON; says which.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")  # not text: a cut may go through a letter
+    values: list[Any] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}: not JSON ({error}); remove or mend it") from error
+    return values
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """A JSON-lines file, complete or as it was before."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values), encoding="utf-8")
+    os.replace(part, path)
+
+
+def add_line(path: Path, value: Any) -> None:
+    """One more line, in the file when this returns; what an interruption left of the last one goes."""
+    with path.open("ab+") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        whole = file.read() in (b"", b"\n")
+    if not whole:
+        write_lines(path, read_lines(path))
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:

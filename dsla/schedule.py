@@ -43,6 +43,11 @@ def due(every: float | None, step: int, recipe: Recipe, images: int) -> bool:
     return next(periods) < next(periods)
 
 
+def spacing(recipe: Recipe, images: int) -> float:
+    """Epochs between checkpoints, and between evaluations from the shell: one, or those of 500 steps if more."""
+    return max(1.0, 500 * recipe.batch_size / max(images, 1))
+
+
 def scaled(recipe: Recipe, batch_size: int) -> Recipe:
     """The recipe at another number of images a step, its learning rate scaled linearly.
 
@@ -71,7 +76,8 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            norm = isinstance(module, nn.GroupNorm | nn.BatchNorm2d | nn.LayerNorm)
+            table = name == "relative_position_bias_table"  # Swin's, which goes with the norms
+            norm = table or isinstance(module, nn.GroupNorm | nn.BatchNorm2d | nn.LayerNorm)
             bias = name == "bias" and not norm
             decays = recipe.norm_decay if norm else recipe.bias_decay if bias else True
             key = (recipe.bias_lr_factor if bias else 1.0, recipe.weight_decay if decays else 0.0)

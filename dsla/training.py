@@ -29,7 +29,7 @@ from .evaluation import METRICS
 from .models import Detector, build, save
 from .records import MODEL, Records, read_log
 from .records import resume as resume_from
-from .schedule import due, learning_rate, optimizer_of, plan, total_steps
+from .schedule import due, learning_rate, optimizer_of, plan, spacing, total_steps
 
 __all__ = ["NotFinite", "TrainResult", "read_log", "train"]
 
@@ -132,7 +132,7 @@ def train(
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
-        every = checkpoint_every or max(1.0, 500 * recipe.batch_size / images)
+        every = checkpoint_every or spacing(recipe, images)
         shown = progress and first
         bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=not shown, leave=False)
         network = parallel(model)

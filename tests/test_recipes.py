@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from dsla import DataError
 from dsla.config import Recipe
-from dsla.models.build import assigner
+from dsla.models.build import assigner, build
 from dsla.recipes import RECIPES, recipe
-from dsla.training import learning_rate
+from dsla.schedule import learning_rate, optimizer_of
 
 DOCS = Path(__file__).parents[1] / "docs" / "recipes.md"
 PUBLISHED = ("r50-1x", "r101-dcn-2x", "x101-64x4d-dcn-2x", "swin-s-dcn-3x")
@@ -76,3 +77,17 @@ def test_changes_from_the_shell():
         recipe("r50-1x", dcn_stage="3")
     with pytest.raises(DataError, match="dcn_stages=C3: not a value"):
         recipe("r50-1x", dcn_stages="C3")
+
+
+def test_swin_is_not_decayed_on_norms_and_position_tables():
+    """METHOD's table: AdamW, weight decay 0.05, none on norms and position tables."""
+    swin = recipe("swin-s-dcn-3x")
+    with torch.device("meta"):
+        model = build(swin, 80)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decay = {names[id(p)]: g["weight_decay"] for g in optimizer_of(model, swin).param_groups for p in g["params"]}
+    tables = [name for name in decay if name.endswith("relative_position_bias_table")]
+    assert len(tables) == 24
+    assert {decay[name] for name in tables} == {0.0}
+    assert {v for n, v in decay.items() if ".norm" in n} == {0.0}
+    assert {v for n, v in decay.items() if n.endswith(("qkv.weight", "proj.bias"))} == {0.05}

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
+from listed import Listed
 
 import dsla
 from dsla.config import Recipe
-from dsla.data import DetectionDataset
 from dsla.data.sampling import Order
 from dsla.errors import DataError
 from dsla.records import BEST
@@ -24,29 +24,6 @@ TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps
 @pytest.fixture(scope="module")
 def scenes():
     return dsla.Scenes("train", size=8).prepare(workers=1)
-
-
-class Listed(DetectionDataset):
-    """A data set of given (image, boxes, labels)."""
-
-    name, class_names, category_ids = "listed", ("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5)
-
-    def __init__(self, *items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def image_id(self, i):
-        return 100 + i
-
-    def image_size(self, i):
-        return tuple(self.items[i][0].shape[-2:])
-
-    def load(self, i):
-        image, boxes, labels = self.items[i]
-        rest = {"crowd_boxes": torch.zeros(0, 4), "image_id": self.image_id(i)}
-        return image, {"boxes": boxes, "labels": labels, **rest}
 
 
 def quiet(*args, **kwargs):

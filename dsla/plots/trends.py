@@ -12,7 +12,7 @@ from .figures import methods_of
 from .style import INK, SOFT, WIDTH, Picture, method, picture, style
 
 PUBLISHED = {  # runs of the release; grey and dash tell them apart without colour
-    "r50-1x": ("#1f2430", "-"),
+    "r50-1x": (INK, "-"),
     "r101-dcn-2x": ("#7a5195", (0, (4, 1.5))),
     "swin-s-dcn-3x": ("#2a7f62", (0, (1, 1.2))),
 }

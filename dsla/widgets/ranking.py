@@ -15,7 +15,7 @@ from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, Truth
 from ..errors import DataError
 from ..plots import draw
-from ..plots.style import METHODS, Picture, distinct, method, picture, style
+from ..plots.style import INK, METHODS, SOFT, Picture, distinct, method, picture, style
 from ..results import number
 from .browser import named
 from .pane import Pane, guarded
@@ -147,7 +147,6 @@ class RankingExplorer(Pane):
 
     def _card(self, image: int, rows: pd.DataFrame) -> dict[str, Any]:
         _, photo, size = self._thumb(image)
-        objects = self._objects[(self._objects["image"] == image) & ~self._objects["crowd"].astype(bool)]
         boxes = [
             {
                 "box": [float(row[k]) for k in BOX],
@@ -158,8 +157,12 @@ class RankingExplorer(Pane):
             }
             for row in rows.to_dict("records")
         ]
-        things = [[float(v) for v in box] for box in objects[BOX].to_numpy()]
+        things = [[float(v) for v in box] for box in self._things(image)[BOX].to_numpy()]
         return {"title": f"image {image}", "size": size, "photo": photo, "objects": things, "boxes": boxes}
+
+    def _things(self, image: int) -> pd.DataFrame:
+        """The objects of an image, crowds left out."""
+        return self._objects[(self._objects["image"] == image) & ~self._objects["crowd"].astype(bool)]
 
     def _thumb(self, image: int) -> tuple[np.ndarray, bytes, list[int]]:
         """(pixels, the same encoded, [height, width] of the image itself)."""
@@ -238,16 +241,15 @@ class RankingExplorer(Pane):
                 ax.scatter(mine["score"], mine["iou"], s=7, c=colour, edgecolors="black", linewidths=0.5)
             if self.surface.region and not self.surface.picked:
                 a, b, c, d = self.surface.region
-                ax.plot([a, b, b, a, a], [c, c, d, d, c], c="#1f2430", lw=0.9)
-            ax.axhline(self.surface.least, color="#6b7280", lw=0.7, ls=(0, (2, 2)))
+                ax.plot([a, b, b, a, a], [c, c, d, d, c], c=INK, lw=0.9)
+            ax.axhline(self.surface.least, color=SOFT, lw=0.7, ls=(0, (2, 2)))
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="score", ylabel="IoU with the object")
             ax.legend(loc="lower right", markerscale=3)
             for ax, image in zip(axes[1:], images, strict=True):
                 rows = found[found["image"] == image]
                 pixels, _, size = self._thumb(image)
                 draw.show_image(ax, pixels, (size[0], size[1]))
-                things = self._objects[(self._objects["image"] == image) & ~self._objects["crowd"].astype(bool)]
-                draw.show_boxes(ax, things[BOX], "white", 0.9, (0, (2, 2)))
+                draw.show_boxes(ax, self._things(image)[BOX], "white", 0.9, (0, (2, 2)))
                 for name, part in rows.groupby("detector"):
                     draw.show_boxes(ax, part[BOX], self._colour(str(name)), 1.4)
                 texts = [f"{s:.2f} / {i:.2f}" for s, i in zip(rows["score"], rows["iou"], strict=True)]

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from listed import Listed
 
 import dsla
-from dsla.data import DetectionDataset
 from dsla.data.sampling import Augmented, Order, aspects
 
 TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1)
-
-
-class Listed(DetectionDataset):
-    """A data set of given (image, boxes, labels)."""
-
-    name, class_names, category_ids = "listed", ("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5)
-
-    def __init__(self, *items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def image_id(self, i):
-        return 100 + i
-
-    def image_size(self, i):
-        return tuple(self.items[i][0].shape[-2:])
-
-    def load(self, i):
-        image, boxes, labels = self.items[i]
-        rest = {"crowd_boxes": torch.zeros(0, 4), "image_id": self.image_id(i)}
-        return image, {"boxes": boxes, "labels": labels, **rest}
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own():
