@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .arguments import count, natural, positive
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. A `DataError` is one line on standard error and exit code 2."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest and (args.command != "train" or not all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # fields of the recipe may stand after options, too
+        args.changes += rest
     if args.command is None:
         parser.print_help()
         return 0
@@ -32,10 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-_TRAIN = """example: dsla train scenes-dsla steps=200 lr=0.002. On 8 GPUs: torchrun --nproc-per-node 8 -m dsla train
-r50-1x --data COCO"""
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dsla", description="Label assignment in object detection, DSLA and FCOS.")
     from . import __version__
@@ -46,33 +47,33 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("reproduce", help="compare FCOS and DSLA on the embedded set: figures and a report")
     p.add_argument("--out", default="dsla-report", help="folder of the report (default: %(default)s)")
     p.add_argument("--train", action="store_true", help="train the models anew instead of using the shipped weights")
-    p.add_argument("--seeds", type=int, default=1, help="trainings of each model, with --train (default: %(default)s)")
-    p.add_argument("--images", type=int, help="validation scenes (default: all 400)")
-    p.add_argument("--steps", type=int, help="training steps instead of the recipe's, with --train")
+    p.add_argument("--seeds", type=count, default=1, help="trainings of each model, with --train (default: 1)")
+    p.add_argument("--images", type=count, help="validation scenes (default: all 400)")
+    p.add_argument("--steps", type=count, help="training steps instead of the recipe's, with --train")
     p.add_argument(
         "--recipes",
         metavar="LIST",
         help="with --train: not the report but a table of these recipes over seeds: methods, ablation, gamma, all, or "
         "names, with commas between",
     )
-    p.add_argument("--jobs", type=int, default=1, help="with --recipes: runs at a time, a core each (default: 1)")
+    p.add_argument("--jobs", type=count, default=1, help="with --recipes: runs at a time, a core each (default: 1)")
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.set_defaults(run=_reproduce)
 
-    p = commands.add_parser("train", help="train a recipe", epilog=_TRAIN)
+    p = commands.add_parser("train", help="train a recipe; on 8 GPUs: torchrun --nproc-per-node 8 -m dsla train …")
     p.add_argument("recipe", help="a name, or 'list'")
     p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
     _data_options(p)
     p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
     p.add_argument("--out", help="folder (default: runs/RECIPE-SEED)")
     p.add_argument("--weights", help="start from these weights (a safetensors file) where names and shapes fit")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=natural, default=0)
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
-    p.add_argument("--workers", type=int, default=0, help="processes that load images (default: %(default)s)")
-    p.add_argument("--batch-size", type=int, help="images a step, over all GPUs; scales the learning rate linearly")
-    p.add_argument("--accumulate", type=int, default=1, metavar="N", help="work through a step in N parts: less memory")
-    p.add_argument("--eval-every", type=float, metavar="EPOCHS", help="(default: 1, or those of 500 steps if more)")
-    p.add_argument("--checkpoint-every", type=float, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
+    p.add_argument("--workers", type=natural, default=0, help="processes that load images (default: %(default)s)")
+    p.add_argument("--batch-size", type=count, help="images a step, over all GPUs; scales the learning rate linearly")
+    p.add_argument("--accumulate", type=count, default=1, metavar="N", help="do a step in N parts: less memory")
+    p.add_argument("--eval-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps if more)")
+    p.add_argument("--checkpoint-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
     p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
     p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     p.add_argument("--print", action="store_true", dest="show", help="print what would happen, and stop")
@@ -112,13 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("export", help="the raw head of a model as ONNX: decoding and NMS stay outside")
     p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
     p.add_argument("--out", required=True, metavar="FILE.onnx")
-    p.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="take this size only (default: any)")
+    p.add_argument("--size", type=count, nargs=2, metavar=("H", "W"), help="take this size only (default: any)")
     p.set_defaults(run=_export)
 
     p = commands.add_parser("data", help="write the embedded set as a COCO data set, or fetch COCO")
     p.add_argument("what", choices=("train", "val", "test", "coco"), help="a split of the embedded set, or COCO")
     p.add_argument("--to", required=True, help="folder; a download goes on from what it holds")
-    p.add_argument("--size", type=int, help="number of scenes")
+    p.add_argument("--size", type=count, help="number of scenes")
     p.add_argument("--split", default="val2017", help="of COCO: train2017 (18 GB) or val2017 (0.8 GB, the default)")
     p.set_defaults(run=_data)
 
@@ -135,14 +136,12 @@ def _data_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", help="COCO folder, or folder of images with --annotations (default: embedded scenes)")
     p.add_argument("--annotations", help="COCO-format file of your own")
     p.add_argument("--split", help="split to use (default: train to train on, val otherwise)")
-    p.add_argument("--size", type=int, help="number of embedded scenes")
+    p.add_argument("--size", type=count, help="number of embedded scenes")
 
 
 def _reproduce(args: argparse.Namespace) -> int:
     from .reproduce import reproduce
 
-    if args.seeds < 1:
-        raise DataError(f"--seeds {args.seeds}: at least one")
     if args.recipes:
         from .experiments import FILE, experiments, markdown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class Recipe:
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; choose one of {allowed}")
+        for key in _POSITIVE:
+            value = getattr(self, key)
+            if value is not None and not 0 < value < math.inf:
+                raise DataError(f"recipe {self.name}: {key}={value!r}; a number above 0 is needed")
         levels = 3 if self.extra_levels == "none" else 5
         for key in ("strides", "ranges"):
             if len(getattr(self, key)) != levels:
@@ -135,6 +140,7 @@ class Recipe:
         return cls(name=str(values["name"])).replace(**{k: v for k, v in values.items() if k != "name"})
 
 
+_POSITIVE = ("channels", "groups", "batch_size", "epochs", "steps", "lr", "clip", "max_size", "max_detections", "top_k")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "backbone_style": ("pytorch", "caffe"),
     "norm": ("frozen", "eval", "train"),

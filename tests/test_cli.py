@@ -119,7 +119,6 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["train", "scenes-dsla", "--data", "/nowhere"], "instances_train2017.json"),
         (["evaluate", "nothing.safetensors"], "no weights at"),
         (["predict", "nothing.jpg"], "nothing.jpg"),
-        (["reproduce", "--seeds", "0", "--train"], "--seeds 0"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):
@@ -164,3 +163,41 @@ def test_open_dataset_names_every_path_it_tried(tmp_path):
         open_dataset(tmp_path, "val")
     for name in ("instances_val.json", "instances_val2017.json", "--annotations"):
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", "scenes-dsla", "--batch-size", "0"], "--batch-size: '0'"),
+        (["train", "scenes-dsla", "--accumulate", "0"], "--accumulate: '0'"),
+        (["train", "scenes-dsla", "--eval-every", "0"], "--eval-every: '0'"),
+        (["train", "scenes-dsla", "--checkpoint-every", "nan"], "--checkpoint-every: 'nan'"),
+        (["train", "scenes-dsla", "--size", "-3"], "--size: '-3'"),
+        (["train", "scenes-dsla", "--workers", "-1"], "--workers: '-1'"),
+        (["reproduce", "--images", "0"], "--images: '0'"),
+        (["reproduce", "--train", "--seeds", "0"], "--seeds: '0'"),
+        (["reproduce", "--train", "--steps", "0"], "--steps: '0'"),
+        (["reproduce", "--train", "--jobs", "two"], "--jobs: 'two'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_and_zero_is_not_the_default(words, option, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert f"argument {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["batch_size=0", "steps=0", "epochs=0", "lr=0", "clip=-1", "channels=0", "lr=nan"])
+def test_fields_that_no_run_could_use_are_named(field, capsys):
+    assert main(["train", "scenes-dsla", field, "--print"]) == 2
+    assert f"recipe scenes-dsla: {field.split('=')[0]}=" in capsys.readouterr().err
+
+
+def test_fields_may_stand_before_and_after_options(capsys):
+    assert main(["train", "scenes-dsla", "steps=7", "--seed", "1", "lr=0.5", "--print"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["lr"]) == (7, 0.5)
+    for words in (["train", "scenes-dsla", "--print", "--colour=red"], ["doctor", "steps=7"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "unrecognized arguments" in capsys.readouterr().err

@@ -55,6 +55,9 @@ def convert(
     Raises:
         DataError: a file that cannot be read so; names or shapes that do not fit, listed.
     """
+    from ..recipes import recipe as named
+
+    given = named(recipe) if isinstance(recipe, str) else recipe
     state, about = read_checkpoint(checkpoint)
     torchvision = any(k.startswith("backbone.body.") for k in state)
     tensors = from_torchvision_fcos(state) if torchvision else from_mmdetection(state)
@@ -65,7 +68,7 @@ def convert(
         tensors = _without_gaps(tensors)
     count = len(tensors["head.class_logits.weight"])
     names = class_names or _class_names(about, count)
-    candidates = _candidates(recipe, tensors)
+    candidates = _candidates(given, tensors)
     outlines: dict[tuple[Any, ...], dict[str, Tensor]] = {}
     wrong = {}
     for one in candidates:
@@ -95,10 +98,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it holds {found[1]}, which could run code" if found else "it is no file of torch.save, or a cut one"
         raise DataError(
-            f"{path} cannot be read with weights_only, and is not read without: {reason} Where it was made, store "
-            "its tensors alone: torch.save({'state_dict': model.state_dict()}, …)"
+            f"{path}: not read, since {reason}. Where it was made, store its tensors alone: "
+            "torch.save({'state_dict': model.state_dict()}, …)"
         ) from error
     about = stored.get("meta") if isinstance(stored, Mapping) else None
     state = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
@@ -107,12 +111,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     return dict(state), dict(about) if isinstance(about, Mapping) else {}
 
 
-def _candidates(recipe: Recipe | str | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:
+def _candidates(given: Recipe | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:
     """The recipe that was given, or all of COCO's, with P6 from where the tensor says."""
     from ..recipes import COCO_RECIPES
-    from ..recipes import recipe as named
 
-    given = named(recipe) if isinstance(recipe, str) else recipe
     recipes = list(COCO_RECIPES) if given is None else [given]
     p6 = tensors.get("pyramid.extra_blocks.p6.weight")
     laterals = [k for k in tensors if re.fullmatch(r"pyramid\.inner_blocks\.\d+\.0\.weight", k)]
