@@ -1,5 +1,5 @@
 """Views to play with, in JupyterLab, Notebook 7 and Voilà: `AssignmentExplorer`, `DetectionBrowser`,
-`RankingExplorer`.
+`RankingExplorer`, `TrainingReplay`.
 
 They draw what the rest of the package computes, and nothing else. Where no widgets run, they are a picture.
 """
@@ -7,6 +7,7 @@ They draw what the rest of the package computes, and nothing else. Where no widg
 from .browser import DetectionBrowser
 from .explorer import AssignmentExplorer
 from .ranking import RankingExplorer
+from .replay import TrainingReplay
 from .view import CHOICES
 
-__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser", "RankingExplorer"]
+__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser", "RankingExplorer", "TrainingReplay"]

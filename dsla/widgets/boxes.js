@@ -22,6 +22,7 @@ function render({ model, el }) {
 
   let objects = [], selected = -1, drag = null, draw = false, active = null, hovered = null;
   let k = 1, width = 1, height = 1, backdrops = {}, views = [], images = {}, closed = false;
+  let due = 0, arrived = null; // what is to be drawn; the answer that it shows
   let sent = 0, latest = null; // number of the last edit sent; time of the mouse event that is not sent yet
   const stamps = new Map(), flying = new Map(); // edit number → time of its mouse event; time of sending, until answered
   const lut = bytes(model.get("lut"));
@@ -83,13 +84,34 @@ function render({ model, el }) {
     ctx.arc((j + row.offset) * sx, (i + row.offset) * sy, 3, 0, 7);
     ctx.stroke();
   }
+  // All is drawn at the next frame, once, however many events and messages come until then.
+  function paint(what = 1) { // 1: the picture, 2: the panels as well
+    if (!due) requestAnimationFrame(show);
+    due = Math.max(due, what);
+    remove.disabled = selected < 0;
+    hint.textContent = selected >= 0
+      ? objects[selected].slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
+      : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box";
+  }
+  const paintAll = () => paint(2);
+  function show() {
+    const what = due, painting = performance.now();
+    due = 0;
+    if (closed || !backdrops.photo) return;
+    (frame().rows ?? []).forEach((row) => (row.layers ??= layersOf(row, lut)));
+    paintPicture();
+    if (what > 1) paintPanels();
+    if (!arrived) return;
+    const drawn = performance.now(), detail = { ...arrived, drawn, painting: drawn - painting };
+    arrived = null;
+    root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
+  }
   const isLost = (row, n) => row && row.counts.length === objects.length && row.counts[n] === 0;
 
-  function paint() {
-    if (closed || !backdrops.photo) return;
+  function paintPicture() {
     const rows = frame().rows ?? [], ctx = stage.getContext("2d");
     const row = rows[active?.row ?? 0];
-    const on = active && row?.layers;
+    const on = active && row;
     ctx.drawImage(on ? backdrops.dim : backdrops.photo, 0, 0, width, height);
     if (on) paintLevel(ctx, row, active.level, k), paintPoints(ctx, row, active.level, k);
     const order = objects.map((o, n) => n).sort((a, b) => area(objects[b]) - area(objects[a]));
@@ -114,12 +136,8 @@ function render({ model, el }) {
       kinds.value = String(objects[selected][4]);
     }
     if (hovered && on && hovered.level === active.level) paintHover(ctx, row, k);
-    remove.disabled = selected < 0;
     photo.classList.toggle("on", !active);
     drawing.classList.toggle("on", draw);
-    hint.textContent = selected >= 0
-      ? objects[selected].slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
-      : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box";
   }
   function paintPanels() {
     const rows = frame().rows ?? [];
@@ -162,7 +180,7 @@ function render({ model, el }) {
         const view = { box, head, canvas, w, h, unit: w / W, ctx: fit(canvas, w, h) };
         canvas.addEventListener("click", () => {
           active = active?.row === r && active?.level === level ? null : { row: r, level };
-          paint(), paintPanels();
+          paintAll();
         });
         canvas.addEventListener("pointermove", (e) => over(e, canvas, r, level, view.unit));
         canvas.addEventListener("pointerleave", leave);
@@ -174,7 +192,7 @@ function render({ model, el }) {
     if (images.photo) {
       backdrops = { photo: scaled(images.photo, width, height), dim: scaled(images.dim, width, height), small: scaled(images.dim, w, h) };
     }
-    paint(), paintPanels();
+    paintAll();
   }
   const shapeOf = (f) => JSON.stringify([model.get("size"), model.get("width"), (f.rows ?? []).map((r) => r.shapes)]);
   let shape = "";
@@ -185,25 +203,19 @@ function render({ model, el }) {
       const totals = rows[rows.length - 1].totals;
       active = { row: rows.length - 1, level: totals.indexOf(Math.max(...totals)) };
     }
-    rows.forEach((row) => (row.layers ??= layersOf(row, lut)));
     if (now !== shape) shape = now, layout();
-    else paint(), paintPanels();
-    counts.innerHTML = frame().table ?? "";
+    else paintAll();
+    if (counts.told !== frame().table) counts.innerHTML = counts.told = frame().table ?? "";
     const seq = frame().seq, event = stamps.get(seq);
     for (const old of stamps.keys()) if (old <= seq) stamps.delete(old);
     root.dataset.seq = seq;
-    const detail = { seq, event: event ?? null, received, drawn: performance.now() };
-    root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
+    arrived = { seq, event: event ?? null, received };
   }
 
   // ---- mouse
   const place = (e, canvas, unit) => {
     const r = canvas.getBoundingClientRect();
     return [(e.clientX - r.left) / unit, (e.clientY - r.top) / unit];
-  };
-  const handles = ([x1, y1, x2, y2]) => {
-    const mx = (x1 + x2) / 2, my = (y1 + y2) / 2;
-    return [[x1, y1], [mx, y1], [x2, y1], [x2, my], [x2, y2], [mx, y2], [x1, y2], [x1, my]];
   };
   const handleAt = (x, y) => selected < 0 ? -1
     : handles(objects[selected]).findIndex(([a, b]) => Math.abs(a - x) * k < 7 && Math.abs(b - y) * k < 7);
@@ -275,12 +287,12 @@ function render({ model, el }) {
     const first = shown.shapes.slice(0, level).reduce((n, [a, b]) => n + a * b, 0);
     model.set("hover", [row, first + i * w + j, selected]);
     model.save_changes();
-    paint(), paintPanels();
+    paintAll();
   }
   function leave() {
     if (!hovered) return;
     hovered = null;
-    paint(), paintPanels();
+    paintAll();
   }
   function erase(e) {
     if (selected < 0) return;
@@ -298,7 +310,7 @@ function render({ model, el }) {
   });
   remove.addEventListener("click", erase);
   drawing.addEventListener("click", () => ((draw = !draw), paint()));
-  photo.addEventListener("click", () => ((active = active ? null : { row: 0, level: 0 }), paint(), paintPanels()));
+  photo.addEventListener("click", () => ((active = active ? null : { row: 0, level: 0 }), paintAll()));
   kinds.addEventListener("change", (e) => {
     if (selected >= 0) (objects[selected][4] = Number(kinds.value)), push(e);
   });
@@ -319,24 +331,12 @@ function render({ model, el }) {
   element(scale, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
   element(scale, "span", "", "1");
   const moved = () => !drag && model.get("seq") >= sent && adopt(); // what the mouse did later is known here alone
-  model.on("change:objects", moved);
-  model.on("change:seq", answered);
-  model.on("change:frame", refresh);
-  model.on("change:names", fillNames);
-  model.on("change:dim", load);
-  model.on("change:width", layout);
-  model.on("change:why", explain);
+  const ignore = follow(model, { objects: moved, seq: answered, frame: refresh, names: fillNames, dim: load, width: layout, why: explain });
   const silent = listenForFiles(model);
   fillNames(), adopt(), refresh(), explain(), load();
   return () => {
     closed = true;
-    model.off("change:objects", moved);
-    model.off("change:seq", answered);
-    model.off("change:frame", refresh);
-    model.off("change:names", fillNames);
-    model.off("change:dim", load);
-    model.off("change:width", layout);
-    model.off("change:why", explain);
+    ignore();
     silent();
   };
 }

@@ -76,6 +76,19 @@ function tag(ctx, box, k, text, colour, width) {
 const within = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
 const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
 
+// The eight handles of a box, from its upper left corner clockwise.
+function handles([x1, y1, x2, y2]) {
+  const mx = (x1 + x2) / 2, my = (y1 + y2) / 2;
+  return [[x1, y1], [mx, y1], [x2, y1], [x2, my], [x2, y2], [mx, y2], [x1, y2], [x1, my]];
+}
+
+// Calls the functions when these traits change, until the function that comes back is called.
+function follow(model, functions) {
+  const pairs = Object.entries(functions).map(([name, call]) => [`change:${name}`, call]);
+  for (const [event, call] of pairs) model.on(event, call);
+  return () => pairs.forEach(([event, call]) => model.off(event, call));
+}
+
 // Files and the clipboard: offered by the browser, wherever the kernel runs.
 function listenForFiles(model) {
   const handle = (message, buffers) => {

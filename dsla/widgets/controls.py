@@ -154,12 +154,13 @@ def point_html(row: Shown, point: int, chosen: int) -> str:
     found = frame[frame["point"] == point]
     text = "<i>background: no object won this point</i>"
     if len(found):
-        cells = "".join(
-            f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(_short(v))}</td></tr>"
+        cells = [
+            f"<td>{html.escape(str(k))}</td><td>{html.escape(_short(v))}</td>"
             for k, v in found.iloc[0].items()
             if k not in ("image", "point")
-        )
-        text = f"<details><summary>its row of to_frame()</summary><table>{cells}</table></details>"
+        ]
+        lines = "".join(f"<tr>{''.join(cells[i : i + 3])}</tr>" for i in range(0, len(cells), 3))
+        text = f"<i>its row of to_frame()</i><table class='dsla-frame'>{lines}</table>"
     won_text = f"won by object {won}" if won >= 0 else "background"
     return (
         f"<div class='dsla-point' data-point='{point}'>"

@@ -70,13 +70,11 @@ function render({ model, el }) {
     image = picture;
     build();
   }
-  model.on("change:photo", load);
-  model.on("change:frame", build);
+  const ignore = follow(model, { photo: load, frame: build });
   load();
   return () => {
     closed = true;
-    model.off("change:photo", load);
-    model.off("change:frame", build);
+    ignore();
   };
 }
 

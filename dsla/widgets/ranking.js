@@ -182,17 +182,11 @@ function render({ model, el }) {
     views.forEach(draw);
     paint();
   }
-  model.on("change:series", load);
-  model.on("change:region", paint);
-  model.on("change:picked", paint);
-  model.on("change:frame", fill);
+  const ignore = follow(model, { series: load, region: paint, picked: paint, frame: fill });
   load(), fill();
   return () => {
     closed = true;
-    model.off("change:series", load);
-    model.off("change:region", paint);
-    model.off("change:picked", paint);
-    model.off("change:frame", fill);
+    ignore();
   };
 }
 

@@ -23,6 +23,7 @@ from .surface import Sheet, encoded, script
 
 PAGE = 6  # images shown at once
 THUMB, KEPT_IN_MEMORY = 320, 64  # pixels of an image's longer side; images that are kept
+ALL = "all"  # None would leave the control blank
 DRAWN = 60_000  # points in the browser; of more, some chosen at random, while the choice is made among all
 
 
@@ -79,12 +80,12 @@ class RankingExplorer(Pane):
         self._thumbs: OrderedDict[int, tuple[np.ndarray, bytes, list[int]]] = OrderedDict()
         self.surface: RankingSurface = self.keep(RankingSurface(least=iou_threshold))
         look: dict[str, Any] = {"layout": w.Layout(width="330px"), "style": {"description_width": "60px"}}
-        classes = [("all classes", None), *((name, c) for c, name in self._categories.items())]
+        classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]
         self.controls = {
-            "class": self.keep(w.Dropdown(options=classes, value=None, description="class", **look)),
+            "class": self.keep(w.Dropdown(options=classes, value=ALL, description="class", **look)),
             "page": self.keep(w.IntSlider(1, 1, 1, description="page", **look)),
         }
-        self._show_class(None)
+        self._show_class(ALL)
         self.choose_misleading()
         self.update()
         if self.error:
@@ -183,7 +184,7 @@ class RankingExplorer(Pane):
         self.tables = {}
         for name, table in self._all.items():
             mine = ~table["ignored"].astype(bool)
-            if category is not None:
+            if category != ALL:
                 mine &= table["category"] == category
             own = self.tables[name] = table[mine].reset_index(drop=True)
             own.attrs = table.attrs

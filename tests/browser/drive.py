@@ -1,7 +1,9 @@
-"""Drives the widgets with a mouse in a real JupyterLab: `python tests/browser/drive.py FOLDER` (for the screenshots).
+"""Drives the widgets with a mouse in real front ends: `python tests/browser/drive.py FOLDER [WHERE …]`.
 
-Not part of the test suite: it needs Chromium, `playwright` and about a minute. Exits non-zero at the first thing
-that is not as it should be; ends its server and browser in any case, after four minutes at most.
+FOLDER is for the screenshots; WHERE is lab, notebook or voila, by default all three. Not part of the test suite: it
+needs Chromium, `playwright`, `notebook`, `voila` and about two minutes. All that the mouse can do is tried in
+JupyterLab; elsewhere, that every widget is drawn and answers. Exits non-zero at the first thing that is not as it
+should be; ends its servers and browsers in any case.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -29,7 +32,10 @@ explorer = dsla.widgets.AssignmentExplorer(image, {BOXES}, [0, 1, 2], class_name
 explorer
 """
 
-HEADS = r"[...document.querySelectorAll('.dsla-head')].map(h => Number(h.textContent.match(/(\d+) pts/)?.[1]))"
+HEADS = (
+    "[...document.querySelectorAll('.dsla-boxes .dsla-head')]"
+    r".map(h => Number(h.textContent.match(/(\d+) pts/)?.[1]))"
+)
 
 BROWSER = """
 import torch, dsla
@@ -37,11 +43,26 @@ class One(dsla.Scenes):
     def __getitem__(self, i):
         image, target = super().__getitem__(i)
         return image, {**target, 'boxes': torch.tensor([[10., 10., 50., 50.]]), 'labels': torch.tensor([0])}
+    def ground_truth(self):
+        data, box = super().ground_truth(), {'category_id': 1, 'bbox': [10, 10, 40, 40], 'area': 1600, 'iscrowd': 0}
+        rows = [{'id': image['id'], 'image_id': image['id'], **box} for image in data['images']]
+        return {**data, 'annotations': rows}
 found = [{'boxes': torch.tensor([[10., 10., 50., 46.], [10., 10., 66., 50.]]), 'scores': torch.tensor([.6, .9]),
           'labels': torch.tensor([0, 0]), 'image_id': 1}]
 browser = dsla.widgets.DetectionBrowser(One('test', size=4), {'listed': found, 'FCOS': dsla.load('scenes-fcos')})
 browser
 """
+
+
+RANKING = """
+ranking = dsla.widgets.RankingExplorer({'listed': found}, One('test', size=4))
+ranking
+"""
+REPLAY = """
+replay = dsla.widgets.TrainingReplay()
+replay
+"""
+SECONDS = {"lab": 200, "notebook": 90, "voila": 90}
 
 
 def expected(boxes, assigner, offset):
@@ -52,7 +73,7 @@ def expected(boxes, assigner, offset):
 
 
 def heads(page):
-    return [int(re.search(r"(\d+) pts", t)[1]) for t in page.locator(".dsla-head").all_inner_texts()]
+    return [int(re.search(r"(\d+) pts", t)[1]) for t in page.locator(".dsla-boxes .dsla-head").all_inner_texts()]
 
 
 def check(page, boxes, what):
@@ -97,7 +118,7 @@ class Mouse:
 
 
 def explorer(page, shots):
-    page.wait_for_selector(".dsla-head")
+    page.wait_for_selector(".dsla-boxes .dsla-head")
     boxes = [list(b) for b in BOXES]
     check(page, boxes, "as opened")
     page.screenshot(path=shots / "explorer.png")
@@ -213,6 +234,75 @@ def detections(page, shots):
     wait(page, f"() => {told}.startsWith('1 hit, 1 duplicate')", "the duplicate at NMS IoU 0.66")
 
 
+def ranking(page, shots):
+    """Drag a region of the scatter, click a point, point at a box: each finds the others."""
+    canvas = page.locator(".dsla-scatter")
+    canvas.scroll_into_view_if_needed()
+    area = canvas.bounding_box()
+    side, left, bottom, pad = 430, 40, 34, 8
+
+    def at(score, iou):
+        return area["x"] + left + score * (side - left - pad), area["y"] + side - bottom - iou * (side - bottom - pad)
+
+    page.mouse.move(*at(0.8, 0.6))
+    page.mouse.down()
+    page.mouse.move(*at(0.99, 0.85), steps=6)
+    told = "document.querySelector('.dsla-chosen').textContent"
+    note = "1 detection chosen, on 1 image · mean score 0.90, mean IoU 0.71"
+    wait(page, f"() => {told} === '{note}'", "what the region holds, with the mouse still down")
+    page.mouse.up()
+    page.screenshot(path=shots / "ranking-region.png")
+    page.mouse.click(*at(0.6, 0.9))
+    wait(page, f"() => {told}.endsWith('mean score 0.60, mean IoU 0.90')", "the point that was clicked")
+    image = page.locator(".dsla-image").first.bounding_box()
+    k = image["width"] / 128
+    page.mouse.move(image["x"] + 11 * k, image["y"] + 30 * k)
+    text = "document.querySelector('.dsla-ranking .dsla-told').textContent"
+    wait(page, f"() => {text}.includes('score 0.600')", "the box")
+    page.screenshot(path=shots / "ranking-point.png")
+
+
+def replay(page, shots, name="replay"):
+    """The slider moves through the run: other maps, other boxes, another step in the title."""
+    page.locator(".dsla-replay").scroll_into_view_if_needed()
+    title, pixels = page.locator(".dsla-step"), "document.querySelectorAll('.dsla-taught')[0].toDataURL()"
+    frames = page.evaluate("() => Number(document.querySelector('.dsla-replay').dataset.index)")
+    assert frames > 30, frames
+    page.screenshot(path=shots / f"{name}-end.png")
+    last, drawn = title.inner_text(), page.evaluate(f"() => {pixels}")
+    handle = page.locator(".dsla-view", has=page.locator(".dsla-replay")).locator(".widget-slider .noUi-handle")
+    handle.focus()
+    handle.press("Home")
+    wait(page, "() => document.querySelector('.dsla-replay').dataset.index === '0'", "the first frame")
+    assert " after step 1 of " in title.inner_text() != last, title.inner_text()
+    assert page.evaluate(f"() => {pixels}") != drawn, "other labels"
+    page.screenshot(path=shots / f"{name}-start.png")
+    if name != "replay":
+        return
+    page.locator(".dsla-objects").scroll_into_view_if_needed()
+    area = page.locator(".dsla-objects").bounding_box()
+    page.mouse.click(area["x"] + 200, area["y"] + 60)  # the curves are a slider, too
+    index = "Number(document.querySelector('.dsla-replay').dataset.index)"
+    wait(page, f"() => {index} > 5", "the frame clicked in the curves")
+    page.locator(".dsla-view select").last.select_option(index=1)
+    wait(page, f"() => {pixels} !== '{drawn}'", "the other image")
+    page.screenshot(path=shots / "replay-middle.png")
+
+
+def briefly(page, shots, where):
+    """Every widget is drawn; a dragged box takes its labels along; a slider moves through the recorded run."""
+    for name in ("boxes", "found", "ranking", "replay"):
+        page.wait_for_selector(f".dsla-{name} canvas")
+    boxes = [list(b) for b in BOXES]
+    check(page, boxes, f"{where}, as opened")
+    mouse = Mouse(page)
+    mouse.drag((130, 110), (230, 260))
+    boxes[0] = mouse.hint()
+    check(page, boxes, f"{where}, after the move")
+    page.screenshot(path=shots / f"{where}.png", full_page=True)
+    replay(page, shots, f"{where}-replay")
+
+
 def centre(box):
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
@@ -227,21 +317,27 @@ def wait(page, condition, what):
 def main() -> int:
     shots = Path(sys.argv[1] if len(sys.argv) > 1 else "screenshots").absolute()
     shots.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("four minutes are over")))
-    signal.alarm(230)
-    try:
-        with opened([EXPLORER, BROWSER]) as (page, errors):
-            try:
-                explorer(page, shots)
-                detections(page, shots)
-                assert not errors, f"errors in the console: {errors}"
-            except BaseException:
-                page.screenshot(path=shots / "failed.png")
-                print("console:", *errors, sep="\n  ")
-                raise
-    finally:
-        signal.alarm(0)
-    print(f"all as expected; screenshots in {shots}")
+    for where in sys.argv[2:] or SECONDS:
+        began = time.perf_counter()
+        signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")))
+        signal.alarm(SECONDS[where])
+        try:
+            with opened([EXPLORER, BROWSER, RANKING, REPLAY], where) as (page, errors):
+                try:
+                    if where == "lab":
+                        for part in (explorer, detections, ranking, replay):
+                            part(page, shots)
+                    else:
+                        briefly(page, shots, where)
+                    assert not errors, f"errors in the console: {errors}"
+                except BaseException:
+                    page.screenshot(path=shots / f"failed-{where}.png")
+                    print("console:", *errors, sep="\n  ")
+                    raise
+        finally:
+            signal.alarm(0)
+        print(f"{where}: all as expected, {time.perf_counter() - began:.0f} s")
+    print(f"screenshots in {shots}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A real JupyterLab with a notebook of a few cells, in headless Chromium; both are always ended."""
+"""A notebook of a few cells in a real JupyterLab, Notebook 7 or Voilà, in headless Chromium; all are always ended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,9 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-HARMLESS = ("favicon", "Failed to load resource: the server responded with a status of 404")
+# Of the front ends themselves, with an empty notebook too: Notebook 7.6 looks for a setting that it has not, Voilà's
+# page for a font in the net.
+HARMLESS = ("favicon", "responded with a status of 404", "(reading 'schema')", "/fontawesome-free")
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def server(folder: Path, arguments: list[str], ready: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     own = {f"JUPYTER_{k}_DIR": str(folder / f".{k.lower()}") for k in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{k}_DIR": str(folder / f".{k.lower()}") for k in ("SETTINGS", "WORKSPACES")}
-    command = [sys.executable, "-m", *arguments, f"--port={port}", "--ServerApp.ip=127.0.0.1"]
+    command = [sys.executable, "-m", *arguments, f"--port={port}"]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | own, stdout=log, stderr=log, start_new_session=True
@@ -44,7 +47,8 @@ def server(folder: Path, arguments: list[str], ready: str) -> Iterator[str]:
             end = time.monotonic() + 60
             while True:
                 try:
-                    urllib.request.urlopen(address + ready, timeout=5).read()
+                    with suppress(urllib.error.HTTPError):  # it answers
+                        urllib.request.urlopen(address + ready, timeout=5).read()
                     break
                 except OSError as error:
                     if process.poll() is not None or time.monotonic() > end:
@@ -70,33 +74,54 @@ def write_notebook(path: Path, cells: list[str]) -> None:
     path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": made}))
 
 
+def _arguments(where: str, folder: Path, token: str) -> tuple[list[str], str, str]:
+    """(command line, path that answers once it runs, path of the notebook) of a front end."""
+    own = ["--no-browser"] if where == "voila" else [
+        "--no-browser", "--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--ServerApp.ip=127.0.0.1",
+    ]  # fmt: skip
+    if where == "voila":  # which stumbles over what Notebook 7 adds to JupyterLab
+        without = "--VoilaConfiguration.extension_denylist=@jupyter-notebook/lab-extension"
+        return ["voila", "views.ipynb", *own, without, "--Voila.ip=127.0.0.1"], "/static/nothing", "/"
+    if where == "notebook":
+        ready, page = f"/api?token={token}", f"/notebooks/views.ipynb?token={token}"
+        return ["notebook", *own, "--JupyterNotebookApp.expose_app_in_browser=True"], ready, page
+    ready, page = f"/api?token={token}", f"/lab/tree/views.ipynb?token={token}"
+    return ["jupyterlab", *own, "--LabApp.expose_app_in_browser=True"], ready, page
+
+
 @contextmanager
-def opened(cells: list[str], width: int = 1500, height: int = 1500) -> Iterator[tuple[Any, list[str]]]:
-    """(page, errors of the console so far) of a notebook in JupyterLab whose cells have been started."""
+def opened(
+    cells: list[str], where: str = "lab", prepare: Callable[[Any], None] | None = None
+) -> Iterator[tuple[Any, list[str]]]:
+    """(page, errors of the console so far) of a notebook whose cells have been started.
+
+    where: "lab" (JupyterLab), "notebook" (Notebook 7) or "voila" (Voilà, which shows no code).
+    prepare: is given the page before anything is loaded.
+    """
     from playwright.sync_api import sync_playwright
 
-    token = secrets.token_hex(16)
     with TemporaryDirectory() as name, sync_playwright() as play:
         folder = Path(name)
         write_notebook(folder / "views.ipynb", cells)
-        arguments = [
-            "jupyterlab", "--no-browser", "--allow-root", f"--IdentityProvider.token={token}",
-            "--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            f"--ServerApp.root_dir={folder}",
-        ]  # fmt: skip
-        with server(folder, arguments, f"/api?token={token}") as address:
+        arguments, ready, path = _arguments(where, folder, secrets.token_hex(16))
+        with server(folder, arguments, ready) as address:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             try:
-                page = browser.new_page(viewport={"width": width, "height": height})
+                page = browser.new_page(viewport={"width": 1500, "height": 1500})
                 page.set_default_timeout(60_000)
                 page.context.grant_permissions(["clipboard-read", "clipboard-write"])
                 errors = watch(page)
-                page.goto(f"{address}/lab/tree/views.ipynb?token={token}")
-                page.wait_for_selector(".jp-Notebook .jp-Cell")
-                context = "window.jupyterapp.shell.currentWidget?.context"
-                page.wait_for_function(f"() => {context}?.sessionContext?.session?.kernel?.status === 'idle'")
-                page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
-                page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+                if prepare is not None:
+                    prepare(page)
+                page.goto(address + path)
+                if where != "voila":  # which runs them itself
+                    page.wait_for_selector(".jp-Notebook .jp-Cell")
+                    context = "window.jupyterapp.shell.currentWidget?.context"
+                    page.wait_for_function(f"() => {context}?.sessionContext?.session?.kernel?.status === 'idle'")
+                    if where == "lab":
+                        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+                    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
                 yield page, errors
             finally:
                 browser.close()
@@ -106,11 +131,14 @@ def watch(page: Any) -> list[str]:
     """The console's errors, filled while the page lives."""
     errors: list[str] = []
 
+    def note(text: str) -> None:
+        if not any(h in text for h in HARMLESS):
+            errors.append(text)
+
     def heard(message: Any) -> None:
-        where = (message.location or {}).get("url", "")
-        if message.type == "error" and not any(h in message.text for h in HARMLESS):
-            errors.append(f"{message.text} ({where})")
+        if message.type == "error":
+            note(f"{message.text} ({(message.location or {}).get('url', '')})")
 
     page.on("console", heard)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("pageerror", lambda error: note(str(error)))
     return errors

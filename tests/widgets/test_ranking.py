@@ -80,7 +80,7 @@ def test_classes(explorer):
     assert "n/a" in explorer.surface.series[0]["note"]
     explorer.choose()
     assert explorer.surface.frame["cards"][0]["boxes"][0]["text"] == "dog · score 0.500 · IoU 0.000"
-    explorer.controls["class"].value = None
+    explorer.controls["class"].value = "all"
     assert len(explorer.tables["ours"]) == 4
     assert explorer.error == ""
 

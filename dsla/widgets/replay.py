@@ -1,0 +1,161 @@
+"""`TrainingReplay`: the dynamic label at work: labels, scores and boxes of a recorded run grow together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as w
+import numpy as np
+import pandas as pd
+import traitlets as t
+
+from ..plots import draw
+from ..plots.style import METHODS, Picture, picture, style
+from ..recording import SHIPPED, Recorder, Recording
+from .pane import Pane
+from .surface import BACKDROP, LUT, Sheet, encoded, script
+
+OBJECTS = [look.colour for look in METHODS.values()]  # one an object, by its number in the image
+OWN = ["label", "iou", "taught", "score"]
+
+
+class ReplaySurface(Sheet):
+    """A recorded run; all of it is in the browser, where moving through it asks nobody.
+
+    Attributes:
+        film: the recording as `film_of` gives it.
+        index: of the frame shown.  image: which of its images.
+    """
+
+    _esm = script("replay.js")
+    film: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    index = t.Int(0).tag(sync=True)
+    image = t.Int(0).tag(sync=True)
+    lut = t.Bytes(LUT).tag(sync=True)
+
+
+class TrainingReplay(Pane):
+    """One slider through the steps of a training run: what each point was taught, what it said, and the boxes.
+
+    For each object the box is drawn that its point of highest static label predicts. As that box fits better, the IoU
+    raises the dynamic label, and the score follows what it is taught.
+
+    Args:
+        recording: a `dsla.recording.Recording` or its file, or a `Recorder`; None for the one that ships.
+    Raises:
+        DataError: a file that is no recording, or a recorder that has seen no step.
+
+    Attributes:
+        recording: what is shown.  controls: play, frame and image.
+    """
+
+    def __init__(self, recording: Recording | Recorder | str | Path | None = None) -> None:
+        super().__init__()
+        if isinstance(recording, Recorder):
+            recording = recording.recording()
+        elif not isinstance(recording, Recording):
+            recording = Recording.load(SHIPPED if recording is None else recording)
+        self.recording, last = recording, len(recording) - 1
+        self.surface: ReplaySurface = self.keep(ReplaySurface(film=film_of(recording), index=last))
+        self.surface.names = list(recording.class_names)
+        images = [(f"image {k + 1} of {len(recording.images)}", k) for k in range(len(recording.images))]
+        self.controls = {
+            "play": self.keep(w.Play(value=last, min=0, max=last, interval=200, description="play")),
+            "frame": self.keep(w.IntSlider(last, 0, last, readout=False, layout=w.Layout(width="520px"))),
+            "image": self.keep(w.Dropdown(options=images, value=0, layout=w.Layout(width="150px"))),
+        }
+        ends = [("play", "value", "index"), ("frame", "value", "index"), ("image", "index", "image")]
+        for name, trait, to in ends:  # in the browser, so that no kernel is between the slider and the pixels
+            self.keep(w.jslink((self.surface, to), (self.controls[name], trait)))
+        bar = self.keep(w.HBox(list(self.controls.values()), layout=w.Layout(flex_flow="row wrap")))
+        self.set_trait("children", (self._banner, bar, self.surface))
+
+    def show(self, frame: int | None = None, image: int | None = None) -> None:
+        """Moves to a frame (negative: from the end) and an image, as the controls do."""
+        if frame is not None:
+            index = range(len(self.recording))[frame]
+            self.surface.index = self.controls["play"].value = self.controls["frame"].value = index
+        if image is not None:
+            self.surface.image = self.controls["image"].value = range(len(self.recording.images))[image]
+
+    def table(self) -> pd.DataFrame:
+        """One row a frame and object: step, image, object, name, label, iou, taught, score of its best point."""
+        r = self.recording
+        table = pd.DataFrame(r.own.reshape(-1, 4).astype(float), columns=OWN)
+        table.insert(0, "name", [draw.name_of(c, r.class_names) for c in r.labels] * len(r))
+        table.insert(0, "object", np.tile(np.arange(len(r.labels)), len(r)))
+        table.insert(0, "image", np.tile(r.image, len(r)))
+        table.insert(0, "step", np.repeat(r.steps, len(r.labels)))
+        return table
+
+    def static(self) -> Picture:
+        """Four moments of the image shown: the boxes, what was taught, and the scores, on the busiest level."""
+        r, k = self.recording, self.surface.image
+        moments = sorted({round(i) for i in np.linspace(0, len(r) - 1, 4)})
+        levels = np.split(r.taught[:, k], np.cumsum(r.grid.num_points)[:-1], axis=1)
+        level = int(np.argmax([(part > 0).sum() for part in levels]))
+        scores = np.split(r.score[:, k], np.cumsum(r.grid.num_points)[:-1], axis=1)[level]
+        colour, dim = draw.backdrop(r.images[k].astype(np.float32) / 255, 400)
+        (height, width), mine = r.images[k].shape[:2], np.flatnonzero(r.image == k)
+        shape, scale = r.grid.shapes[level], (width / r.sizes[k][1], height / r.sizes[k][0])
+        s = r.grid.strides[level]
+        left, top = ((r.grid.offset - 0.5) * s * f for f in scale)
+        extent = (left, left + shape[1] * s * scale[0], top + shape[0] * s * scale[1], top)
+        with style():
+            figure = picture(7.2, 5.7)
+            axes = figure.subplots(3, len(moments), squeeze=False)
+            for column, f in enumerate(moments):
+                taught = levels[level][f]
+                maps = ((taught.astype(float) - 1) / 254, taught > 0), (scores[f] / 255.0, scores[f] >= 8)
+                for ax, pixels in zip(axes[:, column], (colour, dim, dim), strict=True):
+                    draw.show_image(ax, pixels, (height, width))
+                for n, m in enumerate(mine):
+                    for ax in axes[:, column]:
+                        draw.show_boxes(ax, r.objects[m], OBJECTS[n % len(OBJECTS)], 1.1, (0, (2, 2)))
+                    if np.isfinite(r.own_box[f, m]).all():
+                        draw.show_boxes(axes[0, column], r.own_box[f, m], OBJECTS[n % len(OBJECTS)], 1.5)
+                for ax, (values, shown) in zip(axes[1:, column], maps, strict=True):
+                    pixels = draw.label_pixels(values.reshape(shape), shown.reshape(shape))
+                    ax.imshow(pixels, extent=extent, interpolation="nearest", zorder=2)
+                axes[0, column].set_title(f"step {r.steps[f]}")
+            for ax, text in zip(axes[:, 0], ("boxes", f"taught, stride {s}", f"score, stride {s}"), strict=True):
+                ax.set_ylabel(text)
+        figure.caption = (
+            f"{r.name}: objects (dashed) and the boxes that their best points predict; the dynamic labels of the "
+            "points that learn; the scores, from 0.03. Labels and scores on one scale."
+        )
+        return figure
+
+
+def film_of(recording: Recording) -> dict[str, Any]:
+    """What the browser needs: plain numbers, and arrays as bytes (float32, or uint8 as recorded)."""
+    r = recording
+    images = []
+    for k, (pixels, (h, w_)) in enumerate(zip(r.images, r.sizes, strict=True)):
+        colour, dim = draw.backdrop(pixels.astype(np.float32) / 255, BACKDROP)
+        objects = [
+            {"row": int(m), "box": r.objects[m].tolist(), "name": draw.name_of(r.labels[m], r.class_names)}
+            for m in np.flatnonzero(r.image == k)
+        ]
+        size = [int(v) for v in pixels.shape[:2]]
+        scale = [size[1] / w_, size[0] / h]
+        images.append({"photo": encoded(colour), "dim": encoded(dim), "size": size, "scale": scale, "objects": objects})
+    parts = [i for i, part in enumerate(r.parts) if part.startswith("loss_")] or list(range(len(r.parts)))
+    floats = {"boxes": r.boxes, "own": r.own, "own_box": r.own_box, "losses": r.losses[:, parts]}
+    return {
+        "name": r.name,
+        "images": images,
+        "steps": r.steps.tolist(),
+        "shapes": [list(s) for s in r.grid.shapes],
+        "strides": list(r.grid.strides),
+        "offset": r.grid.offset,
+        "points": len(r.grid),
+        "kept": int(r.boxes.shape[2]),
+        "rows": len(r.labels),
+        "parts": [r.parts[i].removeprefix("loss_") for i in parts],
+        "loss_steps": r.loss_steps.tolist(),
+        "colours": OBJECTS,
+        **{k: np.ascontiguousarray(v, dtype=np.float32).tobytes() for k, v in floats.items()},
+        **{k: np.ascontiguousarray(getattr(r, k)).tobytes() for k in ("taught", "score", "box_score")},
+    }
