@@ -7,22 +7,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
+from matplotlib.cbook import get_sample_data
 
 from . import trends
-from .assigners import QualityLabel
+from .assigners import DSLA, QualityLabel, jittered_predictions
 from .claims import read_curves, read_runs
 from .data import Scenes
+from .exhibits import LOOKED_AT
 from .experiments import FILE
+from .geometry import PointGrid
+from .models import build, load
 from .models.build import METHODS, assigner
 from .plots import compare, diagrams
 from .plots import network as networks
 from .plots import trends as plots
+from .plots.comparison import STRIDES
+from .plots.draw import as_image
+from .plots.label_maps import label_maps, label_rows, label_table
 from .plots.style import Picture, picture_bytes
 from .recipes import RECIPES
 from .reproduce import reproduce
 from .settings import repository_file
 
 SCENE = 7  # of the test split at 512 pixels: the one of the README
+PHOTOGRAPHS = ("compare", "methods", "label-maps", "label-maps-trained")
+PHOTOGRAPH = (  # boxes drawn by hand on matplotlib's "grace_hopper.jpg": person, cap, face, name tag, ribbons, button
+    (24, 22, 510, 598),
+    (150, 20, 372, 186),
+    (158, 124, 374, 342),
+    (80, 482, 168, 516),
+    (322, 488, 452, 524),
+    (233, 569, 258, 596),
+)
+JITTER = 0.1  # of the boxes that stand for predictions, in shares of an object's sides
 
 
 def make_figures(out: str | Path = "figures", *, images: int | None = None, progress: bool = True) -> list[Path]:
@@ -36,7 +54,7 @@ def make_figures(out: str | Path = "figures", *, images: int | None = None, prog
     folder.mkdir(parents=True, exist_ok=True)
     captions: dict[str, str] = {}
     for name, figure, table in (*_own(), *_of_runs(folder, progress)):
-        kind = "png" if name in ("compare", "methods") else "svg"
+        kind = "png" if name in PHOTOGRAPHS else "svg"
         (folder / f"{name}.{kind}").write_bytes(picture_bytes(figure, kind))
         table.round(6).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         captions[f"{name}.{kind}"] = figure.caption
@@ -70,6 +88,8 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=small.class_names)
     yield "methods", figure, _counts(figure)
 
+    yield from _label_maps()
+
     for name, table_of, draw in (
         ("intervals", diagrams.interval_table, diagrams.intervals),
         ("core-zone", diagrams.centerness_table, diagrams.centerness_maps),
@@ -80,6 +100,33 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
 
     table = networks.network_table("r50-1x", 80, (800, 1344))
     yield "network", networks.network(table), table
+
+
+def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
+    """Labels on five levels with jittered boxes for predictions; on three with the shipped model, before and after."""
+    photo = as_image(get_sample_data("grace_hopper.jpg", asfileobj=False))
+    boxes, labels = [torch.tensor(PHOTOGRAPH, dtype=torch.float32)], [torch.arange(len(PHOTOGRAPH))]
+    grid = PointGrid((photo.shape[0], photo.shape[1]), STRIDES, 0.0)
+    title = f"Dynamic label, predictions: true boxes jittered by {JITTER:.0%}"
+    said = {title: jittered_predictions(grid, boxes, labels, JITTER, len(PHOTOGRAPH))}
+    rows = label_rows(DSLA()(grid, boxes, labels), said)
+    figure = label_maps(photo, rows)
+    figure.caption += " The jittered box is that of the smallest object around the point, even if it learns another."
+    yield "label-maps", figure, label_table(rows)
+
+    trained = load("scenes-dsla").eval()
+    assert trained.recipe is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # as its training began
+        fresh = build(trained.recipe, class_names=trained.class_names).eval()
+    small = Scenes("val", size=LOOKED_AT)
+    image, target = small[max(range(len(small)), key=lambda i: (len(small.rows(i)), -i))]
+    with torch.inference_mode():
+        raw = {m: m.forward_raw([image], [target]) for m in (fresh, trained)}
+    after = f"Dynamic label after {trained.recipe.steps:,} steps"
+    said = {"Dynamic label before training": raw[fresh].outputs, after: raw[trained].outputs}
+    rows = label_rows(trained.assign(raw[trained]), said)
+    yield "label-maps-trained", label_maps(image, rows), label_table(rows)
 
 
 def _of_runs(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.DataFrame]]:

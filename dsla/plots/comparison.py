@@ -30,11 +30,15 @@ EVERY_TAG = 40  # objects up to which each one carries its count
 
 @dataclass(frozen=True)
 class Row:
-    """One assigner on the image: its title, its assignment (batch of one), positives of each object [M]."""
+    """One assigner on the image: its title, its assignment (batch of one), positives of each object [M].
+
+    `note` stands at the right above the row instead of its positives in words.
+    """
 
     title: str
     assignment: Assignment
     counts: np.ndarray
+    note: str = ""
 
 
 def compare(
@@ -127,9 +131,9 @@ def assign(
 
 
 def figure_of(
-    rows: Sequence[Row], pixels: np.ndarray, boxes: Tensor, labels: Tensor, names: Sequence[str] | None
+    rows: Sequence[Row], pixels: np.ndarray, boxes: Tensor, labels: Tensor, names: Sequence[str] | None, said: str = ""
 ) -> Picture:
-    """The figure of `compare` from its rows."""
+    """The figure of `compare` from its rows; `said` is its caption instead of the usual one."""
     size = (pixels.shape[0], pixels.shape[1])
     colour, dim = draw.backdrop(pixels)
     levels = len(rows[0].assignment.grid.strides)
@@ -145,7 +149,7 @@ def figure_of(
             top = height - r * (high + title + head)
             figure.text(left / width, (top - 0.17) / height, row.title, weight="bold", fontsize=9.5, va="center")
             end = 1 - (right + gap) / width
-            figure.text(end, (top - 0.17) / height, counted(row), fontsize=8, va="center", ha="right")
+            figure.text(end, (top - 0.17) / height, row.note or counted(row), fontsize=8, va="center", ha="right")
             for column in range(levels + 1):
                 place = ((left + column * (wide + gap)) / width, (top - title - head - high) / height)
                 ax = figure.add_axes((*place, wide / width, high / height))
@@ -155,7 +159,7 @@ def figure_of(
         bar = figure.add_axes((1 - (right - 0.12) / width, foot / height, 0.09 / width, high / height))
         figure.colorbar(ScalarMappable(Normalize(0, 1), LABELS), cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
         bar.set_title("label", fontsize=7.5, weight="normal", loc="left")
-        figure.caption = caption(rows, size)
+        figure.caption = said or caption(rows, size)
         figure.text(left / width, 0.16 / height, figure.caption, fontsize=7.5, color=SOFT, va="center", wrap=True)
     figure.rows = tuple(rows)
     return figure

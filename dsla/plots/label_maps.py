@@ -1,0 +1,60 @@
+"""Static and dynamic labels of one image, level by level: what the rule says, and what is left of it by the IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from ..assigners import Assignment
+from ..errors import DataError
+from ..geometry import HeadOutputs
+from ..losses import dynamic_target
+from . import draw
+from .comparison import Row, figure_of
+from .style import Picture
+
+CAPTION = (
+    "The static label, and the label that is taught: static label × IoU of the box that the point predicts. A coloured "
+    "cell surrounds a point that learns an object, its colour is the label; numbers are points of each object."
+)
+
+
+def label_rows(assignment: Assignment, predictions: Mapping[str, HeadOutputs]) -> list[Row]:
+    """The static label [1, P] and, for each prediction, the dynamic one, as rows of a figure.
+
+    Args:
+        assignment: of one image.  predictions: title → outputs at the assignment's points.
+    """
+    if len(assignment.label) != 1:
+        raise DataError(f"label maps show one image, got an assignment of {len(assignment.label)}")
+    labels = {"Static label": assignment.label}
+    for title, outputs in predictions.items():
+        iou = assignment.iou(outputs.detach().boxes.float())
+        labels[title] = dynamic_target(assignment.label, iou, assignment.assigner.coupling)
+    counts = assignment.counts().numpy()
+    means = {title: float(label.sum() / counts.sum()) if counts.any() else 0.0 for title, label in labels.items()}
+    return [
+        Row(title, replace(assignment, label=label), counts, f"mean label {means[title]:.2f}")
+        for title, label in labels.items()
+    ]
+
+
+def label_maps(image: Any, rows: Sequence[Row], class_names: Sequence[str] | None = None) -> Picture:
+    """One row a label of `label_rows`, one column a pyramid level. `image`: as `dsla.compare` takes it."""
+    assignment = rows[0].assignment
+    classes = assignment.category.new_zeros(len(assignment.boxes))
+    classes[assignment.gt_index[assignment.positive]] = assignment.category[assignment.positive]
+    return figure_of(rows, draw.as_image(image), assignment.boxes, classes, class_names, CAPTION)
+
+
+def label_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """row (title), object, level, points, sum, mean and max of their labels."""
+    parts = []
+    for row in rows:
+        frame = row.assignment.to_frame()[["gt", "level", "label"]]
+        grouped = frame.groupby(["gt", "level"])["label"].agg(["count", "sum", "mean", "max"]).reset_index()
+        parts.append(grouped.rename(columns={"gt": "object", "count": "points"}).assign(row=row.title))
+    return pd.concat(parts, ignore_index=True)[["row", "object", "level", "points", "sum", "mean", "max"]]
