@@ -17,15 +17,17 @@ from .analysis.running import assign, coupling_of, over, run
 from .assigners import Assignment
 from .data import to_coco_results
 from .evaluation import Evaluation, evaluate_detections
-from .geometry import aligned_iou
+from .geometry import aligned_iou, pairwise_iou
 from .losses import dynamic_target
 from .models import Detector
+from .results import Rows
 
 Boxes = dict[str, Any]
 ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
 NUMBERS = ["analysis", "name", "value", "definition", "reason"]
 STEPS = np.round(np.arange(0, 1.001, 0.01), 2)  # of |Δ score|
 LOSSES = np.round(np.arange(0, 0.301, 0.01), 2)  # of IoU
+CROWDED = 0.1  # IoU of two objects of an image
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     say("neighbouring points")
     tables |= _points(model, dataset, options)
     tables["reliability"] = reliability(tables["ranking"])
-    return Study(numbers_of(evaluation, tables), tables, candidates, detections)
+    numbers = pd.concat([numbers_of(evaluation, tables), crowding(dataset.ground_truth(), rows)], ignore_index=True)
+    return Study(numbers, tables, candidates, detections)
 
 
 def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
@@ -89,6 +92,44 @@ def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(numbers, columns=NUMBERS)
     frame.loc[frame["value"].notna(), "reason"] = ""
     return frame
+
+
+def crowding(truth: dict[str, Any], rows: Rows) -> pd.DataFrame:
+    """NUMBERS: AP of the images in which objects overlap, and of the others.
+
+    Args:
+        truth: a COCO ground truth.  rows: COCO results.
+    """
+    boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
+    for row in truth["annotations"]:
+        if not row["iscrowd"]:
+            x, y, w, h = row["bbox"]
+            boxes[row["image_id"]].append([x, y, x + w, y + h])
+    crowded = {i for i, found in boxes.items() if _most_shared(torch.tensor(found).reshape(-1, 4)) > CROWDED}
+    numbers = []
+    for name, kept, words in (
+        ("AP_crowded", crowded, "some two objects"),
+        ("AP_apart", boxes.keys() - crowded, "no two objects"),
+    ):
+        part = {
+            "images": [image for image in truth["images"] if image["id"] in kept],
+            "annotations": [row for row in truth["annotations"] if row["image_id"] in kept],
+        }
+        value = np.nan
+        if kept:
+            own = [r for r in rows if r["image_id"] in kept]
+            value = evaluate_detections({**truth, **part}, own).summary["AP"]
+        definition = f"AP over the images in which {words} have an IoU above {CROWDED}"
+        reason = "no such object" if np.isnan(value) else ""
+        numbers.append(
+            {"analysis": "crowding", "name": name, "value": value, "definition": definition, "reason": reason}
+        )
+    return pd.DataFrame(numbers, columns=NUMBERS)
+
+
+def _most_shared(boxes: Tensor) -> float:
+    """The greatest IoU of two of the boxes [M, 4]; 0 for fewer than two."""
+    return float(pairwise_iou(boxes, boxes).fill_diagonal_(0).max()) if len(boxes) > 1 else 0.0
 
 
 def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:

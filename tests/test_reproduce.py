@@ -17,7 +17,7 @@ from dsla.evaluation import evaluate
 from dsla.models import Detector, Raw
 from dsla.plots import jittered_predictions
 from dsla.reproduce import reproduce
-from dsla.study import iou_losses, object_points, score_steps, study
+from dsla.study import crowding, iou_losses, object_points, score_steps, study
 
 IMAGES = 12
 AMOUNTS = {"scenes-fcos-plain": 0.3, "scenes-fcos": 0.2, "scenes-dsla": 0.08}
@@ -211,3 +211,30 @@ def test_seeds_need_training(tmp_path):
     with pytest.raises(DataError, match="several seeds need training"):
         reproduce(tmp_path, seeds=3)
     assert not list(tmp_path.iterdir())
+
+
+def test_ap_of_crowded_images_and_of_the_others():
+    def image(number, *boxes):
+        same = {"image_id": number, "category_id": 1, "iscrowd": 0}
+        return [{**same, "id": 10 * number + i, "area": b[2] * b[3], "bbox": b} for i, b in enumerate(boxes)]
+
+    near, far, single = [10.0, 10.0, 40.0, 40.0], [60.0, 60.0, 30.0, 30.0], [5.0, 5.0, 50.0, 50.0]
+    truth = {
+        "images": [{"id": i, "width": 100, "height": 100} for i in (1, 2, 3, 4)],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [*image(1, near, [15.0, 10.0, 40.0, 40.0]), *image(2, near, far), *image(3, single)],
+    }
+    rows = [
+        {"image_id": i, "category_id": 1, "bbox": b, "score": 0.9}
+        for i, b in ((1, near), (2, near), (2, far), (3, single))
+    ]
+    found = crowding(truth, rows).set_index("name")
+    # one of two objects is found: precision 1 at the recalls 0 … 0.5, 51 of the 101
+    assert found["value"].to_dict() == pytest.approx({"AP_crowded": 51 / 101, "AP_apart": 1.0})
+    assert (found["reason"] == "").all()
+    apart = {**truth, "annotations": [a for a in truth["annotations"] if a["id"] != 11]}
+    found = crowding(apart, rows).set_index("name")
+    assert np.isnan(found.loc["AP_crowded", "value"])
+    assert found.loc["AP_crowded", "reason"]
+    crowd = {**truth, "annotations": [{**a, "iscrowd": int(a["id"] == 11)} for a in truth["annotations"]]}
+    assert np.isnan(crowding(crowd, rows).set_index("name").loc["AP_crowded", "value"])
