@@ -12,7 +12,8 @@ from matplotlib.cbook import get_sample_data
 
 from . import trends
 from .assigners import DSLA, QualityLabel, jittered_predictions
-from .claims import read_curves, read_runs
+from .claims import read_curves, read_numbers, read_runs
+from .conditions import condition_table
 from .data import Scenes
 from .exhibits import LOOKED_AT
 from .experiments import FILE
@@ -140,6 +141,10 @@ def _of_runs(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.Da
     for name, study, draw in (("ablation", "ablation", plots.ablation), ("gamma", "gamma", plots.gamma_sweep)):
         table = trends.study_table(runs, study)
         yield name, draw(table), table
+    longer = path.with_name("runs.jsonl")
+    table = condition_table(runs, read_numbers(longer) if longer.exists() else None)
+    if len(table):
+        yield "conditions", plots.conditions(table), table
     table = trends.curve_table(read_curves(path))
     yield "training-curves", plots.training_curves(table), table
 

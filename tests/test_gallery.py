@@ -59,7 +59,7 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
 
 def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, capsys):
     found = {name: (figure, table) for name, figure, table in gallery._of_runs(tmp_path, True)}
-    assert list(found) == ["ablation", "gamma", "training-curves"]
+    assert list(found) == ["ablation", "gamma", "conditions", "training-curves"]
     for figure, _ in found.values():
         assert "3 seeds" in figure.caption
     table = found["ablation"][1].set_index(["recipe", "source"])

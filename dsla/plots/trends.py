@@ -63,6 +63,35 @@ def gamma_sweep(table: pd.DataFrame) -> Picture:
     return figure
 
 
+def conditions(table: pd.DataFrame) -> Picture:
+    """What DSLA's lead over FCOS with centerness depends on, one row a condition; `dsla.conditions.condition_table`."""
+    titles = list(dict.fromkeys(table["condition"]))
+    numbers = {"AP": 100, "Spearman": 1, "lost > 0.05": 1}
+    with style():
+        figure = picture(WIDTH, 0.3 * len(titles) + 1.1)
+        axes = figure.subplots(1, len(numbers), sharey=True)
+        for ax, (number, scale) in zip(axes, numbers.items(), strict=True):
+            rows = table[table["number"] == number]
+            mean = scale * rows["difference"]
+            error = np.stack([mean - scale * rows["low"], scale * rows["high"] - mean])
+            ax.errorbar(mean, [titles.index(t) for t in rows["condition"]], xerr=error, elinewidth=1.2, **_OURS)
+            ax.axvline(0, color=SOFT, lw=0.8)
+            ax.set_xlabel("AP, points of 100" if number == "AP" else number)
+            ax.grid(axis="y", visible=False)
+            ax.margins(x=0.12)
+        axes[0].set_yticks(range(len(titles)), titles)
+        axes[0].set_ylim(len(titles) - 0.5, -0.5)
+    seeds = sorted(set(table["seeds"]))
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    figure.caption = (
+        "DSLA minus FCOS with centerness on the embedded set: AP, Spearman correlation of score and IoU, share of the "
+        "objects whose best box NMS replaces by one that is worse by more than 0.05 IoU (here less is better). Each "
+        "row changes one thing of the first, for both. Differences between runs of the same seed: mean and 95 % "
+        f"interval (Student's t), {count} seeds."
+    )
+    return figure
+
+
 def _points(
     ax: Axes, table: pd.DataFrame, value: str, low: str, high: str, beside: pd.DataFrame | None = None,
     upright: bool = False,
