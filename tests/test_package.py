@@ -110,6 +110,15 @@ def test_the_claims_of_the_readme_are_those_of_the_runs():
     assert markdown(judge(claim, numbers) for claim in CLAIMS) in (ROOT / "README.md").read_text()
 
 
+def test_the_claims_of_the_ablation_in_the_readme_are_those_of_the_runs():
+    from dsla.claims import judge_ablation, markdown, read_runs
+    from dsla.experiments import FILE
+
+    findings = judge_ablation(read_runs(ROOT / "figures" / FILE))
+    assert min(f.seeds for f in findings) >= 3
+    assert markdown(findings) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
 def test_the_methods_of_the_readme_are_those_of_the_runs(group):
     from dsla.experiments import FILE, markdown, table
