@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .analysis import Truth, errors, oracle, ranking, reliability, suppression
-from .analysis.tables import table_of_rows
 from .errors import DataError
 from .evaluation import Evaluation, evaluate_detections
-from .results import read_detections, read_ground_truth, read_json
+from .results import read_ground_truth, read_json, read_table
 from .study import numbers_of
 
 LONGEST = 36  # letters of a name in figures
@@ -76,9 +75,9 @@ def ask(
     for name, path in zip(names_of(results), results, strict=True):
         if say is not None:
             say(name)
-        rows = [row for row in read_detections(path, truth) if row["score"] >= score_threshold]
-        table = table_of_rows(rows)
-        evaluation = replace(evaluate_detections(truth, rows), coco=None)  # its matches are large
+        table = read_table(path, truth)
+        table = table[table["score"] >= score_threshold].reset_index(drop=True)
+        evaluation = evaluate_detections(data, table, engine="numpy")
         tables: dict[str, Any] = {
             "ranking": ranking(table, known),
             "suppression": suppression(table, known, nms_threshold=nms_threshold),

@@ -1,16 +1,15 @@
 """COCO box evaluation: the 12 numbers of pycocotools, with undefined values as NaN and everything odd said.
 
-pycocotools (`COCOeval`) does the matching and the curves. Around it: the ground truth is copied and completed
-(annotation ids from 1, `iscrowd` 0 and `area` w·h where absent), results are checked, an empty list of
-detections is allowed, and −1 never leaves this module.
+pycocotools (`COCOeval`), or one of the quicker `engines`, does the matching and the curves. Around it: the ground
+truth is copied and completed (annotation ids from 1, `iscrowd` 0 and `area` w·h where absent), results are checked,
+an empty list of detections is allowed, and −1 never leaves this module.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .data.loading import to_coco_results
-from .results import Rows, plain, read_detections, read_ground_truth, render, some
+from .engines import CAPS, curves
+from .results import Detections, Rows, plain, read_ground_truth, read_table, render, some
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
@@ -40,7 +40,7 @@ class Evaluation:
     per_class: pd.DataFrame  # index category id; name, objects, detections, AP, AP50, AP75, AR@100
     notes: tuple[str, ...]
     n_images: int
-    coco: Any = field(default=None, repr=False, compare=False)  # the COCOeval behind it, with its evalImgs
+    coco: Any = field(default=None, repr=False, compare=False)  # COCOeval behind it
 
     def to_json(self) -> str:
         """JSON text with null for undefined values."""
@@ -78,53 +78,47 @@ class Evaluation:
 
 
 def evaluate_detections(
-    ground_truth: str | Path | Mapping[str, Any], detections: str | Path | Iterable[Mapping[str, Any]]
+    ground_truth: str | Path | Mapping[str, Any], detections: Detections, *, engine: str = "pycocotools"
 ) -> Evaluation:
-    """COCO box evaluation of results rows against a ground truth (dicts or paths of JSON files)."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    """COCO box evaluation of detections against a ground truth (dicts or paths of JSON files).
 
+    Args:
+        detections: COCO results rows, or a table, as `results.read_table` takes them.
+        engine: "pycocotools", the reference; "faster" (faster-coco-eval, C++, an optional package) or "numpy" (whole
+            arrays, least memory), which give the same numbers to the bit. Only the first keeps all its matches in
+            `Evaluation.coco`.
+    """
     truth = read_ground_truth(ground_truth)
-    rows = read_detections(detections, truth)
-    with contextlib.redirect_stdout(io.StringIO()):
-        sides = []
-        # loadRes fails on an empty list and copies the images' table; a COCO filled by hand does neither.
-        for annotations in (truth["annotations"], rows):
-            side = COCO()
-            side.dataset = {**truth, "annotations": annotations}
-            side.createIndex()
-            sides.append(side)
-        run = COCOeval(*sides, iouType="bbox")
-        run.evaluate()
-        run.accumulate()
-    precision, recall = run.eval["precision"], run.eval["recall"]  # [T,R,C,areas,caps], [T,C,areas,caps]
+    table = read_table(detections, truth)
+    found = curves(engine, truth, table)
+    precision, recall = found.precision, found.recall
     summary = {
-        "AP": _mean(precision[..., 0, -1]),
-        "AP50": _mean(precision[0, ..., 0, -1]),
-        "AP75": _mean(precision[5, ..., 0, -1]),
+        "AP": _mean(precision[..., 0]),
+        "AP50": _mean(precision[0, ..., 0]),
+        "AP75": _mean(precision[5, ..., 0]),
     }
-    summary |= {f"AP_{_AREAS[i]}": _mean(precision[..., i, -1]) for i in (1, 2, 3)}
-    summary |= {f"AR@{cap}": _mean(recall[..., 0, i]) for i, cap in enumerate(run.params.maxDets)}
+    summary |= {f"AP_{_AREAS[i]}": _mean(precision[..., i]) for i in (1, 2, 3)}
+    summary |= {f"AR@{cap}": _mean(recall[..., 0, i]) for i, cap in enumerate(CAPS)}
     summary |= {f"AR_{_AREAS[i]}": _mean(recall[..., i, -1]) for i in (1, 2, 3)}
     names = {category["id"]: str(category.get("name", category["id"])) for category in truth["categories"]}
     objects = pd.Series([a["category_id"] for a in truth["annotations"] if not a["iscrowd"]]).value_counts()
-    found = pd.Series([row["category_id"] for row in rows]).value_counts()
+    counts = table["category"].value_counts()
     per_class = pd.DataFrame(
         [
             {
                 "name": names[c],
                 "objects": int(objects.get(c, 0)),
-                "detections": int(found.get(c, 0)),
-                "AP": _mean(precision[:, :, k, 0, -1]),
-                "AP50": _mean(precision[0, :, k, 0, -1]),
-                "AP75": _mean(precision[5, :, k, 0, -1]),
+                "detections": int(counts.get(c, 0)),
+                "AP": _mean(precision[:, :, k, 0]),
+                "AP50": _mean(precision[0, :, k, 0]),
+                "AP75": _mean(precision[5, :, k, 0]),
                 "AR@100": _mean(recall[:, k, 0, -1]),
             }
-            for k, c in enumerate(run.params.catIds)
+            for k, c in enumerate(found.categories)
         ],
-        index=pd.Index(run.params.catIds, name="category_id"),
+        index=pd.Index(found.categories, name="category_id"),
     )
-    notes = [] if rows else ["0 detections"]
+    notes = [] if len(table) else ["0 detections"]
     if not len(objects):
         notes.append("no ground truth object: every number is undefined")
     lost = per_class[(per_class["objects"] == 0) & (per_class["detections"] > 0)] if len(per_class) else per_class
@@ -137,7 +131,7 @@ def evaluate_detections(
         per_class,
         tuple(notes),
         len(truth["images"]),
-        run,
+        found.coco,
     )
 
 

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ import pandas as pd
 from .errors import DataError
 
 Rows = list[dict[str, Any]]
+Detections: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | pd.DataFrame
+BOX, SIZE = ["x1", "y1", "x2", "y2"], ["w", "h"]  # the file's own width and height: x2 − x1 may be rounded otherwise
 
 
 def read_json(source: str | Path | Any) -> tuple[Any, str]:
@@ -121,42 +123,102 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 def read_detections(source: str | Path | Iterable[Mapping[str, Any]], ground_truth: Mapping[str, Any]) -> Rows:
     """Checked copies of COCO results rows: image_id, category_id, bbox (x, y, w, h), score, id (from 1).
 
-    Raises DataError for rows without these fields or with a value that is not finite, and for image or
-    category ids that the ground truth does not know.
+    As `read_table`, with its errors.
     """
-    data, name = read_json(source)
-    if isinstance(data, Mapping):
-        raise DataError(f"{name} is not a COCO results list of image_id, category_id, bbox, score rows")
-    rows: Rows = []
-    for position, row in enumerate(data):
-        box, score = _box(row.get("bbox")), row.get("score")
-        if box is None or not isinstance(score, (int, float, np.number)) or not math.isfinite(score):
-            raise DataError(
-                f"{name}: detection {position} (image_id {row.get('image_id')!r}) has bbox "
-                f"{row.get('bbox')!r} and score {score!r}; four finite numbers and one are needed"
-            )
-        rows.append(
-            {
-                "id": position + 1,
-                "image_id": row.get("image_id"),
-                "category_id": row.get("category_id"),
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-                "score": float(score),
-            }
-        )
-    for key, table in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in ground_truth[table]}
-        strange = {row[key] for row in rows} - known
+    return rows_of(read_table(source, ground_truth))
+
+
+def rows_of(table: pd.DataFrame) -> Rows:
+    """COCO results rows of a table that `read_table` made, with id (from 1), area and iscrowd."""
+    boxes = table[[*BOX[:2], *SIZE]].to_numpy(dtype=float).tolist()
+    columns = (table["image"].tolist(), table["category"].tolist(), boxes, table["score"].tolist())
+    return [
+        {"id": n, "image_id": i, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0, "score": s}
+        for n, (i, c, b, s) in enumerate(zip(*columns, strict=True), 1)
+    ]
+
+
+def read_table(source: Detections, ground_truth: Mapping[str, Any]) -> pd.DataFrame:
+    """COCO results, checked, in columns: image, category (ids), x1, y1, x2, y2, w, h (pixels), score.
+
+    A table that has these columns (w and h are optional) is checked and completed.
+
+    Raises:
+        DataError: rows without the fields or with a value that is not finite; image or category ids that the ground
+            truth does not know.
+    """
+    if isinstance(source, pd.DataFrame):
+        table, name = _completed(source), "the given table"
+    else:
+        data, name = read_json(source)
+        if isinstance(data, (Mapping, str)) or not isinstance(data, Iterable):
+            raise DataError(f"{name} is not a COCO results list of image_id, category_id, bbox, score rows")
+        table = _table_of(list(data), name)
+    for key, of in (("image", "images"), ("category", "categories")):
+        known = {entry["id"] for entry in ground_truth[of]}
+        strange = set(table[key].unique()) - known
         if strange:
-            count = sum(row[key] in strange for row in rows)
-            message = f"{name}: {count} detections have a {key} that the ground truth does not know: "
-            message += some(sorted(strange, key=str))
-            if key == "category_id":
+            message = f"{name}: {table[key].isin(strange).sum()} detections have a {key}_id that the ground truth "
+            message += f"does not know: {some(sorted(strange, key=str))}"
+            if key == "category":
                 message += f"; it knows {some(sorted(known))} (results carry the file's ids, not 0…C−1)"
             raise DataError(message)
-    return rows
+    return table
+
+
+def _table_of(rows: list[Any], name: str) -> pd.DataFrame:
+    """All rows at once; where that fails, one by one, which finds the culprit."""
+    try:
+        xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(len(rows), -1)
+        score = np.array([row["score"] for row in rows])
+        good = (
+            xywh.shape[1] == 4
+            and score.dtype.kind in "fiub"
+            and bool(np.isfinite(xywh).all() & np.isfinite(score).all())
+        )
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        good = False
+    if not good:
+        checked = [_checked(row, position, name) for position, row in enumerate(rows)]
+        xywh, score = (np.array([row[i] for row in checked], dtype=float) for i in (0, 1))
+    xywh = xywh.reshape(-1, 4)
+    table = pd.DataFrame(
+        np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:], xywh[:, 2:]], axis=1), columns=[*BOX, *SIZE]
+    )
+    ids = {key: pd.Series([row.get(f"{key}_id") for row in rows]) for key in ("image", "category")}
+    return table.assign(**(ids if rows else dict.fromkeys(ids, np.zeros(0, dtype=np.int64))), score=score.astype(float))
+
+
+def _checked(row: Any, position: int, name: str) -> tuple[list[float], float]:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{name}: detection {position} is {row!r}, not a row of image_id, category_id, bbox, score")
+    box, score = _box(row.get("bbox")), row.get("score")
+    if box is None or not isinstance(score, (int, float, np.number)) or not math.isfinite(score):
+        raise DataError(
+            f"{name}: detection {position} (image_id {row.get('image_id')!r}) has bbox "
+            f"{row.get('bbox')!r} and score {score!r}; four finite numbers and one are needed"
+        )
+    return box, float(score)
+
+
+def _completed(table: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in ("image", "category", *BOX, "score") if name not in table]
+    if missing:
+        raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
+    bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
+    if bad.any():
+        row = table[bad].iloc[0]
+        raise DataError(f"image {row['image']}: the box or the score of a detection is not finite")
+    return with_size(table)
+
+
+def with_size(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of boxes with w and h: its own, if they are those of its boxes, or the differences of the corners."""
+    corners = table[BOX].to_numpy(dtype=float)
+    size = corners[:, 2:] - corners[:, :2]
+    if set(SIZE) <= set(table) and np.allclose(table[SIZE].to_numpy(dtype=float), size, rtol=0, atol=1e-6):
+        return table
+    return table.assign(w=size[:, 0], h=size[:, 1])
 
 
 def _box(value: Any) -> list[float] | None:

@@ -1,67 +1,18 @@
-"""Detections meet objects: IoU of the pairs, best object, COCO's greedy matching, average precision.
-
-All of it in whole-array numpy over many images at once. `greedy` and `average_precision` give what
-pycocotools gives for objects of all sizes, several times faster; tests hold the two together.
-"""
+"""Detections meet objects: IoU of the pairs, best object, COCO's greedy matching, average precision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..pairing import Pairs, greedy, iou, join, precisions, ranks, slices
 from .running import sources
-from .tables import BOX, EVERY_CLASS, Table, stream
+from .tables import BOX, EVERY_CLASS, SIZE, Table, stream
 
 CROWD = ("ignore", "background")
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's
-_RECALLS = np.linspace(0, 1, 101)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Overlapping (detection, object) pairs: positions in their tables and IoU > 0, sorted by detection."""
-
-    detection: np.ndarray
-    object: np.ndarray
-    iou: np.ndarray
-
-    def best(self, of: str, size: int, prefer: np.ndarray | None = None) -> np.ndarray:
-        """[size] for each detection (or object) the index of its pair of highest IoU, −1 without one.
-
-        Of equal IoU: the higher `prefer` [pairs] first, then the lower position.
-        """
-        owner, other = self.detection, self.object
-        if of == "object":
-            owner, other = other, owner
-        keys = [other, self.iou] if prefer is None else [other, prefer, self.iou]
-        # lexsort ascends and the last one written wins, so the preferred pair comes last.
-        order = np.lexsort([-keys[0], *keys[1:], owner])
-        found = np.full(size, -1)
-        found[owner[order]] = order
-        return found
-
-
-def iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | bool = False) -> np.ndarray:
-    """IoU of box i of `a` [N,4] with box i of `b` [N,4]; where `b` is a crowd, the share of `a` inside it."""
-    size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
-    shared = size[:, 0] * size[:, 1]
-    area_a, area_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
-    union = np.where(crowd, area_a, area_a + area_b - shared)
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def join(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (i, j) of all pairs with a[i] == b[j], sorted by i, then j."""
-    order = np.argsort(b, kind="stable")
-    start, end = (np.searchsorted(b[order], a, side) for side in ("left", "right"))
-    count = end - start
-    left = np.repeat(np.arange(len(a)), count)
-    within = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, order[np.repeat(start, count) + within]
+TOGETHER = 2_000_000  # pairs that are held at a time
 
 
 def group_keys(class_aware: bool, *tables: pd.DataFrame) -> list[np.ndarray]:
@@ -83,85 +34,40 @@ def overlaps(detections: pd.DataFrame, objects: pd.DataFrame, class_aware: bool 
         left, right = np.concatenate([left, more]), np.concatenate([right, everywhere[which]])
         order = np.lexsort([right, left])
         left, right = left[order], right[order]
-    a, b = (table[BOX].to_numpy(dtype=float) for table in (detections, objects))
-    value = iou(a[left], b[right], objects["crowd"].to_numpy(dtype=bool)[right])
-    keep = value > 0
-    return Pairs(left[keep], right[keep], value[keep])
+    found = []
+    for low in range(0, max(len(left), 1), TOGETHER):
+        i, j = left[low : low + TOGETHER], right[low : low + TOGETHER]
+        value = shared(detections, objects, i, j)
+        found.append((i[value > 0], j[value > 0], value[value > 0]))
+    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def ranks(score: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Place of each row in its group, from 0 for the highest score; equal scores keep their order."""
-    order = np.lexsort([np.arange(len(score)), -score, group])
-    start = np.flatnonzero(np.diff(group[order], prepend=np.nan))
-    place = np.empty(len(score), dtype=np.int64)
-    place[order] = np.arange(len(score)) - np.repeat(start, np.diff([*start, len(score)]))
-    return place
-
-
-def greedy(
-    pairs: Pairs, rank: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray = THRESHOLDS
-) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's one-to-one matching: detections in order of score take the best free object.
-
-    One step handles the detections of one rank in all images and classes at once.
-
-    Args:
-        pairs: within images and classes.  rank: [D] place of each detection in its image and class.
-        crowd: [M] bool; a detection without an object that lies in a crowd region is ignored.
-        thresholds: [T] least IoU of a match.
-
-    Returns:
-        match [T,D] position of the object, −1 without; ignored [T,D] bool.
-    """
-    limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
-    match = np.full((len(thresholds), len(rank)), -1)
-    near = pairs.iou >= limits.min()
-    order = np.flatnonzero(near & ~crowd[pairs.object])
-    # In a step, a detection's pairs stand together, the best last: of equal IoU COCO takes the later object.
-    keys = [pairs.object[order], pairs.iou[order], pairs.detection[order], rank[pairs.detection[order]]]
-    order = order[np.lexsort(keys)]
-    detection, thing, value = pairs.detection[order], pairs.object[order], pairs.iou[order]
-    step = rank[detection]
-    free = np.ones((len(thresholds), len(crowd)), dtype=bool)
-    bounds = np.flatnonzero(np.diff(step, prepend=-1, append=-1)) if len(step) else np.zeros(1, dtype=int)
-    for low, high in pairwise(bounds):
-        own, to = detection[low:high], thing[low:high]
-        begin = np.flatnonzero(np.diff(own, prepend=-1))
-        fits = free[:, to] & (value[low:high] >= limits)
-        last = np.maximum.reduceat(np.where(fits, np.arange(high - low), -1), begin, axis=1)  # [T, detections]
-        level, which = np.nonzero(last >= 0)
-        chosen = to[last[level, which]]
-        match[level, own[begin][which]] = chosen
-        free[level, chosen] = False
-    inside = np.zeros(len(rank))
-    of_crowd = crowd[pairs.object]
-    np.maximum.at(inside, pairs.detection[of_crowd], pairs.iou[of_crowd])
-    return match, (match < 0) & (inside > 0) & (inside >= limits)
+def shared(detections: pd.DataFrame, objects: pd.DataFrame, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """IoU of detections at positions i [N] with objects at j [N]; for crowds the share of the detection inside."""
+    a, b = (table[BOX].to_numpy(dtype=float)[at] for table, at in ((detections, i), (objects, j)))
+    sizes = (table[SIZE].to_numpy(dtype=float)[at].prod(axis=1) for table, at in ((detections, i), (objects, j)))
+    return iou(a, b, objects["crowd"].to_numpy(dtype=bool)[j], tuple(sizes))
 
 
 def average_precision(
-    category: np.ndarray, score: np.ndarray, hit: np.ndarray, ignored: np.ndarray, objects: pd.Series
+    image: Any, category: np.ndarray, score: np.ndarray, hit: np.ndarray, ignored: np.ndarray, objects: pd.Series
 ) -> pd.DataFrame:
     """COCO's interpolated AP of every class, for objects of all sizes.
 
     Args:
-        category, score: [D].  hit, ignored: [T,D] bool.  objects: number of non-crowd objects by category.
+        image, category, score: [D]; of equal scores the lower image id comes first, then the earlier row.
+        hit, ignored: [T,D] bool.  objects: number of non-crowd objects by category.
 
     Returns:
         index category (those with objects), one column a threshold.
     """
-    rows = {}
-    for name, total in objects[objects > 0].sort_index().items():
-        mine = np.flatnonzero(category == name)
-        mine = mine[np.argsort(-score[mine], kind="stable")]
-        true = (hit[:, mine] & ~ignored[:, mine]).cumsum(axis=1)  # [T, D of the class]
-        false = (~hit[:, mine] & ~ignored[:, mine]).cumsum(axis=1)
-        recall, precision = true / total, true / (true + false + np.spacing(1))
-        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        padded = np.concatenate([precision, np.zeros((len(hit), 1))], axis=1)
-        at = np.stack([np.searchsorted(line, _RECALLS, side="left") for line in recall])
-        rows[name] = np.take_along_axis(padded, at, axis=1).mean(axis=1)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=range(len(hit)), dtype=float)
+    counts = objects[objects > 0].sort_index()
+    place = counts.index.get_indexer(pd.Index(category))
+    order = np.lexsort([pd.factorize(np.asarray(image), sort=True)[0], -score, place])
+    hit, ignored = hit[:, order], ignored[:, order]
+    parts = zip(slices(place[order], len(counts)), counts, strict=True)
+    values = [precisions(hit[:, rows], ignored[:, rows], total).mean(axis=1) for rows, total in parts]
+    return pd.DataFrame(np.reshape(values, (len(counts), len(hit))), index=counts.index)
 
 
 def match(
@@ -200,13 +106,13 @@ def match(
         pairs = overlaps(found, objects, class_aware)
         is_crowd = objects["crowd"].to_numpy(dtype=bool)
         real = ~is_crowd[pairs.object]
-        plain = Pairs(pairs.detection[real], pairs.object[real], pairs.iou[real])
+        plain = pairs.where(real)
         best = plain.best("detection", len(found))
         rank = ranks(found["score"].to_numpy(), *group_keys(class_aware, found))
         taken, ignored = greedy(pairs if crowd == "ignore" else plain, rank, is_crowd, np.array([iou_threshold]))
         ids = objects["gt"].to_numpy(dtype=np.int64)
         part = found[["image", "detection", "category", *BOX, "score"]].copy()
-        part["iou"] = pick(plain.iou, best, 0.0)
+        part["iou"] = pick(plain.value, best, 0.0)
         part["gt"] = _optional(ids, pick(plain.object, best, -1))
         part["match"] = _optional(ids, taken[0])
         part["ignored"] = ignored[0]

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from torchvision.ops import nms
 
-from .matching import Pairs, group_keys, iou, join, overlaps, pick, ranks
+from ..pairing import Pairs, iou, join, ranks
+from .matching import group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises
 
@@ -19,17 +20,24 @@ LOSSES = (0.0, 0.05, 0.1)
 
 def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: bool = True) -> np.ndarray:
     """[D] bool: what survives NMS within its image (and class); of equal scores the earlier row."""
-    kept = np.zeros(len(detections), dtype=bool)
     boxes, score = detections[BOX].to_numpy(dtype=float), detections["score"].to_numpy(dtype=float)
-    image = detections["image_index"].to_numpy()
-    if class_aware and len(detections):
+    category = detections["category"].to_numpy() if class_aware else None
+    return survivors(boxes, score, detections["image_index"].to_numpy(), category, threshold)
+
+
+def survivors(
+    boxes: np.ndarray, score: np.ndarray, image: np.ndarray, category: np.ndarray | None, threshold: float
+) -> np.ndarray:
+    """[D] bool: `kept_by_nms` of arrays; rows of an image stand together."""
+    kept = np.zeros(len(score), dtype=bool)
+    if category is not None and len(score):
         # Classes are moved apart so that they do not meet; in float64, which keeps their IoU.
-        code = pd.factorize(detections["category"])[0]
+        code = pd.factorize(category)[0]
         boxes = boxes + (code * (boxes.max() - boxes.min() + 1))[:, None]
+    given = torch.tensor(boxes), torch.tensor(score)
     start = np.flatnonzero(np.diff(image, prepend=-1))
     for low, high in pairwise([*start, len(image)]):
-        rows = nms(torch.tensor(boxes[low:high]), torch.tensor(score[low:high]), threshold)
-        kept[low + rows.numpy()] = True
+        kept[low + nms(given[0][low:high], given[1][low:high], threshold).numpy()] = True
     return kept
 
 
@@ -70,13 +78,13 @@ def suppression(
         best, iou_before, iou_after = _best_boxes(pairs, found, len(objects), kept)
         has = best >= 0
         survived = has & pick(kept, best, False)
-        suppressor, shared = suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
+        suppressor, overlap = suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
         by = np.where(has, pick(suppressor, best, -1), -1)
-        boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
+        score = found["score"].to_numpy(dtype=float)
         number = found["detection"].to_numpy(dtype=np.int64)
         mine = np.flatnonzero(by >= 0)
         suppressor_iou = np.full(len(objects), np.nan)
-        suppressor_iou[mine] = iou(boxes[by[mine]], objects[BOX].to_numpy(dtype=float)[mine])
+        suppressor_iou[mine] = shared(found, objects, by[mine], mine)
         part = objects[["image", "gt", "category", *BOX]].copy()
         part["candidates"] = np.bincount(pairs.object, minlength=len(objects))
         part["found"] = np.nan_to_num(iou_before) >= iou_threshold
@@ -85,7 +93,7 @@ def suppression(
         part["survived"] = pd.arrays.BooleanArray(survived, ~has)
         part["suppressor"] = pd.arrays.IntegerArray(pick(number, by, 0), by < 0)
         part["suppressor_score"], part["suppressor_iou"] = pick(score, by, np.nan), suppressor_iou
-        part["suppressor_overlap"] = np.where(by >= 0, pick(shared, best, np.nan), np.nan)
+        part["suppressor_overlap"] = np.where(by >= 0, pick(overlap, best, np.nan), np.nan)
         part["iou_after"], part["iou_lost"] = iou_after, iou_before - iou_after
         parts.append(part)
     table = Table(pd.concat(parts, ignore_index=True))
@@ -106,9 +114,9 @@ def _best_boxes(
     at = pairs.best("object", size, prefer=found["score"].to_numpy(dtype=float)[pairs.detection])
     after = np.zeros(size)
     stay = kept[pairs.detection]
-    np.maximum.at(after, pairs.object[stay], pairs.iou[stay])
+    np.maximum.at(after, pairs.object[stay], pairs.value[stay])
     after[at < 0] = np.nan
-    return pick(pairs.detection, at, -1), pick(pairs.iou, at, np.nan), after
+    return pick(pairs.detection, at, -1), pick(pairs.value, at, np.nan), after
 
 
 def suppressors(
@@ -124,12 +132,12 @@ def suppressors(
     stay = np.flatnonzero(kept)
     left, right = join(group[removed], group[stay])
     left, right = removed[left], stay[right]
-    shared = iou(boxes[left], boxes[right])
-    hit = (shared > threshold) & (place[right] < place[left])
-    left, right, shared = left[hit], right[hit], shared[hit]
+    overlap = iou(boxes[left], boxes[right])
+    hit = (overlap > threshold) & (place[right] < place[left])
+    left, right, overlap = left[hit], right[hit], overlap[hit]
     order = np.lexsort([-place[right]])
     by, value = np.full(len(found), -1), np.full(len(found), np.nan)
-    by[left[order]], value[left[order]] = right[order], shared[order]
+    by[left[order]], value[left[order]] = right[order], overlap[order]
     return by, value
 
 

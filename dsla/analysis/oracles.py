@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .matching import THRESHOLDS, Pairs, average_precision, greedy, group_keys, overlaps, pick, ranks
-from .nms import kept_by_nms
+from ..pairing import THRESHOLDS, Pairs, greedy, ranks
+from .matching import average_precision, group_keys, overlaps, pick
+from .nms import survivors
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises
 
@@ -52,19 +53,22 @@ def oracle(
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for found, objects in stream(source, known, score_threshold=score_threshold):
         crowd = objects["crowd"].to_numpy(dtype=bool)
-        for name, variant in _variants(found, objects, crowd, iou_threshold):
-            kept = variant[kept_by_nms(variant, nms_threshold)].reset_index(drop=True)
-            place = ranks(kept["score"].to_numpy(), group_keys(False, kept)[0])
-            kept = kept[place < max_detections].reset_index(drop=True)
-            rank = ranks(kept["score"].to_numpy(), group_keys(True, kept)[0])
-            matched, ignored = greedy(overlaps(kept, objects), rank, crowd)
-            columns = (kept["category"].to_numpy(), kept["score"].to_numpy(), matched >= 0, ignored)
+        pairs = overlaps(found, objects)
+        boxes, image, category = found[BOX].to_numpy(dtype=float), found["image_index"].to_numpy(), found["category"]
+        group = group_keys(True, found)[0]
+        for name, score, origin in _variants(found, objects, pairs.where(~crowd[pairs.object]), iou_threshold):
+            kept = np.flatnonzero(survivors(boxes[origin], score, image, category.to_numpy(), nms_threshold))
+            kept = kept[ranks(score[kept], image[kept]) < max_detections]
+            score = score[kept]
+            # A box that stands for another one meets the objects that the other meets: they share image and class.
+            matched, ignored = greedy(pairs.of_rows(origin[kept]), ranks(score, group[kept]), crowd)
+            columns = (found["image"].to_numpy()[kept], category.to_numpy()[kept], score, matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
     counts = known.objects["category"][~known.objects["crowd"].astype(bool)].value_counts()
     rows = []
     for name, parts in results.items():
-        category, score, hit, ignored = (np.concatenate(c, axis=-1) for c in zip(*parts, strict=True))
-        ap = average_precision(category, score, hit, ignored, counts)
+        image, kind, score, hit, ignored = (np.concatenate(c, axis=-1) for c in zip(*parts, strict=True))
+        ap = average_precision(image, kind, score, hit, ignored, counts)
         mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
         rows.append({"variant": name, "AP": mean.mean(), "AP50": mean[0], "AP75": mean[5]})
     table = Table(rows)
@@ -79,31 +83,28 @@ def oracle(
 
 
 def _variants(
-    found: pd.DataFrame, objects: pd.DataFrame, crowd: np.ndarray, threshold: float
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The candidates of a chunk, once for each variant."""
-    pairs = overlaps(found, objects)
-    real = ~crowd[pairs.object]
-    pairs = Pairs(pairs.detection[real], pairs.object[real], pairs.iou[real])
+    found: pd.DataFrame, objects: pd.DataFrame, pairs: Pairs, threshold: float
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each variant's name, scores [D], and the positions [D] of the candidates whose boxes it has.
+
+    `pairs` of candidates and objects that are not crowds.
+    """
     best = pairs.best("detection", len(found))
-    thing, value = pick(pairs.object, best, -1), pick(pairs.iou, best, 0.0)
+    thing, value = pick(pairs.object, best, -1), pick(pairs.value, best, 0.0)
     boxes, truth = found[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
     centerness = np.zeros(len(found))
     has = np.flatnonzero(thing >= 0)
     centerness[has] = _centerness(boxes[has], truth[thing[has]])
-    yield "score", found
-    yield "iou", found.assign(score=value)
-    yield "centerness", found.assign(score=centerness)
+    score, own = found["score"].to_numpy(dtype=float), np.arange(len(found))
+    yield "score", score, own
+    yield "iou", value, own
+    yield "centerness", centerness, own
     if "label" in found:
-        label = found["label"].to_numpy()
-        yield "label", found.assign(score=label)
-        yield "dynamic", found.assign(score=label * value)
-    score = found["score"].to_numpy()
+        label = found["label"].to_numpy(dtype=float)
+        yield "label", label, own
+        yield "dynamic", label * value, own
     winner = pick(pairs.detection, pairs.best("object", len(objects), prefer=score[pairs.detection]), -1)
-    mine = np.flatnonzero((thing >= 0) & (value >= threshold))
-    replaced = boxes.copy()
-    replaced[mine] = boxes[winner[thing[mine]]]
-    yield "box", found.assign(**dict(zip(BOX, replaced.T, strict=True)))
+    yield "box", score, np.where((thing >= 0) & (value >= threshold), pick(winner, thing, -1), own)
 
 
 def _centerness(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:

@@ -21,10 +21,9 @@ import pandas as pd
 from torch import Tensor
 
 from ..errors import DataError
-from ..results import read_detections, read_ground_truth, some
+from ..results import BOX, SIZE, read_ground_truth, read_table, some, with_size
 
-BOX = ["x1", "y1", "x2", "y2"]
-OBJECT_COLUMNS = ["image", "gt", "category", *BOX, "crowd"]
+OBJECT_COLUMNS = ["image", "gt", "category", *BOX, *SIZE, "crowd"]
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
 EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 EVERY_CLASS = -1  # category of a crowd region whose class is not known
@@ -102,7 +101,8 @@ class Truth:
     """Ground truth in columns.
 
     Attributes:
-        objects: OBJECT_COLUMNS; boxes in pixels, gt the annotation id (of target lists the index in the image).
+        objects: OBJECT_COLUMNS; boxes (corners, width, height) in pixels, gt the annotation id (of target lists the
+            index in the image).
         images: the image ids, in order.
         categories: category id → name.
         category_ids: label 0…C−1 → category id, for detections that carry labels; None if they are the same.
@@ -114,7 +114,7 @@ class Truth:
     category_ids: tuple[Any, ...] | None = None
 
     def as_coco(self) -> dict[str, Any]:
-        """Images and categories as far as `read_detections` needs them."""
+        """Images and categories as far as `read_table` needs them."""
         return {
             "images": [{"id": i} for i in self.images],
             "categories": [{"id": c} for c in self.categories],
@@ -145,7 +145,7 @@ class Truth:
                 "category": [row["category_id"] for row in rows],
             }
         )
-        objects[BOX] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        objects[[*BOX, *SIZE]] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:], xywh[:, 2:]], axis=1)
         objects["crowd"] = np.array([row["iscrowd"] for row in rows], dtype=bool)
         images = [image["id"] for image in data["images"]][:most]
         categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in data["categories"]}
@@ -168,7 +168,7 @@ class Truth:
             part["category"] = np.concatenate([labels, np.full(len(crowds), EVERY_CLASS)]).astype(np.int64)
             part["crowd"] = np.arange(len(part)) >= len(boxes)
             part["gt"], part["image"] = np.arange(len(part)), images[-1]
-            parts.append(part)
+            parts.append(with_size(part))
         objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=OBJECT_COLUMNS)
         known = sorted(objects["category"][~objects["crowd"].astype(bool)].unique())
         return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in known})
@@ -212,7 +212,7 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
     if isinstance(detections, (str, Path)) or (
         isinstance(detections, list) and (not detections or "bbox" in detections[0])
     ):
-        detections = table_of_rows(read_detections(detections, truth.as_coco()))
+        detections = read_table(detections, truth.as_coco())
     if isinstance(detections, pd.DataFrame):
         table = _numbered(detections, place)
         order = np.argsort(table["image_index"].to_numpy(), kind="stable")
@@ -223,7 +223,7 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
         return
     if isinstance(detections, list) and all("image_id" in found for found in detections):
         detections = sorted(detections, key=lambda found: place.get(int(found["image_id"]), -1))
-    parts: list[pd.DataFrame] = []
+    parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
     for found in detections:
         index, before = place.get(int(found["image_id"]), -1) if "image_id" in found else index + 1, index
@@ -233,45 +233,33 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
                 f"but it is not among the {len(truth.images)} images of the ground truth, or stands before that"
             )
         while index >= first + chunk:
-            yield first, _joined(parts)
+            yield first, _joined(parts, truth)
             first, parts = first + chunk, []
         parts.append(_of_dict(found, truth, index))
     for start in range(first, max(len(truth.images), 1), chunk):
-        yield start, _joined(parts)
+        yield start, _joined(parts, truth)
         parts = []
 
 
-def table_of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """COCO results rows, checked (`results.read_detections`), as a table of DETECTION_COLUMNS."""
-    xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
-    table = pd.DataFrame(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), columns=BOX)
-    table["image"] = [row["image_id"] for row in rows]
-    table["category"] = [row["category_id"] for row in rows]
-    return table.assign(score=np.array([row["score"] for row in rows], dtype=float))
-
-
-def _of_dict(found: Mapping[str, Any], truth: Truth, index: int) -> pd.DataFrame:
-    """One image's tensors. Besides the standard ones, `EXTRAS` are taken along where they are given."""
-    table = pd.DataFrame(array(found["boxes"]).reshape(-1, 4).astype(float), columns=BOX)
+def _of_dict(found: Mapping[str, Any], truth: Truth, index: int) -> dict[str, np.ndarray]:
+    """One image's tensors in columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
     labels = array(found["labels"]).astype(np.int64)
     ids = truth.category_ids
     if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
-    table["category"] = labels if ids is None else np.array(ids)[labels]
-    table["score"] = array(found["scores"]).astype(float)
-    for name in EXTRAS:
-        if name in found:
-            table[name] = array(found[name]).astype(float)
-    table["image"], table["image_index"], table["detection"] = (
-        truth.images[index],
-        index,
-        np.arange(len(table)),
-    )
-    return _finite(table)
+    columns = dict(zip(BOX, array(found["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
+    columns["category"] = labels if ids is None else np.array(ids)[labels]
+    columns["score"] = array(found["scores"]).astype(float)
+    columns |= {name: array(found[name]).astype(float) for name in EXTRAS if name in found}
+    columns["image_index"], columns["detection"] = np.full(len(labels), index), np.arange(len(labels))
+    bad = ~np.isfinite([columns[name] for name in (*BOX, "score")]).all(axis=0)
+    if bad.any():
+        raise DataError(f"image {truth.images[index]}, detection {bad.argmax()}: box or score is not finite")
+    return columns
 
 
 def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
-    """A table of detections with image_index and detection."""
+    """A table of detections with image_index, detection, w and h."""
     missing = [name for name in DETECTION_COLUMNS if name not in table]
     if missing:
         raise DataError(f"a table of detections has columns {DETECTION_COLUMNS}; {missing} missing")
@@ -280,20 +268,24 @@ def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
         strange = table["image"][index.isna()].unique()
         raise DataError(f"detections of images that the ground truth does not have: {some(list(strange))}")
     number = table["detection"] if "detection" in table else np.arange(len(table))
-    return _finite(table.assign(image_index=index.astype(np.int64), detection=number))
-
-
-def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.assign(image_index=index.astype(np.int64), detection=number)
     bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
     if bad.any():
         row = table[bad].iloc[0]
         raise DataError(f"image {row['image']}, detection {row['detection']}: box or score is not finite")
-    return table
+    return with_size(table)
 
 
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    if parts:
-        return pd.concat(parts, ignore_index=True)
-    empty = dict.fromkeys([*BOX, "score"], np.zeros(0))
-    whole = dict.fromkeys(["image", "category", "image_index", "detection"], np.zeros(0, dtype=np.int64))
-    return pd.DataFrame(whole | empty)
+def _joined(parts: list[dict[str, np.ndarray]], truth: Truth) -> pd.DataFrame:
+    """The images' columns, one after the other."""
+    if not parts:
+        nothing = dict.fromkeys([*BOX, *SIZE, "score"], np.zeros(0))
+        return pd.DataFrame(
+            nothing | dict.fromkeys(["image", "category", "image_index", "detection"], np.zeros(0, dtype=np.int64))
+        )
+    names = dict.fromkeys(name for part in parts for name in part)
+    lacking = [np.full(len(part["score"]), np.nan) for part in parts]
+    columns = {n: np.concatenate([p.get(n, gap) for p, gap in zip(parts, lacking, strict=True)]) for n in names}
+    table = pd.DataFrame(columns)
+    table["image"] = pd.Series(truth.images).take(table["image_index"]).to_numpy()
+    return with_size(table)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .matching import CROWD, Pairs, average_precision, greedy, group_keys, iou, overlaps, pick, ranks
+from ..pairing import Pairs, greedy, ranks
+from .matching import CROWD, average_precision, group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises
 
@@ -90,13 +91,13 @@ def _judged(
     is_crowd = objects["crowd"].to_numpy(dtype=bool)
     own = overlaps(found, objects)
     match, ignored = greedy(
-        own if crowd == "ignore" else _those(own, ~is_crowd[own.object]), rank, is_crowd, np.array([foreground])
+        own if crowd == "ignore" else own.where(~is_crowd[own.object]), rank, is_crowd, np.array([foreground])
     )
     pairs = overlaps(found, objects, class_aware=False)
     category, real = objects["category"].to_numpy(), ~is_crowd[pairs.object]
     same = found["category"].to_numpy()[pairs.detection] == category[pairs.object]
     (own_object, own_iou), (other_object, other_iou) = (
-        _best(_those(pairs, real & mask), len(found)) for mask in (same, ~same)
+        _best(pairs.where(real & mask), len(found)) for mask in (same, ~same)
     )
     kinds: dict[str, tuple[Any, Any]] = {
         "correct": (match[0] >= 0, match[0]),
@@ -114,8 +115,7 @@ def _judged(
     part.insert(1, "kind", kind)
     part["gt"], part["gt_category"] = (_at(objects[name], target) for name in ("gt", "category"))
     value, has = np.maximum(own_iou, other_iou), np.flatnonzero(target >= 0)
-    boxes, to = (table[BOX].to_numpy(dtype=float) for table in (found, objects))
-    value[has] = iou(boxes[has], to[target[has]])
+    value[has] = shared(found, objects, has, target[has])
     part["iou"] = value
 
     left = np.flatnonzero(~is_crowd & ~np.isin(np.arange(len(objects)), match[0]))
@@ -131,10 +131,6 @@ def _judged(
     )
     part["detection"] = part["detection"].astype("Int64")
     return pd.concat([part, rest[part.columns]], ignore_index=True) if len(rest) else part
-
-
-def _those(pairs: Pairs, mask: np.ndarray) -> Pairs:
-    return Pairs(pairs.detection[mask], pairs.object[mask], pairs.iou[mask])
 
 
 def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +168,10 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
     elif error is not None:
         keep &= kind != error
     score = frame["score"].to_numpy(dtype=float)
-    ap = average_precision(category[keep], score[keep], hit[None, keep], (kind == "ignored")[None, keep], objects)
+    image = frame["image"].to_numpy()
+    ap = average_precision(
+        image[keep], category[keep], score[keep], hit[None, keep], (kind == "ignored")[None, keep], objects
+    )
     return float(ap[0].mean()) if len(ap) else np.nan
 
 

@@ -9,10 +9,10 @@ import torch
 from torchvision.ops import box_iou
 
 from dsla.analysis import match, oracle
-from dsla.analysis.matching import THRESHOLDS, iou, join
 from dsla.analysis.tables import Truth, stream
 from dsla.errors import DataError
 from dsla.evaluation import evaluate_detections
+from dsla.pairing import THRESHOLDS, iou, join
 
 
 def coco_matches(evaluation, threshold):
