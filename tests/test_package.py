@@ -79,12 +79,12 @@ def test_importing_the_assigners_loads_no_plotting_or_tables():
 def test_floors_import_downwards_only():
     """What a reader of the method needs is below it: assigners and losses know nothing of models or views."""
     floors = [
-        {"errors", "geometry"},
+        {"errors", "geometry", "pairing"},
         {"losses", "assigners", "config"},
         {"criteria"},
         {"data", "results"},
         {"models"},
-        {"evaluation"},
+        {"evaluation", "engines"},
         {"schedule", "distributed", "records"},
         {"analysis", "plots", "training", "prediction"},
     ]
