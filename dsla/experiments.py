@@ -219,18 +219,15 @@ def _scenes(split: str, size: int) -> Scenes:
 
 def _run(r: Recipe, seed: int, folder: Path, images: int) -> dict[str, Any]:
     """One line of the file."""
-    from .training import read_log, train
+    from .training import read_log, train_anew_or_on
 
     val = _scenes("val", images)
     steps = r.steps or 0
     data = _scenes("train", min(6000, steps * r.batch_size))
-    options: dict[str, Any] = {"out": folder, "seed": seed, "progress": False}
+    options: dict[str, Any] = {"seed": seed, "progress": False}
     if r.name in SHIPPED:
         options |= {"val": val, "eval_every": steps * r.batch_size / len(data) / _EVALUATIONS}
-    try:
-        model = train(r, data, resume=True, **options).model
-    except DataError:  # a checkpoint of another recipe
-        model = train(r, data, **options).model
+    model = train_anew_or_on(r, data, folder, **options)
     log = read_log(folder / "log.jsonl")
     numbers = study(model, val).numbers[["analysis", "name", "value"]].to_dict("records")
     every = max(1, steps // 40)

@@ -161,7 +161,7 @@ def _shipped(name: str, seed: int) -> Detector:
 
 def _trained(name: str, seed: int, *, steps: int | None, runs: Path, progress: bool, say: Say) -> Detector:
     """The model of a recipe and a seed: read where it is, else trained, or trained to its end."""
-    from .training import train
+    from .training import train_anew_or_on
 
     chosen = recipe(name) if steps is None else recipe(name, steps=steps)
     folder = runs / f"{chosen.name}-{seed}"
@@ -172,10 +172,7 @@ def _trained(name: str, seed: int, *, steps: int | None, runs: Path, progress: b
     say(f"{chosen.name}, seed {seed}: training, {chosen.steps} steps")
     size = None if steps is None else min(6000, steps * chosen.batch_size)
     data = Scenes("train", size=size).prepare()
-    try:
-        return train(chosen, data, out=folder, seed=seed, resume=True, progress=progress).model
-    except DataError:  # a checkpoint of another recipe
-        return train(chosen, data, out=folder, seed=seed, progress=progress).model
+    return train_anew_or_on(chosen, data, folder, seed=seed, progress=progress)
 
 
 class _Log:

@@ -27,11 +27,11 @@ from .distributed import agree, averaged, evaluate_together, parallel, process_g
 from .errors import DataError
 from .evaluation import METRICS
 from .models import Detector, build, save
-from .records import MODEL, Records, read_log
+from .records import LOG, MODEL, Records, read_log
 from .records import resume as resume_from
 from .schedule import due, learning_rate, optimizer_of, plan, spacing, total_steps
 
-__all__ = ["NotFinite", "TrainResult", "read_log", "train"]
+__all__ = ["NotFinite", "TrainResult", "read_log", "train", "train_anew_or_on"]
 
 StepHook = Callable[[int, Detector, dict[str, float]], None]
 
@@ -191,13 +191,27 @@ def train(
             if step == stop_after:
                 break
         bar.close()
-        if val is not None and len(order) == 0:  # a finished run, resumed
+        if val is not None and len(order) == 0 and not _evaluated(folder, step):  # a finished run, resumed
             _evaluate(model, val, step, records, seed)
         model.eval()
         if first and folder is not None and step == total:
             save(model, folder / MODEL, metric=None if val is None else _metric(records, val, seed))
         wait()
         return TrainResult(model, records.rows, folder)
+
+
+def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **options: Any) -> Detector:
+    """`train` from where the folder's run stopped; from the start where it is a run of another recipe, seed or data."""
+    try:
+        return train(recipe, dataset, out=out, resume=True, **options).model
+    except DataError:
+        return train(recipe, dataset, out=out, **options).model
+
+
+def _evaluated(folder: Path | None, step: int) -> bool:
+    """Whether the log in the folder, the same for all processes, has an evaluation at this step."""
+    rows = [] if folder is None else read_log(folder / LOG)
+    return any(row.get("event") == "evaluate" and row["step"] == step for row in rows)
 
 
 def _collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> tuple[list[Tensor], list[dict[str, Any]]]:
@@ -211,7 +225,13 @@ def _losses(
     if pictures:
         return {k: v / accumulate if accumulate > 1 else v for k, v in network(pictures, targets).items()}
     picture, target = empty_item()
-    return {k: v * 0 for k, v in network([picture.to(device)], [target]).items()}
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    for norm in norms:
+        norm.eval()  # no image, no statistics
+    losses = {k: v * 0 for k, v in network([picture.to(device)], [target]).items()}
+    for norm in norms:
+        norm.train()
+    return losses
 
 
 def _without_sync(network: nn.Module, more: bool) -> contextlib.AbstractContextManager[Any]:

@@ -16,7 +16,7 @@ from dsla.data.sampling import Order
 from dsla.errors import DataError
 from dsla.records import BEST
 from dsla.schedule import due, learning_rate, optimizer_of, plan, scaled
-from dsla.training import NotFinite, read_log, train
+from dsla.training import NotFinite, _losses, read_log, train, train_anew_or_on
 
 TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=6, warmup_steps=2)
 
@@ -204,6 +204,39 @@ def test_a_finished_run_that_is_resumed_keeps_its_weights_and_gets_an_evaluation
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert [(r["step"], r.get("event")) for r in again.log] == [(0, "start"), (6, None), (6, "evaluate")]
+
+
+def test_a_finished_run_with_its_evaluation_gets_no_second_one(scenes, tmp_path):
+    quiet(TINY, scenes, val=scenes, out=tmp_path)
+    before = (tmp_path / "log.jsonl").read_text()
+    quiet(TINY, scenes, val=scenes, out=tmp_path, resume=True)
+    assert (tmp_path / "log.jsonl").read_text() == before
+
+
+def test_a_run_of_another_recipe_begins_anew_and_the_same_one_goes_on(scenes, tmp_path):
+    quiet(TINY, scenes, out=tmp_path, stop_after=4)
+    whole = train_anew_or_on(TINY, scenes, tmp_path, progress=False, log_every=1)
+    assert [r["step"] for r in read_log(tmp_path / "log.jsonl") if "loss" in r] == [5, 6]
+    expected = quiet(TINY, scenes).model
+    for x, y in zip(expected.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert torch.equal(x, y)
+    other = train_anew_or_on(TINY.replace(lr=1e-3), scenes, tmp_path, progress=False)
+    assert other.recipe.lr == 1e-3
+    assert read_log(tmp_path / "log.jsonl")[-1]["step"] == 6
+
+
+def test_a_part_without_images_has_no_loss_and_leaves_the_statistics(scenes):
+    model = dsla.build(TINY, class_names=scenes.class_names).train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [m.running_mean.clone() for m in norms]
+    losses = _losses(model, [], [], torch.device("cpu"), 1)
+    assert [v.item() for v in losses.values()] == [0.0] * len(losses)
+    assert len(losses) == 2
+    torch.stack(tuple(losses.values())).sum().backward()  # every process must take part in the exchange
+    assert all(torch.equal(m.running_mean, old) for m, old in zip(norms, before, strict=True))
+    assert all(m.training for m in norms)
+    _losses(model, [scenes[0][0]], [scenes[0][1]], torch.device("cpu"), 1)
+    assert not torch.equal(norms[0].running_mean, before[0])
 
 
 def test_random_numbers_of_a_step_depend_on_the_seed_and_the_step_alone(scenes, tmp_path):
