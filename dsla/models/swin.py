@@ -14,7 +14,8 @@ from .backbone import Backbone, imagenet
 class SwinFeatures(Backbone, SwinTransformer):
     """Swin-S without its classifier: [B, 3, H, W] → c3, c4, c5 of 192, 384, 768 channels.
 
-    Liu et al., "Swin Transformer", ICCV 2021. Sides that are no multiples of a window are padded within.
+    Liu et al., "Swin Transformer", ICCV 2021. Sides that are no multiples of a window are padded within. On maps no
+    larger than a window, of images up to 224 pixels, torchvision does not shift windows, where mmdetection does.
 
     Args:
         drop_path: stochastic depth of the last block; it grows from 0 at the first.
