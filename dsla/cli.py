@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(p)
     p.add_argument("--per-class", action="store_true")
     p.add_argument("--json", help="write the numbers to this file")
+    p.add_argument("--engine", default="pycocotools", choices=("pycocotools", "numpy", "faster"), help="same numbers")
     p.add_argument("--device")
     p.set_defaults(run=_evaluate)
 
@@ -250,7 +251,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             f"{', '.join(dataset.class_names)}: evaluate on data with the same classes in the same order"
         )
     with tqdm(total=len(dataset), unit="image", leave=False) as bar:
-        numbers = evaluate(model, dataset, progress=lambda done, _: bar.update(done - bar.n) and None)
+        numbers = evaluate(model, dataset, engine=args.engine, progress=lambda n, _: bar.update(n - bar.n) and None)
     print(render(numbers))
     for note in numbers.attrs.get("notes", ()):
         print(f"note: {note}")

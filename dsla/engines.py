@@ -1,8 +1,8 @@
-"""What evaluates: pycocotools, faster-coco-eval, or whole arrays; all three give the same bits.
+"""What evaluates: pycocotools, faster-coco-eval, or whole arrays; all three give the same numbers.
 
 pycocotools is the reference. It walks through every image, class and size with Python's own objects, which takes
-minutes and gigabytes for half a million detections; "numpy" needs seconds and nothing besides, "faster" (C++, of the
-package faster-coco-eval) is there for those who know and trust it.
+minutes and gigabytes for half a million detections. "numpy" needs seconds and no package, and gives the same bits;
+"faster" (C++, of the package faster-coco-eval) is for those who know and trust it, and differs in the last bit.
 """
 
 from __future__ import annotations

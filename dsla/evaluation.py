@@ -84,9 +84,9 @@ def evaluate_detections(
 
     Args:
         detections: COCO results rows, or a table, as `results.read_table` takes them.
-        engine: "pycocotools", the reference; "faster" (faster-coco-eval, C++, an optional package) or "numpy" (whole
-            arrays, least memory), which give the same numbers to the bit. Only the first keeps all its matches in
-            `Evaluation.coco`.
+        engine: "pycocotools", the reference; "numpy" (whole arrays, least time and memory), which gives the same bits;
+            or "faster" (faster-coco-eval, an optional package), the same within 1e-15. Only the first keeps its
+            matches, in `Evaluation.coco`.
     """
     truth = read_ground_truth(ground_truth)
     table = read_table(detections, truth)
@@ -203,6 +203,7 @@ def evaluate(
     device: Any = None,
     max_images: int | None = None,
     progress: Progress | None = None,
+    engine: str = "pycocotools",
 ) -> pd.Series:
     """The 12 COCO numbers of a model on a data set (its first `max_images` images).
 
@@ -211,6 +212,7 @@ def evaluate(
         dataset: the package's data sets, or anything with `ground_truth()`, `category_ids`, and samples of
             (image, target with `image_id`).
         progress: called with (images done, images in all) after each batch.
+        engine: as in `evaluate_detections`.
 
     Returns:
         Series of METRICS, 0…1, NaN where undefined; its `attrs` hold per_class (category id → row), notes
@@ -227,4 +229,4 @@ def evaluate(
             "images": [image for image in truth["images"] if image["id"] in kept],
             "annotations": [a for a in truth["annotations"] if a["image_id"] in kept],
         }
-    return evaluate_detections(truth, rows).to_series()
+    return evaluate_detections(truth, rows, engine=engine).to_series()
