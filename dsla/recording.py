@@ -108,7 +108,7 @@ class Recording:
                 raise ValueError("another format")
             pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} is no recording of a training run: {error}") from None
+            raise DataError(f"{Path(path).absolute()} is no recording of a training run: {error}") from None
         grid = about.pop("grid")
         tuples: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k in ("class_names", "parts")}
         sizes = tuple((int(h), int(w)) for h, w in about["sizes"])
@@ -121,7 +121,7 @@ class Recorder:
 
     It runs the detector in evaluation mode on the probe images and puts everything back: the run's weights stay
     the same bit for bit. Frames lie at steps that grow by a factor, dense at the start, where most happens: 39 frames
-    for 400 steps, 63 for 4000.
+    for 400 steps, 63 for 4000; and at the last step.
 
     Args:
         dataset: where the probe images come from.  probes: their indices.
@@ -132,7 +132,7 @@ class Recorder:
         DataError: no probe image.  ValueError: growth or every that never come to an end.
 
     Attributes:
-        seconds: spent in here so far.
+        seconds: of CPU time spent in here so far.
     """
 
     def __init__(
@@ -154,15 +154,17 @@ class Recorder:
         self._frames: list[dict[str, Any]] = []
         self._losses: list[tuple[int, list[float]]] = []
         self._about: dict[str, Any] = {}
+        self._last: tuple[int, Any] = (0, None)
 
     def __call__(self, step: int, model: Any, losses: Mapping[str, float]) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         self._about.setdefault("parts", tuple(losses))
         self._losses.append((step, list(losses.values())))
         if step >= self._next:
             self._next = step + self.every if self.every else max(step + 2, math.ceil(step * self.growth))
             self._frames.append({"steps": step, **self._look(model)})
-        self.seconds += time.perf_counter() - began
+        self._last = step, model
+        self.seconds += time.process_time() - began
 
     def _look(self, model: Any) -> dict[str, Any]:
         if not self._moved:
@@ -222,13 +224,16 @@ class Recorder:
         return str(getattr(model.recipe, "name", "") or type(model).__name__)
 
     def recording(self) -> Recording:
-        """What was recorded so far.
+        """What was recorded so far, and a frame of the last step, if it has none yet.
 
         Raises:
             DataError: no frame yet.
         """
         if not self._frames:
             raise DataError("nothing recorded: pass the recorder as on_step to dsla.train, and let it take a step")
+        step, model = self._last
+        if step > self._frames[-1]["steps"]:
+            self._frames.append({"steps": step, **self._look(model)})
         frames: dict[str, Any] = {k: np.stack([f[k] for f in self._frames]) for k in self._frames[0]}
         steps = np.array([s for s, _ in self._losses])
         values = np.array([v for _, v in self._losses], dtype=np.float32)

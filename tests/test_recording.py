@@ -1,6 +1,7 @@
 """Recording a run changes nothing of it, and what is recorded is what the detector says at that step."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -123,12 +124,21 @@ def test_frames_grow_apart_or_keep_their_distance():
     assert long.recorder._losses[-1] == (2500, [1.0])
 
 
+def test_the_last_step_has_a_frame_once():
+    recorder = Recorder(PROBES, (11,), every=4)
+    trained(recorder)
+    assert [f["steps"] for f in recorder._frames] == [4]
+    for _ in range(2):
+        assert recorder.recording().steps.tolist() == [4, 6]
+
+
 def test_long_loss_curves_become_means(run):
     recorder = Recorder(PROBES, (0,), every=10_000)
     for step in range(1, 2501):
         recorder(step, None, {"loss": float(step)})
     source = run[0]
     recorder._frames, recorder._about = source._frames, {**source._about, "parts": ("loss",)}
+    recorder._last = source._last
     recording = recorder.recording()
     assert len(recording.loss_steps) == 834  # windows of three
     assert recording.loss_steps[:2].tolist() == [3, 6]
@@ -137,7 +147,7 @@ def test_long_loss_curves_become_means(run):
     assert recording.losses[-1, 0] == 2500
 
 
-def test_what_cannot_be_recorded_is_refused(tmp_path):
+def test_what_cannot_be_recorded_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="at least one probe"):
         Recorder(PROBES, ())
     with pytest.raises(ValueError, match="growth must exceed 1"):
@@ -145,8 +155,11 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
     with pytest.raises(DataError, match="nothing recorded"):
         Recorder(PROBES).recording()
     path = tmp_path / "no.npz"
-    with pytest.raises(DataError, match=r"no\.npz is no recording"):
+    with pytest.raises(DataError, match=rf"{re.escape(str(tmp_path))}.no\.npz is no recording"):
         Recording.load(path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):  # the full path that was tried
+        Recording.load("no.npz")
     path.write_bytes(b"PK nothing")
     with pytest.raises(DataError, match=r"no\.npz is no recording"):
         Recording.load(path)

@@ -1,9 +1,10 @@
 // The surface of the AssignmentExplorer: draws the label maps that Python sends, and reports boxes. Computes no label.
 const WHITE = "#ffffff", CHOSEN = "#ffd60a", GREY = "#aab2bf";
+const LOCAL = ["localhost", "127.0.0.1", "[::1]"].includes(window.location.hostname); // the server runs on this machine
 const CURSORS = ["nwse-resize", "ns-resize", "nesw-resize", "ew-resize", "nwse-resize", "ns-resize", "nesw-resize", "ew-resize"];
 
 function render({ model, el }) {
-  const root = element(el, "div", "dsla-boxes");
+  const root = element(el, "div", "dsla-boxes"), guard = guardIn(root);
   const bar = element(root, "div", "dsla-bar");
   const drawing = element(bar, "button", "dsla-draw", "+ draw a box");
   const kinds = element(bar, "select", "dsla-class");
@@ -25,7 +26,8 @@ function render({ model, el }) {
   let due = 0, arrived = null; // what is to be drawn; the answer that it shows
   let sent = 0, latest = null; // number of the last edit sent; time of the mouse event that is not sent yet
   const stamps = new Map(), flying = new Map(); // edit number → time of its mouse event; time of sending, until answered
-  const lut = bytes(model.get("lut"));
+  const lut = bytes(model.get("lut")), palette = paletteOf(lut);
+  let layers = []; // of each row and level, as they are drawn
 
   const adopt = () => {
     objects = model.get("objects").map((o) => [...o]);
@@ -48,10 +50,10 @@ function render({ model, el }) {
     const oldest = flying.values().next().value;
     if (latest === null || (flying.size > 1 && performance.now() - oldest < 2000)) return;
     sent = Math.max(sent, model.get("seq")) + 1;
-    stamps.set(sent, latest);
+    stamps.set(sent, { event: latest, sent: performance.now() });
     flying.set(sent, performance.now());
     latest = null;
-    model.send({ type: "edit", objects, seq: sent });
+    model.send({ type: "edit", objects, seq: sent, local: LOCAL });
   }
   function answered() {
     for (const seq of flying.keys()) if (seq <= model.get("seq")) flying.delete(seq);
@@ -62,7 +64,7 @@ function render({ model, el }) {
   function paintLevel(ctx, row, level, unit) {
     const [h, w] = row.shapes[level], s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
     ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(row.layers[level], (row.offset - 0.5) * sx, (row.offset - 0.5) * sy, w * sx, h * sy);
+    ctx.drawImage(row.layers[level].canvas, (row.offset - 0.5) * sx, (row.offset - 0.5) * sy, w * sx, h * sy);
   }
   function paintPoints(ctx, row, level, unit) {
     const [h, w] = row.shapes[level], s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
@@ -86,19 +88,16 @@ function render({ model, el }) {
   }
   // All is drawn at the next frame, once, however many events and messages come until then.
   function paint(what = 1) { // 1: the picture, 2: the panels as well
-    if (!due) requestAnimationFrame(show);
+    if (!due) requestAnimationFrame(guard(show));
     due = Math.max(due, what);
-    remove.disabled = selected < 0;
-    hint.textContent = selected >= 0
-      ? objects[selected].slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
-      : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box";
   }
   const paintAll = () => paint(2);
   function show() {
     const what = due, painting = performance.now();
     due = 0;
     if (closed || !backdrops.photo) return;
-    (frame().rows ?? []).forEach((row) => (row.layers ??= layersOf(row, lut)));
+    const rows = frame().rows ?? [];
+    if (rows.some((row) => !row.layers)) layers = rows.map((row, r) => (row.layers = layersOf(row, palette, layers[r])));
     paintPicture();
     if (what > 1) paintPanels();
     if (!arrived) return;
@@ -133,18 +132,22 @@ function render({ model, el }) {
         ctx.fillRect(x * k - 3.5, y * k - 3.5, 7, 7);
         ctx.strokeRect(x * k - 3.5, y * k - 3.5, 7, 7);
       }
-      kinds.value = String(objects[selected][4]);
+      if (kinds.value !== String(objects[selected][4])) kinds.value = objects[selected][4];
     }
     if (hovered && on && hovered.level === active.level) paintHover(ctx, row, k);
     photo.classList.toggle("on", !active);
     drawing.classList.toggle("on", draw);
+    remove.disabled = selected < 0;
+    write(hint, selected >= 0
+      ? objects[selected].slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
+      : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box");
   }
   function paintPanels() {
     const rows = frame().rows ?? [];
     rows.forEach((row, r) => {
       if (!views[r]) return;
-      views[r].title.textContent = row.title;
-      views[r].note.textContent = row.note;
+      write(views[r].title, row.title);
+      write(views[r].note, row.note);
       views[r].levels.forEach((view, level) => {
         if (!backdrops.small) return;
         const ctx = view.ctx, unit = view.unit;
@@ -157,7 +160,7 @@ function render({ model, el }) {
         });
         objects.forEach((o, n) => isLost(row, n) && outline(ctx, o.slice(0, 4), unit, model.get("lost"), 1.3, [3, 2], false));
         if (hovered && hovered.level === level && hovered.row === r) paintHover(ctx, row, unit);
-        view.head.textContent = `P${Math.log2(row.strides[level])} · stride ${row.strides[level]} · ${row.totals[level]} pts`;
+        write(view.head, `P${Math.log2(row.strides[level])} · stride ${row.strides[level]} · ${row.totals[level]} pts`);
         view.box.classList.toggle("on", active?.row === r && active?.level === level);
       });
     });
@@ -206,10 +209,10 @@ function render({ model, el }) {
     if (now !== shape) shape = now, layout();
     else paintAll();
     if (counts.told !== frame().table) counts.innerHTML = counts.told = frame().table ?? "";
-    const seq = frame().seq, event = stamps.get(seq);
+    const seq = frame().seq, times = stamps.get(seq);
     for (const old of stamps.keys()) if (old <= seq) stamps.delete(old);
     root.dataset.seq = seq;
-    arrived = { seq, event: event ?? null, received };
+    arrived = { seq, event: null, ...times, received };
   }
 
   // ---- mouse
@@ -301,7 +304,7 @@ function render({ model, el }) {
     push(e);
   }
   stage.addEventListener("pointerdown", down);
-  stage.addEventListener("pointermove", move);
+  stage.addEventListener("onpointerrawupdate" in window ? "pointerrawupdate" : "pointermove", move); // before the next frame
   stage.addEventListener("pointerup", up);
   stage.addEventListener("pointerleave", leave);
   stage.addEventListener("keydown", (e) => {
@@ -331,9 +334,9 @@ function render({ model, el }) {
   element(scale, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
   element(scale, "span", "", "1");
   const moved = () => !drag && model.get("seq") >= sent && adopt(); // what the mouse did later is known here alone
-  const ignore = follow(model, { objects: moved, seq: answered, frame: refresh, names: fillNames, dim: load, width: layout, why: explain });
+  const ignore = follow(model, { objects: moved, seq: answered, frame: refresh, names: fillNames, dim: load, width: layout, why: explain }, guard);
   const silent = listenForFiles(model);
-  fillNames(), adopt(), refresh(), explain(), load();
+  fillNames(), adopt(), refresh(), explain(), guard(load)();
   return () => {
     closed = true;
     ignore();

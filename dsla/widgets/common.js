@@ -37,7 +37,7 @@ function scaled(image, w, h) {
   ctx.imageSmoothingEnabled = Math.max(image.width, image.height) >= 256; // few pixels: show each
   ctx.imageSmoothingQuality = "high";
   ctx.drawImage(image, 0, 0, copy.width, copy.height);
-  return copy;
+  return copy.transferToImageBitmap();
 }
 
 function outline(ctx, box, k, colour, width, dash = [], halo = true) {
@@ -82,9 +82,24 @@ function handles([x1, y1, x2, y2]) {
   return [[x1, y1], [mx, y1], [x2, y1], [x2, my], [x2, y2], [mx, y2], [x1, y2], [x1, my]];
 }
 
-// Calls the functions when these traits change, until the function that comes back is called.
-function follow(model, functions) {
-  const pairs = Object.entries(functions).map(([name, call]) => [`change:${name}`, call]);
+// Wraps functions: what goes wrong in one is shown in the widget, until one works again.
+function guardIn(root) {
+  const banner = element(root, "div", "dsla-wrong");
+  root.prepend(banner);
+  return (call) => async () => {
+    try {
+      await call();
+      write(banner, "");
+    } catch (error) {
+      console.warn(error);
+      write(banner, String(error));
+    }
+  };
+}
+
+// Calls the functions when these traits change, until what comes back is called.
+function follow(model, functions, guard) {
+  const pairs = Object.entries(functions).map(([name, call]) => [`change:${name}`, guard(call)]);
   for (const [event, call] of pairs) model.on(event, call);
   return () => pairs.forEach(([event, call]) => model.off(event, call));
 }
@@ -104,18 +119,29 @@ function listenForFiles(model) {
   return () => model.off("msg:custom", handle);
 }
 
-// Label maps as small canvases, one a level, a pixel a point; lut has red, green, blue of the labels 0 to 1.
-function layersOf(row, lut) {
+// The colour of each byte of a label map (0: none, 1…255: label 0…1) as the pixels of an image hold it.
+function paletteOf(lut) {
+  const palette = new Uint32Array(256), parts = new Uint8Array(palette.buffer);
+  for (let i = 1; i < 256; i++) parts.set([...lut.slice(3 * i - 3, 3 * i), 209], 4 * i);
+  return palette;
+}
+
+// Label maps as small canvases, one a level, a pixel a point. Those of before are used again, untouched where the map
+// is the same.
+function layersOf(row, palette, before = []) {
   return row.maps.map((map, level) => {
-    const [h, w] = row.shapes[level], source = bytes(map), image = new ImageData(w, h);
-    for (let i = 0; i < source.length; i++) {
-      if (!source[i]) continue;
-      const from = 3 * (source[i] - 1), to = 4 * i;
-      image.data[to] = lut[from], image.data[to + 1] = lut[from + 1], image.data[to + 2] = lut[from + 2];
-      image.data[to + 3] = 209;
-    }
-    const layer = new OffscreenCanvas(w, h);
-    layer.getContext("2d").putImageData(image, 0, 0);
-    return layer;
+    const [h, w] = row.shapes[level], source = bytes(map), old = before[level];
+    const fits = old?.canvas.width === w && old.canvas.height === h;
+    if (fits && old.source.every((v, i) => v === source[i])) return old;
+    const canvas = fits ? old.canvas : new OffscreenCanvas(w, h), image = new ImageData(w, h);
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < source.length; i++) pixels[i] = palette[source[i]];
+    canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
+    return { canvas, source };
   });
+}
+
+// Only what changes: a text that is set again is laid out again.
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }

@@ -2,7 +2,7 @@
 const KEPT = 2, REMOVED = 1.2;
 
 function render({ model, el }) {
-  const root = element(el, "div", "dsla-found");
+  const root = element(el, "div", "dsla-found"), guard = guardIn(root);
   const top = element(root, "div", "dsla-top");
   let image = null, closed = false, views = [], chosen = null;
 
@@ -70,8 +70,8 @@ function render({ model, el }) {
     image = picture;
     build();
   }
-  const ignore = follow(model, { photo: load, frame: build });
-  load();
+  const ignore = follow(model, { photo: load, frame: build }, guard);
+  guard(load)();
   return () => {
     closed = true;
     ignore();

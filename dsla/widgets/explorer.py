@@ -23,7 +23,7 @@ from ..plots.style import Picture
 from . import controls
 from .pane import Pane, guarded
 from .surface import BoxSurface
-from .view import CHOICES, COUPLINGS, Frame, Shown, View, drawn, make, ranges_of
+from .view import CHOICES, COUPLINGS, Frame, Shown, View, drawn, make, one_thread, ranges_of
 
 SIDE, SCENES, FIRST = 512, 12, 5  # of the built-in scenes, the first ones of the test split; the one to open with
 LONG = 1344  # an uploaded picture is made no longer: the size that detectors see
@@ -194,9 +194,11 @@ class AssignmentExplorer(Pane):
     def update(self) -> None:
         """Assigns anew and sends the browser what changed."""
         self.view = self._asked()
-        self.shown = self.view.rows()
-        rows = [drawn(row) for row in self.shown]
-        self.surface.frame = {"seq": self.surface.seq, "rows": rows, "table": self._count_table()}
+        with one_thread():
+            self.shown = self.view.rows()
+            rows = [drawn(row) for row in self.shown]
+        seq, room = self.surface.seq, self.surface.room
+        self.surface.frame = {"seq": seq, "rows": rows, "table": self._count_table(), "room": room}
 
     def _count_table(self) -> str:
         names = self.surface.names

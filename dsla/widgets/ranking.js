@@ -2,7 +2,7 @@
 const SIDE = 430, LEFT = 40, BOTTOM = 34, PAD = 8, CARD = 250, NEAR = 7;
 
 function render({ model, el }) {
-  const root = element(el, "div", "dsla-ranking");
+  const root = element(el, "div", "dsla-ranking"), guard = guardIn(root);
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left");
   const canvas = element(left, "canvas", "dsla-scatter"), legend = element(left, "div", "dsla-legend");
   const right = element(top, "div", "dsla-side"), note = element(right, "div", "dsla-note dsla-chosen");
@@ -182,8 +182,8 @@ function render({ model, el }) {
     views.forEach(draw);
     paint();
   }
-  const ignore = follow(model, { series: load, region: paint, picked: paint, frame: fill });
-  load(), fill();
+  const ignore = follow(model, { series: load, region: paint, picked: paint, frame: fill }, guard);
+  guard(load)(), guard(fill)();
   return () => {
     closed = true;
     ignore();

@@ -2,10 +2,10 @@
 const PHOTO = 320, MAP = 150, LINES = 170, SHOWN = 8; // SHOWN: least score that is drawn, of 255
 
 function render({ model, el }) {
-  const root = element(el, "div", "dsla-replay"), head = element(root, "div", "dsla-title dsla-step");
+  const root = element(el, "div", "dsla-replay"), guard = guardIn(root), head = element(root, "div", "dsla-title dsla-step");
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left"), side = element(top, "div", "dsla-maps");
   const photo = element(left, "canvas", "dsla-photo-view");
-  const charts = element(root, "div", "dsla-top"), lut = bytes(model.get("lut"));
+  const charts = element(root, "div", "dsla-top"), palette = paletteOf(bytes(model.get("lut")));
   const chart = (name) => {
     const box = element(charts, "div", ""), canvas = element(box, "canvas", name);
     canvas.title = "click or drag to move through the run";
@@ -65,7 +65,7 @@ function render({ model, el }) {
       outline(ctx, film.boxes.slice(4 * (first + d), 4 * (first + d) + 4), k, "#ffffff", 1, [], false);
     }
     ctx.globalAlpha = 1;
-    image.objects.forEach((o, n) => outline(ctx, o.box, k, colour(n), 1.4, [4, 3]));
+    image.objects.forEach((o, n) => outline(ctx, o.box, k, colour(n), 1.6, [4, 4], false));
     image.objects.forEach((o, n) => {
       const at = f * film.rows + o.row, box = film.own_box.slice(4 * at, 4 * at + 4);
       if (Number.isFinite(box[0])) outline(ctx, box, k, colour(n), 2.4);
@@ -76,13 +76,13 @@ function render({ model, el }) {
       let from = base;
       const maps = film.shapes.map(([h, w]) => film[name].slice(from, (from += h * w)));
       if (name === "score") for (const map of maps) map.forEach((v, i) => (map[i] = v < SHOWN ? 0 : Math.max(1, v)));
-      const layers = layersOf({ maps, shapes: film.shapes }, lut);
+      const layers = layersOf({ maps, shapes: film.shapes }, palette);
       levels.forEach((c, level) => {
         const [h, w] = film.shapes[level], unit = small / image.size[1], s = film.strides[level];
         const [sx, sy] = image.scale.map((v) => v * unit * s);
         c.drawImage(backdrops.dim, 0, 0, small, high);
         c.imageSmoothingEnabled = false;
-        c.drawImage(layers[level], (film.offset - 0.5) * sx, (film.offset - 0.5) * sy, w * sx, h * sy);
+        c.drawImage(layers[level].canvas, (film.offset - 0.5) * sx, (film.offset - 0.5) * sy, w * sx, h * sy);
         image.objects.forEach((o, n) => outline(c, o.box, unit, colour(n), 1, [3, 2], false));
       });
     }
@@ -151,8 +151,8 @@ function render({ model, el }) {
     model.set("index", gaps.indexOf(Math.min(...gaps)));
     model.save_changes();
   }
-  const ignore = follow(model, { film: load, image: choose, index: paint });
-  load();
+  const ignore = follow(model, { film: load, image: choose, index: paint }, guard);
+  guard(load)();
   return () => {
     closed = true;
     ignore();

@@ -11,12 +11,13 @@ import pandas as pd
 import traitlets as t
 
 from ..plots import draw
-from ..plots.style import METHODS, Picture, picture, style
+from ..plots.style import Picture, picture, style
 from ..recording import SHIPPED, Recorder, Recording
 from .pane import Pane
 from .surface import BACKDROP, LUT, Sheet, encoded, script
 
-OBJECTS = [look.colour for look in METHODS.values()]  # one an object, by its number in the image
+# One an object, by its number in the image; none is a method's, and each stands out from a photograph and from paper.
+OBJECTS = ["#e8590c", "#1c7ed6", "#d6336c", "#2f9e44", "#9c36b5", "#b8860b", "#0c8599", "#862e2e"]
 OWN = ["label", "iou", "taught", "score"]
 
 

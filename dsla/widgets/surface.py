@@ -27,6 +27,10 @@ def script(name: str) -> str:
     return "".join((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", name))
 
 
+# Jupyter's server leaves Nagle's algorithm on: a message follows the one before it (the kernel's "busy") at once only
+# if it fills a packet, else when the browser has acknowledged that, which takes up to 40 ms. On one machine a packet
+# holds 64 KiB, so an answer is made longer than that; over a network the label maps fill several as they are.
+PACKET = bytes(65536)
 BACKDROP = 900  # pixels of the longer side that the browser gets
 LUT = bytes((LABELS(np.linspace(0, 1, 255), bytes=True)[:, :3]).tobytes())  # label 0…1 → red, green, blue
 
@@ -92,12 +96,14 @@ class BoxSurface(Surface):
 
     def __init__(self) -> None:
         super().__init__()
+        self.room = b""
         self.on_msg(self._edited)
 
     def _edited(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         """What the mouse did; all that follows from it goes back in one message."""
         if content.get("type") == "edit":
             with self.hold_sync():
+                self.room = PACKET if content.get("local") else b""
                 self.seq = int(content["seq"])
                 self.objects = content["objects"]
 

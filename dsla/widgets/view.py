@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from inspect import signature
 from itertools import pairwise
 from typing import Any
@@ -55,6 +56,17 @@ CHOICES: dict[str, tuple[type[Assigner], dict[str, Any]]] = {
 """Rows to choose from: a class and what of it stays as it is, whatever the controls say."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For small tensors while a browser draws: two threads save a tenth on idle cores, and wait on busy ones."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def ranges_of(bounds: Sequence[float]) -> tuple[tuple[float, float], ...]:
     """Ends of the regression ranges, one more than levels → (low, high) of each level."""
     return tuple(pairwise(float(b) for b in bounds))
@@ -78,7 +90,12 @@ def make(name: str, options: dict[str, Any]) -> Assigner:
     known = dict(options)
     if ranges != DEFAULT_RANGES:  # else FoveaBox's own, whose ends differ a little
         known["scale_ranges"] = tuple((low / 2, high) for low, high in ranges)
-    return kind(**{k: v for k, v in known.items() if k in signature(kind).parameters} | fixed)
+    return kind(**{k: v for k, v in known.items() if k in _options(kind)} | fixed)
+
+
+@cache
+def _options(kind: type[Assigner]) -> frozenset[str]:
+    return frozenset(signature(kind).parameters)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from cells import BOXES, BROWSER, EXPLORER, RANKING, REPLAY, SIZE
 from lab import opened
 from PIL import Image
 
@@ -22,46 +23,10 @@ from dsla import PointGrid
 from dsla.assigners import DSLA, FCOS
 
 STRIDES = (8, 16, 32, 64, 128)
-SIZE = (400, 640)
-BOXES = [[80.0, 60.0, 200.0, 180.0], [300.0, 90.0, 540.0, 330.0], [20.0, 330.0, 26.0, 336.0]]
-EXPLORER = f"""
-import numpy as np, dsla
-rng = np.random.default_rng(0)
-image = (rng.random(({SIZE[0]} // 8, {SIZE[1]} // 8, 3)).repeat(8, 0).repeat(8, 1) * 0.3 + 0.3).astype('float32')
-explorer = dsla.widgets.AssignmentExplorer(image, {BOXES}, [0, 1, 2], class_names=['cup', 'dog', 'fly'])
-explorer
-"""
-
 HEADS = (
     "[...document.querySelectorAll('.dsla-boxes .dsla-head')]"
     r".map(h => Number(h.textContent.match(/(\d+) pts/)?.[1]))"
 )
-
-BROWSER = """
-import torch, dsla
-class One(dsla.Scenes):
-    def __getitem__(self, i):
-        image, target = super().__getitem__(i)
-        return image, {**target, 'boxes': torch.tensor([[10., 10., 50., 50.]]), 'labels': torch.tensor([0])}
-    def ground_truth(self):
-        data, box = super().ground_truth(), {'category_id': 1, 'bbox': [10, 10, 40, 40], 'area': 1600, 'iscrowd': 0}
-        rows = [{'id': image['id'], 'image_id': image['id'], **box} for image in data['images']]
-        return {**data, 'annotations': rows}
-found = [{'boxes': torch.tensor([[10., 10., 50., 46.], [10., 10., 66., 50.]]), 'scores': torch.tensor([.6, .9]),
-          'labels': torch.tensor([0, 0]), 'image_id': 1}]
-browser = dsla.widgets.DetectionBrowser(One('test', size=4), {'listed': found, 'FCOS': dsla.load('scenes-fcos')})
-browser
-"""
-
-
-RANKING = """
-ranking = dsla.widgets.RankingExplorer({'listed': found}, One('test', size=4))
-ranking
-"""
-REPLAY = """
-replay = dsla.widgets.TrainingReplay()
-replay
-"""
 SECONDS = {"lab": 200, "notebook": 90, "voila": 90}
 
 
@@ -114,6 +79,7 @@ class Mouse:
         self.page.mouse.up()
 
     def hint(self):
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return [float(v) for v in self.page.locator(".dsla-hint").inner_text().split(", ")]
 
 
@@ -287,6 +253,13 @@ def replay(page, shots, name="replay"):
     page.locator(".dsla-view select").last.select_option(index=1)
     wait(page, f"() => {pixels} !== '{drawn}'", "the other image")
     page.screenshot(path=shots / "replay-middle.png")
+    wrong = page.get_by_role("button", name="break it")
+    said = "document.querySelector('.dsla-replay .dsla-wrong').textContent"
+    wrong.click()
+    wait(page, f"() => {said}.startsWith('TypeError')", "what went wrong in the browser, in the widget")
+    page.screenshot(path=shots / "replay-error.png")
+    wrong.click()
+    wait(page, f"() => {said} === ''", "that it works again")
 
 
 def briefly(page, shots, where):

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,18 +92,21 @@ def _arguments(where: str, folder: Path, token: str) -> tuple[list[str], str, st
 
 @contextmanager
 def opened(
-    cells: list[str], where: str = "lab", prepare: Callable[[Any], None] | None = None
+    cells: list[str], where: str = "lab", config: str = ""
 ) -> Iterator[tuple[Any, list[str]]]:
     """(page, errors of the console so far) of a notebook whose cells have been started.
 
     where: "lab" (JupyterLab), "notebook" (Notebook 7) or "voila" (Voilà, which shows no code).
-    prepare: is given the page before anything is loaded.
+    config: Python of the server's configuration.
     """
     from playwright.sync_api import sync_playwright
 
     with TemporaryDirectory() as name, sync_playwright() as play:
         folder = Path(name)
         write_notebook(folder / "views.ipynb", cells)
+        if config:
+            (folder / ".config").mkdir()
+            (folder / ".config" / "jupyter_server_config.py").write_text(config)
         arguments, ready, path = _arguments(where, folder, secrets.token_hex(16))
         with server(folder, arguments, ready) as address:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -112,8 +115,6 @@ def opened(
                 page.set_default_timeout(60_000)
                 page.context.grant_permissions(["clipboard-read", "clipboard-write"])
                 errors = watch(page)
-                if prepare is not None:
-                    prepare(page)
                 page.goto(address + path)
                 if where != "voila":  # which runs them itself
                     page.wait_for_selector(".jp-Notebook .jp-Cell")
