@@ -14,7 +14,8 @@ function render({ model, el }) {
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left");
   const stage = element(left, "canvas", "dsla-stage");
   stage.tabIndex = 0;
-  const scale = element(left, "div", "dsla-scale");
+  const lut = bytes(model.get("lut")), palette = paletteOf(lut);
+  scale(left, "label", lut);
   const side = element(top, "div", "dsla-side"), counts = element(side, "div", "dsla-counts");
   const why = element(side, "div", "dsla-why");
   const panels = element(root, "div", "dsla-panels");
@@ -26,7 +27,6 @@ function render({ model, el }) {
   let due = 0, arrived = null; // what is to be drawn; the answer that it shows
   let sent = 0, latest = null; // number of the last edit sent; time of the mouse event that is not sent yet
   const stamps = new Map(), flying = new Map(); // edit number → time of its mouse event; time of sending, until answered
-  const lut = bytes(model.get("lut")), palette = paletteOf(lut);
   let layers = []; // of each row and level, as they are drawn
 
   const adopt = () => {
@@ -185,7 +185,7 @@ function render({ model, el }) {
           active = active?.row === r && active?.level === level ? null : { row: r, level };
           paintAll();
         });
-        canvas.addEventListener("pointermove", (e) => over(e, canvas, r, level, view.unit));
+        canvas.addEventListener("pointermove", (e) => over(e, canvas, r, level));
         canvas.addEventListener("pointerleave", leave);
         return view;
       });
@@ -216,9 +216,9 @@ function render({ model, el }) {
   }
 
   // ---- mouse
-  const place = (e, canvas, unit) => {
-    const r = canvas.getBoundingClientRect();
-    return [(e.clientX - r.left) / unit, (e.clientY - r.top) / unit];
+  const place = (e, canvas) => {
+    const r = canvas.getBoundingClientRect(), [H, W] = model.get("size");
+    return [((e.clientX - r.left) / r.width) * W, ((e.clientY - r.top) / r.height) * H];
   };
   const handleAt = (x, y) => selected < 0 ? -1
     : handles(objects[selected]).findIndex(([a, b]) => Math.abs(a - x) * k < 7 && Math.abs(b - y) * k < 7);
@@ -234,7 +234,7 @@ function render({ model, el }) {
     if (e.button) return;
     stage.focus({ preventScroll: true });
     stage.setPointerCapture(e.pointerId);
-    const [x, y] = place(e, stage, k), handle = handleAt(x, y), box = boxAt(x, y);
+    const [x, y] = place(e, stage), handle = handleAt(x, y), box = boxAt(x, y);
     if (handle >= 0 && !draw && !e.shiftKey) drag = { handle, from: [...objects[selected]], x, y };
     else if (box >= 0 && !draw && !e.shiftKey) {
       selected = box;
@@ -247,11 +247,11 @@ function render({ model, el }) {
     paint();
   }
   function move(e) {
-    const [x, y] = place(e, stage, k), [H, W] = model.get("size");
+    const [x, y] = place(e, stage), [H, W] = model.get("size");
     if (!drag) {
       const handle = draw || e.shiftKey ? -1 : handleAt(x, y);
       stage.style.cursor = draw || e.shiftKey ? "crosshair" : handle >= 0 ? CURSORS[handle] : boxAt(x, y) >= 0 ? "move" : "crosshair";
-      if (active) over(e, stage, active.row, active.level, k);
+      if (active) over(e, stage, active.row, active.level);
       return;
     }
     const clamp = (v, most) => Math.min(Math.max(v, 0), most), dx = x - drag.x, dy = y - drag.y;
@@ -279,10 +279,10 @@ function render({ model, el }) {
     drag = null;
     paint();
   }
-  function over(e, canvas, row, level, unit) {
+  function over(e, canvas, row, level) {
     const shown = frame().rows?.[row];
     if (!shown) return;
-    const [x, y] = place(e, canvas, unit), s = shown.strides[level], [h, w] = shown.shapes[level];
+    const [x, y] = place(e, canvas), s = shown.strides[level], [h, w] = shown.shapes[level];
     const j = Math.round(x / (s * shown.scale[0]) - shown.offset), i = Math.round(y / (s * shown.scale[1]) - shown.offset);
     if (i < 0 || j < 0 || i >= h || j >= w) return leave();
     if (hovered && hovered.row === row && hovered.level === level && hovered.i === i && hovered.j === j) return;
@@ -329,10 +329,6 @@ function render({ model, el }) {
     images = { photo: colour, dim };
     layout();
   }
-  const ramp = Array.from({ length: 17 }, (_, i) => 3 * Math.round((254 * i) / 16)).map((i) => `rgb(${[...lut.slice(i, i + 3)].join(",")})`);
-  element(scale, "span", "", "label  0");
-  element(scale, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
-  element(scale, "span", "", "1");
   const moved = () => !drag && model.get("seq") >= sent && adopt(); // what the mouse did later is known here alone
   const ignore = follow(model, { objects: moved, seq: answered, frame: refresh, names: fillNames, dim: load, width: layout, why: explain }, guard);
   const silent = listenForFiles(model);

@@ -126,6 +126,15 @@ function paletteOf(lut) {
   return palette;
 }
 
+// What the colours mean.
+function scale(parent, text, lut) {
+  const line = element(parent, "div", "dsla-scale"), at = Array.from({ length: 17 }, (_, i) => 3 * Math.round((254 * i) / 16));
+  const ramp = at.map((i) => `rgb(${[...lut.slice(i, i + 3)].join(",")})`);
+  element(line, "span", "", `${text}  0`);
+  element(line, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
+  element(line, "span", "", "1");
+}
+
 // Label maps as small canvases, one a level, a pixel a point. Those of before are used again, untouched where the map
 // is the same.
 function layersOf(row, palette, before = []) {

@@ -5,7 +5,7 @@ function render({ model, el }) {
   const root = element(el, "div", "dsla-replay"), guard = guardIn(root), head = element(root, "div", "dsla-title dsla-step");
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left"), side = element(top, "div", "dsla-maps");
   const photo = element(left, "canvas", "dsla-photo-view");
-  const charts = element(root, "div", "dsla-top"), palette = paletteOf(bytes(model.get("lut")));
+  const charts = element(root, "div", "dsla-top"), lut = bytes(model.get("lut")), palette = paletteOf(lut);
   const chart = (name) => {
     const box = element(charts, "div", ""), canvas = element(box, "canvas", name);
     canvas.title = "click or drag to move through the run";
@@ -50,6 +50,7 @@ function render({ model, el }) {
       });
       return { name, levels, small, high };
     });
+    scale(side, "label and score", lut);
     paint();
   }
   function paint() {
