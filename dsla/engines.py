@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError
-from .pairing import RECALLS, THRESHOLDS, Pairs, greedy, iou, join, precisions, ranks, slices
+from .pairing import CAPS, RECALLS, THRESHOLDS, Pairs, greedy, iou, join, precisions, ranks, slices
 from .results import BOX, SIZE, rows_of
 
 ENGINES = ("pycocotools", "faster", "numpy")
 AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # all, small, medium, large; pixels
-CAPS = (1, 10, 100)  # detections of an image and class
 TOGETHER = 1024  # images
 
 

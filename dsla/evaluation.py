@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .data.loading import to_coco_results
-from .engines import CAPS, curves
+from .engines import curves
+from .pairing import CAPS
 from .results import Detections, Rows, plain, read_ground_truth, read_table, render, some
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)

@@ -14,6 +14,7 @@ import numpy as np
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU
 RECALLS = np.linspace(0, 1, 101)
+CAPS = (1, 10, 100)  # detections of an image and class that count, the best first
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def join(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def ranks(score: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Place of each row in its group, from 0 for the highest score; equal scores keep their order."""
-    order = np.lexsort([np.arange(len(score)), -score, group])
+    order = np.lexsort([-score, group])
     start = np.flatnonzero(np.diff(group[order], prepend=np.nan))
     place = np.empty(len(score), dtype=np.int64)
     place[order] = np.arange(len(score)) - np.repeat(start, np.diff([*start, len(score)]))

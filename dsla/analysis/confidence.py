@@ -118,8 +118,8 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     Returns:
         low, high (score), count, score (mean), iou (mean; NaN in an empty bin). The last bin holds score 1.
     """
-    rows = frame[~frame["ignored"].astype(bool)]
-    score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
+    counted = ~frame["ignored"].to_numpy(dtype=bool)
+    score, iou = (frame[name].to_numpy(dtype=float)[counted] for name in ("score", "iou"))
     bin_of = np.clip((score * bins).astype(np.int64), 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins)
     means = [
@@ -133,11 +133,11 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 def ranking_summary(frame: pd.DataFrame) -> pd.Series:
     """Correlations over all, per image and per object; wrong pairs; reliability."""
     least = frame.attrs.get("iou_threshold", 0.5)
-    counted = frame[~frame["ignored"].astype(bool)]
-    rows = counted[counted["iou"] >= least]
+    counted = ~frame["ignored"].to_numpy(dtype=bool)
+    rows = frame.loc[counted & (frame["iou"].to_numpy(dtype=float) >= least), ["image", "gt", "score", "iou"]]
     what = f"detections with IoU ≥ {least:g} with their best object"
     numbers = Numbers()
-    numbers.add("detections", len(counted), "detections that are not ignored")
+    numbers.add("detections", counted.sum(), "detections that are not ignored")
     numbers.add("boxes", len(rows), what)
     few = "no such detection" if not len(rows) else "fewer than two" if len(rows) < 2 else "score or IoU is constant"
     score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))

@@ -15,6 +15,12 @@ CROWD = ("ignore", "background")
 TOGETHER = 2_000_000  # pairs that are held at a time
 
 
+def crowd_rule(crowd: str) -> None:
+    """Raises ValueError for a name that is not in CROWD."""
+    if crowd not in CROWD:
+        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
+
+
 def group_keys(class_aware: bool, *tables: pd.DataFrame) -> list[np.ndarray]:
     """For each table, numbers that are equal for rows of the same image (and class)."""
     images = [table["image_index"].to_numpy(dtype=np.int64) for table in tables]
@@ -79,6 +85,7 @@ def match(
     score_threshold: float = 0.0,
     iou_threshold: float = 0.5,
     before_nms: bool = False,
+    boxes: bool = True,
     **running: Any,
 ) -> Table:
     """One row a detection: its best object and whether COCO's greedy matching gives it one.
@@ -91,6 +98,7 @@ def match(
         score_threshold: detections below it are left out.
         iou_threshold: least IoU of a match.
         before_nms: take a model's candidates; tables and lists are taken as they are.
+        boxes: False leaves out x1, y1, x2, y2; candidates are many.
         running: batch_size, device, max_images, progress of a model's run.
 
     Returns:
@@ -98,9 +106,9 @@ def match(
         (0 where none overlaps), gt (that object's annotation id, <NA> if none), match (annotation id of the
         one-to-one match, <NA> if none), ignored.
     """
-    if crowd not in CROWD:
-        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
+    crowd_rule(crowd)
     source, known = sources(detections, truth, before_nms=before_nms, **running)
+    columns = ["image", "detection", "category", *(BOX if boxes else []), "score"]
     parts = []
     for found, objects in stream(source, known, score_threshold=score_threshold):
         pairs = overlaps(found, objects, class_aware)
@@ -111,13 +119,14 @@ def match(
         rank = ranks(found["score"].to_numpy(), *group_keys(class_aware, found))
         taken, ignored = greedy(pairs if crowd == "ignore" else plain, rank, is_crowd, np.array([iou_threshold]))
         ids = objects["gt"].to_numpy(dtype=np.int64)
-        part = found[["image", "detection", "category", *BOX, "score"]].copy()
+        part = {name: found[name].copy() for name in columns}
         part["iou"] = pick(plain.value, best, 0.0)
         part["gt"] = _optional(ids, pick(plain.object, best, -1))
         part["match"] = _optional(ids, taken[0])
         part["ignored"] = ignored[0]
         parts.append(part)
-    table = Table(pd.concat(parts, ignore_index=True))
+    # Column after column, each gone from the chunks once it is whole: boxes before NMS are many.
+    table = Table({name: _whole([part.pop(name) for part in parts]) for name in list(parts[0])}, copy=False)
     table.attrs = {
         "analysis": "match",
         "class_aware": class_aware,
@@ -135,6 +144,10 @@ def pick(values: np.ndarray, index: np.ndarray, otherwise: Any) -> np.ndarray:
     if not len(values):
         return np.full(len(index), otherwise)
     return np.where(index >= 0, values[index], otherwise)
+
+
+def _whole(parts: list[Any]) -> pd.Series:
+    return pd.concat([pd.Series(part, copy=False) for part in parts], ignore_index=True)
 
 
 def _optional(ids: np.ndarray, index: np.ndarray) -> Any:

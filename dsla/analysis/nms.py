@@ -34,10 +34,10 @@ def survivors(
         # Classes are moved apart so that they do not meet; in float64, which keeps their IoU.
         code = pd.factorize(category)[0]
         boxes = boxes + (code * (boxes.max() - boxes.min() + 1))[:, None]
-    given = torch.tensor(boxes), torch.tensor(score)
+    corners, value = torch.tensor(boxes), torch.tensor(score)
     start = np.flatnonzero(np.diff(image, prepend=-1))
-    for low, high in pairwise([*start, len(image)]):
-        kept[low + nms(given[0][low:high], given[1][low:high], threshold).numpy()] = True
+    for low, high in pairwise([*start.tolist(), len(image)]):
+        kept[low + nms(corners[low:high], value[low:high], threshold).numpy()] = True
     return kept
 
 
@@ -49,9 +49,12 @@ def suppression(
     class_aware: bool = True,
     score_threshold: float = 0.0,
     iou_threshold: float = 0.5,
+    before_nms: bool = True,
     **running: Any,
 ) -> Table:
     """One row a non-crowd object: its best box before NMS, whether NMS kept it, and which box took its place.
+
+    Crowd regions are no objects; candidates in them are candidates like others.
 
     Args:
         candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
@@ -60,6 +63,7 @@ def suppression(
         class_aware: NMS, and the best box, within classes.
         score_threshold: candidates below it are left out.
         iou_threshold: an object counts as found before NMS if its best box reaches this IoU.
+        before_nms: False takes a model's detections after its own NMS.
         running: batch_size, device, max_images, progress of a model's run.
 
     Returns:
@@ -69,7 +73,7 @@ def suppression(
         suppressor_overlap (with the best box); iou_after (best IoU among the boxes kept) and iou_lost. NaN or
         <NA> where there is no candidate or no suppressor.
     """
-    source, known = sources(candidates, truth, before_nms=True, **running)
+    source, known = sources(candidates, truth, before_nms=before_nms, **running)
     parts = []
     for found, objects in stream(source, known, score_threshold=score_threshold):
         objects = objects[~objects["crowd"].astype(bool)].reset_index(drop=True)

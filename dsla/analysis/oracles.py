@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..pairing import THRESHOLDS, Pairs, greedy, ranks
-from .matching import average_precision, group_keys, overlaps, pick
+from ..pairing import CAPS, THRESHOLDS, Pairs, greedy, ranks
+from .matching import average_precision, crowd_rule, group_keys, overlaps, pick
 from .nms import survivors
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises
@@ -30,8 +30,11 @@ def oracle(
     *,
     nms_threshold: float = 0.6,
     max_detections: int = 100,
+    class_aware: bool = True,
+    crowd: str = "ignore",
     score_threshold: float = 0.0,
     iou_threshold: float = 0.5,
+    before_nms: bool = True,
     **running: Any,
 ) -> Table:
     """AP of one and the same set of candidates under each of VARIANTS; NMS comes after the replacement.
@@ -39,30 +42,37 @@ def oracle(
     Args:
         candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
             after NMS are taken as candidates, too.
-        nms_threshold: of the NMS within classes.
-        max_detections: kept per image after NMS, by score.
+        nms_threshold, class_aware: of the NMS: IoU from which on it removes, and whether within classes.
+        max_detections: kept per image after NMS, by score; of a class COCO's AP counts 100.
+        crowd: "ignore" ignores what lies in a crowd region, as COCO does; "background" counts it as false.
         score_threshold: candidates whose own score is below it are left out of every variant.
         iou_threshold: a box belongs to the best object of its class from this IoU on ("box").
+        before_nms: False takes a model's detections after its own NMS.
         running: batch_size, device, max_images, progress of a model's run.
 
     Returns:
         Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
         objects). "label" and "dynamic" only where the candidates carry static labels.
     """
-    source, known = sources(candidates, truth, before_nms=True, **running)
+    crowd_rule(crowd)
+    source, known = sources(candidates, truth, before_nms=before_nms, **running)
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for found, objects in stream(source, known, score_threshold=score_threshold):
-        crowd = objects["crowd"].to_numpy(dtype=bool)
+        is_crowd = objects["crowd"].to_numpy(dtype=bool)
         pairs = overlaps(found, objects)
-        boxes, image, category = found[BOX].to_numpy(dtype=float), found["image_index"].to_numpy(), found["category"]
-        group = group_keys(True, found)[0]
-        for name, score, origin in _variants(found, objects, pairs.where(~crowd[pairs.object]), iou_threshold):
-            kept = np.flatnonzero(survivors(boxes[origin], score, image, category.to_numpy(), nms_threshold))
-            kept = kept[ranks(score[kept], image[kept]) < max_detections]
-            score = score[kept]
+        plain = pairs.where(~is_crowd[pairs.object])
+        pairs = pairs if crowd == "ignore" else plain
+        boxes = found[BOX].to_numpy(dtype=float)
+        image, index, category = (found[name].to_numpy() for name in ("image", "image_index", "category"))
+        within, group = category if class_aware else None, group_keys(True, found)[0]
+        for name, score, origin in _variants(found, objects, plain, iou_threshold):
+            kept = np.flatnonzero(survivors(boxes[origin], score, index, within, nms_threshold))
+            kept = kept[ranks(score[kept], index[kept]) < max_detections]
+            rank = ranks(score[kept], group[kept])
+            kept, rank = kept[rank < CAPS[-1]], rank[rank < CAPS[-1]]
             # A box that stands for another one meets the objects that the other meets: they share image and class.
-            matched, ignored = greedy(pairs.of_rows(origin[kept]), ranks(score, group[kept]), crowd)
-            columns = (found["image"].to_numpy()[kept], category.to_numpy()[kept], score, matched >= 0, ignored)
+            matched, ignored = greedy(pairs.of_rows(origin[kept]), rank, is_crowd)
+            columns = (image[kept], category[kept], score[kept], matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
     counts = known.objects["category"][~known.objects["crowd"].astype(bool)].value_counts()
     rows = []
@@ -76,6 +86,8 @@ def oracle(
         "analysis": "oracle",
         "nms_threshold": nms_threshold,
         "max_detections": max_detections,
+        "class_aware": class_aware,
+        "crowd": crowd,
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
     }

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..pairing import Pairs, greedy, ranks
-from .matching import CROWD, average_precision, group_keys, overlaps, pick, shared
+from .matching import average_precision, crowd_rule, group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises
 
@@ -62,8 +62,7 @@ def errors(
     """
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
-    if crowd not in CROWD:
-        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
+    crowd_rule(crowd)
     source, known = sources(detections, truth, before_nms=before_nms, **running)
     parts = []
     for found, objects in stream(source, known, score_threshold=score_threshold):
@@ -135,8 +134,9 @@ def _judged(
 
 def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:
     """[size] position of each detection's object of highest IoU (−1 without) and that IoU (0 without)."""
-    at = pairs.best("detection", size)
-    return pick(pairs.object, at, -1), pick(pairs.iou, at, 0.0)
+    most = np.zeros(size)
+    np.maximum.at(most, pairs.detection, pairs.iou)
+    return pick(pairs.object, pairs.best("detection", size), -1), most
 
 
 def _at(column: pd.Series, index: np.ndarray) -> Any:

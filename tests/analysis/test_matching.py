@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torchvision.ops import box_iou
 
-from dsla.analysis import match, oracle
+from dsla.analysis import errors, match, oracle, suppression
 from dsla.analysis.tables import Truth, stream
 from dsla.errors import DataError
 from dsla.evaluation import evaluate_detections
@@ -227,3 +230,88 @@ def test_iou_and_join():
     assert set(found) == pairs
     assert found == sorted(found)
     assert len(THRESHOLDS) == 10
+
+
+def test_overlaps_at_the_threshold_are_judged_as_in_pycocotools(one_image):
+    """Half an object is IoU 0.5 up to the last bit: widths and corners of a file are rounded differently."""
+    rng = np.random.default_rng(0)
+    truth, rows = one_image([], [])
+    for i in range(300):
+        x, y, w, h = (rng.integers(1, 900, 4) / 10).tolist()
+        truth["annotations"].append({"id": i, "image_id": 1, "category_id": 1, "bbox": [x + 100 * i, y, w, h]})
+        rows.append({"image_id": 1, "category_id": 1, "bbox": [x + 100 * i, y, w, h / 2], "score": 1 - i / 300})
+    for _ in range(3):  # 100 of a class and an image count
+        part = {**truth, "annotations": truth["annotations"][:100]}
+        ours, theirs = our_matches(part, rows[:100], 0.5), coco_matches(evaluate_detections(part, rows[:100]), 0.5)
+        assert ours == theirs
+        assert 10 < sum(to is None for to, _ in ours.values()) < 90
+        truth["annotations"], rows = truth["annotations"][100:], rows[100:]
+
+
+def test_equal_overlaps_are_equal(one_image):
+    """Boxes that are their objects have IoU 1, though width × height and the corners' differences are rounded."""
+    boxes = [[i * 50 + 0.1 * i, 0.3, 20.1 + i / 7, 11.7] for i in range(40)]
+    truth, rows = one_image([], [])
+    truth["annotations"] = [{"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(boxes)]
+    rows = [{"image_id": 1, "category_id": 1, "bbox": b, "score": i / 40} for i, b in enumerate(boxes)]
+    assert match(rows, truth)["iou"].tolist() == [1.0] * 40
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_scores_of_several_images_are_ordered_as_in_pycocotools(random_case, seed):
+    truth, rows = random_case(seed, images=14, digits=1)
+    order = np.random.default_rng(seed).permutation(14)
+    truth["images"] = [truth["images"][i] for i in order]
+    expected = evaluate_detections(truth, rows).summary[["AP", "AP50", "AP75"]]
+    row = oracle(rows, truth, nms_threshold=1.0).set_index("variant").loc["score"]
+    np.testing.assert_allclose(row.to_numpy(float), expected.to_numpy(), atol=1e-12)
+    np.testing.assert_allclose(errors(rows, truth).summary()["AP"], expected["AP50"], atol=1e-12)
+
+
+def test_boxes_may_be_left_out(random_case):
+    truth, rows = random_case(2)
+    whole, lean = match(rows, truth), match(rows, truth, boxes=False)
+    pd.testing.assert_frame_equal(pd.DataFrame(whole.drop(columns=["x1", "y1", "x2", "y2"])), pd.DataFrame(lean))
+
+
+@pytest.mark.parametrize("analysis", [match, suppression, oracle, errors])
+def test_images_are_read_one_after_the_other(analysis):
+    """When the next image is asked for, the tensors of those before are gone."""
+    alive, most = [], []
+    targets = [{"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([0])}] * 40
+
+    def detections():
+        for _ in targets:
+            most.append(sum(one() is not None for one in alive))
+            found = {"boxes": torch.rand(5, 4), "scores": torch.rand(5), "labels": torch.zeros(5).long()}
+            alive.extend(weakref.ref(found[name]) for name in found)
+            yield found
+            del found
+
+    analysis(detections(), targets)
+    assert len(most) == 40
+    assert max(most) <= 3  # those of the image that was just handed over
+
+
+@pytest.mark.parametrize("analysis", [suppression, oracle])
+def test_memory_does_not_grow_with_the_boxes_of_all_images(analysis, monkeypatch):
+    monkeypatch.setitem(stream.__kwdefaults__, "chunk", 8)
+    box = torch.tensor([[0.0, 0, 60, 60]])
+
+    def peak(images):
+        def detections():
+            generator = torch.Generator().manual_seed(0)
+            for _ in range(images):
+                boxes = box + 4 * torch.rand(400, 4, generator=generator)
+                scores = torch.rand(400, generator=generator)
+                yield {"boxes": boxes, "scores": scores, "labels": torch.zeros(400).long()}
+
+        targets = [{"boxes": box, "labels": torch.tensor([0])}] * images
+        tracemalloc.start()
+        analysis(detections(), targets)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(8)
+    assert peak(48) < 1.5 * peak(8)

@@ -8,9 +8,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask
 
 from dsla.analysis import oracle
 from dsla.analysis.oracles import _centerness
+from dsla.evaluation import evaluate_detections
 
 
 def ap_of(table):
@@ -78,3 +80,78 @@ def test_centerness():
     centres = np.array([[30, 30], [20, 30], [10, 30], [8, 8]])
     boxes = np.concatenate([centres - 2, centres + 2], axis=1)
     np.testing.assert_allclose(_centerness(boxes, objects), [1.0, 0.57735, 0.0, 0.0], atol=1e-5)
+
+
+def test_protocol_by_hand(one_image):
+    truth, rows = one_image(
+        [(1, 0, 0, 100, 100), (2, 0, 0, 100, 100), (1, 500, 500, 600, 600)],
+        [(1, 0.9, 0, 0, 100, 100), (2, 0.8, 0, 0, 100, 100), (1, 0.95, 510, 510, 530, 530)],
+    )
+    truth["annotations"][2]["iscrowd"] = 1
+    within = oracle(rows, truth)
+    assert ap_of(within)["score"] == pytest.approx(1.0)
+    # Across classes the box of class 2 goes: half of the classes find nothing.
+    assert ap_of(oracle(rows, truth, class_aware=False))["score"] == pytest.approx(0.5)
+    # In the crowd region a box of higher score counts as false: precision 1/2 for class 1.
+    assert ap_of(oracle(rows, truth, crowd="background"))["score"] == pytest.approx(0.75)
+    assert {k: within.attrs[k] for k in ("class_aware", "crowd")} == {"class_aware": True, "crowd": "ignore"}
+    with pytest.raises(ValueError, match="'ignore' or 'background', got 'drop'"):
+        oracle(rows, truth, crowd="drop")
+
+
+def test_a_hundred_of_a_class_count_as_in_pycocotools(one_image):
+    boxes = [(1, round(0.9 - 0.005 * i, 3), 20 * i, 50, 20 * i + 9, 60) for i in range(120)]
+    truth, rows = one_image([(1, 0, 50, 9, 60), (1, 2380, 50, 2389, 60)], boxes)  # the first and the 120th hit
+    table = oracle(rows, truth, max_detections=1000)
+    assert ap_of(table)["score"] == pytest.approx(51 / 101)
+    assert ap_of(table)["iou"] == pytest.approx(1.0)
+
+
+def slow(truth, rows, variant, limit):
+    """pycocotools' AP of one variant: objects, scores, boxes and NMS by loops."""
+    objects = [a for a in truth["annotations"] if not a["iscrowd"]]
+
+    def best(row):
+        own = [a for a in objects if (a["image_id"], a["category_id"]) == (row["image_id"], row["category_id"])]
+        share = mask.iou([row["bbox"]], [a["bbox"] for a in own], [0] * len(own)) if own else [[]]
+        return max(zip(np.round(share[0], 12), range(0, -len(own), -1), own, strict=True), default=(0.0, 0, None))
+
+    hits = [best(row) for row in rows]
+    changed = []
+    for row, (iou, _, thing) in zip(rows, hits, strict=True):
+        new = dict(row)
+        if variant == "iou":
+            new["score"] = iou
+        if variant == "centerness":
+            (x, y, w, h), new["score"] = row["bbox"], 0.0
+            if thing is not None and iou > 0:
+                left, top, wide, high = thing["bbox"]
+                dx, dy = x + w / 2 - left, y + h / 2 - top
+                if 0 < dx < wide and 0 < dy < high:
+                    new["score"] = math.sqrt(min(dx, wide - dx) / max(dx, wide - dx))
+                    new["score"] *= math.sqrt(min(dy, high - dy) / max(dy, high - dy))
+        if variant == "box" and iou >= 0.5:
+            shares = mask.iou([r["bbox"] for r in rows], [thing["bbox"]], [0]).ravel().round(12)
+            mine = [
+                i
+                for i, r in enumerate(rows)
+                if (r["image_id"], r["category_id"]) == (row["image_id"], row["category_id"])
+            ]
+            new["bbox"] = rows[max(mine, key=lambda i: (shares[i], rows[i]["score"], -i))]["bbox"]
+        changed.append(new)
+    kept = []
+    for new in sorted(changed, key=lambda r: -r["score"]):
+        rivals = [r["bbox"] for r in kept
+                  if (r["image_id"], r["category_id"]) == (new["image_id"], new["category_id"])]  # fmt: skip
+        if not rivals or mask.iou([new["bbox"]], rivals, [0] * len(rivals)).max() <= limit:
+            kept.append(new)
+    kept = [row for row in changed if any(row is k for k in kept)]  # of equal scores the order of the file
+    return evaluate_detections(truth, kept).summary[["AP", "AP50", "AP75"]].to_numpy()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("variant", ["score", "iou", "centerness", "box"])
+def test_every_variant_equals_a_slow_reference(random_case, seed, variant):
+    truth, rows = random_case(seed, images=12, digits=9)
+    row = oracle(rows, truth, nms_threshold=0.55).set_index("variant").loc[variant]
+    np.testing.assert_allclose(row.to_numpy(float), slow(truth, rows, variant, 0.55), atol=1e-12)
