@@ -1,6 +1,6 @@
 """What recording a run costs: the same short training with and without a recorder, in turn, on one thread.
 
-    python benchmarks/recording.py [--steps 500] [--rounds 1] [--save FILE]
+    python benchmarks/recording.py [--steps 120] [--every 12] [--rounds 5] [--save FILE]
 
 Prints the CPU time of both, which other processes disturb less than the wall clock, and the recorder's own share of it.
 With --save dsla/recordings/scenes-dsla.npz this is how the recording that ships was made.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import Any
 
 import torch
 
@@ -31,27 +30,31 @@ def run(steps: int, recorder: Recorder | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--save", help="write the recording to this file")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--every", type=int, default=12, help="steps from frame to frame: the mean of a run of 500")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--save", help="record 500 steps to this file instead of measuring")
     o = parser.parse_args()
     torch.set_num_threads(1)
-    run(2, None)  # the first run pays for what is loaded late
-    plain, recorded, own = [], [], []
-    recorder: Any = None
-    for _ in range(o.rounds):
-        recorder = Recorder(dsla.Scenes("test", size=30), PROBES)
-        plain.append(run(o.steps, None))
-        recorded.append(run(o.steps, recorder))
-        own.append(recorder.seconds)
-    without, with_, inside = map(statistics.median, (plain, recorded, own))
-    found = recorder.recording()
-    print(f"{o.steps} steps, {len(found)} frames of {len(PROBES)} images, {o.rounds} round(s), CPU seconds")
-    print(f"without {without:.1f}, with {with_:.1f}: {100 * (with_ / without - 1):+.1f} %")
-    print(f"the recorder by its own clock: {inside:.2f} s of {with_:.1f}, {100 * inside / with_:.1f} %")
+    scenes = dsla.Scenes("test", size=30)
     if o.save:
-        path = found.save(o.save)
+        recorder = Recorder(scenes, PROBES)
+        run(500, recorder)
+        path = recorder.recording().save(o.save)
         print(f"{path}: {path.stat().st_size:,} bytes")
+        return
+    run(2, None)  # the first run pays for what is loaded late
+    rounds = []
+    for n in range(o.rounds):
+        recorder = Recorder(scenes, PROBES, every=o.every)
+        order = (None, recorder) if n % 2 else (recorder, None)
+        seconds = {r is not None: run(o.steps, r) for r in order}
+        rounds.append((seconds[False], seconds[True], recorder.seconds))
+    without, with_, inside = (statistics.median(column) for column in zip(*rounds, strict=True))
+    more = [100 * (b / a - 1) for a, b, _ in rounds]
+    print(f"{o.steps} steps, a frame of {len(PROBES)} images every {o.every}; CPU seconds, medians of {o.rounds} rounds")
+    print(f"without {without:.1f}, with {with_:.1f}: {statistics.median(more):+.1f} % ({min(more):+.1f} to {max(more):+.1f})")
+    print(f"the recorder by its own clock: {inside:.2f} s of {with_:.1f}, {100 * inside / with_:.1f} %")
 
 
 if __name__ == "__main__":
