@@ -4,8 +4,9 @@
 
 Data of COCO's size and habits (see `crowd.py`; val2017 is --images 5000). Every line is a process of its own that
 reads the same files; seconds are those of the work without imports, "GB" is the peak of the process, "more" what it
-grew by (a ratio of less than 20 MB says nothing and is not given). Ratios are medians over rounds in which all ran one after the other. Then `dsla analyze` as a person
-runs it, imports and report included, and boxes before NMS as a stream of growing length.
+grew by (ratios of less than 20 MB say nothing and are not given). Ratios are medians over rounds in which all ran
+one after the other. Then `dsla analyze` as a person runs it, imports and report included, and boxes before NMS as a
+stream of growing length.
 """
 
 from __future__ import annotations
