@@ -52,8 +52,9 @@ def main() -> None:
         rounds.append((seconds[False], seconds[True], recorder.seconds))
     without, with_, inside = (statistics.median(column) for column in zip(*rounds, strict=True))
     more = [100 * (b / a - 1) for a, b, _ in rounds]
-    print(f"{o.steps} steps, a frame of {len(PROBES)} images every {o.every}; CPU seconds, medians of {o.rounds} rounds")
-    print(f"without {without:.1f}, with {with_:.1f}: {statistics.median(more):+.1f} % ({min(more):+.1f} to {max(more):+.1f})")
+    print(f"{o.steps} steps, a frame of {len(PROBES)} images every {o.every}, {o.rounds} rounds; CPU seconds")
+    spread = f"{min(more):+.1f} to {max(more):+.1f}"
+    print(f"without {without:.1f}, with {with_:.1f}: {statistics.median(more):+.1f} % ({spread})")
     print(f"the recorder by its own clock: {inside:.2f} s of {with_:.1f}, {100 * inside / with_:.1f} %")
 
 

@@ -91,9 +91,7 @@ def _arguments(where: str, folder: Path, token: str) -> tuple[list[str], str, st
 
 
 @contextmanager
-def opened(
-    cells: list[str], where: str = "lab", config: str = ""
-) -> Iterator[tuple[Any, list[str]]]:
+def opened(cells: list[str], where: str = "lab", config: str = "") -> Iterator[tuple[Any, list[str]]]:
     """(page, errors of the console so far) of a notebook whose cells have been started.
 
     where: "lab" (JupyterLab), "notebook" (Notebook 7) or "voila" (Voilà, which shows no code).

@@ -73,6 +73,11 @@ def test_moving_adding_and_deleting_boxes_moves_the_labels(explorer):
     explorer.surface._handle_custom_msg(edit, [])  # as it comes from the browser
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     assert explorer.surface.frame["seq"] == 7
+    assert explorer.surface.frame["room"] == b""  # over a network the maps fill packets as they are
+    explorer.surface._handle_custom_msg({**edit, "seq": 8, "objects": [], "local": True}, [])
+    explorer.surface._handle_custom_msg({**edit, "seq": 9, "local": True}, [])
+    assert len(explorer.surface.frame["room"]) > 65483  # what a packet of the loopback interface holds on Linux
+    agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     more = [*moved, [300.0, 10.0, 380.0, 80.0]]
     explorer.surface.objects = [[*b, 1] for b in more]
     agree(explorer, [expected(more, FCOS(), 0.5), expected(more, DSLA(), 0.0)])
@@ -275,6 +280,17 @@ def test_without_a_kernel_there_is_a_picture(explorer):
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["image/png"].startswith("iVBOR")  # base64 of a PNG
     assert len(bundle["image/png"]) < 150_000
+
+
+def test_threads_are_given_back(explorer):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    explorer.controls["relaxation"].value = 0.4
+    assert torch.get_num_threads() == 2
+    explorer.controls["bounds"].value = "0 64 128"
+    assert explorer.error
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
 
 
 def test_many_changes_leave_no_figures_and_one_view(explorer):
