@@ -199,8 +199,8 @@ def write_html(
             [
                 Text(
                     f"dsla analyze, version {__version__}. Annotations: {Path(annotations).name}. Results: "
-                    f"{', '.join(f'{a.file} ({a.name})' for a in found)}.{left_out} Matching as in pycocotools; crowd "
-                    "regions are ignored."
+                    f"{', '.join(f'{a.file} ({a.name})' for a in found)}.{left_out} Matching and COCO numbers "
+                    "are those of pycocotools, computed in whole arrays; crowd regions are ignored."
                 )
             ],
         ),

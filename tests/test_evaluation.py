@@ -184,6 +184,15 @@ def test_a_bad_detection_is_named(change, words):
     assert all(word in str(error.value) for word in words)
 
 
+@pytest.mark.parametrize("row", ["a word", 7, None, [1, 1, [0, 0, 5, 5], 0.5]])
+def test_a_row_that_is_none_is_named(row):
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    with pytest.raises(DataError, match="detection 1 is"):
+        evaluate_detections(truth, [perfect(truth)[0], row])
+    with pytest.raises(DataError, match="not a COCO results list"):
+        evaluate_detections(truth, 7)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

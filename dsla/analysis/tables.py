@@ -271,8 +271,8 @@ def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
     table = table.assign(image_index=index.astype(np.int64), detection=number)
     bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
     if bad.any():
-        row = table[bad].iloc[0]
-        raise DataError(f"image {row['image']}, detection {row['detection']}: box or score is not finite")
+        image, number = (table[name].to_numpy()[bad][0] for name in ("image", "detection"))
+        raise DataError(f"image {image}, detection {number}: box or score is not finite")
     return with_size(table)
 
 
