@@ -119,6 +119,18 @@ def test_the_claims_of_the_ablation_in_the_readme_are_those_of_the_runs():
     assert markdown(findings) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_what_the_lead_depends_on_in_the_readme_is_what_the_runs_say():
+    from dsla.claims import read_numbers, read_runs
+    from dsla.conditions import condition_table, markdown
+    from dsla.experiments import FILE
+
+    longer = read_numbers(ROOT / "figures" / "runs.jsonl")
+    found = condition_table(read_runs(ROOT / "figures" / FILE), longer)
+    assert found["condition"].nunique() == 10
+    assert set(found["seeds"]) == {3}
+    assert markdown(found) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
 def test_the_methods_of_the_readme_are_those_of_the_runs(group):
     from dsla.experiments import FILE, markdown, table
