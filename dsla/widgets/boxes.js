@@ -43,9 +43,8 @@ function render({ model, el }) {
     flush();
     paint();
   }
-  // Two edits may be on their way. One would wait for the whole round trip; worse, Jupyter's server leaves Nagle's
-  // algorithm on, so that an answer in several small packets waits for an acknowledgement, which comes with the next edit
-  // or after 40 ms. A traitlet's change would be one at a time, hence messages.
+  // Two edits may be on their way, since one alone would wait for the whole round trip; what the mouse did meanwhile is
+  // skipped. A traitlet's change would be one at a time, hence messages.
   function flush() {
     const oldest = flying.values().next().value;
     if (latest === null || (flying.size > 1 && performance.now() - oldest < 2000)) return;
