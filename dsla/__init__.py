@@ -42,6 +42,7 @@ _LATER = {
     "predict": "prediction",
     "compare": "plots.comparison",
     "analysis": "analysis",
+    "recording": "recording",
     "widgets": "widgets",
 }
 __all__ = ["Assignment", "DataError", "HeadOutputs", "PointGrid", "assigners", "losses", *_LATER]

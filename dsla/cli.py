@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--recipes",
         metavar="LIST",
-        help="with --train: not the report but a table of these recipes over seeds: methods, ablation, gamma, all, or "
-        "names, with commas between",
+        help="with --train: a table of these recipes over seeds instead of the report: methods, ablation, gamma, "
+        "conditions, all, or names, with commas between",
     )
     p.add_argument("--jobs", type=count, default=1, help="with --recipes: runs at a time, a core each (default: 1)")
     p.add_argument("--quiet", action="store_true", help="no progress")
@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(p)
     p.add_argument("--per-class", action="store_true")
     p.add_argument("--json", help="write the numbers to this file")
-    p.add_argument("--engine", default="pycocotools", choices=("pycocotools", "numpy", "faster"), help="same numbers")
+    engines = ("pycocotools", "numpy", "faster")
+    p.add_argument("--engine", default=engines[0], choices=engines, help="all give the same numbers; numpy is quick")
     p.add_argument("--device")
     p.set_defaults(run=_evaluate)
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 import pandas as pd
 
 from .claims import CENTERNESS, DSLA, Claim, judge, shown
+from .recipes import CONDITION_STEPS
 
 CLAIMS = {
     "AP": Claim("", "evaluation", "AP", other=CENTERNESS),
     "Spearman": Claim("", "ranking", "spearman", other=CENTERNESS),
     "lost > 0.05": Claim("", "suppression", "lost_over_0.05", other=CENTERNESS, sign=-1),
 }
-STEPS, LONGER = 1000, 2000  # of the tables over seeds; of `dsla reproduce --train`
+LONGER = 2000  # steps of `dsla reproduce --train`
 _PARTS = {  # of the same runs: name of the number
     "small objects (under 32² pixels)": ("evaluation", "AP_small"),
     "medium objects": ("evaluation", "AP_medium"),
@@ -24,7 +25,11 @@ _PARTS = {  # of the same runs: name of the number
     "scenes whose objects overlap": ("crowding", "AP_crowded"),
     "scenes whose objects do not": ("crowding", "AP_apart"),
 }
-_RECIPES = {"500 steps": "-short", "box loss −log IoU": "-iou-loss", "images of 96 pixels": "-96px"}
+_RECIPES = {  # ending of the recipes' names, steps
+    "500 steps": ("-short", 500),
+    "box loss −log IoU": ("-iou-loss", CONDITION_STEPS),
+    "images of 96 pixels": ("-96px", CONDITION_STEPS),
+}
 
 
 def condition_table(runs: pd.DataFrame, longer: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -36,9 +41,9 @@ def condition_table(runs: pd.DataFrame, longer: pd.DataFrame | None = None) -> p
         condition, number (of `CLAIMS`), better (DSLA), other, difference, low, high (95 % over seeds), seeds, verdict.
         The first condition is what the others change. What was not run is left out.
     """
-    base = _named(runs[runs["steps"] == STEPS])
-    found = [(f"{STEPS:,} steps, GIoU loss, 128 pixels", base, CLAIMS)]
-    found += [(title, _named(runs, ending), CLAIMS) for title, ending in _RECIPES.items()]
+    base = _named(runs, "", CONDITION_STEPS)
+    found = [(f"{CONDITION_STEPS:,} steps, GIoU loss, 128 pixels", base, CLAIMS)]
+    found += [(title, _named(runs, *of), CLAIMS) for title, of in _RECIPES.items()]
     if longer is not None:
         found.insert(2, (f"{LONGER:,} steps", longer, CLAIMS))
     for title, (analysis, name) in _PARTS.items():
@@ -69,7 +74,8 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _named(runs: pd.DataFrame, ending: str = "") -> pd.DataFrame:
-    """The runs of the two recipes with this ending, by method."""
+def _named(runs: pd.DataFrame, ending: str, steps: int) -> pd.DataFrame:
+    """The runs of the two recipes with this ending, by method; those of other lengths are of another condition."""
     names = {f"scenes-fcos{ending}": CENTERNESS, f"scenes-dsla{ending}": DSLA}
+    runs = runs[runs["steps"] == steps]
     return runs.assign(method=runs["recipe"].map(names)).dropna(subset="method")

@@ -15,7 +15,7 @@ from torch import Tensor
 from .assigners import Assignment
 from .assigners.dsla import centerness
 from .geometry import HeadOutputs
-from .losses import dynamic_target, focal_loss, giou_loss, iou_loss, quality_focal_loss
+from .losses import focal_loss, giou_loss, iou_loss, quality_focal_loss
 
 BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": iou_loss,
@@ -50,8 +50,7 @@ class DSLACriterion:
     beta: float = 2.0
 
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
-        iou = assignment.iou(outputs.boxes.detach())
-        target = dynamic_target(assignment.label, iou, self.coupling) * assignment.positive  # [B, P]
+        target = assignment.target(outputs.boxes.detach(), self.coupling)
         loss = quality_focal_loss(outputs.logits, spread(target, assignment, outputs.logits), self.beta)
         box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
         return {

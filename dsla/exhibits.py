@@ -71,7 +71,7 @@ def charts(story: Story, folder: Path) -> Iterator[Chart]:
         return chart
 
     studies, data, names = story.studies, story.dataset, tuple(story.dataset.class_names)
-    scene = max(range(min(LOOKED_AT, len(data))), key=lambda i: (len(data.rows(i)), -i))
+    scene = busiest(data)
     figure = _side_by_side(story, scene)
     counts = [{"method": r.title, "object": i, "points": int(n)} for r in figure.rows for i, n in enumerate(r.counts)]
     yield keep("assigners", "Assigners side by side", figure, pd.DataFrame(counts), "png")
@@ -123,6 +123,11 @@ def charts(story: Story, folder: Path) -> Iterator[Chart]:
         mean, low, high = interval(part["value"])
         rows.append({"method": m, "variant": name.removeprefix("AP_"), "AP": mean, "low": low, "high": high})
     yield keep("oracles", "Oracles", figures.oracle_scores(pd.DataFrame(rows)), pd.DataFrame(rows))
+
+
+def busiest(dataset: Scenes) -> int:
+    """The scene of most objects among the first `LOOKED_AT`; of equal ones the first."""
+    return max(range(min(LOOKED_AT, len(dataset))), key=lambda i: (len(dataset.rows(i)), -i))
 
 
 def _side_by_side(story: Story, scene: int) -> Picture:

@@ -15,7 +15,7 @@ from .assigners import DSLA, QualityLabel, jittered_predictions
 from .claims import read_curves, read_numbers, read_runs
 from .conditions import condition_table
 from .data import Scenes
-from .exhibits import LOOKED_AT
+from .exhibits import LOOKED_AT, busiest
 from .experiments import FILE
 from .geometry import PointGrid
 from .models import build, load
@@ -79,8 +79,8 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
     yield "compare", figure, _counts(figure)
 
-    small = Scenes("val", size=60)
-    image, target = small[max(range(len(small)), key=lambda i: (len(small.rows(i)), -i))]
+    small = Scenes("val", size=LOOKED_AT)
+    image, target = small[busiest(small)]
     of_method = {r.method: r for r in reversed(RECIPES.values()) if r.name.startswith("scenes-")}
     made = {name: assigner(of_method[name]) for name in METHODS}
     made["gfl"] = QualityLabel(made["atss"])  # its recipe has the IoU in the loss; here it is shown as the label
@@ -121,7 +121,7 @@ def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
         torch.manual_seed(0)  # as its training began
         fresh = build(trained.recipe, class_names=trained.class_names).eval()
     small = Scenes("val", size=LOOKED_AT)
-    image, target = small[max(range(len(small)), key=lambda i: (len(small.rows(i)), -i))]
+    image, target = small[busiest(small)]
     with torch.inference_mode():
         raw = {m: m.forward_raw([image], [target]) for m in (fresh, trained)}
     after = f"Dynamic label after {trained.recipe.steps:,} steps"

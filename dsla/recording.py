@@ -183,7 +183,7 @@ class Recorder:
             found = [model.postprocess.suppress(one) for one in candidates]
             positive = a.gt_index >= 0
             iou = a.iou(outputs.boxes)
-            taught = dynamic_target(a.label, iou, coupling_of(model)) * positive
+            taught = dynamic_target(a.label, iou, coupling_of(model))
             own_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
             score = torch.where(positive, own_class, scores.amax(-1))
             own, own_box = [], []

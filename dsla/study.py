@@ -18,7 +18,6 @@ from .assigners import Assignment
 from .data import to_coco_results
 from .evaluation import Evaluation, evaluate_detections
 from .geometry import aligned_iou, pairwise_iou
-from .losses import dynamic_target
 from .models import Detector
 from .results import Rows
 
@@ -118,7 +117,7 @@ def crowding(truth: dict[str, Any], rows: Rows) -> pd.DataFrame:
         value = np.nan
         if kept:
             own = [r for r in rows if r["image_id"] in kept]
-            value = evaluate_detections({**truth, **part}, own).summary["AP"]
+            value = evaluate_detections({**truth, **part}, own, engine="numpy").summary["AP"]
         definition = f"AP over the images in which {words} have an IoU above {CROWDED}"
         reason = "no such object" if np.isnan(value) else ""
         numbers.append(
@@ -177,7 +176,7 @@ def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: in
         raw = model.forward_raw([image], [target])
         own: Assignment = model.assign(raw)
         outputs, grid, scores = raw.outputs, raw.outputs.grid, model.postprocess.scores(raw.outputs)
-        label = dynamic_target(own.label, own.iou(outputs.boxes), coupling_of(model))[0] * (own.gt_index[0] == gt)
+        label = own.target(outputs.boxes, coupling_of(model))[0] * (own.gt_index[0] == gt)
         assert raw.targets is not None
         box = raw.targets[0]["boxes"][gt]
         iou = aligned_iou(outputs.boxes[0], box)

@@ -62,6 +62,14 @@ def test_the_longer_runs_come_from_their_own_table():
     assert row["difference"].item() == pytest.approx(0.05)
 
 
+def test_runs_of_another_length_are_not_of_the_condition():
+    """`--steps` trains the recipe of a condition for longer than it says."""
+    table = condition_table(pd.concat([runs({"": [0.04, 0.05, 0.06]}), runs({"-short": [0.1, 0.2, 0.3]}, steps=1000)]))
+    assert "500 steps" not in set(table["condition"])
+    short = {r.steps for r in map(recipe, GROUPS["conditions"]) if r.name.endswith("-short")}
+    assert short == {500}
+
+
 def test_the_table_of_a_readme_has_a_row_a_condition():
     text = markdown(condition_table(runs({"": [0.04, 0.05, 0.06]}))).splitlines()
     assert text[0] == "| condition | AP | Spearman | lost > 0.05 |"

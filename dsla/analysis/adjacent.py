@@ -112,7 +112,7 @@ def adjacency_of(
         swap = backward[image, pair]
         ends = [torch.where(swap, b[pair], a[pair]), torch.where(swap, a[pair], b[pair])]
         category, box = reference.category[image, ends[0]], reference.matched_boxes[image, ends[0]]
-        target = dynamic_target(own.label, own.iou(outputs.boxes), coupling)
+        target = own.target(outputs.boxes, coupling)
         columns: dict[str, Any] = {
             "image": image if image_ids is None else torch.tensor(image_ids)[image.cpu()],
             "direction": [DIRECTIONS[i] for i in direction[pair].tolist()],
@@ -173,9 +173,10 @@ def profile_of(
     """
     with torch.no_grad():
         grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
-        target = dynamic_target(own.label, own.iou(outputs.boxes), coupling)
+        iou = own.iou(outputs.boxes)
+        target = dynamic_target(own.label, iou, coupling)
         image, point = own.positive.nonzero(as_tuple=True)
-        best_of = (point, own.iou(outputs.boxes)[image, point], target[image, point], own.gt_index[image, point])
+        best_of = (point, iou[image, point], target[image, point], own.gt_index[image, point])
         keys = [array(v).astype(float) for v in (*best_of, image)]
         order = np.lexsort([-keys[0], *keys[1:]])  # the best of each object comes last
         last = np.flatnonzero(np.diff(np.stack(keys[3:])[:, order], append=np.nan).any(axis=0))

@@ -59,6 +59,15 @@ class Assignment:
         """[B, P] IoU of the predicted boxes [B, P, 4] with the box of their point; 0 at background."""
         return aligned_iou(boxes, self.matched_boxes) * self.positive
 
+    def target(self, boxes: Tensor, coupling: str | None = None) -> Tensor:
+        """[B, P] what the classification is taught where boxes [B, P, 4] are predicted; 0 at background.
+
+        coupling: as `losses.dynamic_target` has it; by default the assigner's own.
+        """
+        from ..losses import dynamic_target
+
+        return dynamic_target(self.label, self.iou(boxes), self.assigner.coupling if coupling is None else coupling)
+
     def pairs(self) -> Pairs:
         """Each positive point with its box, [N⁺] in the order of ``positive.nonzero()``."""
         from .base import Pairs

@@ -11,7 +11,6 @@ import pandas as pd
 from ..assigners import Assignment
 from ..errors import DataError
 from ..geometry import HeadOutputs
-from ..losses import dynamic_target
 from . import draw
 from .comparison import Row, figure_of
 from .style import Picture
@@ -32,8 +31,7 @@ def label_rows(assignment: Assignment, predictions: Mapping[str, HeadOutputs]) -
         raise DataError(f"label maps show one image, got an assignment of {len(assignment.label)}")
     labels = {"Static label": assignment.label}
     for title, outputs in predictions.items():
-        iou = assignment.iou(outputs.detach().boxes.float())
-        labels[title] = dynamic_target(assignment.label, iou, assignment.assigner.coupling)
+        labels[title] = assignment.target(outputs.detach().boxes.float())
     counts = assignment.counts().numpy()
     means = {title: float(label.sum() / counts.sum()) if counts.any() else 0.0 for title, label in labels.items()}
     return [

@@ -34,7 +34,6 @@ from ..assigners import (
 )
 from ..assigners import ranges_of as level_ranges
 from ..geometry import HeadOutputs, PointGrid
-from ..losses import dynamic_target
 from ..plots.comparison import Row
 from ..plots.draw import many
 
@@ -137,7 +136,7 @@ class Shown:
         a = self.assignment
         if self.predictions is None or not self.coupled:
             return a.label[0]
-        return dynamic_target(a.label, a.iou(self.predictions.boxes), a.assigner.coupling)[0]
+        return a.target(self.predictions.boxes)[0]
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -241,6 +241,29 @@ def test_to_frame_holds_one_row_a_positive_point_with_the_factors_of_its_label()
     assert given_model["iou"].max() > 0.1
 
 
+def test_what_is_taught_follows_the_predicted_boxes():
+    boxes = random_boxes(7, 4)
+    said = dsla.assigners.jittered_predictions(GRID, [boxes], [torch.arange(4)], 0.2, 4).boxes
+    a, hard = one(DSLA(RANGES), GRID, boxes), one(FCOS(RANGES), GRID, boxes)
+    on, off, alone = (a.target(said, coupling) for coupling in ("on", "off", "iou-only"))
+    assert torch.equal(a.target(said), on)
+    assert torch.equal(off, a.label)
+    assert torch.equal(hard.target(said), hard.label)  # FCOS couples with nothing
+    background = a.gt_index[0] < 0
+    assert background.any()
+    assert (on[0, background] == 0).all()
+    assert (alone[0, background] == 0).all()
+    for p in (~background).nonzero().flatten().tolist():
+        x1, y1, x2, y2 = said[0, p].double().tolist()
+        u1, v1, u2, v2 = boxes[a.gt_index[0, p]].double().tolist()
+        both = max(0, min(x2, u2) - max(x1, u1)) * max(0, min(y2, v2) - max(y1, v1))
+        iou = both / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - both)
+        assert float(alone[0, p]) == pytest.approx(iou, abs=1e-5)
+        assert float(on[0, p]) == pytest.approx(float(a.label[0, p]) * iou, abs=1e-5)
+    with pytest.raises(ValueError, match="coupling is"):
+        a.target(said, "sometimes")
+
+
 def test_an_object_without_a_point_is_counted():
     """Box 0 lies between the points of either grid; no training can teach it."""
     for offset in (0.0, 0.5):
