@@ -26,7 +26,7 @@ FLAGS = [
 ]  # fmt: skip
 # Of the front ends themselves, with an empty notebook too: Notebook 7.6 looks for a setting that it has not, Voilà's
 # page for a font in the net.
-HARMLESS = ("favicon", "responded with a status of 404", "(reading 'schema')", "/fontawesome-free")
+HARMLESS = ("favicon", "(reading 'schema')", "/fontawesome-free")
 
 
 @contextmanager
