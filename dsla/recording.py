@@ -107,6 +107,8 @@ class Recording:
             if about.pop("format") != FORMAT:
                 raise ValueError("another format")
             pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
+        except FileNotFoundError:
+            raise DataError(f"{Path(path).absolute()}: no such file; `Recorder.recording().save(path)` makes one") from None
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{Path(path).absolute()} is no recording of a training run: {error}") from None
         grid = about.pop("grid")

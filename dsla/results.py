@@ -207,8 +207,8 @@ def _completed(table: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
     bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
     if bad.any():
-        image = table["image"].to_numpy()[bad][0]
-        raise DataError(f"image {image}: the box or the score of a detection is not finite")
+        row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
+        raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
     return with_size(table)
 
 

@@ -97,7 +97,7 @@ def test_other_recordings(recording, tmp_path):
     assert made.static().axes
     assert made.table()["label"].isna().all()
     made.close()
-    with pytest.raises(DataError, match="no recording"):
+    with pytest.raises(DataError, match=r"none\.npz: no such file"):
         TrainingReplay(tmp_path / "none.npz")
     with pytest.raises(DataError, match="nothing recorded"):
         TrainingReplay(Recorder(dsla.Scenes("test", size=1), (0,)))
