@@ -100,6 +100,7 @@ class Recording:
         Raises:
             DataError: no such file, or no recording.
         """
+        path = Path(path).absolute()
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
@@ -108,9 +109,9 @@ class Recording:
                 raise ValueError("another format")
             pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
         except FileNotFoundError:
-            raise DataError(f"{Path(path).absolute()}: no such file; `Recorder.recording().save(path)` makes one") from None
+            raise DataError(f"{path}: no such file; `Recorder.recording().save` makes one") from None
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{Path(path).absolute()} is no recording of a training run: {error}") from None
+            raise DataError(f"{path} is no recording of a training run: {error}") from None
         grid = about.pop("grid")
         tuples: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k in ("class_names", "parts")}
         sizes = tuple((int(h), int(w)) for h, w in about["sizes"])
