@@ -1,21 +1,23 @@
-"""From the mouse event in the browser to the new labels on the screen, while a box is dragged.
+"""From the mouse event in the browser to the new labels on the screen, while a box or a slider is dragged.
 
-    python benchmarks/widget_latency.py [--where lab|notebook|voila] [--nodelay] [--boxes 20] [--assigner dsla]
+    python benchmarks/widget_latency.py [--where lab|notebook|voila] [--boxes 20] [--assigner dsla]
 
 A real front end and headless Chromium on this machine, which draws without a graphics card; one image of 800 × 1344,
-one assigner; the mouse moves sixty times a second. For each edit whose labels were drawn, the way from its mouse event
-(`event.timeStamp`) in parts:
+one assigner; the mouse moves sixty times a second. In turn, in one notebook:
 
-    waits      until the edit is sent: the browser's queue of events, and edits that are on their way
-    to kernel  until the kernel's callback begins: browser, server, kernel
-    kernel     assigning, packing and handing over to ZeroMQ
-    to browser until the labels are there: kernel, server, browser, and what the server's TCP holds back
+    edit       a box of an explorer is dragged; edits go through the kernel's own socket, see `dsla.widgets.wire`
+    messages   the same in an explorer whose socket is shut, as where the kernel is on another machine
+    slider     the explorer's slider of the relaxation is dragged
+    echo       a widget that does nothing but answer with the number it was sent: what a widget's message alone costs
+
+For each change whose labels were drawn, the way from its mouse event (`event.timeStamp`) in parts:
+
+    waits      until the change is sent: the browser's queue of events, and edits that are on their way
+    to kernel  until the kernel's callback begins
+    kernel     assigning and packing
+    to browser until the labels are there
     to frame   until the canvases are drawn, in the next frame
     to screen  until the first task after that frame, when the pixels are out
-
-`echo` is the same mouse over a widget that does nothing but answer with the number it was sent, in the same notebook,
-before and after: what the way alone costs, and what no widget can go below. With --nodelay the server sends small
-packets at once (TCP_NODELAY), which Jupyter's server does not: how much of the way is waiting for acknowledgements.
 """
 
 from __future__ import annotations
@@ -34,22 +36,28 @@ from lab import opened
 SIZE = (800, 1344)
 PARTS = ["waits", "to kernel", "kernel", "to browser", "to frame", "to screen"]
 CELL = """
-import time
 import numpy as np, torch, dsla
-from dsla.widgets.surface import BoxSurface
-plain = BoxSurface._edited
-def timed(self, widget, content, buffers):
+from dsla.widgets.explorer import AssignmentExplorer
+update = AssignmentExplorer.update
+def timed(self):
     began = time.time()
-    plain(self, widget, content, buffers)
-    if content.get("type") == "edit":
-        spent.append([content["seq"], 1000 * began, 1000 * time.time()])
-BoxSurface._edited = timed
+    update(self)
+    ended, value = time.time(), self.controls['relaxation'].value
+    spent.append([self.surface.frame['turn'], 1000 * began, 1000 * ended, f'{{value:.2f}}'])
+AssignmentExplorer.update = timed
 image = np.random.default_rng(0).random((100, 168, 3)).repeat(8, 0).repeat(8, 1).astype('float32')
-explorer = dsla.widgets.AssignmentExplorer(image, {boxes}, assigners={assigner!r})
+def made():
+    return AssignmentExplorer(image, {boxes}, assigners={assigner!r})
+explorer = made()
 explorer
 """
+MESSAGES = """
+shut = made()
+shut.surface.address = ""
+shut
+"""
 ECHO = """
-import time, anywidget, traitlets
+import time, anywidget
 spent = []
 class Echo(anywidget.AnyWidget):
     _esm = '''export default { render({ model, el }) {
@@ -81,26 +89,23 @@ def answer(widget, content, buffers):
     if 'ask' in content:
         spent.clear()
     else:
-        spent.append([content['seq'], 1000 * began, 1000 * time.time()])
+        spent.append([content['seq'], 1000 * began, 1000 * time.time(), ''])
 echo = Echo()
 echo.on_msg(answer)
 echo
 """
-LISTEN = """() => { window.seen = [];
-document.querySelector('.dsla-boxes').addEventListener('dsla-labels', ({detail}) => {
-  if (detail.event === null) return;
-  const channel = new MessageChannel(), { seq, event, sent, received, drawn } = detail;
-  channel.port1.onmessage = () => seen.push([seq, event, sent, received, drawn, performance.now()]);
+LISTEN = """() => { window.seen = []; window.slid = [];
+const slider = [...document.querySelectorAll('.widget-slider')].find((s) => s.textContent.includes('relaxation'));
+const readout = slider.querySelector('.widget-readout');
+let value = readout.textContent;
+window.addEventListener('mousemove', (e) => { // after the slider has set its value
+  if (readout.textContent !== value) slid.push([value = readout.textContent, e.timeStamp, performance.now()]);
+});
+for (const root of document.querySelectorAll('.dsla-boxes')) root.addEventListener('dsla-labels', ({detail}) => {
+  const channel = new MessageChannel(), { turn, event, sent, received, drawn } = detail;
+  channel.port1.onmessage = () => seen.push([turn, event, sent, received, drawn, performance.now()]);
   channel.port2.postMessage(0); // the event comes from within the frame's callback
 }); }"""
-NODELAY = """
-from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
-plain = KernelWebsocketHandler.open
-async def opened(self, *arguments, **options):
-    self.set_nodelay(True)
-    await plain(self, *arguments, **options)
-KernelWebsocketHandler.open = opened
-"""
 
 
 def scene(count: int, seed: int = 0) -> list[list[float]]:
@@ -112,15 +117,19 @@ def scene(count: int, seed: int = 0) -> list[list[float]]:
 
 
 def times(page: Any, name: str) -> pd.DataFrame:
-    """Milliseconds of the parts of each edit, `total` their sum."""
-    seen = page.evaluate(f"() => [performance.timeOrigin, window.{name}]")
+    """Milliseconds of the parts of each change since the last call, `total` their sum."""
+    origin, rows, slid = page.evaluate(f"() => [performance.timeOrigin, window.{name}, window.slid ?? []]")
     page.evaluate("() => { window.spent = null; window.ask(); }")
     page.wait_for_function("() => window.spent")
-    kernel = pd.DataFrame(page.evaluate("() => window.spent"), columns=["seq", "began", "ended"]).set_index("seq")
-    origin, columns = seen[0], ["seq", "event", "sent", "received", "drawn", "out"]
-    table = pd.DataFrame(seen[1], columns=columns).set_index("seq").join(kernel, how="inner")
-    table[["began", "ended"]] -= origin  # on the same clock, that of this machine
-    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]]
+    kernel = pd.DataFrame(page.evaluate("() => window.spent"), columns=["turn", "began", "ended", "value"])
+    kernel[["began", "ended"]] -= origin  # on the same clock, that of this machine
+    columns = ["turn", "event", "sent", "received", "drawn", "out"]
+    table = pd.DataFrame(rows, columns=columns).merge(kernel, on="turn")
+    for i, row in table[table["event"].isna()].iterrows():  # the mouse was on the slider
+        moves = [move[1:] for move in slid if move[0] == row["value"] and move[2] < row["began"]]
+        if moves:
+            table.loc[i, ["event", "sent"]] = moves[-1]
+    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]].astype(float).dropna()
     parts = marks.diff(axis=1).iloc[:, 1:].set_axis(PARTS, axis=1)
     page.evaluate(f"() => (window.{name}.length = 0)")
     return parts.assign(total=marks["out"] - marks["event"])
@@ -137,24 +146,26 @@ def move(page: Any, moves: int, x: float, y: float, k: float) -> None:
     page.wait_for_timeout(500)
 
 
-def measure(boxes: int, assigner: str, moves: int, where: str, nodelay: bool) -> tuple[dict[str, Any], list[str]]:
-    """Tables of the parts of each edit and echo, and errors."""
-    cell = CELL.format(boxes=scene(boxes), assigner=assigner)
-    with opened([ECHO, cell], where, config=NODELAY if nodelay else "") as (page, errors):
-        page.wait_for_selector(".dsla-boxes .dsla-head")
-        stage, echo = page.locator(".dsla-stage"), page.locator(".echo")
+def measure(boxes: int, assigner: str, moves: int, where: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Tables of the parts of each edit, slide and echo, and errors."""
+    cells = [ECHO, CELL.format(boxes=scene(boxes), assigner=assigner), MESSAGES]
+    found: dict[str, list[pd.DataFrame]] = {}
+    with opened(cells, where) as (page, errors):
+        page.wait_for_function("() => document.querySelectorAll('.dsla-boxes .dsla-head').length === 10")
         page.wait_for_timeout(2000)
         page.evaluate(LISTEN)
-        found = []
-        for place, x, y in ((echo, 20, 10), (stage, 645, 375), (echo, 20, 10)):
+        views, slider = page.locator(".dsla-stage"), page.locator(".widget-slider", has_text="relaxation")
+        places = {"edit": views.first, "messages": views.last, "slider": slider.first.locator(".noUi-handle")}
+        for name in ("echo", "edit", "messages", "slider") * 2:
+            place = places.get(name, page.locator(".echo"))
             place.scroll_into_view_if_needed()
             area = place.bounding_box()
-            k = area["width"] / SIZE[1] if place is stage else 0.3
+            x, y, k = (645, 375, area["width"] / SIZE[1]) if name in ("edit", "messages") else (20, 20, 0.4)
             move(page, moves, area["x"] + x * k, area["y"] + y * k, k)
-            found.append(times(page, "seen" if place is stage else "echoes"))
+            found.setdefault(name, []).append(times(page, "echoes" if name == "echo" else "seen"))
         if page.locator(".dsla-error").count():
             errors.append("the widget shows an error")
-    return {"edit": found[1], "echo": pd.concat([found[0], found[2]])}, errors
+    return {name: pd.concat(tables) for name, tables in found.items()}, errors
 
 
 def main() -> int:
@@ -163,18 +174,18 @@ def main() -> int:
     parser.add_argument("--assigner", default="dsla")
     parser.add_argument("--moves", type=int, default=150)
     parser.add_argument("--where", choices=("lab", "notebook", "voila"), default="lab", help="the front end")
-    parser.add_argument("--nodelay", action="store_true", help="a server that sends small packets at once")
     o = parser.parse_args()
-    tables, errors = measure(o.boxes, o.assigner, o.moves, o.where, o.nodelay)
-    print(f"{o.where}: {o.assigner}, {SIZE[0]} × {SIZE[1]}, {o.boxes} boxes, {o.moves} moves; milliseconds")
+    tables, errors = measure(o.boxes, o.assigner, o.moves, o.where)
+    print(f"{o.where}: {o.assigner}, {SIZE[0]} × {SIZE[1]}, {o.boxes} boxes, {o.moves} moves, twice; milliseconds")
     for name, table in tables.items():
         print(f"\n{name}: {len(table)} answers drawn")
         print(table.quantile([0.1, 0.5, 0.9, 0.99]).round(1).to_string())
-    edit, echo = (tables[name]["total"].median() for name in ("edit", "echo"))
-    print(f"\nmedians: edit {edit:.1f}, echo {echo:.1f}, ratio {edit / echo:.2f}")
+    medians = {name: table["total"].median() for name, table in tables.items()}
+    print("\nmedians: " + ", ".join(f"{name} {median:.1f}" for name, median in medians.items()))
+    print("as a share of messages: " + ", ".join(f"{n} {m / medians['messages']:.2f}" for n, m in medians.items()))
     for error in errors:
         print("error:", error)
-    return 1 if errors or tables["edit"].empty else 0
+    return 1 if errors or any(table.empty for table in tables.values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 // The surface of the AssignmentExplorer: draws the label maps that Python sends, and reports boxes. Computes no label.
 const WHITE = "#ffffff", CHOSEN = "#ffd60a", GREY = "#aab2bf";
-const LOCAL = ["localhost", "127.0.0.1", "[::1]"].includes(window.location.hostname); // the server runs on this machine
 const CURSORS = ["nwse-resize", "ns-resize", "nesw-resize", "ew-resize", "nwse-resize", "ns-resize", "nesw-resize", "ew-resize"];
 
 function render({ model, el }) {
@@ -25,38 +24,20 @@ function render({ model, el }) {
   let objects = [], selected = -1, drag = null, draw = false, active = null, hovered = null;
   let k = 1, width = 1, height = 1, backdrops = {}, views = [], images = {}, closed = false;
   let due = 0, arrived = null; // what is to be drawn; the answer that it shows
-  let sent = 0, latest = null; // number of the last edit sent; time of the mouse event that is not sent yet
-  const stamps = new Map(), flying = new Map(); // edit number → time of its mouse event; time of sending, until answered
   let layers = []; // of each row and level, as they are drawn
+  let frame = model.get("frame"); // the last that came, through the model or the wire
 
-  const adopt = () => {
-    objects = model.get("objects").map((o) => [...o]);
+  const adopt = (boxes) => {
+    objects = boxes.map((o) => [...o]);
     if (selected >= objects.length) selected = -1;
     paint();
   };
   const names = () => model.get("names");
   const nameOf = (c) => names()[c] ?? String(c);
-  const frame = () => model.get("frame");
 
   function push(event) {
-    latest = event.timeStamp;
-    flush();
+    edits.push(event);
     paint();
-  }
-  // Two edits may be on their way, since one alone would wait for the whole round trip; what the mouse did meanwhile is
-  // skipped. A traitlet's change would be one at a time, hence messages.
-  function flush() {
-    const oldest = flying.values().next().value;
-    if (latest === null || (flying.size > 1 && performance.now() - oldest < 2000)) return;
-    sent = Math.max(sent, model.get("seq")) + 1;
-    stamps.set(sent, { event: latest, sent: performance.now() });
-    flying.set(sent, performance.now());
-    latest = null;
-    model.send({ type: "edit", objects, seq: sent, local: LOCAL });
-  }
-  function answered() {
-    for (const seq of flying.keys()) if (seq <= model.get("seq")) flying.delete(seq);
-    flush();
   }
 
   // ---- painting
@@ -95,7 +76,7 @@ function render({ model, el }) {
     const what = due, painting = performance.now();
     due = 0;
     if (closed || !backdrops.photo) return;
-    const rows = frame().rows ?? [];
+    const rows = frame.rows ?? [];
     if (rows.some((row) => !row.layers)) layers = rows.map((row, r) => (row.layers = layersOf(row, palette, layers[r])));
     paintPicture();
     if (what > 1) paintPanels();
@@ -107,7 +88,7 @@ function render({ model, el }) {
   const isLost = (row, n) => row && row.counts.length === objects.length && row.counts[n] === 0;
 
   function paintPicture() {
-    const rows = frame().rows ?? [], ctx = stage.getContext("2d");
+    const rows = frame.rows ?? [], ctx = stage.getContext("2d");
     const row = rows[active?.row ?? 0];
     const on = active && row;
     ctx.drawImage(on ? backdrops.dim : backdrops.photo, 0, 0, width, height);
@@ -142,7 +123,7 @@ function render({ model, el }) {
       : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box");
   }
   function paintPanels() {
-    const rows = frame().rows ?? [];
+    const rows = frame.rows ?? [];
     rows.forEach((row, r) => {
       if (!views[r]) return;
       write(views[r].title, row.title);
@@ -170,7 +151,7 @@ function render({ model, el }) {
     height = Math.round((width * H) / W);
     k = width / W;
     fit(stage, width, height);
-    const rows = frame().rows ?? [], levels = rows[0]?.shapes.length ?? 0;
+    const rows = frame.rows ?? [], levels = rows[0]?.shapes.length ?? 0;
     panels.replaceChildren();
     const w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W);
     views = rows.map((row, r) => {
@@ -199,19 +180,16 @@ function render({ model, el }) {
   const shapeOf = (f) => JSON.stringify([model.get("size"), model.get("width"), (f.rows ?? []).map((r) => r.shapes)]);
   let shape = "";
   function refresh() {
-    const received = performance.now();
-    const now = shapeOf(frame()), rows = frame().rows ?? [];
+    const received = performance.now(), now = shapeOf(frame), rows = frame.rows ?? [];
     if (active === null && shape === "" && rows.length) { // open on the level that learns most
       const totals = rows[rows.length - 1].totals;
       active = { row: rows.length - 1, level: totals.indexOf(Math.max(...totals)) };
     }
     if (now !== shape) shape = now, layout();
     else paintAll();
-    if (counts.told !== frame().table) counts.innerHTML = counts.told = frame().table ?? "";
-    const seq = frame().seq, times = stamps.get(seq);
-    for (const old of stamps.keys()) if (old <= seq) stamps.delete(old);
-    root.dataset.seq = seq;
-    arrived = { seq, event: null, ...times, received };
+    if (counts.told !== frame.table) counts.innerHTML = counts.told = frame.table ?? "";
+    root.dataset.seq = frame.seq;
+    arrived = { seq: frame.seq, turn: frame.turn, ...edits.times(frame.seq), received };
   }
 
   // ---- mouse
@@ -279,7 +257,7 @@ function render({ model, el }) {
     paint();
   }
   function over(e, canvas, row, level) {
-    const shown = frame().rows?.[row];
+    const shown = frame.rows?.[row];
     if (!shown) return;
     const [x, y] = place(e, canvas), s = shown.strides[level], [h, w] = shown.shapes[level];
     const j = Math.round(x / (s * shown.scale[0]) - shown.offset), i = Math.round(y / (s * shown.scale[1]) - shown.offset);
@@ -328,12 +306,33 @@ function render({ model, el }) {
     images = { photo: colour, dim };
     layout();
   }
-  const moved = () => !drag && model.get("seq") >= sent && adopt(); // what the mouse did later is known here alone
-  const ignore = follow(model, { objects: moved, seq: answered, frame: refresh, names: fillNames, dim: load, width: layout, why: explain }, guard);
+  const moved = (boxes) => !drag && edits.settled() && adopt(boxes); // what the mouse did later is known here alone
+  function told(other, way) {
+    if ((other.turn ?? 0) <= (frame.turn ?? 0)) return; // the state of the model follows what the wire has shown
+    frame = other;
+    root.dataset.way = way;
+    refresh();
+  }
+  const wire = wireTo(model.get("address"), guard, (content, body) => {
+    let at = 0;
+    for (const row of content.frame.rows) row.maps = row.shapes.map(([h, w]) => body.subarray(at, (at += h * w)));
+    told(content.frame, "wire");
+    edits.answered(content.seq);
+    moved(content.objects);
+  });
+  const edits = editing((seq) => {
+    const edit = { type: "edit", objects, seq };
+    if (!wire.send(edit)) model.send(edit);
+  }, model.get("seq"));
+  const ignore = follow(model, {
+    objects: () => moved(model.get("objects")), seq: () => edits.answered(model.get("seq")),
+    frame: () => told(model.get("frame"), "message"), names: fillNames, dim: load, width: layout, why: explain,
+  }, guard);
   const silent = listenForFiles(model);
-  fillNames(), adopt(), refresh(), explain(), guard(load)();
+  fillNames(), adopt(model.get("objects")), refresh(), explain(), guard(load)();
   return () => {
     closed = true;
+    wire.close();
     ignore();
     silent();
   };

@@ -197,8 +197,7 @@ class AssignmentExplorer(Pane):
         with one_thread():
             self.shown = self.view.rows()
             rows = [drawn(row) for row in self.shown]
-        seq, room = self.surface.seq, self.surface.room
-        self.surface.frame = {"seq": seq, "rows": rows, "table": self._count_table(), "room": room}
+        self.surface.show({"seq": self.surface.seq, "rows": rows, "table": self._count_table()})
 
     def _count_table(self) -> str:
         names = self.surface.names

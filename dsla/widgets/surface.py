@@ -7,6 +7,8 @@ colours come from `dsla.plots.style`.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,19 @@ from PIL import Image
 
 from ..plots import draw
 from ..plots.style import LABELS, LOST
+from .wire import Wire
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
 
 
-def script(name: str) -> str:
+def script(*names: str) -> str:
     """A surface's JavaScript, after what all of them share."""
-    return "".join((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", name))
+    return "".join((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", *names))
 
 
-# Jupyter's server leaves Nagle's algorithm on: a message follows the one before it (the kernel's "busy") at once only
-# if it fills a packet, else when the browser has acknowledged that, which takes up to 40 ms. On one machine a packet
-# holds 64 KiB, so an answer is made longer than that; over a network the label maps fill several as they are.
-PACKET = bytes(65536)
 BACKDROP = 900  # pixels of the longer side that the browser gets
+REST = 0.25  # seconds without a change, after which the state of a widget follows what its wire has shown
 LUT = bytes((LABELS(np.linspace(0, 1, 255), bytes=True)[:, :3]).tobytes())  # label 0…1 → red, green, blue
 
 
@@ -79,33 +79,82 @@ class BoxSurface(Surface):
     """Boxes that the mouse draws, moves, resizes, deletes and classes, over the labels of the levels.
 
     Attributes:
-        objects: [x1, y1, x2, y2, label] of each box.  seq: number of the last edit that came, which `frame` gives back.
-        frame: the label maps: {"seq", "rows": [{title, note, counts, shapes, strides, offset, scale, maps}],
-            "table": HTML of the points of each object}.
+        objects: [x1, y1, x2, y2, label] of each box.  seq: number of the last edit that came.
+        frame: the label maps as `show` was given them: {"seq", "turn", "rows": [{title, note, counts, shapes, strides,
+            offset, scale, maps}], "table": HTML of the points of each object}; `turn` counts them.
         hover: [row, point, selected box or −1], empty where the mouse is on no point.
         why: HTML about that point.
+        wire: the short way to browsers on this machine.  address: where they find it, "" for nowhere.
     """
 
-    _esm = script("boxes.js")
+    _esm = script("wire.js", "boxes.js")
     objects: t.List[Any] = t.List().tag(sync=True)
     seq = t.Int(0).tag(sync=True)
     frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
     hover: t.List[int] = t.List().tag(sync=True)
     why = t.Unicode("").tag(sync=True)
     lut = t.Bytes(LUT).tag(sync=True)
+    address = t.Unicode("").tag(sync=True)
 
     def __init__(self) -> None:
-        super().__init__()
-        self.room = b""
+        self._aside, self._owed = False, set[str]()
+        self.wire = Wire(self._wired)
+        super().__init__(address=self.wire.address)
         self.on_msg(self._edited)
 
+    def show(self, frame: dict[str, Any]) -> None:
+        """Other label maps, by the shortest way; those of another image's size together with it."""
+        frame = {**frame, "turn": self.frame.get("turn", 0) + 1}
+        shapes = [[row["shapes"] for row in f.get("rows", [])] for f in (frame, self.frame)]
+        if self.wire.sockets and shapes[0] == shapes[1]:
+            with self._by_wire():
+                self.frame = frame
+        else:
+            self.frame = frame
+
     def _edited(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
-        """What the mouse did; all that follows from it goes back in one message."""
+        """What the mouse did, as the widget's message; all that follows from it goes back in one."""
         if content.get("type") == "edit":
             with self.hold_sync():
-                self.room = PACKET if content.get("local") else b""
-                self.seq = int(content["seq"])
-                self.objects = content["objects"]
+                self._take(content)
+
+    def _wired(self, content: dict[str, Any]) -> None:
+        """The same through the wire."""
+        with self._by_wire():
+            self._take(content)
+
+    def _take(self, content: dict[str, Any]) -> None:
+        self.seq = int(content["seq"])
+        self.objects = content["objects"]
+
+    @contextmanager
+    def _by_wire(self) -> Iterator[None]:
+        """What changes inside goes through the wire at its end; the widget's state follows when all is at rest."""
+        within, self._aside = self._aside, True
+        try:
+            yield
+        finally:
+            self._aside = within
+            if not within:
+                rows = self.frame.get("rows", [])
+                frame = {**self.frame, "rows": [{k: v for k, v in row.items() if k != "maps"} for row in rows]}
+                maps = (level for row in rows for level in row["maps"])
+                self.wire.push({"seq": self.seq, "objects": self.objects, "frame": frame}, maps)
+                self.wire.later(REST, self._settle)
+
+    def send_state(self, key: Any = None) -> None:
+        if self._aside and key is not None:
+            self._owed.update([key] if isinstance(key, str) else key)
+        else:
+            super().send_state(key)
+
+    def _settle(self) -> None:
+        owed, self._owed = self._owed, set()
+        self.send_state(owed)
+
+    def close(self) -> None:
+        self.wire.close()
+        super().close()
 
 
 def encoded(pixels: np.ndarray) -> bytes:

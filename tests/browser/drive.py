@@ -27,6 +27,7 @@ HEADS = (
     "[...document.querySelectorAll('.dsla-boxes .dsla-head')]"
     r".map(h => Number(h.textContent.match(/(\d+) pts/)?.[1]))"
 )
+SHUT = ("notebook",)  # where the kernel's own socket is kept shut, so that the widget's messages are tried as well
 SECONDS = {"lab": 200, "notebook": 90, "voila": 90}
 
 
@@ -97,6 +98,7 @@ def explorer(page, shots):
     boxes[0] = mouse.hint()
     assert max(abs(a - b) for a, b in zip(boxes[0], (180, 210, 300, 330), strict=True)) < 3, boxes[0]
     check(page, boxes, "after the move")
+    assert way(page) == "wire", way(page)
     assert coloured(colour(page, p4, *centre(boxes[0]))), "labels where the box went"
     assert not coloured(colour(page, p4, 140, 120)), "no labels where the box was"
     page.screenshot(path=shots / "explorer-moved.png")
@@ -272,8 +274,14 @@ def briefly(page, shots, where):
     mouse.drag((130, 110), (230, 260))
     boxes[0] = mouse.hint()
     check(page, boxes, f"{where}, after the move")
+    assert way(page) == ("message" if where in SHUT else "wire"), way(page)
     page.screenshot(path=shots / f"{where}.png", full_page=True)
     replay(page, shots, f"{where}-replay")
+
+
+def way(page):
+    """By which the labels that are shown have come."""
+    return page.locator(".dsla-boxes").get_attribute("data-way")
 
 
 def centre(box):
@@ -295,7 +303,7 @@ def main() -> int:
         signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")))
         signal.alarm(SECONDS[where])
         try:
-            with opened([EXPLORER, BROWSER, RANKING, REPLAY], where) as (page, errors):
+            with opened([EXPLORER, BROWSER, RANKING, REPLAY], where, where not in SHUT) as (page, errors):
                 try:
                     if where == "lab":
                         for part in (explorer, detections, ranking, replay):

@@ -69,10 +69,10 @@ def test_an_exception_in_a_callback_is_shown_and_goes_once_it_works_again(name, 
     assert view.error == view._banner.value == ""
 
 
-@pytest.mark.parametrize("file", ["boxes.js", "detections.js", "ranking.js", "replay.js"])
+@pytest.mark.parametrize("file", ["wire.js boxes.js", "detections.js", "ranking.js", "replay.js"])
 def test_errors_of_the_browser_are_shown_too(file):
     """By its text: every function that a change calls is wrapped; the browser's test sees one fail."""
-    text = script(file)
+    text = script(*file.split())
     assert "follow(model, {" in text
     assert "}, guard);" in text
     assert text.count('model.on("change:') == 0

@@ -73,10 +73,6 @@ def test_moving_adding_and_deleting_boxes_moves_the_labels(explorer):
     explorer.surface._handle_custom_msg(edit, [])  # as it comes from the browser
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     assert explorer.surface.frame["seq"] == 7
-    assert explorer.surface.frame["room"] == b""  # over a network the maps fill packets as they are
-    explorer.surface._handle_custom_msg({**edit, "seq": 8, "objects": [], "local": True}, [])
-    explorer.surface._handle_custom_msg({**edit, "seq": 9, "local": True}, [])
-    assert len(explorer.surface.frame["room"]) > 65483  # what a packet of the loopback interface holds on Linux
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     more = [*moved, [300.0, 10.0, 380.0, 80.0]]
     explorer.surface.objects = [[*b, 1] for b in more]
