@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
@@ -97,7 +98,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise DataError(f"no checkpoint at {Path(path).absolute()}")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:  # torch reads safetensors, too
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it holds {found[1]}, which could run code" if found else "it is no file of torch.save, or a cut one"
         raise DataError(

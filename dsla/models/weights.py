@@ -84,11 +84,22 @@ def load_tensors(model: Detector, path: str | Path) -> None:
 def adopt(model: Detector, path: str | Path) -> list[str]:
     """Start a model from weights of another one, say for other classes: take the tensors that fit.
 
+    path: a file of `save`; or a state dict of the backbone alone under torchvision's names, as torch.save wrote it,
+        with or without the classifier (caffe's ResNets of the release are such): of that every tensor must fit.
     Returns one line for each that did not.
     Raises:
-        DataError: not weights of this package, or none of its tensors fits.
+        DataError: neither, or none of its tensors fits.
     """
-    tensors, own = read(path)[1], model.state_dict()
+    own = model.state_dict()
+    if Path(path).suffix in (".pth", ".pt", ".bin"):
+        from .checkpoint import read_checkpoint
+
+        given = {k: v for k, v in read_checkpoint(path)[0].items() if not k.startswith(("fc.", "head."))}
+        wanted = {k.removeprefix("backbone."): v for k, v in own.items() if k.startswith("backbone.")}
+        new = {k for k in wanted if "conv_offset" in k or k.startswith("norms.")}  # ImageNet's networks have none
+        fit(model.backbone, {k: wanted[k] for k in new} | given, str(path))
+        return []
+    tensors = read(path)[1]
     fitting = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
@@ -113,7 +124,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a safetensors file of this package, or damaged: {error}") from error
+        hint = "; `dsla convert` makes one of a checkpoint" if Path(path).suffix in (".pth", ".pt") else ""
+        raise DataError(f"{path} is not a safetensors file of this package, or damaged: {error}{hint}") from error
     missing = sorted(_KEYS - about.keys())
     if missing or about["format"] != FORMAT:
         what = f"no {', '.join(missing)}" if missing else f"format {about['format']!r}"

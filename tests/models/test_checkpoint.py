@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.swin_transformer import PatchMerging, ShiftedWindowAttention
 
@@ -245,6 +246,15 @@ def test_nothing_is_executed(tmp_path, capsys):
     (tmp_path / "text.pth").write_text("no checkpoint")
     with pytest.raises(DataError, match=r"text\.pth: not read, since it is no file of torch.save"):
         read_checkpoint(tmp_path / "text.pth")
+    save_file({"a": torch.zeros(9)}, tmp_path / "whole.safetensors")  # torch reads those, too
+    for name, content in (
+        ("empty.pth", b""),
+        ("cut.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-5]),
+        ("cut.pth", (tmp_path / "trap.pth").read_bytes()[:-40]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name}: not read, since it is no file of torch.save, or a cut one"):
+            read_checkpoint(tmp_path / name)
     with pytest.raises(DataError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "none.pth")
     torch.save([1], tmp_path / "list.pth")

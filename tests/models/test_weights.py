@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torchvision.models import resnet50
 
 import dsla
 from dsla import DataError
@@ -167,3 +168,29 @@ def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
     assert all(torch.equal(own[k], given[k]) for k in own if k not in other)
     with pytest.raises(DataError, match="no tensor fits"):
         weights.adopt(build(small, num_classes=5).head, path)
+
+
+def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
+    """A state dict under torchvision's names, classifier and counters included, into a deformable caffe ResNet."""
+    torch.manual_seed(3)
+    state = resnet50().state_dict()
+    torch.save({"state_dict": state}, tmp_path / "msra.pth")
+    small = recipe("r50-1x", channels=16, head_convs=1, groups=4, dcn_stages=(5,))
+    model = build(small, num_classes=2)
+    head = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    assert weights.adopt(model, tmp_path / "msra.pth") == []
+    own = model.state_dict()
+    shared = {k: v for k, v in state.items() if f"backbone.{k}" in own}
+    assert len(shared) > 260
+    assert all(torch.equal(own[f"backbone.{k}"], v) for k, v in shared.items())
+    assert all(torch.equal(own[k], v) for k, v in head.items())
+    assert all(not own[k].any() for k in own if "conv_offset" in k)
+    del state["layer1.0.conv1.weight"]
+    state["layer4.2.conv3.weight"] = torch.zeros(7, 512, 1, 1)
+    torch.save(state, tmp_path / "cut.pt")
+    with pytest.raises(DataError) as error:
+        weights.adopt(model, tmp_path / "cut.pt")
+    assert "missing: layer1.0.conv1.weight [64, 64, 1, 1]" in str(error.value)
+    assert "shape: layer4.2.conv3.weight is [7, 512, 1, 1], the model has [2048, 512, 1, 1]" in str(error.value)
+    with pytest.raises(DataError, match="`dsla convert` makes one of a checkpoint"):
+        weights.read(tmp_path / "cut.pt")
