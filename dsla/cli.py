@@ -5,19 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .arguments import count, natural, positive
-from .errors import DataError
-
-if TYPE_CHECKING:
-    from .config import Recipe
+from .errors import DataError, NotFinite
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. A `DataError` is one line on standard error and exit code 2."""
+    """Runs one command. What went wrong outside the program is said on standard error, without a trace; code 2."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if rest and (args.command != "train" or not all("=" in word and word[0] != "-" for word in rest)):
@@ -29,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return int(args.run(args) or 0)
-    except DataError as error:
+    except (DataError, NotFinite, OSError) as error:
         print(f"dsla {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -66,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(p)
     p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
     p.add_argument("--out", help="folder (default: runs/RECIPE-SEED)")
-    p.add_argument("--weights", help="start from these weights (a safetensors file) where names and shapes fit")
+    p.add_argument("--weights", help="start from these: a file of ours, as far as it fits, or a backbone's state dict")
     p.add_argument("--seed", type=natural, default=0)
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     p.add_argument("--workers", type=natural, default=0, help="processes that load images (default: %(default)s)")
@@ -76,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
     p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
     p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    p.add_argument("--print", action="store_true", dest="show", help="print what would happen, and stop")
+    p.add_argument("--print", action="store_true", dest="show", help="print all that would happen, as JSON, and stop")
     p.set_defaults(run=_train)
 
     p = commands.add_parser("evaluate", help="the 12 COCO numbers of a model")
@@ -166,74 +162,9 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .recipes import RECIPES, recipe
+    from .train_command import run
 
-    if args.recipe == "list":
-        print("\n".join(RECIPES))
-        return 0
-    changes = dict(c.partition("=")[::2] for c in args.changes)
-    if bare := [c for c in args.changes if "=" not in c]:
-        raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
-    chosen = recipe(args.recipe, **changes)
-    if args.batch_size:
-        from .schedule import scaled
-
-        chosen = scaled(chosen, args.batch_size)
-    if args.show:
-        print(json.dumps(chosen.to_dict(), indent=1))
-        return 0
-    from .distributed import process_group, rank
-
-    with process_group(args.device):
-        return _run(args, chosen, print if rank() == 0 else lambda _: None)
-
-
-def _run(args: argparse.Namespace, chosen: Recipe, say: Callable[[str], None]) -> int:
-    from .data.sources import open_dataset
-    from .distributed import rank, world
-    from .models import build
-    from .models.weights import adopt
-    from .schedule import plan, spacing
-    from .training import train
-
-    shown = rank() == 0
-    dataset = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=shown)
-    if args.annotations:
-        val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
-    else:
-        val = open_dataset(args.data, "val")
-    out = Path(args.out or f"runs/{chosen.name}-{args.seed}")
-    say(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
-    say(plan(chosen, len(dataset), world(), args.accumulate))
-    model = None
-    if args.weights:
-        model = build(chosen, class_names=dataset.class_names)
-        left = adopt(model, args.weights)
-        say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
-    result = train(
-        chosen,
-        dataset,
-        val=val,
-        out=out,
-        seed=args.seed,
-        device=args.device,
-        model=model,
-        workers=args.workers,
-        accumulate=args.accumulate,
-        resume=args.resume,
-        eval_every=args.eval_every or spacing(chosen, len(dataset)),
-        checkpoint_every=args.checkpoint_every,
-        tensorboard=args.tensorboard,
-    )
-    if shown:
-        _print_evaluation(result.log[-1])
-    say(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
-    return 0
-
-
-def _print_evaluation(row: dict[str, object]) -> None:
-    if row.get("event") == "evaluate":
-        print(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))
+    return run(args)
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -27,8 +27,17 @@ _TORCHVISION: dict[str, Any] = {
 _BIAS_RULE: dict[str, Any] = {"bias_lr_factor": 2.0, "bias_decay": False}
 _2X: dict[str, Any] = {"min_size": (640, 800), "epochs": 24, "milestones": (16.0, 22.0)}
 
+_MMDETECTION: dict[str, Any] = {"rounding": "nearest", "empty_images": False}
+
 R50_1X = Recipe(
-    name="r50-1x", box_loss="iou", cls_weight=2.0, crowd="background", keep_padding=True, **_CAFFE, **_BIAS_RULE
+    name="r50-1x",
+    box_loss="iou",
+    cls_weight=2.0,
+    crowd="background",
+    keep_padding=True,
+    **_CAFFE,
+    **_BIAS_RULE,
+    **_MMDETECTION,
 )
 # The same run from torchvision's ImageNet weights: those of the release, caffe's, are not torchvision's to give.
 R50_1X_TORCHVISION = R50_1X.replace(name="r50-1x-torchvision", **_TORCHVISION)
@@ -101,6 +110,7 @@ FCOSV2_R50_1X = FCOS_R50_1X.replace(
 TORCHVISION_FCOS = FCOS_R50_1X.replace(
     name="torchvision-fcos-r50",
     **_TORCHVISION,
+    rounding="down",
     offset=0.0,  # torchvision's anchors are centred on j·s
     select_by="score",
     conv_bias=True,

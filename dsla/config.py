@@ -59,11 +59,13 @@ class Recipe:
     # images
     min_size: tuple[int, ...] = (800,)  # short side, pixels; one is chosen per image in training
     max_size: int = 1333
+    rounding: str = "down"  # of the resized sides: as torchvision; "nearest" as mmdetection
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel order of the network
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     bgr: bool = False  # channel order of the network
     pixel_scale: float = 1.0  # 255 for networks that were trained on bytes
     flip: float = 0.5  # probability of a horizontal flip in training
+    empty_images: bool = True  # train on images without any box, too; false leaves them out, as mmdetection
 
     # inference
     score: str = "product"  # class and quality: "product", or "sqrt" of it as torchvision
@@ -145,6 +147,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "backbone_style": ("pytorch", "caffe"),
     "norm": ("frozen", "eval", "train"),
     "extra_levels": ("output", "input", "none"),
+    "rounding": ("down", "nearest"),
     "box_coding": ("exp", "exp_stride", "relu_stride"),
     "quality": (None, "centerness", "iou"),
     "quality_on": ("classification", "regression"),

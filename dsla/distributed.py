@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .data import DetectionDataset
+from .data.sampling import Part
 from .errors import DataError
 from .evaluation import evaluate, evaluate_detections, predict_dataset
 
@@ -92,25 +93,12 @@ def wait() -> None:
         dist.barrier()
 
 
-class Share:
-    """The images of a data set that this rank evaluates: every world-th, so that each is some rank's, once."""
-
-    def __init__(self, dataset: DetectionDataset) -> None:
-        self.dataset, self.category_ids, self.name = dataset, dataset.category_ids, dataset.name
-        self.indices = range(rank(), len(dataset), world())
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.dataset[self.indices[i]]
-
-
 def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
     """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them."""
     if not together():
         return evaluate(model, dataset)
-    rows = predict_dataset(model, Share(dataset))
+    mine = range(rank(), len(dataset), world())  # so that each image is some rank's, once
+    rows = predict_dataset(model, Part(dataset, mine))
     parts: list[Any] | None = [None] * dist.get_world_size() if rank() == 0 else None
     dist.gather_object(rows, parts)
     result: list[Any] = [None]

@@ -8,3 +8,7 @@ class DataError(ValueError):
 
     The message names the file and, where there is one, the image id and the annotation id.
     """
+
+
+class NotFinite(RuntimeError):
+    """A loss became NaN or infinite. Says at which step and which part; the last good checkpoint stays."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,16 +85,28 @@ def resume(folder: Path, identity: Mapping[str, Any], device: torch.device, **pa
     path = folder / CHECKPOINT
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    found = state["identity"]
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found, step = state["identity"], int(state["step"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path}: no checkpoint of a run, or a damaged one ({type(error).__name__}); remove it to begin anew"
+        ) from error
     for key, value in identity.items():
-        same = Recipe.from_dict(found[key]) == Recipe.from_dict(value) if key == "recipe" else found[key] == value
-        if not same:
-            raise DataError(f"{path}: of another {key}; resume with the same one, or choose another folder")
+        numbers = f"{found.get(key)} there, {value} here" * (found.get(key) != value)
+        what = _differing(found.get(key, {"name": ""}), value) if key == "recipe" else numbers
+        if what:
+            raise DataError(f"{path}: of another {key} ({what}); resume with the same one, or choose another folder")
     for name, part in parts.items():
         if state.get(name):
             part.load_state_dict(state[name])
-    return int(state["step"])
+    return step
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The fields in which two recipes differ, with both values; "" where they are the same."""
+    fields = [Recipe.from_dict(r).to_dict() for r in (there, here)]
+    return ", ".join(f"{k}: {v} there, {fields[1][k]} here" for k, v in fields[0].items() if fields[1][k] != v)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

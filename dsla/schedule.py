@@ -33,6 +33,14 @@ def learning_rate(recipe: Recipe, step: int, total: int, images: int) -> float:
     return rate
 
 
+def rates(recipe: Recipe, images: int) -> dict[int, float]:
+    """Step → rate, where the rate is another: first step, end of the warm-up, milestones, last step."""
+    total = total_steps(recipe, images)
+    falls = [math.ceil(m * images / recipe.batch_size) for m in recipe.milestones] if recipe.schedule == "step" else []
+    steps = sorted({s for s in (0, recipe.warmup_steps, *falls, total - 1) if s < total})
+    return {s: float(f"{learning_rate(recipe, s, total, images):.6g}") for s in steps}
+
+
 def due(every: float | None, step: int, recipe: Recipe, images: int) -> bool:
     """Whether with this step another `every` epochs are over."""
     if every is None:
@@ -63,22 +71,24 @@ def plan(recipe: Recipe, images: int, ranks: int = 1, accumulate: int = 1) -> st
     steps = total_steps(recipe, images)
     where = [f"{ranks} processes"] * (ranks > 1) + [f"{accumulate} parts one after another"] * (accumulate > 1)
     spread = f", spread over {' and '.join(where)}" if where else ""
+    short = ", which the run does not reach: set warmup_steps lower" if steps <= recipe.warmup_steps else ""
     return (
         f"{steps} steps ({steps * recipe.batch_size / images:.4g} epochs) of {recipe.batch_size} images{spread}; "
-        f"{recipe.optimizer}, learning rate {recipe.lr:.4g} after {recipe.warmup_steps} steps of warm-up"
+        f"{recipe.optimizer}, learning rate {recipe.lr:.4g} after {recipe.warmup_steps} steps of warm-up{short}"
     )
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW with the recipe's rules for biases and norms; each group keeps its factor of the rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for module in model.modules():
+    for place, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             table = name == "relative_position_bias_table"  # Swin's, which goes with the norms
             norm = table or isinstance(module, nn.GroupNorm | nn.BatchNorm2d | nn.LayerNorm)
-            bias = name == "bias" and not norm
+            offsets = place.endswith("conv_offset")  # of deformable convolutions: mmcv's rule passes them over
+            bias = name == "bias" and not norm and not offsets
             decays = recipe.norm_decay if norm else recipe.bias_decay if bias else True
             key = (recipe.bias_lr_factor if bias else 1.0, recipe.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)

@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 
 from .config import Recipe
 from .data import DetectionDataset, collate
-from .data.sampling import Augmented, Order, aspects, empty_item
+from .data.sampling import Augmented, Order, aspects, empty_item, with_boxes
 from .distributed import agree, averaged, evaluate_together, parallel, process_group, rank, wait, world
-from .errors import DataError
+from .errors import DataError, NotFinite
 from .evaluation import METRICS
 from .models import Detector, build, save
 from .records import LOG, MODEL, Records, read_log
@@ -34,10 +34,6 @@ from .schedule import due, learning_rate, optimizer_of, plan, spacing, total_ste
 __all__ = ["NotFinite", "TrainResult", "read_log", "train", "train_anew_or_on"]
 
 StepHook = Callable[[int, Detector, dict[str, float]], None]
-
-
-class NotFinite(RuntimeError):
-    """A loss became NaN or infinite. Says at which step and which part; the last good checkpoint stays."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,15 @@ def train(
         NotFinite: a loss is NaN or infinite.
         DataError: an empty data set, a checkpoint of another recipe or seed.
     """
-    if not len(dataset):
-        raise DataError(f"{dataset.name}: no images to train on")
+    dataset = taught(recipe, dataset)
+    if val is not None and tuple(val.class_names) != tuple(dataset.class_names):
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but {val.name}, to evaluate on, has "
+            f"{', '.join(val.class_names)}: give files with the same categories"
+        )
     if accumulate < 1:
         raise DataError(f"accumulate {accumulate}: at least 1, the number of parts of a step")
-    with process_group(device) as device:
+    with process_group(device) as device, contextlib.ExitStack() as left:
         torch.manual_seed(seed)
         if model is None:
             weights = "imagenet" if recipe.pretrained else None
@@ -135,6 +135,7 @@ def train(
         every = checkpoint_every or spacing(recipe, images)
         shown = progress and first
         bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=not shown, leave=False)
+        left.callback(bar.close)  # also where a loss is not finite: what is said then has a line of its own
         network = parallel(model)
         window: dict[str, Tensor] = {}
         began, since, ids = time.perf_counter(), step, list[int]()
@@ -198,6 +199,23 @@ def train(
             save(model, folder / MODEL, metric=None if val is None else _metric(records, val, seed))
         wait()
         return TrainResult(model, records.rows, folder)
+
+
+def taught(recipe: Recipe, dataset: DetectionDataset) -> DetectionDataset:
+    """The images that a recipe trains on: all, or those with an annotation.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not len(dataset):
+        raise DataError(f"{dataset.name}: no images to train on")
+    kept = dataset if recipe.empty_images else with_boxes(dataset)
+    if not len(kept):
+        raise DataError(
+            f"{dataset.name}: none of its {len(dataset)} images has a box, and {recipe.name} leaves such images out: "
+            "give it the right annotations, or empty_images=true"
+        )
+    return kept
 
 
 def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **options: Any) -> Detector:

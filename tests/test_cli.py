@@ -119,14 +119,58 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["train", "scenes-dsla", "--data", "/nowhere"], "instances_train2017.json"),
         (["evaluate", "nothing.safetensors"], "no weights at"),
         (["predict", "nothing.jpg"], "nothing.jpg"),
+        (["train", "scenes-dsla", "--val-annotations", "val.json"], "goes with --annotations"),
+        (["train", "scenes-dsla", *SMALL, "--size", "4", "--out", "/dev/null/run"], "Not a directory: '/dev/null/run'"),
+        (["data", "val", "--size", "1", "--to", "/dev/null/here"], "/dev/null/here"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert message in err
-    assert err.count("\n") == 1
-    assert err.startswith(f"dsla {argv[0]}: ")
+    last = err.rpartition("\r")[2].strip()  # after the bar of scenes that are drawn
+    assert "\n" not in last
+    assert last.startswith(f"dsla {argv[0]}: ")
+
+
+def test_a_run_that_diverges_ends_in_one_line_that_says_what_to_do(capsys, tmp_path):
+    words = ["train", "scenes-dsla", *SMALL, "lr=1e12", "clip=none", "warmup_steps=0", "steps=9", "--size", "4"]
+    code, _, err = run(capsys, *words, "--out", tmp_path)
+    assert code == 2
+    last = err.replace("\r", "\n").strip().splitlines()[-1]
+    assert last.startswith("dsla train: step ")
+    assert "is not finite (images [" in last
+    assert "Lower the learning rate" in last
+
+
+def test_what_is_said_of_the_rate(capsys, coco, tmp_path):
+    """Scaled by the option, left by the field, and not a word where nothing changes."""
+    few = ["train", "scenes-dsla", "channels=16", "head_convs=1", "steps=1", "warmup_steps=0", "--data", coco]
+    said = [run(capsys, *few, *more, "--out", tmp_path)[1] for more in (["--batch-size", "2"], ["batch_size=2"])]
+    assert "learning rate 0.004 × 2/16 = 0.0005: scaled linearly with the images a step" in said[0]
+    assert "learning rate 0.004, not scaled with batch_size; --batch-size 2 scales it" in said[1]
+    for words in (["lr=0.1", "batch_size=2"], ["batch_size=16"], []):
+        assert "scaling" not in json.loads(run(capsys, *few, *words, "--print")[1])["run"]
+
+
+def test_images_without_a_box_are_left_out_where_the_recipe_says_so(capsys, coco, tmp_path):
+    file = coco / "annotations" / "instances_train2017.json"
+    told = json.loads(file.read_text())
+    told["annotations"] = [a for a in told["annotations"] if a["image_id"] != told["images"][1]["id"]]
+    (tmp_path / "own.json").write_text(json.dumps(told))
+    (tmp_path / "none.json").write_text(json.dumps({**told, "annotations": []}))
+    words = ["--data", coco / "train2017", "--annotations"]
+    _, out, _ = run(capsys, "train", "r50-1x", *words, tmp_path / "own.json", "--print")
+    assert json.loads(out)["run"]["data"] == "3 images of own, 5 classes, 1 without a box left out"
+    left = ["scenes-dsla", *SMALL, "empty_images=false", "--out", tmp_path / "run"]
+    code, out, _ = run(capsys, "train", *left, *words, tmp_path / "own.json")
+    assert code == 0
+    assert "1 images without a box are left out" in out
+    assert dsla.training.read_log(tmp_path / "run" / "log.jsonl")[0]["images"] == 3
+    code, _, err = run(capsys, "train", *left, *words, tmp_path / "none.json")
+    assert code == 2
+    assert "none of its 4 images has a box" in err
+    assert "empty_images=true" in err
 
 
 def test_evaluating_on_other_classes_is_refused(capsys, trained, tmp_path):
@@ -150,8 +194,14 @@ def test_evaluating_on_other_classes_is_refused(capsys, trained, tmp_path):
 
 def test_list_print_and_doctor(capsys):
     assert "r50-1x" in run(capsys, "train", "list")[1].split()
-    code, out, _ = run(capsys, "train", "r50-1x", "lr=0.02", "--print")
-    assert json.loads(out)["lr"] == 0.02
+    code, out, _ = run(capsys, "train", "r50-1x", "lr=0.02", "empty_images=true", "--print")
+    told = json.loads(out)
+    assert told["lr"] == 0.02
+    assert told["run"]["data"] == "6000 images of scenes-train, 5 classes"
+    assert told["run"]["starts from"] == "ImageNet weights of resnet50"
+    rates = {"0": 0.00666667, "500": 0.02, "3000": 0.002, "4125": 0.0002, "4499": 0.0002}
+    assert told["run"]["rate from step"] == rates
+    assert told["run"]["plan"].startswith("4500 steps (12 epochs) of 16 images")
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert all(line.startswith("OK") for line in out.splitlines())

@@ -91,3 +91,19 @@ def test_swin_is_not_decayed_on_norms_and_position_tables():
     assert {decay[name] for name in tables} == {0.0}
     assert {v for n, v in decay.items() if ".norm" in n} == {0.0}
     assert {v for n, v in decay.items() if n.endswith(("qkv.weight", "proj.bias"))} == {0.05}
+
+
+def test_the_bias_rule_passes_offsets_of_deformable_convolutions_over():
+    """mmcv's optimiser: the rule is of all biases but those of norms and of what predicts the offsets."""
+    r101 = recipe("r101-dcn-2x")
+    with torch.device("meta"):
+        model = build(r101, 80)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = optimizer_of(model, r101).param_groups
+    rule = {names[id(p)]: (g["factor"], g["weight_decay"]) for g in groups for p in g["params"]}
+    offsets = [n for n in rule if n.endswith("conv_offset.bias")]
+    assert len(offsets) == 4 + 23 + 3 + 2
+    assert {rule[n] for n in offsets} == {(1.0, 1e-4)}
+    assert rule["head.class_tower.9.bias"] == rule["head.box.bias"] == (2.0, 0.0)
+    assert rule["head.class_tower.10.bias"] == rule["backbone.layer2.0.bn1.bias"] == (1.0, 1e-4)
+    assert {v for n, v in rule.items() if n.endswith("weight")} == {(1.0, 1e-4)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from listed import Listed
 
 import dsla
 from dsla.config import Recipe
-from dsla.data.sampling import Order
+from dsla.data.sampling import Order, Part
 from dsla.errors import DataError
 from dsla.records import BEST
-from dsla.schedule import due, learning_rate, optimizer_of, plan, scaled
+from dsla.schedule import due, learning_rate, optimizer_of, plan, rates, scaled
 from dsla.training import NotFinite, _losses, read_log, train, train_anew_or_on
 
 TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=6, warmup_steps=2)
@@ -161,6 +162,66 @@ def test_evaluations_are_due_where_another_period_ends():
         due(0, 4, r, 8)
 
 
+def test_what_a_damaged_checkpoint_and_another_recipe_are_told(scenes, tmp_path):
+    """Each names the file and, of a recipe, the fields with both values; none is taken for a beginning."""
+    quiet(TINY, scenes, out=tmp_path, stop_after=2)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: of another recipe \(lr: 0\.004 there, 0\.5 here\)"):
+        quiet(TINY.replace(lr=0.5), scenes, out=tmp_path, resume=True)
+    with pytest.raises(DataError, match=r"of another images \(8 there, 4 here\)"):
+        quiet(TINY, Part(scenes, range(4)), out=tmp_path, resume=True)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    other = tmp_path / "other.pt"
+    torch.save({"step": 3}, other)
+    for content in (b"", b"garbage", whole[: len(whole) // 2], other.read_bytes()):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(DataError, match=r"checkpoint\.pt: no checkpoint of a run, or a damaged one"):
+            quiet(TINY, scenes, out=tmp_path, resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(scenes, tmp_path, monkeypatch):
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    quiet(TINY, scenes, out=tmp_path, stop_after=2)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr("dsla.records.torch.save", full)
+    with pytest.raises(OSError, match="No space"):
+        quiet(TINY, scenes, out=tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_with_parts_and_chance_in_the_network_gives_the_same_weights(scenes, tmp_path):
+    """Three parts a step of four images, multi-scale, drop path's stand-in: a dropout that every step draws anew."""
+    r = TINY.replace(min_size=(96, 128), optimizer="adamw", norm="eval")
+
+    def model():
+        torch.manual_seed(2)
+        new = dsla.build(r, class_names=scenes.class_names)
+        new.pyramid = torch.nn.Sequential(new.pyramid, Dropped())
+        return new
+
+    options = {"accumulate": 3, "log_every": 1}
+    through = quiet(r, scenes, out=tmp_path / "a", model=model(), **options)
+    quiet(r, scenes, out=tmp_path / "b", model=model(), stop_after=3, **options)
+    resumed = quiet(r, scenes, out=tmp_path / "b", model=model(), resume=True, **options)
+    for x, y in zip(through.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(x, y)
+    a, b = ([r.get("loss") for r in read_log(tmp_path / n / "log.jsonl")] for n in "ab")
+    assert a == b
+
+
+class Dropped(torch.nn.Module):
+    def forward(self, maps):
+        return {k: torch.nn.functional.dropout(v, 0.2, self.training) for k, v in maps.items()}
+
+
+def test_evaluating_on_other_classes_than_those_taught_is_refused(scenes):
+    other = Listed((torch.rand(3, 64, 64), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
+    with pytest.raises(DataError, match=r"triangle.*but listed, to evaluate on, has a, b, c, d, e"):
+        quiet(TINY, scenes, val=other)
+
+
 def test_the_rate_scales_with_the_images_a_step_and_the_plan_says_it():
     r = scaled(dsla.recipe("r50-1x"), 64)
     assert (r.batch_size, r.lr) == (64, pytest.approx(0.04))
@@ -170,6 +231,8 @@ def test_the_rate_scales_with_the_images_a_step_and_the_plan_says_it():
     )
     with pytest.raises(DataError, match="at least one"):
         scaled(r, 0)
+    assert rates(r, 64000) == {0: 0.0133333, 500: 0.04, 8000: 0.004, 11000: 0.0004, 11999: 0.0004}
+    assert "500 steps of warm-up, which the run does not reach: set warmup_steps lower" in plan(r, 640)
 
 
 def test_accumulated_parts_give_the_mean_of_their_gradients(scenes):

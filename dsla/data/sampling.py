@@ -75,6 +75,47 @@ def aspects(dataset: DetectionDataset) -> list[int]:
     return [int(w > h) for h, w in (dataset.image_size(i) for i in range(len(dataset)))]
 
 
+class Part(DetectionDataset):
+    """Some images of a data set, by their indices, in that order."""
+
+    def __init__(self, dataset: DetectionDataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices, self.name = dataset, indices, dataset.name
+        self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.dataset[self.indices[self.check_index(i)]]
+
+    def load(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.dataset.load(self.indices[self.check_index(i)])
+
+    def image_id(self, i: int) -> int:
+        return self.dataset.image_id(self.indices[self.check_index(i)])
+
+    def image_size(self, i: int) -> tuple[int, int]:
+        return self.dataset.image_size(self.indices[self.check_index(i)])
+
+    def ground_truth(self) -> dict[str, Any]:
+        truth, ids = self.dataset.ground_truth(), {self.image_id(i) for i in range(len(self))}
+        return {
+            **truth,
+            "images": [image for image in truth["images"] if image["id"] in ids],
+            "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
+        }
+
+
+def with_boxes(dataset: DetectionDataset) -> DetectionDataset:
+    """Without its images that have no annotation at all; crowds are some. COCO's train2017: 117,266 of 118,287.
+
+    Source: mmdetection's ``filter_empty_gt``, which the release trained with.
+    """
+    known = {a["image_id"] for a in dataset.ground_truth()["annotations"]}
+    kept = [i for i in range(len(dataset)) if dataset.image_id(i) in known]
+    return dataset if len(kept) == len(dataset) else Part(dataset, kept)
+
+
 class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
     """A data set with random flips and, where there are several short sides, one of them in the target.
 

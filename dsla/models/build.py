@@ -121,7 +121,13 @@ def build(
         assigner=assigner(recipe),
         criterion=criterion(recipe),
         transform=Transform(
-            recipe.min_size, recipe.max_size, recipe.mean, recipe.std, recipe.bgr, recipe.pixel_scale
+            recipe.min_size,
+            recipe.max_size,
+            recipe.mean,
+            recipe.std,
+            recipe.bgr,
+            recipe.pixel_scale,
+            rounding=recipe.rounding,
         ),
         postprocess=Postprocess(
             **{f.name: getattr(recipe, f.name) for f in fields(Postprocess) if hasattr(recipe, f.name)}

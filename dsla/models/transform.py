@@ -24,6 +24,7 @@ class Transform(GeneralizedRCNNTransform):
         mean, std: of the channels, after `pixel_scale` and `bgr`.
         bgr: the network reads blue, green, red.  pixel_scale: what a white pixel, 1.0, becomes.
         size_divisible: batches are padded to multiples of it.
+        rounding: of the sides, "down" as torchvision or to the "nearest" as mmdetection; at least one pixel.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Transform(GeneralizedRCNNTransform):
         bgr: bool = False,
         pixel_scale: float = 1.0,
         size_divisible: int = 32,
+        rounding: str = "down",
     ) -> None:
         super().__init__(tuple(min_size), max_size, list(mean), list(std), size_divisible)
-        self.bgr, self.pixel_scale = bgr, pixel_scale
+        self.bgr, self.pixel_scale, self.rounding = bgr, pixel_scale, rounding
 
     def normalize(self, image: Tensor) -> Tensor:
         if self.bgr:
@@ -55,7 +57,9 @@ class Transform(GeneralizedRCNNTransform):
         scale = min(side / min(before), self.max_size / max(before))
         if scale == 1:
             return image, target  # interpolation by 1 would give the same
-        image = interpolate(image[None], scale_factor=scale, mode="bilinear", recompute_scale_factor=True)[0]
+        half = 0.5 if self.rounding == "nearest" else 0.0
+        size = [max(1, int(x * scale + half)) for x in before]
+        image = interpolate(image[None], size=size, mode="bilinear")[0]
         if target is not None:
             moved = {k: resize_boxes(target[k], before, image.shape[-2:]) for k in _BOXES if k in target}
             target = {**target, **moved}

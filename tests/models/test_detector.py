@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from dsla import DataError
 from dsla.models import Detector, Head, build
@@ -165,6 +166,32 @@ def test_short_side_is_one_of_the_listed_values_in_training():
     short = {min(transform([image(50, 60)])[0].image_sizes[0]) for _ in range(30)}
     assert short == {64, 96}
     assert {min(transform.eval()([image(50, 60)])[0].image_sizes[0]) for _ in range(10)} == {96}
+
+
+@pytest.mark.parametrize("size", [(480, 640), (427, 640), (640, 426), (375, 500), (360, 640), (97, 120), (1000, 90)])
+def test_sides_are_rounded_as_those_whose_weights_they_are_for(size):
+    """mmcv: int(side · scale + 0.5), scale = min(1333 / long, 800 / short); torchvision: its own transform."""
+    scale = min(1333 / max(size), 800 / min(size))
+    picture = image(*size)
+    near = Transform((800,), 1333, rounding="nearest").eval()([picture])[0].image_sizes[0]
+    assert near == tuple(int(side * scale + 0.5) for side in size)
+    down = Transform((800,), 1333).eval()([picture])[0]
+    theirs = GeneralizedRCNNTransform(800, 1333, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).eval()([picture])[0]
+    assert down.image_sizes == theirs.image_sizes
+    assert torch.equal(down.tensors, theirs.tensors)
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (2, 3000), (1, 1)])
+def test_images_of_extreme_aspect_keep_a_pixel_train_and_detect(size):
+    model = model_of(score_threshold=0.0)
+    model.transform = Transform((64,), 96, (0.5,) * 3, (0.25,) * 3)
+    taught = {**target((0.0, 0.0, float(size[1]), float(size[0]))), "crowd_boxes": torch.zeros(0, 4)}
+    losses = model.train()([image(*size)], [taught])
+    assert all(v.isfinite() for v in losses.values())
+    found = model.eval()([image(*size)])[0]["boxes"]
+    assert len(found)
+    assert found.isfinite().all()
+    assert (found[:, 2:] <= torch.tensor([size[1], size[0]])).all()
 
 
 @pytest.mark.parametrize(
