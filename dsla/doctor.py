@@ -7,7 +7,7 @@ import sys
 
 MODULES = (
     "torch", "torchvision", "numpy", "PIL", "pandas", "scipy", "matplotlib", "seaborn", "pycocotools", "safetensors",
-    "tqdm", "ipywidgets", "anywidget",
+    "tqdm", "ipywidgets", "anywidget", "tornado",
 )  # fmt: skip
 
 
@@ -30,5 +30,6 @@ def check(modules: tuple[str, ...] = MODULES) -> bool:
         import torch
 
         print(f"OK    {'GPU ' + torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU only'}")
-        print(f"OK    {torch.get_num_threads()} threads")
+        threads = torch.get_num_threads()
+        print(f"OK    {threads} thread{'s' * (threads != 1)}")
     return not failed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 
 from .claims import CONTRADICTED, NOT_SEEN, SEEN, UNDEFINED, Finding, shown
 
+WIDTH = 92  # characters of a line
 WORDS = {
     SEEN: "HOLDS HERE",
     NOT_SEEN: "NOT SEEN HERE, the interval holds 0",
@@ -41,8 +43,9 @@ def effects(findings: Iterable[Finding]) -> pd.DataFrame:
 
 
 def plainly(finding: Finding) -> str:
-    """Two lines: whether the claim holds, and what was measured."""
+    """Whether the claim holds, and below it what was measured, in lines no longer than notebooks show."""
     words = WORDS[finding.verdict]
     if finding.verdict == NOT_SEEN and not np.isfinite(finding.low):
         words = "NOT SEEN HERE, in one seed"
-    return f"{words}. {finding.claim.text}.\n    {finding.sentence}"
+    measured = wrap(finding.sentence, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    return "\n".join((*wrap(f"{words}. {finding.claim.text}.", WIDTH, subsequent_indent=" " * 4), *measured))

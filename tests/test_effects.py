@@ -45,8 +45,13 @@ def test_the_sentence_says_whether_the_claim_holds(dsla, words):
     assert second.strip() == found.sentence
 
 
-def test_a_number_that_claims_do_not_name_is_named():
-    text = plainly(judge(COST, numbers("oracle", "ranking_cost", [0.2, 0.21], [0.3, 0.29])))
+def test_a_number_that_claims_do_not_name_is_named_in_lines_that_break_between_words():
+    found = judge(COST, numbers("oracle", "ranking_cost", [0.2, 0.21], [0.3, 0.29]))
+    lines = plainly(found).split("\n")
+    text = " ".join(line.strip() for line in lines)
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 92
+    assert text.endswith(found.sentence)
     assert "AP that scores equal to the IoU would add: DSLA 20.5, FCOS 29.5" in text
 
 

@@ -293,9 +293,9 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
             error = np.nan_to_num([middle - low, high - middle])
             drawn: Any = {"fmt": look.marker, "color": look.colour, "ms": 5.5, "elinewidth": 1.2, "label": look.name}
             ax.errorbar(middle, y, xerr=error, **drawn)
-            for x, at in zip(middle, y, strict=True):
+            for x, end, at in zip(middle, np.fmax(middle, high), y, strict=True):
                 if np.isfinite(x):
-                    ax.text(x + 1, at, f"{x:.1f}", fontsize=6.5, va="center_baseline", color=look.colour)
+                    ax.text(end + 1, at, f"{x:.1f}", fontsize=6.5, va="center_baseline", color=INK)
         ax.set_yticks(range(len(variants)), [ORACLES[v] for v in variants])
         ax.set(ylim=(len(variants) - 0.5, -0.5), xlim=(0, 100), xlabel="AP, points of 100")
         ax.grid(axis="y", visible=False)
