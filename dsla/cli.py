@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if rest and (args.command != "train" or not all("=" in word and word[0] != "-" for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        fields = " (fields of the recipe are written FIELD=VALUE)" if args.command == "train" else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{fields}")
     if rest:  # fields of the recipe may stand after options, too
         args.changes += rest
     if args.command is None:

@@ -105,6 +105,15 @@ class Recipe:
             value = getattr(self, key)
             if value is not None and not 0 < value < math.inf:
                 raise DataError(f"recipe {self.name}: {key}={value!r}; a number above 0 is needed")
+        for key, (low, high) in _BETWEEN.items():
+            if not low <= getattr(self, key) <= high:
+                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; from {low} to {high} is needed")
+        if self.channels % self.groups:
+            raise DataError(f"recipe {self.name}: channels={self.channels} is no multiple of groups={self.groups}")
+        if not set(self.dcn_stages) <= {2, 3, 4, 5}:
+            raise DataError(f"recipe {self.name}: dcn_stages={self.dcn_stages}; of 2, 3, 4, 5, for C2 to C5")
+        if not all(side > 0 for side in self.min_size):
+            raise DataError(f"recipe {self.name}: min_size={self.min_size}; sides above 0 are needed")
         levels = 3 if self.extra_levels == "none" else 5
         for key in ("strides", "ranges"):
             if len(getattr(self, key)) != levels:
@@ -143,6 +152,11 @@ class Recipe:
 
 
 _POSITIVE = ("channels", "groups", "batch_size", "epochs", "steps", "lr", "clip", "max_size", "max_detections", "top_k")
+_BETWEEN: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("flip", "momentum", "drop_path", "warmup_from", "score_threshold", "nms_iou"), (0, 1)),
+    **dict.fromkeys(("head_convs", "warmup_steps", "weight_decay", "cls_weight", "box_loss_weight"), (0, math.inf)),
+    "frozen_stages": (-1, 4),
+}
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "backbone_style": ("pytorch", "caffe"),
     "norm": ("frozen", "eval", "train"),

@@ -237,7 +237,11 @@ def test_numbers_that_make_no_sense_are_refused_and_zero_is_not_the_default(word
     assert f"argument {option}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("field", ["batch_size=0", "steps=0", "epochs=0", "lr=0", "clip=-1", "channels=0", "lr=nan"])
+@pytest.mark.parametrize(
+    "field",
+    ["batch_size=0", "steps=0", "epochs=0", "lr=0", "clip=-1", "channels=0", "lr=nan", "flip=2", "momentum=nan",
+     "head_convs=-1", "warmup_steps=-1", "channels=18", "dcn_stages=7", "min_size=-5", "frozen_stages=5"],
+)  # fmt: skip
 def test_fields_that_no_run_could_use_are_named(field, capsys):
     assert main(["train", "scenes-dsla", field, "--print"]) == 2
     assert f"recipe scenes-dsla: {field.split('=')[0]}=" in capsys.readouterr().err

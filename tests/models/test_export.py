@@ -10,7 +10,8 @@ import torch
 from dsla import DataError, HeadOutputs, PointGrid
 from dsla.cli import main
 from dsla.models import build
-from dsla.models.export import RawHead, names_of, to_exported_program
+from dsla.models.deform import DeformConv
+from dsla.models.export import RawHead, names_of, to_exported_program, to_onnx
 from dsla.models.weights import save
 from dsla.recipes import recipe
 
@@ -49,10 +50,14 @@ def test_what_goes_in_and_comes_out(model):
         assert torch.equal(one["labels"], other["labels"])
 
 
-def test_program_and_onnx_equal_eager(model, tmp_path):
+def onnxruntime():
     for module in ("onnx", "onnxscript"):
         pytest.importorskip(module)
-    runtime = pytest.importorskip("onnxruntime")
+    return pytest.importorskip("onnxruntime")
+
+
+def test_program_and_onnx_equal_eager(model, tmp_path):
+    runtime = onnxruntime()
     weights, path = save(model, tmp_path / "m.safetensors"), tmp_path / "deep" / "raw.onnx"
     assert main(["export", str(weights), "--out", str(path)]) == 0
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -88,6 +93,41 @@ def test_a_fixed_size(model):
         program(images(1, 3, 96, 96))
     with pytest.raises(DataError, match="multiples of 32, got"):
         to_exported_program(model, size=(64, 100))
+
+
+def test_offsets_without_weights_and_in_groups_equal_eager(tmp_path):
+    """DCN v1 as in a ResNeXt's stages: strided, in groups, 18 offsets."""
+    runtime = onnxruntime()
+    torch.manual_seed(0)
+    model = build(recipe("scenes-dsla", channels=16, head_convs=0), 3).eval()
+    block = model.backbone.stages[2]
+    block.conv1 = DeformConv(block.conv1.in_channels, block.conv1.out_channels, stride=2, groups=8)
+    batch = images(2, 3, 64, 96)
+    with torch.no_grad():
+        plain = RawHead(model)(batch)[0]
+        torch.nn.init.normal_(block.conv1.conv_offset.weight, std=0.3)
+        expected = RawHead(model)(batch)
+    assert (expected[0] - plain).abs().max() > 1e-3  # it looks elsewhere
+    session = runtime.InferenceSession(str(to_onnx(model, tmp_path / "m.onnx")), providers=["CPUExecutionProvider"])
+    for one, other in zip(session.run(None, {"images": batch.numpy()}), expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), other, **CLOSE)
+
+
+def test_swin_equals_eager_at_its_size(tmp_path):
+    """Windows that are padded, shifted, masked and merged: the first stage has both kinds of block, the others one."""
+    runtime = onnxruntime()
+    torch.manual_seed(0)
+    model = build(recipe("swin-s-dcn-3x", channels=16, head_convs=1, groups=4), 3).eval()
+    for stage in (3, 5, 7):
+        model.backbone.features[stage] = model.backbone.features[stage][:1]
+    batch = images(3, 3, 64, 96)
+    with torch.no_grad():
+        expected = RawHead(model)(batch)
+    path = to_onnx(model, tmp_path / "swin.onnx", (64, 96))
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for one, other in zip(session.run(None, {"images": batch.numpy()}), expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), other, **CLOSE)
+        assert other.std() > 0.01
 
 
 def test_swin_asks_for_a_size():
