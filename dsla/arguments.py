@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from .errors import DataError
+
+
+def embedded_only(args: argparse.Namespace) -> None:
+    """Refuses --size, a number of embedded scenes, beside data of one's own."""
+    if args.size and (args.data or args.annotations):
+        raise DataError("--size is a number of embedded scenes, not of the images of --data: leave it out")
+
 
 def count(text: str) -> int:
     """A whole number from 1."""

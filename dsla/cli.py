@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import count, natural, positive
+from .arguments import count, embedded_only, natural, positive
 from .errors import DataError, NotFinite
 
 
@@ -176,6 +176,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from .prediction import load_model
     from .results import plain, render
 
+    embedded_only(args)
     model = load_model(args.weights, args.device)
     dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
     if tuple(dataset.class_names) != tuple(model.class_names):

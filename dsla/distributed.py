@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .data import DetectionDataset
 from .data.sampling import Part
 from .errors import DataError
-from .evaluation import evaluate, evaluate_detections, predict_dataset
+from .evaluation import evaluate, evaluate_detections, predict_dataset, usable
 
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
 
@@ -48,7 +48,7 @@ def process_group(device: torch.device | str | None = None) -> Iterator[torch.de
 
     device: by default a GPU of its own where there is one; "cuda" is that, too.
     """
-    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     if kind.type == "cuda" and (started or together()):
         kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))

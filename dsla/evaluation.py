@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .data.loading import to_coco_results
 from .engines import curves
+from .errors import DataError
 from .pairing import CAPS
 from .results import Detections, Rows, plain, read_ground_truth, read_table, render, some
 
@@ -169,6 +170,22 @@ def batches(
         yield [image.to(device) for image, _ in samples], [target for _, target in samples]
         if progress is not None:
             progress(start + len(samples), total)
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        DataError: there is none, or no such GPU here.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise DataError(f"no device {device!r}: there are cpu, cuda, cuda:1, …") from error
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise DataError(f"device {device}: PyTorch finds {count} GPUs here, counted from 0; cpu is always there")
+    return found
 
 
 def device_of(model: nn.Module, device: Any = None) -> torch.device:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .data import load_image
 from .errors import DataError
-from .evaluation import device_of, evaluation_mode
+from .evaluation import device_of, evaluation_mode, usable
 from .models import Detector
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -95,4 +95,4 @@ def load_model(name: str | Path, device: str | None = None) -> Detector:
     """`dsla.load`, on a GPU if there is one."""
     from .models import load
 
-    return load(name, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return load(name, usable(device or ("cuda" if torch.cuda.is_available() else "cpu")))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .arguments import embedded_only
 from .config import Recipe
 from .data import DetectionDataset, Scenes
 from .data.sources import open_dataset
@@ -29,6 +30,7 @@ def run(args: Namespace) -> int:
         raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
     if args.val_annotations and not args.annotations:
         raise DataError("--val-annotations goes with --annotations; a COCO folder's own val split is taken without")
+    embedded_only(args)
     changes = dict(c.partition("=")[::2] for c in args.changes)
     asked = recipe(args.recipe, **changes)
     chosen = scaled(asked, args.batch_size) if args.batch_size else asked
@@ -42,7 +44,9 @@ def run(args: Namespace) -> int:
     if args.show:
         print(json.dumps({**chosen.to_dict(), "run": _outlook(args, chosen, note)}, indent=1, ensure_ascii=False))
         return 0
-    with process_group(args.device):
+    with process_group(args.device) as device:
+        if chosen.amp != "none" and device.type != "cuda":
+            note = "; ".join([note] * bool(note) + [f"amp={chosen.amp} is of GPUs: on {device} it is float32"])
         return _train(args, chosen, note, print if rank() == 0 else lambda _: None)
 
 

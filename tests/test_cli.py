@@ -119,6 +119,10 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["train", "scenes-dsla", "--data", "/nowhere"], "instances_train2017.json"),
         (["evaluate", "nothing.safetensors"], "no weights at"),
         (["predict", "nothing.jpg"], "nothing.jpg"),
+        (["train", "scenes-dsla", "--data", "x", "--size", "3"], "--size is a number of embedded scenes"),
+        (["evaluate", "scenes-dsla", "--annotations", "x.json", "--size", "3"], "--size is a number of embedded"),
+        (["evaluate", "scenes-dsla", "--device", "gpu"], "no device 'gpu'"),
+        (["train", "scenes-dsla", *SMALL, "--size", "2", "--device", "cuda:99"], "device cuda:99: PyTorch finds"),
         (["train", "scenes-dsla", "--val-annotations", "val.json"], "goes with --annotations"),
         (["train", "scenes-dsla", *SMALL, "--size", "4", "--out", "/dev/null/run"], "Not a directory: '/dev/null/run'"),
         (["data", "val", "--size", "1", "--to", "/dev/null/here"], "/dev/null/here"),
@@ -146,7 +150,10 @@ def test_a_run_that_diverges_ends_in_one_line_that_says_what_to_do(capsys, tmp_p
 def test_what_is_said_of_the_rate(capsys, coco, tmp_path):
     """Scaled by the option, left by the field, and not a word where nothing changes."""
     few = ["train", "scenes-dsla", "channels=16", "head_convs=1", "steps=1", "warmup_steps=0", "--data", coco]
-    said = [run(capsys, *few, *more, "--out", tmp_path)[1] for more in (["--batch-size", "2"], ["batch_size=2"])]
+    words = (["--batch-size", "2"], ["batch_size=2", "amp=bf16", "--device", "cpu"])
+    said = [run(capsys, *few, *more, "--out", tmp_path)[1] for more in words]
+    assert "amp" not in said[0]
+    assert "amp=bf16 is of GPUs: on cpu it is float32" in said[1]
     assert "learning rate 0.004 × 2/16 = 0.0005: scaled linearly with the images a step" in said[0]
     assert "learning rate 0.004, not scaled with batch_size; --batch-size 2 scales it" in said[1]
     for words in (["lr=0.1", "batch_size=2"], ["batch_size=16"], []):

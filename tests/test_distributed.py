@@ -98,6 +98,11 @@ def work(folder):
         train(r, data_of("dsla"), model=model_of(r), stop_after=2, **options)
         result = train(r, data_of("dsla"), model=model_of(r), resume=True, **options)
         found["resumed"] = {"rows": result.log, "weights": result.model.state_dict()}
+        parts = {**options, "accumulate": 2, "out": folder / "parts"}
+        whole = train(r, data_of("dsla"), model=model_of(r), **{**parts, "out": folder / "whole"})
+        train(r, data_of("dsla"), model=model_of(r), stop_after=2, **parts)
+        result = train(r, data_of("dsla"), model=model_of(r), resume=True, **parts)
+        found["in parts"] = {"weights": result.model.state_dict(), "unbroken": whole.model.state_dict()}
         low = dsla.build(r.replace(score_threshold=0.0), class_names=Some.class_names)
         low.load_state_dict(dsla.build(r, class_names=Some.class_names).state_dict())
         torch.manual_seed(5)
@@ -167,6 +172,9 @@ def test_some_processes_had_no_box_and_some_no_image():
 def test_resuming_gives_the_weights_of_a_run_that_never_stopped(found):
     for two in found[1:3]:
         for a, b in zip(two["dsla"]["weights"].values(), two["resumed"]["weights"].values(), strict=True):
+            assert torch.equal(a, b)
+    for each in found[:3]:  # with accumulation, in one process and in two
+        for a, b in zip(each["in parts"]["weights"].values(), each["in parts"]["unbroken"].values(), strict=True):
             assert torch.equal(a, b)
 
 

@@ -105,8 +105,9 @@ def resnet(name: str = "resnet50", *, weights: str | None = None, **options: Any
     if weights != "imagenet" or style != "pytorch" or width != 64:
         raise DataError(
             "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
-            f"got {weights!r}, {style!r}, {width}. Take a recipe whose name ends in -torchvision, start "
-            "from weights of your own (--weights), or from random ones (pretrained=false)"
+            f"got {weights!r}, {style!r}, {width}. Give caffe's by --weights FILE.pth (a state dict, such as "
+            "OpenMMLab's resnet50_msra), take a recipe whose name ends in -torchvision, or start from random ones "
+            "(pretrained=false)"
         )
     state = {k: v for k, v in imagenet(name).items() if not k.startswith("fc.")}
     state |= {k: v for k, v in model.state_dict().items() if "conv_offset" in k}  # those start at 0
