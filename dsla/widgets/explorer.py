@@ -87,7 +87,7 @@ class AssignmentExplorer(Pane):
                 special = {"scene": self._scene_chosen, "upload": self._uploaded, "strides": self._strides_chosen}
                 control.observe(special.get(name, self._changed), "value")
         self.surface.observe(self._changed, "objects")
-        self.surface.observe(self._hovered, "hover")
+        self.surface.observe(self._explain, ["hover", "rests"])
         left = controls.arrange(self.keep, self.controls)
         body = self.keep(w.HBox([left, self.surface]))
         self.set_trait("children", (self._banner, body, self._code))
@@ -232,11 +232,11 @@ class AssignmentExplorer(Pane):
         self.controls["bounds"].value = text  # which updates
 
     @guarded
-    def _hovered(self, change: Any) -> None:
-        if len(change["new"]) == 3 and self.shown:
-            row, point, chosen = (int(v) for v in change["new"])
-            if row < len(self.shown) and point < len(self.shown[row].assignment.grid):
-                self.surface.why = controls.point_html(self.shown[row], point, chosen)
+    def _explain(self, change: Any) -> None:
+        """Says of the point that the mouse was on last what holds now."""
+        row, point, chosen = (int(v) for v in self.surface.hover or (len(self.shown), 0, 0))
+        known = row < len(self.shown) and point < len(self.shown[row].assignment.grid)
+        self.surface.why = controls.point_html(self.shown[row], point, chosen) if known else ""
 
     @guarded
     def _save_png(self, button: Any) -> None:

@@ -31,7 +31,7 @@ def script(*names: str) -> str:
 
 
 BACKDROP = 900  # pixels of the longer side that the browser gets
-REST = 0.25  # seconds without a change, after which the state of a widget follows what its wire has shown
+REST = 0.25  # seconds without a change, after which what is dear or late follows: explanations, a widget's own state
 LUT = bytes((LABELS(np.linspace(0, 1, 255), bytes=True)[:, :3]).tobytes())  # label 0…1 → red, green, blue
 
 
@@ -84,6 +84,7 @@ class BoxSurface(Surface):
             offset, scale, maps}], "table": HTML of the points of each object}; `turn` counts them.
         hover: [row, point, selected box or −1], empty where the mouse is on no point.
         why: HTML about that point.
+        rests: how often the labels have come to rest, for what is too dear to follow each of them.
         wire: the short way to browsers on this machine.  address: where they find it, "" for nowhere.
     """
 
@@ -95,6 +96,7 @@ class BoxSurface(Surface):
     why = t.Unicode("").tag(sync=True)
     lut = t.Bytes(LUT).tag(sync=True)
     address = t.Unicode("").tag(sync=True)
+    rests = t.Int(0)
 
     def __init__(self) -> None:
         self._aside, self._owed = False, set[str]()
@@ -106,11 +108,14 @@ class BoxSurface(Surface):
         """Other label maps, by the shortest way; those of another image's size together with it."""
         frame = {**frame, "turn": self.frame.get("turn", 0) + 1}
         shapes = [[row["shapes"] for row in f.get("rows", [])] for f in (frame, self.frame)]
+        if shapes[0] != shapes[1]:
+            self.hover = []  # of another grid
         if self.wire.sockets and shapes[0] == shapes[1]:
             with self._by_wire():
                 self.frame = frame
         else:
             self.frame = frame
+        self.wire.later(REST, self._settle)
 
     def _edited(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         """What the mouse did, as the widget's message; all that follows from it goes back in one."""
@@ -150,7 +155,9 @@ class BoxSurface(Surface):
 
     def _settle(self) -> None:
         owed, self._owed = self._owed, set()
-        self.send_state(owed)
+        if owed:
+            self.send_state(owed)
+        self.rests += 1
 
     def close(self) -> None:
         self.wire.close()

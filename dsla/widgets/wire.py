@@ -42,6 +42,7 @@ class Wire:
     def __init__(self, received: Callable[[dict[str, Any]], None]) -> None:
         self.received, self.sockets, self.address = received, set[WebSocketHandler](), ""
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._key = secrets.token_urlsafe(24)
         try:
             self._loop = asyncio.get_running_loop()
@@ -61,10 +62,13 @@ class Wire:
                 self.sockets.discard(socket)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls once, that many seconds after the last time that this was asked."""
+        """Calls once, that many seconds after the last time that this was asked; at once where no event loop runs."""
         if self._timer:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, call)
+        if self._loop is None:
+            call()
+        else:
+            self._timer = self._loop.call_later(seconds, call)
 
     def close(self) -> None:
         """Ends the sockets; the server too, if no other widget has one."""

@@ -8,6 +8,7 @@ should be; ends its servers and browsers in any case.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -127,7 +128,7 @@ def explorer(page, shots):
     page.screenshot(path=shots / "explorer-hover.png")
 
     # A slider: hard ranges leave DSLA fewer points.
-    before = heads(page)
+    before, said = heads(page), page.locator(".dsla-point").inner_text()
     slider = page.locator(".widget-slider", has_text="relaxation").locator(".noUi-handle")
     slider.focus()
     for _ in range(4):
@@ -138,6 +139,8 @@ def explorer(page, shots):
     wait(page, f"() => JSON.stringify({HEADS}.slice(5)) === '{totals}'.replaceAll(' ', '')", "the slider's labels")
     assert heads(page)[:5] == before[:5], "FCOS has no relaxation"
     assert totals != before[5:]
+    told = "document.querySelector('.dsla-point').innerText"
+    wait(page, f"() => {told} !== {json.dumps(said)}", "what holds of the point now")
 
     # An exception in a callback is shown, and goes when the cause does.
     text = page.locator("input[type=text]").locator("visible=true").first

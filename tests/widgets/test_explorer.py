@@ -190,6 +190,22 @@ def test_hovering_shows_the_row_and_the_rules(explorer):
     assert "no object won this point" in explorer.surface.why
 
 
+def test_what_is_said_of_a_point_follows_boxes_controls_and_grids(explorer):
+    point = int((explorer.assignments["dsla"].gt_index[0] == 0).nonzero()[0])
+    explorer.surface.hover = [1, point, 0]
+    assert f"box ({', '.join(f'{v:g}' for v in BOXES[0])})" in explorer.surface.why
+    moved = [[44.0, 36.0, 204.0, 184.0], *BOXES[1:]]
+    explorer.surface.objects = [[*b, 0] for b in moved]
+    assert "box (44, 36, 204, 184)" in explorer.surface.why
+    for relaxation in (0.0, 0.9):
+        explorer.controls["relaxation"].value = relaxation
+        a = explorer.assignments["dsla"]
+        assert a.assigner.explain(a.grid, point, moved[0])._repr_html_() in explorer.surface.why
+    explorer.controls["strides"].value = (8, 16, 32)
+    assert explorer.surface.why == ""
+    assert explorer.surface.hover == []
+
+
 def test_errors_are_shown_and_go(explorer):
     before = explorer.surface.frame
     explorer.controls["bounds"].value = "0 64 sixty"

@@ -80,6 +80,9 @@ def test_an_edit_comes_back_with_the_labels_of_the_assigner_and_the_state_follow
 
     async def test(explorer):
         socket = await connected(explorer)
+        point = int((explorer.assignments["dsla"].gt_index[0] == 0).nonzero()[0])
+        explorer.surface.hover = [0, point, 0]
+        await asyncio.sleep(0.1)
         sent.clear()
         for seq, objects in enumerate((MOVED[:1], MOVED[1:], MOVED), 1):
             await socket.write_message(edit(seq, objects))
@@ -95,8 +98,10 @@ def test_an_edit_comes_back_with_the_labels_of_the_assigner_and_the_state_follow
         assert torch.allclose((label[positive] - 1) / 254, found.label[0][positive], atol=0.5 / 254 + 1e-6)
         assert explorer.surface.objects == MOVED
         assert [bytes(m) for m in explorer.surface.frame["rows"][0]["maps"]] == maps
+        assert "box (40, 32, 200, 180)" in explorer.surface.why  # as hovered; too dear for each step of the mouse
         await asyncio.sleep(0.2)
-        assert sent == [{"seq", "objects", "frame"}]  # once
+        assert sent == [{"seq", "objects", "frame"}, {"why"}]  # once
+        assert "box (60, 42, 220, 190)" in explorer.surface.why
         assert explorer.surface._owed == set()
 
     run(test)
