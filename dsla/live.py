@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ class LiveTraining:
             time.sleep(min(self.every, 0.5))
         self.refresh(now=True)
         if process is not None and process.returncode:
-            last = (Path(out) / OUTPUT).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
-            raise RuntimeError("\n".join([f"the run ended with code {process.returncode}; it said last:", *last]))
+            said = (Path(out) / OUTPUT).read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"the run ended with code {process.returncode}; it said last:\n{cause(said)}")
 
     def logs(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of each run's log.jsonl so far."""
@@ -92,6 +93,15 @@ class LiveTraining:
             self._display.update(drawn)
         ended = time.monotonic()
         self._next = ended + max(self.every, (ended - began) / SHARE)
+
+
+def cause(said: str, lines: int = 15) -> str:
+    """Why a run failed, of all that it printed: its own last words, not torchrun's report of processes after them."""
+    rows = [row for row in said.replace("\r", "\n").splitlines() if row.strip()]
+    for i, row in enumerate(rows):
+        if row.lstrip().startswith("dsla train: "):
+            return "\n".join([row.strip(), *takewhile(lambda more: more.startswith("  "), rows[i + 1 :])])
+    return "\n".join([row for row in rows if row.startswith("[rank0]:")][-lines:] or rows[-lines:])
 
 
 def command(

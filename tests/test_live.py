@@ -9,7 +9,7 @@ import pytest
 import dsla
 from dsla import published
 from dsla.errors import DataError
-from dsla.live import OUTPUT, LiveTraining, command, start
+from dsla.live import OUTPUT, LiveTraining, cause, command, start
 from dsla.plots import curves
 from dsla.training import read_log, train
 
@@ -129,6 +129,18 @@ def test_a_run_that_fails_says_what_it_said(display, tmp_path):
         LiveTraining(every=0.2).follow("x", tmp_path, process)
     assert "no recipe 'no-such-recipe'" in str(error.value)
     assert "no-such-recipe" in (tmp_path / OUTPUT).read_text(encoding="utf-8")
+
+
+def test_of_several_processes_the_cause_is_told_not_torchruns_report():
+    """As torchrun prints: bars, the line of each process, then twenty about processes."""
+    report = ["Traceback (most recent call last):", *["  File ..."] * 20, "Root Cause (first observed failure):"]
+    bar = "scenes-dsla:  50%|#####     | 2/4\r" + " " * 40 + "\r"
+    fit = "dsla train: x.pth does not fit the model:\n  missing: a [3]\n  missing: b [4]"
+    assert cause("\n".join(["1 steps", bar + "dsla train: step 2: loss", *report])) == "dsla train: step 2: loss"
+    assert cause("\n".join([fit, fit, *report])) == fit
+    trace = [f"[rank{n}]: {word}" for word in ("Traceback", "KeyError: 3") for n in (0, 1)]
+    assert cause("\n".join([*trace, *report])) == "[rank0]: Traceback\n[rank0]: KeyError: 3"
+    assert cause("\n".join(f"line {n}" for n in range(40))).splitlines() == [f"line {n}" for n in range(25, 40)]
 
 
 def test_a_new_run_is_not_shown_the_log_of_an_earlier_one_and_a_resumed_one_is(tmp_path):
