@@ -24,6 +24,7 @@ function render({ model, el }) {
   let objects = [], selected = -1, drag = null, draw = false, active = null, hovered = null;
   let k = 1, width = 1, height = 1, backdrops = {}, views = [], images = {}, closed = false;
   let due = 0, arrived = null; // what is to be drawn; the answer that it shows
+  let values = {}; // of sliders, not sent yet
   let layers = []; // of each row and level, as they are drawn
   let frame = model.get("frame"); // the last that came, through the model or the wire
 
@@ -321,9 +322,14 @@ function render({ model, el }) {
     moved(content.objects);
   });
   const edits = editing((seq) => {
-    const edit = { type: "edit", objects, seq };
+    const edit = { type: "edit", objects, seq, values };
+    values = {};
     if (!wire.send(edit)) model.send(edit);
   }, model.get("seq"));
+  const loose = watch(model.widget_manager, model.get("sliders"), wire.open, (name, value, event) => {
+    values[name] = value;
+    edits.push(event);
+  });
   const ignore = follow(model, {
     objects: () => moved(model.get("objects")), seq: () => edits.answered(model.get("seq")),
     frame: () => told(model.get("frame"), "message"), names: fillNames, dim: load, width: layout, why: explain,
@@ -333,6 +339,7 @@ function render({ model, el }) {
   return () => {
     closed = true;
     wire.close();
+    loose();
     ignore();
     silent();
   };

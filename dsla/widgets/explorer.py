@@ -86,7 +86,8 @@ class AssignmentExplorer(Pane):
             else:
                 special = {"scene": self._scene_chosen, "upload": self._uploaded, "strides": self._strides_chosen}
                 control.observe(special.get(name, self._changed), "value")
-        self.surface.observe(self._changed, "objects")
+        self.surface.observe(self._changed, ["objects", "ahead"])
+        self.surface.sliders = {n: c.model_id for n, c in self.controls.items() if isinstance(c, w.FloatSlider)}
         self.surface.observe(self._explain, ["hover", "rests"])
         left = controls.arrange(self.keep, self.controls)
         body = self.keep(w.HBox([left, self.surface]))
@@ -162,6 +163,7 @@ class AssignmentExplorer(Pane):
     # ---- from controls to labels
     def _asked(self) -> View:
         value = {name: c.value for name, c in self.controls.items() if name not in controls.ACTIONS}
+        value |= self.surface.ahead
         coupling, frame = value["coupling"], None
         strides, bounds = value["strides"], controls.bounds(value["bounds"])
         if coupling == COUPLINGS[2]:
@@ -205,6 +207,9 @@ class AssignmentExplorer(Pane):
 
     # ---- callbacks
     def _changed(self, change: Any) -> None:
+        for name in [n for n in self.surface.ahead if self.controls[n] is change["owner"]]:
+            if self.surface.ahead.pop(name) == change["new"]:
+                return  # it is shown already
         self.update()
 
     @guarded

@@ -86,6 +86,8 @@ class BoxSurface(Surface):
         why: HTML about that point.
         rests: how often the labels have come to rest, for what is too dear to follow each of them.
         wire: the short way to browsers on this machine.  address: where they find it, "" for nowhere.
+        sliders: name → model id of sliders whose movement goes that way, too.
+        ahead: name → value of those whose own message is still to come: when they are let go.
     """
 
     _esm = script("wire.js", "boxes.js")
@@ -97,6 +99,8 @@ class BoxSurface(Surface):
     lut = t.Bytes(LUT).tag(sync=True)
     address = t.Unicode("").tag(sync=True)
     rests = t.Int(0)
+    sliders: t.Dict[str, str] = t.Dict().tag(sync=True)
+    ahead: t.Dict[str, float] = t.Dict()
 
     def __init__(self) -> None:
         self._aside, self._owed = False, set[str]()
@@ -131,6 +135,7 @@ class BoxSurface(Surface):
     def _take(self, content: dict[str, Any]) -> None:
         self.seq = int(content["seq"])
         self.objects = content["objects"]
+        self.ahead = {**self.ahead, **content.get("values", {})}
 
     @contextmanager
     def _by_wire(self) -> Iterator[None]:

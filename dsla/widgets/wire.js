@@ -4,17 +4,38 @@
 // what comes: a JSON object, and the bytes after it.
 function wireTo(address, guard, heard) {
   const local = ["localhost", "127.0.0.1", "[::1]"].includes(window.location.hostname);
-  if (!address || !local) return { send: () => false, close: () => {} };
+  if (!address || !local) return { open: () => false, send: () => false, close: () => {} };
   const socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => {
     const end = 4 + new DataView(data).getUint32(0, true), head = new TextDecoder().decode(new Uint8Array(data, 4, end - 4));
     guard(() => heard(JSON.parse(head), new Uint8Array(data, end)))();
   };
+  const open = () => socket.readyState === WebSocket.OPEN;
   return {
-    send: (content) => socket.readyState === WebSocket.OPEN && (socket.send(JSON.stringify(content)), true),
+    open,
+    send: (content) => open() && (socket.send(JSON.stringify(content)), true),
     close: () => socket.close(),
   };
+}
+
+// Follows sliders of ipywidgets (name → id of the model) while a hand moves them and the wire is open. Their own messages
+// would come far behind, since the front end renders itself anew for each; it sends one when the hand lets go.
+function watch(manager, ids, open, moved) {
+  async function hook(event) {
+    if (!event.target.closest?.(".widget-slider")) return;
+    for (const [name, id] of Object.entries(ids)) {
+      const control = await manager.get_model(id), views = await Promise.all(Object.values(control.views ?? {}));
+      const sliders = views.map((view) => view.$slider?.noUiSlider).filter(Boolean);
+      control.set("continuous_update", !open() || !sliders.length);
+      for (const slider of sliders) {
+        slider.off("slide.dsla");
+        slider.on("slide.dsla", (found) => open() && moved(name, Number(found[0]), window.event ?? event));
+      }
+    }
+  }
+  document.addEventListener("pointerdown", hook, true);
+  return () => document.removeEventListener("pointerdown", hook, true);
 }
 
 // Edits on their way. Two may be, since one alone would wait for the whole round trip; what the mouse did meanwhile is

@@ -133,14 +133,25 @@ def explorer(page, shots):
     slider.focus()
     for _ in range(4):
         slider.press("ArrowLeft")
-    grid = PointGrid(SIZE, STRIDES, 0.0)
-    hard = DSLA(relaxation=0)(grid, [torch.tensor(boxes)], [torch.arange(3)], image_sizes=[SIZE])
-    totals = [int((level >= 0).sum()) for level in hard.gt_index[0].split(grid.num_points)]
+    totals = expected(boxes, DSLA(relaxation=0), 0.0)[0]
     wait(page, f"() => JSON.stringify({HEADS}.slice(5)) === '{totals}'.replaceAll(' ', '')", "the slider's labels")
     assert heads(page)[:5] == before[:5], "FCOS has no relaxation"
     assert totals != before[5:]
     told = "document.querySelector('.dsla-point').innerText"
     wait(page, f"() => {told} !== {json.dumps(said)}", "what holds of the point now")
+
+    # The same slider by the mouse: the labels follow before it is let go, and stay.
+    area = slider.bounding_box()
+    page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 400, area["y"], steps=12)
+    most = expected(boxes, DSLA(relaxation=0.95), 0.0)[0]
+    follows = f"() => JSON.stringify({HEADS}.slice(5)) === '{most}'.replaceAll(' ', '')"
+    wait(page, follows, "the labels, with the mouse still down")
+    assert way(page) == "wire", way(page)
+    page.mouse.up()
+    page.wait_for_timeout(600)
+    wait(page, follows, "the labels, after the mouse is up")
 
     # An exception in a callback is shown, and goes when the cause does.
     text = page.locator("input[type=text]").locator("visible=true").first

@@ -56,8 +56,8 @@ async def answer(socket):
     return content, maps
 
 
-def edit(seq, objects=MOVED):
-    return json.dumps({"type": "edit", "seq": seq, "objects": objects})
+def edit(seq, objects=MOVED, **values):
+    return json.dumps({"type": "edit", "seq": seq, "objects": objects, "values": values})
 
 
 @pytest.fixture
@@ -103,6 +103,34 @@ def test_an_edit_comes_back_with_the_labels_of_the_assigner_and_the_state_follow
         assert sent == [{"seq", "objects", "frame"}, {"why"}]  # once
         assert "box (60, 42, 220, 190)" in explorer.surface.why
         assert explorer.surface._owed == set()
+
+    run(test)
+
+
+def test_a_slider_that_moves_is_ahead_of_its_own_message():
+    async def test(explorer):
+        socket, control = await connected(explorer), explorer.controls["relaxation"]
+        assert explorer.surface.sliders["relaxation"] == control.model_id
+        assert set(explorer.surface.sliders) == {"relaxation", "radius", "jitter"}
+        for seq, value in enumerate((0.5, 0.0), 1):
+            await socket.write_message(edit(seq, explorer.surface.objects, relaxation=value))
+            content, _ = await answer(socket)
+            assert content["seq"] == seq
+            assert explorer.assignments["dsla"].assigner.relaxation == value
+            assert "relaxation=" + str(value) in explorer.python()
+        assert control.value == 0.2  # is the browser's to set, with the message that comes now
+        turn = explorer.surface.frame["turn"]
+        control.value = 0.0
+        assert (explorer.surface.frame["turn"], explorer.surface.ahead) == (turn, {})
+        control.value = 0.3  # by code
+        assert explorer.surface.frame["turn"] == turn + 1
+        assert explorer.assignments["dsla"].assigner.relaxation == 0.3
+        await socket.write_message(edit(3, explorer.surface.objects, relaxation=0.6))
+        for _ in range(2):
+            content, _ = await answer(socket)
+        control.value = 0.7  # its own message is later than all that the wire said
+        assert explorer.assignments["dsla"].assigner.relaxation == 0.7
+        assert explorer.surface.ahead == {}
 
     run(test)
 
