@@ -23,7 +23,7 @@ function wireTo(address, guard, heard) {
 // would come far behind, since the front end renders itself anew for each; it sends one when the hand lets go.
 function watch(manager, ids, open, moved) {
   async function hook(event) {
-    if (!event.target.closest?.(".widget-slider")) return;
+    if (!manager || !event.target.closest?.(".widget-slider")) return;
     for (const [name, id] of Object.entries(ids)) {
       const control = await manager.get_model(id), views = await Promise.all(Object.values(control.views ?? {}));
       const sliders = views.map((view) => view.$slider?.noUiSlider).filter(Boolean);

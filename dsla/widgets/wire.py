@@ -15,6 +15,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -35,7 +36,7 @@ class Wire:
         received: is called with each message from the browser, a JSON object.
 
     Attributes:
-        address: for the browser, with the secret; "" where no event loop runs.
+        address: for the browser, with the secret; "" where no event loop runs, or none may listen.
         sockets: the open ones, one a view of the widget.
     """
 
@@ -44,12 +45,12 @@ class Wire:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._key = secrets.token_urlsafe(24)
-        try:
+        with suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self.address = f"ws://127.0.0.1:{_listen(self._loop)}/{self._key}"
-        _wires[self._key] = self
+        with suppress(OSError):  # where nobody may listen
+            if self._loop:
+                self.address = f"ws://127.0.0.1:{_listen(self._loop)}/{self._key}"
+                _wires[self._key] = self
 
     def push(self, content: dict[str, Any], buffers: Iterable[bytes] = ()) -> None:
         """Sends to every view: the length of the JSON (4 bytes, little-endian), the JSON, and the buffers in turn."""

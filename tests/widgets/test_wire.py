@@ -238,6 +238,20 @@ def test_a_view_that_went_away_stops_nobody():
     run(test)
 
 
+def test_where_nobody_may_listen_the_explorer_works_without(monkeypatch):
+    def refused(*_):
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(wire, "bind_sockets", refused)
+
+    async def test(explorer):
+        assert explorer.surface.address == ""
+        explorer.surface._handle_custom_msg(json.loads(edit(1)), [])
+        assert explorer.surface.frame["seq"] == 1
+
+    run(test)
+
+
 def test_without_an_event_loop_the_widgets_messages_do_it(sent):
     explorer = AssignmentExplorer(GREY, BOXES, assigners="dsla")
     assert explorer.surface.address == ""
