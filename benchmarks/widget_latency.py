@@ -42,8 +42,7 @@ update = AssignmentExplorer.update
 def timed(self):
     began = time.time()
     update(self)
-    ended, value = time.time(), self.controls['relaxation'].value
-    spent.append([self.surface.frame['turn'], 1000 * began, 1000 * ended, f'{{value:.2f}}'])
+    spent.append([self.surface.frame['turn'], 1000 * began, 1000 * time.time()])
 AssignmentExplorer.update = timed
 image = np.random.default_rng(0).random((100, 168, 3)).repeat(8, 0).repeat(8, 1).astype('float32')
 def made():
@@ -89,20 +88,15 @@ def answer(widget, content, buffers):
     if 'ask' in content:
         spent.clear()
     else:
-        spent.append([content['seq'], 1000 * began, 1000 * time.time(), ''])
+        spent.append([content['seq'], 1000 * began, 1000 * time.time()])
 echo = Echo()
 echo.on_msg(answer)
 echo
 """
-LISTEN = """() => { window.seen = []; window.slid = [];
-const slider = [...document.querySelectorAll('.widget-slider')].find((s) => s.textContent.includes('relaxation'));
-const readout = slider.querySelector('.widget-readout');
-let value = readout.textContent;
-window.addEventListener('mousemove', (e) => { // after the slider has set its value
-  if (readout.textContent !== value) slid.push([value = readout.textContent, e.timeStamp, performance.now()]);
-});
+LISTEN = """() => { window.seen = [];
 for (const root of document.querySelectorAll('.dsla-boxes')) root.addEventListener('dsla-labels', ({detail}) => {
   const channel = new MessageChannel(), { turn, event, sent, received, drawn } = detail;
+  if (event === null) return; // what no mouse asked for
   channel.port1.onmessage = () => seen.push([turn, event, sent, received, drawn, performance.now()]);
   channel.port2.postMessage(0); // the event comes from within the frame's callback
 }); }"""
@@ -118,18 +112,14 @@ def scene(count: int, seed: int = 0) -> list[list[float]]:
 
 def times(page: Any, name: str) -> pd.DataFrame:
     """Milliseconds of the parts of each change since the last call, `total` their sum."""
-    origin, rows, slid = page.evaluate(f"() => [performance.timeOrigin, window.{name}, window.slid ?? []]")
+    origin, rows = page.evaluate(f"() => [performance.timeOrigin, window.{name}]")
     page.evaluate("() => { window.spent = null; window.ask(); }")
     page.wait_for_function("() => window.spent")
-    kernel = pd.DataFrame(page.evaluate("() => window.spent"), columns=["turn", "began", "ended", "value"])
+    kernel = pd.DataFrame(page.evaluate("() => window.spent"), columns=["turn", "began", "ended"])
     kernel[["began", "ended"]] -= origin  # on the same clock, that of this machine
     columns = ["turn", "event", "sent", "received", "drawn", "out"]
     table = pd.DataFrame(rows, columns=columns).merge(kernel, on="turn")
-    for i, row in table[table["event"].isna()].iterrows():  # the mouse was on the slider
-        moves = [move[1:] for move in slid if move[0] == row["value"] and move[2] < row["began"]]
-        if moves:
-            table.loc[i, ["event", "sent"]] = moves[-1]
-    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]].astype(float).dropna()
+    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]]
     parts = marks.diff(axis=1).iloc[:, 1:].set_axis(PARTS, axis=1)
     page.evaluate(f"() => (window.{name}.length = 0)")
     return parts.assign(total=marks["out"] - marks["event"])

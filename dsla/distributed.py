@@ -48,7 +48,7 @@ def process_group(device: torch.device | str | None = None) -> Iterator[torch.de
 
     device: by default a GPU of its own where there is one; "cuda" is that, too.
     """
-    kind = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = usable(device)
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     if kind.type == "cuda" and (started or together()):
         kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))

@@ -172,19 +172,20 @@ def batches(
             progress(start + len(samples), total)
 
 
-def usable(device: torch.device | str) -> torch.device:
-    """The device of this name.
+def usable(device: torch.device | str | None = None) -> torch.device:
+    """The device of this name; by default a GPU if there is one.
 
     Raises:
         DataError: there is none, or no such GPU here.
     """
+    here = torch.cuda.is_available()
     try:
-        found = torch.device(device)
+        found = torch.device(device or ("cuda" if here else "cpu"))
     except RuntimeError as error:
         raise DataError(f"no device {device!r}: there are cpu, cuda, cuda:1, …") from error
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if here else 0
     if found.type == "cuda" and (found.index or 0) >= count:
-        raise DataError(f"device {device}: PyTorch finds {count} GPUs here, counted from 0; cpu is always there")
+        raise DataError(f"device {device}: GPUs that PyTorch finds here, counted from 0: {count}; cpu is always there")
     return found
 
 

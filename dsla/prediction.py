@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .data import load_image
@@ -95,4 +94,4 @@ def load_model(name: str | Path, device: str | None = None) -> Detector:
     """`dsla.load`, on a GPU if there is one."""
     from .models import load
 
-    return load(name, usable(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return load(name, usable(device))

@@ -96,7 +96,7 @@ def _train(args: Namespace, chosen: Recipe, note: str, say: Callable[[str], None
     out = _folder(args, chosen)
     say(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
     if len(found) > len(dataset):
-        say(f"{len(found) - len(dataset)} images without a box are left out, as the recipe's empty_images says")
+        say(f"images without a box, left out as the recipe's empty_images says: {len(found) - len(dataset)}")
     say(plan(chosen, len(dataset), world(), args.accumulate))
     if note:
         say(note)

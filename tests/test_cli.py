@@ -122,7 +122,7 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["train", "scenes-dsla", "--data", "x", "--size", "3"], "--size is a number of embedded scenes"),
         (["evaluate", "scenes-dsla", "--annotations", "x.json", "--size", "3"], "--size is a number of embedded"),
         (["evaluate", "scenes-dsla", "--device", "gpu"], "no device 'gpu'"),
-        (["train", "scenes-dsla", *SMALL, "--size", "2", "--device", "cuda:99"], "device cuda:99: PyTorch finds"),
+        (["train", "scenes-dsla", *SMALL, "--size", "2", "--device", "cuda:99"], "device cuda:99: GPUs that"),
         (["train", "scenes-dsla", "--val-annotations", "val.json"], "goes with --annotations"),
         (["train", "scenes-dsla", *SMALL, "--size", "4", "--out", "/dev/null/run"], "Not a directory: '/dev/null/run'"),
         (["data", "val", "--size", "1", "--to", "/dev/null/here"], "/dev/null/here"),
@@ -172,7 +172,7 @@ def test_images_without_a_box_are_left_out_where_the_recipe_says_so(capsys, coco
     left = ["scenes-dsla", *SMALL, "empty_images=false", "--out", tmp_path / "run"]
     code, out, _ = run(capsys, "train", *left, *words, tmp_path / "own.json")
     assert code == 0
-    assert "1 images without a box are left out" in out
+    assert "images without a box, left out as the recipe's empty_images says: 1" in out
     assert dsla.training.read_log(tmp_path / "run" / "log.jsonl")[0]["images"] == 3
     code, _, err = run(capsys, "train", *left, *words, tmp_path / "none.json")
     assert code == 2

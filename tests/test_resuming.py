@@ -6,22 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TINY, few_scenes, quiet
 
 import dsla
 from dsla.data.sampling import Part
 from dsla.errors import DataError
-from dsla.training import read_log, train
-
-TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=6, warmup_steps=2)
+from dsla.training import read_log
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return dsla.Scenes("train", size=8).prepare(workers=1)
-
-
-def quiet(*args, **kwargs):
-    return train(*args, progress=False, **kwargs)
+    return few_scenes()
 
 
 def test_what_a_damaged_checkpoint_and_another_recipe_are_told(scenes, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from listed import Listed
+from tiny import TINY, few_scenes, quiet
 
 import dsla
 from dsla.config import Recipe
@@ -16,18 +17,12 @@ from dsla.data.sampling import Order
 from dsla.errors import DataError
 from dsla.records import BEST
 from dsla.schedule import due, learning_rate, optimizer_of, plan, rates, scaled
-from dsla.training import NotFinite, _losses, read_log, train, train_anew_or_on
-
-TINY = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=6, warmup_steps=2)
+from dsla.training import NotFinite, _losses, read_log, train_anew_or_on
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return dsla.Scenes("train", size=8).prepare(workers=1)
-
-
-def quiet(*args, **kwargs):
-    return train(*args, progress=False, **kwargs)
+    return few_scenes()
 
 
 def test_the_loss_falls_and_the_log_says_so(scenes, tmp_path):

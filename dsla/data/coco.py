@@ -280,6 +280,9 @@ class CocoDataset(DetectionDataset):
         image = self._images[self.check_index(i)]
         return (image["height"], image["width"])
 
+    def annotated(self) -> set[int]:
+        return {image_id for image_id, rows in self._boxes_of.items() if rows}
+
     def ground_truth(self) -> dict[str, Any]:
         """COCO dict of the usable annotations; `area` is the file's where it gives one."""
         return {

@@ -142,6 +142,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """(height, width) of image i, untransformed, without reading it."""
         raise NotImplementedError
 
+    def annotated(self) -> set[int]:
+        """COCO ids of the images that have an annotation, be it a crowd."""
+        return {a["image_id"] for a in self.ground_truth()["annotations"]}
+
     def ground_truth(self) -> dict[str, Any]:
         """COCO dict; every annotation has id >= 1, image_id, category_id, bbox, area and iscrowd."""
         raise NotImplementedError

@@ -119,7 +119,7 @@ class BoxSurface(Surface):
                 self.frame = frame
         else:
             self.frame = frame
-        self.wire.later(REST, self._settle)
+            self.wire.later(REST, self._settle)
 
     def _edited(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         """What the mouse did, as the widget's message; all that follows from it goes back in one."""

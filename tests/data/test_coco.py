@@ -14,6 +14,7 @@ from PIL import Image
 
 from dsla.data import CocoDataset, write_coco
 from dsla.data.coco import check_box
+from dsla.data.sampling import Part, with_boxes
 from dsla.errors import DataError
 
 SIZE = {"width": 120, "height": 80}
@@ -69,6 +70,17 @@ def test_keep_empty_false_drops_images_without_usable_objects_from_set_and_groun
     assert [image["id"] for image in data.ground_truth()["images"]] == [2]
     assert [a["image_id"] for a in data.ground_truth()["annotations"]] == [2]
     assert len(make(coco())) == 1
+
+
+def test_an_image_of_nothing_but_a_crowd_is_annotated(make):
+    images = [{"id": n, "file_name": "a.png", **SIZE} for n in (1, 2, 3, 4)]
+    data = make(coco([box(image=2), box(2, image=3, iscrowd=1), box(3, image=4)], images))
+    assert data.annotated() == super(CocoDataset, data).annotated() == {2, 3, 4}
+    kept = with_boxes(data)
+    assert [kept.image_id(i) for i in range(len(kept))] == [2, 3, 4]
+    assert with_boxes(kept) is kept
+    assert Part(data, [0, 3]).annotated() == {4}
+    assert [a["image_id"] for a in Part(data, [0, 3]).ground_truth()["annotations"]] == [4]
 
 
 # Boxes ------------------------------------------------------------------------------------------------------------
