@@ -107,11 +107,12 @@ class Recipe:
                 raise DataError(f"recipe {self.name}: {key}={value!r}; a number above 0 is needed")
         for key, (low, high) in _BETWEEN.items():
             if not low <= getattr(self, key) <= high:
-                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; from {low} to {high} is needed")
+                wanted = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
+                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; {wanted} is needed")
         if self.channels % self.groups:
             raise DataError(f"recipe {self.name}: channels={self.channels} is no multiple of groups={self.groups}")
         if not set(self.dcn_stages) <= {2, 3, 4, 5}:
-            raise DataError(f"recipe {self.name}: dcn_stages={self.dcn_stages}; of 2, 3, 4, 5, for C2 to C5")
+            raise DataError(f"recipe {self.name}: dcn_stages={self.dcn_stages}; each is 2, 3, 4 or 5, for C2 to C5")
         if not all(side > 0 for side in self.min_size):
             raise DataError(f"recipe {self.name}: min_size={self.min_size}; sides above 0 are needed")
         levels = 3 if self.extra_levels == "none" else 5

@@ -185,7 +185,7 @@ def usable(device: torch.device | str | None = None) -> torch.device:
         raise DataError(f"no device {device!r}: there are cpu, cuda, cuda:1, …") from error
     count = torch.cuda.device_count() if here else 0
     if found.type == "cuda" and (found.index or 0) >= count:
-        raise DataError(f"device {device}: GPUs that PyTorch finds here, counted from 0: {count}; cpu is always there")
+        raise DataError(f"device {device}: no such GPU; PyTorch finds {count}, counted from 0; cpu is always there")
     return found
 
 

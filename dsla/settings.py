@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
-
 from .errors import DataError
 
 T = TypeVar("T")
@@ -17,17 +15,6 @@ FAST = "DSLA_FAST"
 def shortened(full: T, fast: T) -> T:
     """`full`, or `fast` where the environment variable DSLA_FAST is set (to anything but 0 or nothing)."""
     return fast if os.environ.get(FAST, "0") not in ("", "0") else full
-
-
-def plain_numbers(digits: int = 3) -> None:
-    """Sets how pandas shows tables: texts whole, `digits` after the point, none for counts of a hundred and more."""
-
-    def shown(value: float) -> str:
-        count = abs(value) >= 100 and float(value).is_integer()
-        return f"{value:,.0f}" if count else f"{value:.{digits}f}"
-
-    pd.options.display.float_format = shown
-    pd.options.display.max_colwidth = None
 
 
 def folder_from(variable: str, given: str | Path | None = None) -> Path | None:

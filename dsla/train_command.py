@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
     if bare := [c for c in args.changes if "=" not in c]:
         raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
     if args.val_annotations and not args.annotations:
-        raise DataError("--val-annotations goes with --annotations; a COCO folder's own val split is taken without")
+        raise DataError("--val-annotations needs --annotations beside it; a COCO folder's val is found without")
     embedded_only(args)
     changes = dict(c.partition("=")[::2] for c in args.changes)
     asked = recipe(args.recipe, **changes)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import dsla
 from dsla.errors import DataError
-from dsla.settings import folder_from, plain_numbers, repository_file, shortened
+from dsla.settings import folder_from, repository_file, shortened
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 200), ("", 200), ("0", 200), ("1", 40), ("yes", 40)])
@@ -57,12 +56,3 @@ def test_where_only_the_package_is_a_clone_around_the_notebook_is_found(monkeypa
     assert repository_file("figures/runs.jsonl") is None  # a folder of that name alone is no clone
     (clone / "pyproject.toml").write_text("", encoding="utf-8")
     assert repository_file("figures/runs.jsonl") == clone / "figures" / "runs.jsonl"
-
-
-def test_tables_show_counts_without_decimals_and_texts_whole():
-    with pd.option_context("display.float_format", None, "display.max_colwidth", 10):
-        plain_numbers(2)
-        text = pd.DataFrame({"a": [13912.0, 99.0, 0.5, -250.0, 120.25, float("nan")], "b": "x" * 40}).to_string()
-    for shown in ("13,912 ", "99.00 ", "0.50 ", "-250 ", "120.25 ", "NaN ", "x" * 40):
-        assert shown in text + " "
-    assert "13,912." not in text

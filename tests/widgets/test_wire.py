@@ -22,8 +22,11 @@ BOXES = [[40.0, 32.0, 200.0, 180.0], [210.0, 90.0, 330.0, 250.0]]
 MOVED = [[60.0, 42.0, 220.0, 190.0, 0], [210.0, 90.0, 330.0, 250.0, 0]]
 
 
+SOCKETS = []  # that the running test has opened
+
+
 def run(test):
-    """Runs a coroutine function that is given an explorer, which it finds open and leaves closed."""
+    """Runs a coroutine function that is given an explorer; it and all sockets are closed in any case."""
 
     async def inside():
         explorer = AssignmentExplorer(GREY, BOXES, assigners="dsla")
@@ -31,12 +34,20 @@ def run(test):
             await asyncio.wait_for(test(explorer), 20)
         finally:
             explorer.close()
+            while SOCKETS:
+                SOCKETS.pop().close()
+            await asyncio.sleep(0.01)
 
     asyncio.run(inside())
 
 
+async def connect(address):
+    SOCKETS.append(await websocket_connect(address))
+    return SOCKETS[-1]
+
+
 async def connected(explorer):
-    socket = await websocket_connect(explorer.surface.address)
+    socket = await connect(explorer.surface.address)
     while not explorer.surface.wire.sockets:
         await asyncio.sleep(0.001)
     return socket
@@ -137,7 +148,7 @@ def test_a_slider_that_moves_is_ahead_of_its_own_message():
 
 def test_what_a_control_changes_is_pushed_to_every_view():
     async def test(explorer):
-        views = [await connected(explorer), await websocket_connect(explorer.surface.address)]
+        views = [await connected(explorer), await connect(explorer.surface.address)]
         while len(explorer.surface.wire.sockets) < 2:
             await asyncio.sleep(0.001)
         turn = explorer.surface.frame["turn"]
@@ -185,15 +196,15 @@ def test_only_the_widgets_own_page_gets_in():
     async def test(explorer):
         address = explorer.surface.address
         with pytest.raises(HTTPClientError, match="404"):
-            await websocket_connect(address[:-1] + ("a" if address[-1] != "a" else "b"))
+            await connect(address[:-1] + ("a" if address[-1] != "a" else "b"))
         origins = {"http://127.0.0.1:8888": True, "https://localhost": True, "https://localhost.test": False}
         for origin, allowed in origins.items():
             request = HTTPRequest(address, headers={"Origin": origin})
             if allowed:
-                await websocket_connect(request)
+                await connect(request)
             else:
                 with pytest.raises(HTTPClientError, match="403"):
-                    await websocket_connect(request)
+                    await connect(request)
         assert address.startswith("ws://127.0.0.1:")
         assert len(address.rsplit("/", 1)[1]) >= 32
 
@@ -216,10 +227,10 @@ def test_closing_ends_the_sockets_the_server_and_what_they_hold():
             gc.collect()
         assert held() is None
         with pytest.raises(HTTPClientError, match="404"):
-            await websocket_connect(address)
+            await connect(address)
         explorer.close()
         with pytest.raises(OSError, match="refused"):
-            await websocket_connect(address)
+            await connect(address)
         assert wire._servers == {}
 
     run(test)
@@ -227,7 +238,7 @@ def test_closing_ends_the_sockets_the_server_and_what_they_hold():
 
 def test_a_view_that_went_away_stops_nobody():
     async def test(explorer):
-        gone, stays = await connected(explorer), await websocket_connect(explorer.surface.address)
+        gone, stays = await connected(explorer), await connect(explorer.surface.address)
         gone.close()
         for seq in range(1, 4):
             await stays.write_message(edit(seq))
