@@ -119,7 +119,7 @@ def times(page: Any, name: str) -> pd.DataFrame:
     kernel[["began", "ended"]] -= origin  # on the same clock, that of this machine
     columns = ["turn", "event", "sent", "received", "drawn", "out"]
     table = pd.DataFrame(rows, columns=columns).merge(kernel, on="turn")
-    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]]
+    marks = table[["event", "sent", "began", "ended", "received", "drawn", "out"]].astype(float)
     parts = marks.diff(axis=1).iloc[:, 1:].set_axis(PARTS, axis=1)
     page.evaluate(f"() => (window.{name}.length = 0)")
     return parts.assign(total=marks["out"] - marks["event"])
