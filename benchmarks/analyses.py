@@ -33,8 +33,8 @@ import torch
 
 from dsla import analysis
 from dsla.analysis import Truth
-from dsla.evaluation import evaluate_detections
-from dsla.results import read_detections, read_ground_truth
+from dsla.coco.results import read_detections, read_ground_truth
+from dsla.models.evaluation import evaluate_detections
 
 UNIT = 1e9 if sys.platform == "darwin" else 1e6  # of ru_maxrss to GB
 EVALUATION = ("numpy", "faster", "pycocotools")

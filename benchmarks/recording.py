@@ -15,7 +15,7 @@ import time
 import torch
 
 import dsla
-from dsla.recording import Recorder
+from dsla.training.recorder import Recorder
 
 PROBES = (11, 21, 22)  # scenes of the test split with a few objects of different sizes
 

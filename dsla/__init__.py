@@ -15,45 +15,44 @@ from .geometry import HeadOutputs, PointGrid
 
 if TYPE_CHECKING:
     from . import analysis, widgets
-    from .config import Recipe
+    from .cli.predict import predict
     from .data import CocoDataset, Scenes
-    from .evaluation import evaluate
-    from .methods import register
     from .models import build, load, save
+    from .models.evaluation import evaluate
+    from .models.register import register
     from .plots.comparison import compare
-    from .prediction import predict
-    from .recipes import RECIPES, recipe
-    from .training import train
+    from .recipes.recipe import Recipe
+    from .recipes.scenes import RECIPES, recipe
+    from .training.loop import train
 
 __version__ = "0.1.0"
 
 _LATER = {
     "CocoDataset": "data",
     "Scenes": "data",
-    "Recipe": "config",
+    "Recipe": "recipes",
     "RECIPES": "recipes",
     "recipe": "recipes",
-    "register": "methods",
+    "register": "models.register",
     "build": "models",
     "load": "models",
     "save": "models",
-    "train": "training",
-    "evaluate": "evaluation",
-    "predict": "prediction",
+    "train": "training.loop",
+    "evaluate": "models.evaluation",
+    "predict": "cli.predict",
     "compare": "plots.comparison",
-    "analysis": "analysis",
-    "recording": "recording",
-    "widgets": "widgets",
 }
-__all__ = ["Assignment", "DataError", "HeadOutputs", "PointGrid", "assigners", "losses", *_LATER]
+_MODULES = {"analysis": "analysis", "recording": "training.recorder", "widgets": "widgets"}
+__all__ = ["Assignment", "DataError", "HeadOutputs", "PointGrid", "assigners", "losses", *_LATER, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name not in _LATER:
         raise AttributeError(f"module 'dsla' has no attribute {name!r}")
-    module = importlib.import_module(f".{_LATER[name]}", __name__)
-    return module if _LATER[name] == name else getattr(module, name)
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+    return sorted([*globals(), *_LATER, *_MODULES])

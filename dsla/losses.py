@@ -1,7 +1,7 @@
 """Losses as pure functions, finite everywhere; float32 inside, whatever the precision of the network.
 
 Elementwise or per box, without reduction: what a sum is divided by is the criterion's business
-(`dsla.criteria`).
+(`dsla.models.criteria`).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_floors_import_downwards_only():
 
 
 def test_the_claims_of_the_readme_are_those_of_the_runs():
-    from dsla.claims import CLAIMS, judge, markdown, read_numbers
+    from dsla.paper.claims import CLAIMS, judge, markdown, read_numbers
 
     numbers = read_numbers(ROOT / "figures" / "runs.jsonl")
     assert numbers.groupby("method")["seed"].nunique().min() >= 3
@@ -111,8 +111,8 @@ def test_the_claims_of_the_readme_are_those_of_the_runs():
 
 
 def test_the_claims_of_the_ablation_in_the_readme_are_those_of_the_runs():
-    from dsla.claims import judge_ablation, markdown, read_runs
-    from dsla.experiments import FILE
+    from dsla.paper.claims import judge_ablation, markdown, read_runs
+    from dsla.paper.runs import FILE
 
     findings = judge_ablation(read_runs(ROOT / "figures" / FILE))
     assert min(f.seeds for f in findings) >= 3
@@ -120,9 +120,9 @@ def test_the_claims_of_the_ablation_in_the_readme_are_those_of_the_runs():
 
 
 def test_what_the_lead_depends_on_in_the_readme_is_what_the_runs_say():
-    from dsla.claims import read_numbers, read_runs
-    from dsla.conditions import condition_table, markdown
-    from dsla.experiments import FILE
+    from dsla.paper.claims import read_numbers, read_runs
+    from dsla.paper.conditions import condition_table, markdown
+    from dsla.paper.runs import FILE
 
     longer = read_numbers(ROOT / "figures" / "runs.jsonl")
     found = condition_table(read_runs(ROOT / "figures" / FILE), longer)
@@ -133,8 +133,8 @@ def test_what_the_lead_depends_on_in_the_readme_is_what_the_runs_say():
 
 @pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
 def test_the_methods_of_the_readme_are_those_of_the_runs(group):
-    from dsla.experiments import FILE, markdown, table
-    from dsla.recipes import GROUPS
+    from dsla.paper.runs import FILE, markdown, table
+    from dsla.recipes.scenes import GROUPS
 
     rows = [json.loads(line) for line in (ROOT / "figures" / FILE).read_text(encoding="utf-8").splitlines()]
     mine = [row for row in rows if row["recipe"] in GROUPS[group]]

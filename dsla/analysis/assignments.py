@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
+from ..coco.results import read_json, some
 from ..errors import DataError
 from ..geometry import HeadOutputs, PointGrid
-from ..results import read_json, some
 from .tables import BOX, Numbers, Table, Truth, array, summarises
 
 TOGETHER = 2_000_000  # points that are held at a time, so that memory stays bounded whatever the batch

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..pairing import Pairs, greedy, iou, join, precisions, ranks, slices
+from ..coco.matching import Pairs, greedy, iou, join, precisions, ranks, slices
 from .running import sources
 from .tables import BOX, EVERY_CLASS, SIZE, Table, stream
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torchvision.ops import nms
 
-from ..pairing import Pairs, iou, join, ranks
+from ..coco.matching import Pairs, iou, join, ranks
 from .matching import group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..pairing import CAPS, THRESHOLDS, Pairs, greedy, ranks
+from ..coco.matching import CAPS, THRESHOLDS, Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick
 from .nms import survivors
 from .running import sources

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..assigners import Assignment
 from ..assigners.base import Assigner
 from ..errors import DataError
-from ..evaluation import Progress, batches, device_of, evaluation_mode
+from ..models.evaluation import Progress, batches, device_of, evaluation_mode
 from .tables import Table, Truth
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from ..coco.results import BOX, SIZE, read_ground_truth, read_table, some, with_size
 from ..errors import DataError
-from ..results import BOX, SIZE, read_ground_truth, read_table, some, with_size
 
 OBJECT_COLUMNS = ["image", "gt", "category", *BOX, *SIZE, "crowd"]
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]

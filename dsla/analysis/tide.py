@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..pairing import Pairs, greedy, ranks
+from ..coco.matching import Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Numbers, Table, stream, summarises

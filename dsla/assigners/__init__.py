@@ -3,16 +3,16 @@
 from .assignment import Assignment
 from .atss import ATSS
 from .base import DEFAULT_RANGES, Assigner, Pairs
+from .check import BrokenPromise, check
 from .choice import as_assigner, point_offset, ranges_of
 from .dsla import DSLA
 from .explanation import Explanation, Rule
 from .fcos import FCOS
 from .fovea import FoveaBox
-from .iou_label import QualityLabel
+from .gfl import QualityLabel
 from .jitter import jittered_predictions
 from .max_iou import MaxIoU
 from .pairwise import PairAssigner
-from .protocol import BrokenPromise, check
 from .simota import SimOTA
 from .tal import TaskAligned
 

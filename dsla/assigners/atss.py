@@ -18,8 +18,8 @@ from ..geometry import HeadOutputs, PointGrid, overlap
 from .base import Assigner, Pairs, Truth
 from .dsla import centerness
 from .explanation import Explanation, Rule
-from .regions import Levels, map_sizes, priority_of, reduce_pairs
 from .rules import explain_pair
+from .sparse.regions import Levels, map_sizes, priority_of, reduce_pairs
 
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
 

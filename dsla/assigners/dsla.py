@@ -19,7 +19,7 @@ from ..geometry import HeadOutputs, PointGrid
 from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
 from .explanation import Explanation, Rule
 from .rules import checked_ranges, explain_pair, range_text, region_rules
-from .windows import Windows
+from .sparse.windows import Windows
 
 
 def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
 from .dsla import centerness
 from .explanation import Explanation, Rule
 from .rules import checked_ranges, explain_pair, range_text, region_rules
-from .windows import Windows
+from .sparse.windows import Windows
 
 
 class FCOS(Assigner):

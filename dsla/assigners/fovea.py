@@ -16,8 +16,8 @@ from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner, Pairs, Truth
 from .dsla import centerness, interval_relaxation
 from .explanation import Explanation, Rule
-from .regions import Levels, Region, map_sizes, reduce_pairs
 from .rules import explain_pair, range_text
+from .sparse.regions import Levels, Region, map_sizes, reduce_pairs
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
 

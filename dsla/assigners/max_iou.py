@@ -17,8 +17,8 @@ from .atss import anchors
 from .base import Assigner, Pairs, Truth
 from .dsla import centerness
 from .explanation import Explanation, Rule
-from .regions import Levels, Region, map_sizes, priority_of, reduce_pairs
 from .rules import explain_pair
+from .sparse.regions import Levels, Region, map_sizes, priority_of, reduce_pairs
 
 
 class MaxIoU(Assigner):

@@ -12,7 +12,7 @@ from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner, Pairs, Truth
 from .explanation import Explanation, Rule
 from .rules import checked_ranges, explain_pair, region_rules
-from .windows import Windows
+from .sparse.windows import Windows
 
 
 class PairAssigner(Assigner):

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
 from .base import Assigner, Pairs, Truth
-from .best import LAST, PIECE, best_by_overlap, ordering_key
 from .dsla import centerness
 from .explanation import Explanation, Rule
-from .regions import Levels, Region, spread
 from .rules import explain_pair, one_image, region_rules
+from .sparse.best import LAST, PIECE, best_by_overlap, ordering_key
+from .sparse.regions import Levels, Region, spread
 
 
 class SimOTA(Assigner):

@@ -15,11 +15,11 @@ from torch import Tensor
 from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
 from .atss import INSIDE
 from .base import Assigner, Pairs, Truth
-from .best import best_by_overlap, tile_points
 from .dsla import centerness
 from .explanation import Explanation, Rule
-from .regions import reduce_pairs
 from .rules import explain_pair, one_image
+from .sparse.best import best_by_overlap, tile_points
+from .sparse.regions import reduce_pairs
 
 
 class TaskAligned(Assigner):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
-from ..config import Recipe
-from ..criteria import Criterion, DSLACriterion, FCOSCriterion
 from ..errors import DataError
+from ..recipes.recipe import Recipe
 from .backbone import Backbone, SmallNet, pyramid
+from .criteria import Criterion, DSLACriterion, FCOSCriterion
 from .detector import Detector
 from .efficientnet import EfficientNetLite
 from .head import Head
@@ -91,7 +91,7 @@ def build(
         DataError: unknown recipe, method or backbone; no number of classes; weights that do not fit.
     """
     if isinstance(recipe, str):
-        from ..recipes import recipe as named
+        from ..recipes.scenes import recipe as named
 
         recipe = named(recipe)
     if num_classes is None:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
-from ..config import Recipe
 from ..errors import DataError
+from ..recipes.recipe import Recipe
 from .build import build
 from .convert import from_mmdetection, from_torchvision_fcos
 from .detector import Detector
@@ -56,7 +56,7 @@ def convert(
     Raises:
         DataError: a file that cannot be read so; names or shapes that do not fit, listed.
     """
-    from ..recipes import recipe as named
+    from ..recipes.scenes import recipe as named
 
     given = named(recipe) if isinstance(recipe, str) else recipe
     state, about = read_checkpoint(checkpoint)
@@ -114,7 +114,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 def _candidates(given: Recipe | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:
     """The recipe that was given, or all of COCO's, with P6 from where the tensor says."""
-    from ..recipes import COCO_RECIPES
+    from ..recipes.scenes import COCO_RECIPES
 
     recipes = list(COCO_RECIPES) if given is None else [given]
     p6 = tensors.get("pyramid.extra_blocks.p6.weight")

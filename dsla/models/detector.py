@@ -16,7 +16,7 @@ from .transform import Target, Transform, check_targets, sizes
 
 if TYPE_CHECKING:
     from ..assigners.base import Assigner
-    from ..recipes import Recipe
+    from ..recipes.scenes import Recipe
 
 Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
 

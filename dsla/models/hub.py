@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..config import Recipe
 from ..errors import DataError
+from ..recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config import Recipe
 from ..errors import DataError
+from ..recipes.recipe import Recipe
 from .detector import Detector
 
 FORMAT = "dsla-1"

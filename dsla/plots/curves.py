@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ..config import Recipe
-from ..schedule import total_steps
+from ..recipes.recipe import Recipe
+from ..training.schedule import total_steps
 from .style import FAINT, SOFT, WIDTH, Method, Picture, method, picture, style
 
 Rows = Sequence[Mapping[str, Any]]

@@ -17,7 +17,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from . import draw
-from .style import FAINT, INK, LABELS, LOST, SOFT, UNIT, VERDICTS, WIDTH, Picture, method, ordered, picture, style
+from .style import (
+    FAINT,
+    INK,
+    LABELS,
+    LOST,
+    SOFT,
+    UNIT,
+    VERDICTS,
+    WIDTH,
+    Picture,
+    method,
+    ordered,
+    picture,
+    style,
+)
 
 CELLS = 40  # of the score–IoU plane, a side
 SCORE_INK, IOU_INK = "#c2410c", "#2f6f4f"

@@ -10,9 +10,9 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
-from ..config import Recipe
 from ..models import Detector
 from ..models.build import build
+from ..recipes.recipe import Recipe
 from .style import FAINT, INK, SOFT, WIDTH, Picture, picture, style
 
 COLUMNS = ["part", "name", "sources", "operation", "channels", "height", "width", "stride", "parameters"]

@@ -23,7 +23,7 @@ _PAPER: Any = {"color": INK, "marker": "o", "ls": "none", "ms": 5.5, "mfc": "whi
 def ablation(table: pd.DataFrame) -> Picture:
     """Settings of the ablation: AP here, and AP against the first setting here and in the paper.
 
-    table: setting, source, seed, AP, low, high, gain, gain_low, gain_high, as `dsla.trends.study_table` has them.
+    table: setting, source, seed, AP, low, high, gain, gain_low, gain_high, as `dsla.paper.trends.study_table` has them.
     """
     settings = list(dict.fromkeys(table["setting"]))
     at = {s: i for i, s in enumerate(settings)}
@@ -64,7 +64,7 @@ def gamma_sweep(table: pd.DataFrame) -> Picture:
 
 
 def conditions(table: pd.DataFrame) -> Picture:
-    """What DSLA's lead over FCOS with centerness depends on, one row a condition; `dsla.conditions.condition_table`."""
+    """What DSLA's lead over FCOS with centerness depends on, one row a condition; `condition_table`."""
     titles = list(dict.fromkeys(table["condition"]))
     numbers = {"AP": 100, "Spearman": 1, "lost > 0.05": 1}
     with style():
@@ -137,7 +137,7 @@ def _how(table: pd.DataFrame) -> str:
 
 
 def training_curves(table: pd.DataFrame) -> Picture:
-    """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.trends.curve_table`."""
+    """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.paper.trends.curve_table`."""
     ours, release = (table[(table["source"] == "embedded set") == here] for here in (True, False))
     with style():
         figure = picture(WIDTH, 4.6)

@@ -15,10 +15,10 @@ import torch
 import traitlets as t
 from torch import Tensor, nn
 
+from ..analysis.detectors import names_of
 from ..analysis.matching import iou
 from ..analysis.nms import kept_by_nms, suppressors
 from ..analysis.tables import BOX, Truth, stream
-from ..detectors import names_of
 from ..errors import DataError
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture

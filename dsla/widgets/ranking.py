@@ -13,10 +13,10 @@ import traitlets as t
 
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, Truth
+from ..coco.results import number
 from ..errors import DataError
 from ..plots import draw
 from ..plots.style import INK, METHODS, SOFT, Picture, distinct, method, picture, style
-from ..results import number
 from .browser import named
 from .pane import Pane, guarded
 from .surface import Sheet, encoded, script

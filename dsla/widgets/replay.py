@@ -12,7 +12,7 @@ import traitlets as t
 
 from ..plots import draw
 from ..plots.style import Picture, picture, style
-from ..recording import SHIPPED, Recorder, Recording
+from ..training.recorder import SHIPPED, Recorder, Recording
 from .pane import Pane
 from .surface import BACKDROP, LUT, Sheet, encoded, script
 

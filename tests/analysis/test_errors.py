@@ -12,7 +12,7 @@ from pycocotools import mask
 
 from dsla.analysis import errors, summary
 from dsla.analysis.tide import ERRORS, fixed_ap
-from dsla.evaluation import evaluate_detections
+from dsla.models.evaluation import evaluate_detections
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 

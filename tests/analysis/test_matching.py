@@ -13,9 +13,9 @@ from torchvision.ops import box_iou
 
 from dsla.analysis import errors, match, oracle, suppression
 from dsla.analysis.tables import Truth, stream
+from dsla.coco.matching import THRESHOLDS, iou, join
 from dsla.errors import DataError
-from dsla.evaluation import evaluate_detections
-from dsla.pairing import THRESHOLDS, iou, join
+from dsla.models.evaluation import evaluate_detections
 
 
 def coco_matches(evaluation, threshold):

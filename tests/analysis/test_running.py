@@ -12,9 +12,9 @@ import torch
 import dsla
 from dsla.analysis import adjacency, match, oracle, profile, ranking, suppression
 from dsla.analysis.running import run, run_raw
+from dsla.analysis.study import study
 from dsla.data import Scenes
 from dsla.errors import DataError
-from dsla.study import study
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_a_batch_equals_its_images_one_by_one(kind, options):
 def test_fixed_windows_and_kept_candidates_give_the_same_bits(kind, options):
     """A GPU keeps whole windows, a CPU only the valid pairs of them."""
     from dsla.assigners.base import Truth
-    from dsla.assigners.windows import Candidates, Windows
+    from dsla.assigners.sparse.windows import Candidates, Windows
 
     assigner = kind(RANGES, **options)
     boxes = random_boxes(5, 30)

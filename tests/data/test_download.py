@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsla.cli import main
+from dsla.cli.main import main
 from dsla.data import download
 from dsla.data.download import Archive, download_coco, fetch
 from dsla.data.sources import open_dataset

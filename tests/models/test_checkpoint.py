@@ -12,12 +12,12 @@ from torchvision.models.swin_transformer import PatchMerging, ShiftedWindowAtten
 
 import dsla
 from dsla import DataError
-from dsla.cli import main
+from dsla.cli.main import main
 from dsla.models import build, checkpoint
 from dsla.models.checkpoint import convert, read_checkpoint
 from dsla.models.convert import from_mmdetection
 from dsla.models.weights import content_hash, mismatches, read
-from dsla.recipes import recipe
+from dsla.recipes.scenes import recipe
 
 STORED = {  # of parity/state_dict_names.json → the recipe that its tensors are told to be, and where P6 comes from
     "dsla_r50_config_as_published": ("r50-1x", "input"),
@@ -167,7 +167,7 @@ def small(monkeypatch):
     """Recipes small enough to store; P6 from P5 or C5 is told by shape, since C5 is wider."""
     change = {"channels": 16, "head_convs": 1, "groups": 4, "backbone": "resnet50"}
     recipes = tuple(recipe(n).replace(**change) for n in ("r50-1x", "r50-1x-static", "fcos-r50-1x"))
-    monkeypatch.setattr("dsla.recipes.COCO_RECIPES", recipes)
+    monkeypatch.setattr("dsla.recipes.scenes.COCO_RECIPES", recipes)
     return recipes
 
 

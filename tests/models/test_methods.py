@@ -7,7 +7,7 @@ import torch
 
 import dsla
 from dsla.models.build import METHODS, assigner, build
-from dsla.recipes import RECIPES, recipe
+from dsla.recipes.scenes import RECIPES, recipe
 
 SCENES = [n for n in RECIPES if n.startswith("scenes-")]
 

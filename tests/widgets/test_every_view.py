@@ -15,7 +15,7 @@ from PIL import Image
 from two_images import FOUND, Two
 
 from dsla.plots.style import small_png
-from dsla.recording import Recording
+from dsla.training.recorder import Recording
 from dsla.widgets import AssignmentExplorer, DetectionBrowser, RankingExplorer, TrainingReplay
 from dsla.widgets.surface import script
 

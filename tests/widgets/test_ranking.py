@@ -13,7 +13,7 @@ from two_images import FOUND, OBJECT, Two
 import dsla
 from dsla.analysis import ranking, summary
 from dsla.errors import DataError
-from dsla.evaluation import predict_dataset
+from dsla.models.evaluation import predict_dataset
 from dsla.widgets import RankingExplorer
 
 

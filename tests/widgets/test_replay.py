@@ -10,7 +10,7 @@ from ipywidgets.widgets.widget import _instances
 
 import dsla
 from dsla.errors import DataError
-from dsla.recording import SHIPPED, Recorder, Recording
+from dsla.training.recorder import SHIPPED, Recorder, Recording
 from dsla.widgets import TrainingReplay
 
 

@@ -1,0 +1,101 @@
+"""Any detector by its COCO results file: evaluated, and asked everything that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..coco.results import read_ground_truth, read_json, read_table
+from ..errors import DataError
+from ..models.evaluation import Evaluation, evaluate_detections
+from . import Truth, errors, oracle, ranking, reliability, suppression
+from .study import numbers_of
+
+LONGEST = 36  # letters of a name in figures
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is known about one results file.
+
+    Attributes:
+        name: what it is called in tables and figures.  file: where it came from.
+        evaluation: the COCO evaluation.
+        numbers: one row a number: analysis, name, value (NaN where undefined), definition, reason (if undefined).
+        tables: ranking, reliability, suppression, oracle, errors.
+    """
+
+    name: str
+    file: str
+    evaluation: Evaluation
+    numbers: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+
+    def about(self, analysis: str) -> pd.DataFrame:
+        """Numbers of one analysis, index name."""
+        return self.numbers[self.numbers["analysis"] == analysis].set_index("name")
+
+    def value(self, analysis: str, name: str) -> float:
+        return float(self.about(analysis)["value"][name])
+
+
+def ask(
+    results: Sequence[str | Path],
+    annotations: str | Path,
+    *,
+    score_threshold: float = 0.0,
+    nms_threshold: float = 0.6,
+    say: Callable[[str], None] | None = None,
+) -> list[Answers]:
+    """Evaluate results files against one annotation file and run all analyses of detections.
+
+    Args:
+        results: COCO results files.  annotations: COCO ground truth.
+        score_threshold: detections below it are left out of everything, the evaluation too.
+        nms_threshold: of the NMS (within classes) of `suppression` and `oracle`, which take the rows of a file as
+            the candidates; results that have been through NMS go through a second one.
+        say: is told what comes next.
+    Raises:
+        DataError: files that cannot be read or do not fit each other.
+    """
+    if not results:
+        raise DataError("no results file")
+    if not 0 < nms_threshold <= 1:
+        raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
+    data, file = read_json(annotations)
+    try:
+        truth = read_ground_truth(data)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    known, found = Truth.of(data), []
+    for name, path in zip(names_of(results), results, strict=True):
+        if say is not None:
+            say(name)
+        table = read_table(path, truth)
+        table = table[table["score"] >= score_threshold].reset_index(drop=True)
+        evaluation = evaluate_detections(data, table, engine="numpy")
+        tables: dict[str, Any] = {
+            "ranking": ranking(table, known),
+            "suppression": suppression(table, known, nms_threshold=nms_threshold),
+            "oracle": oracle(table, known, nms_threshold=nms_threshold),
+            "errors": errors(table, known),
+        }
+        tables["reliability"] = reliability(tables["ranking"])
+        found.append(Answers(name, Path(path).name, evaluation, numbers_of(evaluation, tables), tables))
+    return found
+
+
+def names_of(files: Sequence[str | Path]) -> list[str]:
+    """A short name for each file: its own without "_results", with its folder's or a number where two are equal."""
+    names = []
+    for file in map(Path, files):
+        stem = file.stem.replace("$", "")  # matplotlib would read mathematics
+        names.append(stem.removesuffix("results").rstrip("-_. ") or stem)
+    paths = [Path(file).resolve() for file in files]
+    names = [n if names.count(n) == 1 else f"{p.parent.name}/{n}" for n, p in zip(names, paths, strict=True)]
+    names = [n if len(n) <= LONGEST else "…" + n[1 - LONGEST :] for n in names]
+    return [n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})" for i, n in enumerate(names)]

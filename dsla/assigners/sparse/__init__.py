@@ -1,0 +1,1 @@
+"""The same labels as the dense definition, some hundred times faster."""

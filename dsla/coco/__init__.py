@@ -1,0 +1,1 @@
+"""COCO files: reading, checks, matching, evaluation."""

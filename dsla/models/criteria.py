@@ -1,0 +1,128 @@
+"""What an assignment makes of the head's outputs: the losses of a step and what they are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..assigners import Assignment
+from ..assigners.dsla import centerness
+from ..geometry import HeadOutputs
+from ..losses import focal_loss, giou_loss, iou_loss, quality_focal_loss
+
+BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "iou": iou_loss,
+    "iou-linear": partial(iou_loss, mode="linear"),
+    "giou": giou_loss,
+}
+
+
+class Criterion(Protocol):
+    """Losses by name, each a scalar; finite, with a path to every output, whatever the batch holds."""
+
+    def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class DSLACriterion:
+    """Quality focal loss on the dynamic label, box loss weighted by the static one.
+
+    Args:
+        coupling: dynamic label "on" (static · IoU), "off" (static), "iou-only".
+        cls_weight, box_loss_weight: factors of the two losses.
+        box_loss: "iou" (−log IoU) or "giou".
+        beta: exponent of the quality focal loss.
+    Source: release ``DSLAHead.loss``. Classification is divided by max(Σ y_d, 1), boxes by max(Σ y_s, 1), both
+    sums averaged over ranks. A positive whose dynamic label is 0 counts as background.
+    """
+
+    coupling: str = "on"
+    cls_weight: float = 1.0
+    box_loss: str = "giou"
+    box_loss_weight: float = 1.0
+    beta: float = 2.0
+
+    def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
+        target = assignment.target(outputs.boxes.detach(), self.coupling)
+        loss = quality_focal_loss(outputs.logits, spread(target, assignment, outputs.logits), self.beta)
+        box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
+        return {
+            "loss_cls": self.cls_weight * taught(loss, assignment) / normaliser(target.sum()),
+            "loss_box": self.box_loss_weight * (box * assignment.label).sum() / normaliser(assignment.label.sum()),
+        }
+
+
+@dataclass(frozen=True)
+class FCOSCriterion:
+    """Focal loss, box loss, and a quality branch: what FCOS-like hard labels are trained with.
+
+    Args:
+        quality: what the branch learns at positives, "centerness" or "iou"; None where there is no branch.
+        box_weighting: share of a positive in the box loss, "centerness" (mmdetection) or "none" (torchvision).
+        cls_weight, box_loss_weight, box_loss: as in `DSLACriterion`.
+    Source: mmdetection ``FCOSHead.loss``; torchvision ``FCOSHead.compute_loss``.
+    """
+
+    quality: str | None = "centerness"
+    box_weighting: str = "centerness"
+    cls_weight: float = 1.0
+    box_loss: str = "iou"
+    box_loss_weight: float = 1.0
+
+    def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
+        positive = assignment.positive.float()
+        count = normaliser(positive.sum())
+        hard = spread((assignment.label > 0).float(), assignment, outputs.logits)
+        cls = taught(focal_loss(outputs.logits, hard), assignment)
+
+        x, y = outputs.grid.xy.unbind(-1)
+        x1, y1, x2, y2 = assignment.matched_boxes.unbind(-1)
+        centred = centerness(x - x1, y - y1, x2 - x, y2 - y) * positive
+        weight = centred if self.box_weighting == "centerness" else positive
+        total = mean_over_ranks(weight.sum()).clamp(min=1e-6) if weight is centred else count
+        box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
+        losses = {
+            "loss_cls": self.cls_weight * cls / count,
+            "loss_box": self.box_loss_weight * (box * weight).sum() / total,
+        }
+        if self.quality is not None:
+            if outputs.quality is None:
+                raise ValueError(f"the criterion trains a {self.quality} branch, but the head has none")
+            wanted = centred if self.quality == "centerness" else assignment.iou(outputs.boxes.detach())
+            entropy = F.binary_cross_entropy_with_logits(outputs.quality.float(), wanted, reduction="none")
+            losses["loss_quality"] = (entropy * positive).sum() / count
+        return losses
+
+
+def spread(target: Tensor, assignment: Assignment, logits: Tensor) -> Tensor:
+    """Targets of points [B, P] → of their classes [B, P, C], 0 elsewhere."""
+    zeros = torch.zeros_like(logits, dtype=target.dtype)
+    index = assignment.category.clamp(min=0)[..., None]
+    return zeros.scatter_(-1, index, (target * assignment.positive)[..., None])
+
+
+def taught(loss: Tensor, assignment: Assignment) -> Tensor:
+    """Sum of [B, P, C] over what is taught at all: not over padding and crowds."""
+    return loss.sum(-1).masked_fill(assignment.ignored, 0.0).sum()
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a scalar over the processes of a distributed run; the value itself in a single one."""
+    value = value.detach()
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def normaliser(total: Tensor) -> Tensor:
+    """max(mean of a sum over ranks, 1)."""
+    return mean_over_ranks(total).clamp(min=1)

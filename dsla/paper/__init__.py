@@ -1,0 +1,1 @@
+"""Published numbers, runs over seeds, claims and their statistics, figures and pages."""

@@ -1,0 +1,1 @@
+"""The loop, a step, the folder of a run, processes, the recorder."""

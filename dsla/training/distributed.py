@@ -1,0 +1,109 @@
+"""Several processes as one: PyTorch's process group as torchrun starts it, and what is asked of all ranks.
+
+Everything here is also right in a single process, where it asks nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data import DetectionDataset
+from ..data.sampling import Part
+from ..errors import DataError
+from ..models.evaluation import evaluate, evaluate_detections, predict_dataset, usable
+
+TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
+
+
+def together() -> bool:
+    """Whether this process is one of several that work together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """This process' number; 0 is the one that writes and prints. Before the group starts, as torchrun says."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """Processes in all."""
+    return dist.get_world_size() if together() else 1
+
+
+@contextmanager
+def process_group(device: torch.device | str | None = None) -> Iterator[torch.device]:
+    """Joins the processes that torchrun started, if it did, and gives the device of this one.
+
+    device: by default a GPU of its own where there is one; "cuda" is that, too.
+    """
+    kind = usable(device)
+    started = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+    if kind.type == "cuda" and (started or together()):
+        kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))
+        torch.cuda.set_device(kind)
+    if not started or dist.is_initialized():
+        yield kind
+        return
+    dist.init_process_group("nccl" if kind.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield kind
+    finally:
+        dist.destroy_process_group()
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The model as the loop calls it: gradients are averaged over ranks."""
+    return DistributedDataParallel(model) if together() else model
+
+
+def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars by name → their means over ranks."""
+    stacked = torch.stack([torch.as_tensor(v).detach().double() for v in values.values()])
+    if together():
+        dist.all_reduce(stacked)
+        stacked /= dist.get_world_size()
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def agree(value: Any, what: str) -> None:
+    """Raises a DataError on every rank unless all have the same value."""
+    if not together():
+        return
+    found = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    if any(v != found[0] for v in found):
+        raise DataError(f"the processes have different {what}: {found}; they must see the same files")
+
+
+def wait() -> None:
+    """Until all ranks are here: what rank 0 has written is there for the others."""
+    if together():
+        dist.barrier()
+
+
+def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
+    """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them."""
+    if not together():
+        return evaluate(model, dataset)
+    mine = range(rank(), len(dataset), world())  # so that each image is some rank's, once
+    rows = predict_dataset(model, Part(dataset, mine))
+    parts: list[Any] | None = [None] * dist.get_world_size() if rank() == 0 else None
+    dist.gather_object(rows, parts)
+    result: list[Any] = [None]
+    if parts is not None:
+        found = evaluate_detections(dataset.ground_truth(), [row for part in parts for row in part])
+        result = [found.to_series()]
+    dist.broadcast_object_list(result)
+    return result[0]

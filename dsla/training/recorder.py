@@ -1,0 +1,257 @@
+"""A training run recorded on a few probe images: labels, scores and boxes as they grow together.
+
+`Recorder` is an `on_step` hook of `dsla.train`; a `Recording` is what it saw, for `dsla.widgets.TrainingReplay`.
+F frames, K probe images, P points of a padded image, M objects of all probe images, D detections that are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..analysis.running import coupling_of
+from ..data import DetectionDataset
+from ..errors import DataError
+from ..geometry import PointGrid
+from ..losses import dynamic_target
+from ..models.evaluation import evaluation_mode
+
+FORMAT = "dsla recording 1"
+SHIPPED = Path(__file__).parent / "recordings" / "scenes-dsla.npz"
+ARRAYS = ("steps", "loss_steps", "losses", "taught", "score", "boxes", "box_score", "box_label", "own", "own_box")
+CURVE = 1000  # rows of the loss curve that are kept; of longer runs, means of equal windows
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a `Recorder` saw.
+
+    Attributes:
+        name: of the recipe.  class_names: of labels 0…C−1.
+        images: K pictures, uint8 [H, W, 3].  sizes: (height, width) of each as the network sees it, without padding.
+        objects: [M, 4] float32 boxes in pixels of their image.  labels, image: [M] class, and which of the K it is in.
+        grid: points of the padded images.
+        steps: [F] after which a frame was taken.
+        loss_steps: [S], losses: [S, parts] float32, parts: their names; the last step of a mean and the mean.
+        taught: [F, K, P] uint8, 0 background, 1…255 the dynamic label 0…1 of a point that learns.
+        score: [F, K, P] uint8 for 0…1; of the taught class where a point learns, else the highest of all classes.
+        boxes: [F, K, D, 4] float16 detections in pixels of the image, best first; box_score: uint8, 0 where there is
+            none; box_label: uint16.
+        own_box: [F, M, 4] float16 the box that each object's point of highest static label predicts (nan: no point).
+        own: [F, M, 4] float16 of that point: static label, IoU with the object, dynamic label, score of its class.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    images: tuple[np.ndarray, ...]
+    sizes: tuple[tuple[int, int], ...]
+    objects: np.ndarray
+    labels: np.ndarray
+    image: np.ndarray
+    grid: PointGrid
+    parts: tuple[str, ...]
+    steps: np.ndarray
+    loss_steps: np.ndarray
+    losses: np.ndarray
+    taught: np.ndarray
+    score: np.ndarray
+    boxes: np.ndarray
+    box_score: np.ndarray
+    box_label: np.ndarray
+    own: np.ndarray
+    own_box: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def save(self, path: str | Path) -> Path:
+        """One compressed .npz of plain arrays; the pictures inside are JPEG, for looking at."""
+        about = {
+            "format": FORMAT,
+            **{k: getattr(self, k) for k in ("name", "class_names", "sizes", "parts")},
+            "grid": {k: getattr(self.grid, k) for k in ("shapes", "strides", "offset")},
+        }
+        arrays = {k: getattr(self, k) for k in (*ARRAYS, "objects", "labels", "image")}
+        for i, pixels in enumerate(self.images):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, format="JPEG", quality=92)
+            arrays[f"image{i}"] = np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path = SHIPPED) -> Recording:
+        """By default the one that ships: scenes-dsla, recorded from its first step.
+
+        Raises:
+            DataError: no such file, or no recording.
+        """
+        path = Path(path).absolute()
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            about = json.loads(str(arrays.pop("about")))
+            if about.pop("format") != FORMAT:
+                raise ValueError("another format")
+            pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file; `Recorder.recording().save` makes one") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is no recording of a training run: {error}") from None
+        grid = about.pop("grid")
+        tuples: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k in ("class_names", "parts")}
+        sizes = tuple((int(h), int(w)) for h, w in about["sizes"])
+        points = PointGrid.from_shapes([tuple(s) for s in grid["shapes"]], tuple(grid["strides"]), grid["offset"])
+        return cls(name=about["name"], sizes=sizes, images=tuple(pictures), grid=points, **tuples, **arrays)
+
+
+class Recorder:
+    """Records a training run: ``dsla.train(recipe, data, on_step=recorder)``, then `recording()`.
+
+    It runs the detector in evaluation mode on the probe images and puts everything back: the run's weights stay
+    the same bit for bit. Frames lie at steps that grow by a factor, dense at the start, where most happens: 39 frames
+    for 400 steps, 63 for 4000; and at the last step.
+
+    Args:
+        dataset: where the probe images come from.  probes: their indices.
+        every: a frame at each n-th step instead.
+        growth: of the step from frame to frame.
+        keep: detections of an image that are kept.
+    Raises:
+        DataError: no probe image.  ValueError: growth or every that never come to an end.
+
+    Attributes:
+        seconds: of CPU time spent in here so far.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        probes: Sequence[int] = (0, 1, 2),
+        *,
+        every: int | None = None,
+        growth: float = 1.1,
+        keep: int = 20,
+    ) -> None:
+        if not len(probes):
+            raise DataError("a recorder needs at least one probe image")
+        if growth <= 1 or (every is not None and every < 1):
+            raise ValueError(f"growth must exceed 1 and every be at least 1, got {growth}, {every}")
+        self.every, self.growth, self.keep, self.seconds = every, growth, keep, 0.0
+        self.images, self.targets = zip(*(dataset[i] for i in probes), strict=True)
+        self._next, self._moved = 1 if every is None else every, False
+        self._frames: list[dict[str, Any]] = []
+        self._losses: list[tuple[int, list[float]]] = []
+        self._about: dict[str, Any] = {}
+        self._last: tuple[int, Any] = (0, None)
+
+    def __call__(self, step: int, model: Any, losses: Mapping[str, float]) -> None:
+        began = time.process_time()
+        self._about.setdefault("parts", tuple(losses))
+        self._losses.append((step, list(losses.values())))
+        if step >= self._next:
+            self._next = step + self.every if self.every else max(step + 2, math.ceil(step * self.growth))
+            self._frames.append({"steps": step, **self._look(model)})
+        self._last = step, model
+        self.seconds += time.process_time() - began
+
+    def _look(self, model: Any) -> dict[str, Any]:
+        if not self._moved:
+            device = next(model.parameters()).device
+            self.images = tuple(image.to(device) for image in self.images)
+            self.targets = tuple(
+                {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in self.targets
+            )
+            self._moved = True
+        originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in self.images]
+        with evaluation_mode(model):
+            raw = model.forward_raw(list(self.images), list(self.targets))
+            a, outputs = model.assign(raw), raw.outputs
+            scores = model.postprocess.scores(outputs)
+            candidates = model.postprocess.candidates(outputs, raw.image_sizes, originals)
+            found = [model.postprocess.suppress(one) for one in candidates]
+            positive = a.gt_index >= 0
+            iou = a.iou(outputs.boxes)
+            taught = dynamic_target(a.label, iou, coupling_of(model))
+            own_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
+            score = torch.where(positive, own_class, scores.amax(-1))
+            own, own_box = [], []
+            for k, target in enumerate(self.targets):
+                up = torch.tensor(originals[k]) / torch.tensor(raw.image_sizes[k])  # (y, x)
+                factor = up.flip(0).repeat(2)
+                for m in range(len(target["boxes"])):
+                    mine = torch.where(a.gt_index[k] == m, a.label[k], -1.0)
+                    p = int(mine.argmax())
+                    numbers = torch.stack([v[k, p] for v in (a.label, iou, taught, score)]).cpu()
+                    lost = bool(mine[p] < 0)
+                    own.append(numbers * (torch.nan if lost else 1.0))
+                    own_box.append(outputs.boxes[k, p].cpu() * factor * (torch.nan if lost else 1.0))
+        self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "name": self._name(model)}
+        self._about["class_names"] = tuple(model.class_names)
+        frame = {
+            "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
+            "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
+            "own": torch.stack(own).half().numpy() if own else np.zeros((0, 4), np.float16),
+            "own_box": torch.stack(own_box).half().numpy() if own else np.zeros((0, 4), np.float16),
+        }
+        return frame | self._kept(found)
+
+    def _kept(self, found: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
+        """The best detections of each image, in arrays of one length."""
+        shape = (len(found), self.keep)
+        boxes, label = np.zeros((*shape, 4), np.float16), np.zeros(shape, np.uint16)
+        score = np.zeros(shape, np.uint8)
+        for k, one in enumerate(found):
+            n = min(self.keep, len(one["scores"]))
+            boxes[k, :n] = one["boxes"][:n].cpu().numpy()
+            label[k, :n] = one["labels"][:n].cpu().numpy()
+            score[k, :n] = (one["scores"][:n].clamp(1 / 255, 1) * 255 + 0.5).cpu().numpy()
+        return {"boxes": boxes, "box_score": score, "box_label": label}
+
+    @staticmethod
+    def _name(model: Any) -> str:
+        return str(getattr(model.recipe, "name", "") or type(model).__name__)
+
+    def recording(self) -> Recording:
+        """What was recorded so far, and a frame of the last step, if it has none yet.
+
+        Raises:
+            DataError: no frame yet.
+        """
+        if not self._frames:
+            raise DataError("nothing recorded: pass the recorder as on_step to dsla.train, and let it take a step")
+        step, model = self._last
+        if step > self._frames[-1]["steps"]:
+            self._frames.append({"steps": step, **self._look(model)})
+        frames: dict[str, Any] = {k: np.stack([f[k] for f in self._frames]) for k in self._frames[0]}
+        steps = np.array([s for s, _ in self._losses])
+        values = np.array([v for _, v in self._losses], dtype=np.float32)
+        window = math.ceil(len(steps) / CURVE)
+        starts = np.arange(0, len(steps), window)
+        count = np.diff([*starts, len(steps)])
+        boxes = [t["boxes"].cpu().numpy().astype(np.float32).reshape(-1, 4) for t in self.targets]
+        pictures = [(i.cpu().permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8) for i in self.images]
+        return Recording(
+            images=tuple(pictures),
+            objects=np.concatenate(boxes),
+            labels=np.concatenate([t["labels"].cpu().numpy() for t in self.targets]),
+            image=np.repeat(np.arange(len(boxes)), [len(b) for b in boxes]),
+            loss_steps=steps[starts + count - 1],
+            losses=np.add.reduceat(values, starts, axis=0) / count[:, None].astype(np.float32),
+            **self._about,
+            **frames,
+        )

@@ -1,0 +1,319 @@
+"""Evaluation: hand-computed values, files that broke other tools, and pycocotools' own numbers on real results."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from dsla.coco.results import number, read_ground_truth, render
+from dsla.errors import DataError
+from dsla.models.evaluation import METRICS, evaluate, evaluate_detections, predict_dataset
+
+
+def truth_of(boxes: list[tuple[int, int, list[float]]], categories: dict[int, str], images: int = 1) -> dict[str, Any]:
+    """A COCO ground truth from (image_id, category_id, xywh); images from 1."""
+    return {
+        "images": [{"id": i + 1, "file_name": f"{i}.png", "width": 200, "height": 200} for i in range(images)],
+        "annotations": [
+            {"id": i + 1, "image_id": image, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for i, (image, c, box) in enumerate(boxes)
+        ],
+        "categories": [{"id": c, "name": name} for c, name in categories.items()],
+    }
+
+
+def perfect(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": list(a["bbox"]), "score": 0.9 - 0.1 * i}
+        for i, a in enumerate(truth["annotations"])
+    ]
+
+
+ONE = pytest.approx(1.0, abs=1e-12)  # pycocotools adds a rounding unit to the denominators
+THREE_SIZES = [(1, 1, [10, 10, 20, 20]), (1, 1, [50, 50, 50, 40]), (1, 1, [90, 90, 100, 100])]
+
+
+def test_average_precision_by_hand():
+    truth = truth_of([(1, 1, [0, 0, 40, 40]), (1, 1, [100, 100, 40, 40])], {1: "a"})
+    found = perfect(truth)
+    found[0]["score"], found[1]["score"] = 0.9, 0.7
+    found.append({"image_id": 1, "category_id": 1, "bbox": [50, 0, 20, 20], "score": 0.8})
+    result = evaluate_detections(truth, found)
+    # precision 1 for recall 0, 0.01 … 0.5 (51 of 101 points), then 2/3
+    assert result.summary["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert result.summary["AR@1"] == 0.5
+    assert result.summary["AR@10"] == 1.0
+    row = result.per_class.loc[1]
+    assert (row["name"], row["objects"], row["detections"]) == ("a", 2, 3)
+
+
+def test_average_precision_at_thresholds_by_hand():
+    truth = truth_of([(1, 1, [0, 0, 100, 100])], {1: "a"})
+    found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 72], "score": 0.5}]  # IoU 0.72
+    summary = evaluate_detections(truth, found).summary
+    assert (summary["AP50"], summary["AP75"]) == pytest.approx((1.0, 0.0))
+    assert summary["AP"] == pytest.approx(0.5)  # 0.50, 0.55, 0.60, 0.65, 0.70 of ten thresholds
+
+
+@pytest.mark.parametrize("ids", [(90, 3, 7), (3, 7, 90), (0, 1, 2), (1000, 1, 999)])
+def test_category_ids_with_gaps_in_any_order(ids):
+    names = dict(zip(ids, ("ninety", "three", "seven"), strict=True))
+    truth = truth_of([(1, c, [10 + 50 * i, 10, 20, 20]) for i, c in enumerate(ids)], names)
+    result = evaluate_detections(truth, perfect(truth))
+    assert result.summary["AP"] == ONE
+    assert result.per_class["name"].to_dict() == names
+    assert result.per_class["AP"].tolist() == [ONE] * 3
+
+
+@pytest.mark.parametrize("absent", [("area",), ("iscrowd",), ("area", "iscrowd"), ("id",), ("area", "iscrowd", "id")])
+@pytest.mark.parametrize("null", [False, True])
+def test_absent_fields_are_completed_and_the_file_stays(tmp_path, absent, null):
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    for row in truth["annotations"]:
+        for key in absent:
+            if null:
+                row[key] = None
+            else:
+                del row[key]
+    path, results = tmp_path / "ann.json", tmp_path / "dets.json"
+    path.write_text(json.dumps(truth), encoding="utf-8")
+    results.write_text(json.dumps(perfect(truth)), encoding="utf-8")
+    before, kept = path.read_bytes(), copy.deepcopy(truth)
+    for source in (path, str(path), truth):
+        summary = evaluate_detections(source, results).summary
+        assert summary[["AP", "AP_small", "AP_medium", "AP_large"]].tolist() == [ONE] * 4
+    assert path.read_bytes() == before
+    assert truth == kept
+
+
+def test_area_of_the_file_decides_the_size_class():
+    truth = truth_of([(1, 1, [0, 0, 40, 40])], {1: "a"})
+    truth["annotations"][0]["area"] = 500.0  # a segmentation's area: small, although the box is medium
+    summary = evaluate_detections(truth, perfect(truth)).summary
+    assert summary["AP_small"] == ONE
+    assert math.isnan(summary["AP_medium"])
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (5, 5), (-1, 0), ("a", "b")])
+def test_annotation_ids_from_zero_and_other_odd_ones(ids):
+    truth = truth_of([(1, 1, [0, 0, 20, 20]), (1, 1, [50, 50, 20, 20])], {1: "a"})
+    truth["images"][0]["id"] = 0
+    for row, name in zip(truth["annotations"], ids, strict=True):
+        row["id"], row["image_id"] = name, 0
+    summary = evaluate_detections(truth, perfect(truth)).summary
+    assert summary[["AP", "AP50", "AR@100"]].tolist() == [ONE] * 3
+
+
+def test_no_detection_at_all_is_zero():
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    result = evaluate_detections(truth, [])
+    assert result.summary.tolist() == [0.0] * 12
+    assert result.per_class["AP"].tolist() == [0.0]
+    assert result.notes == ("0 detections",)
+
+
+def test_undefined_values_are_not_numbers():
+    truth = truth_of([(1, 1, [10, 10, 20, 20]), (1, 1, [40, 10, 16, 16])], {1: "seen", 2: "unseen"})
+    found = perfect(truth)
+    result = evaluate_detections(truth, found)
+    defined = {"AP", "AP50", "AP75", "AP_small", "AR@1", "AR@10", "AR@100", "AR_small"}
+    assert set(result.summary.dropna().index) == defined
+    assert result.summary["AP"] == ONE
+    assert result.summary["AP_small"] == ONE
+    assert math.isnan(result.per_class.loc[2, "AP"])
+    assert result.notes == ()
+    data = json.loads(result.to_json())
+    assert data["summary"]["AP_medium"] is None
+    assert data["summary"]["AP"] == ONE
+    assert data["per_class"][1]["AP"] is None
+    assert "-1" not in str(result)
+    assert "AP_medium  n/a" in str(result)
+
+    found.append({"image_id": 1, "category_id": 2, "bbox": [60, 60, 30, 30], "score": 0.99})
+    result = evaluate_detections(truth, found)
+    assert result.summary["AP"] == ONE
+    assert result.notes == ("1 detection in a class without ground truth: unseen",)
+
+
+def test_nothing_to_find_is_undefined():
+    truth = truth_of([], {1: "a"})
+    result = evaluate_detections(truth, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}])
+    assert result.summary.isna().all()
+    assert any("no ground truth object" in note for note in result.notes)
+
+
+def test_crowd_takes_detections_without_counting_them():
+    truth = truth_of([(1, 1, [0, 0, 40, 40]), (1, 1, [100, 100, 90, 90])], {1: "a"})
+    truth["annotations"][1]["iscrowd"] = 1
+    found = [{"image_id": 1, "category_id": 1, "bbox": [110, 110, 20, 20], "score": 0.9}, perfect(truth)[0]]
+    found[1]["score"] = 0.5
+    assert evaluate_detections(truth, found).summary["AP"] == ONE
+
+
+def test_byte_order_mark_and_names_beyond_ascii(tmp_path):
+    truth = truth_of(THREE_SIZES, {1: "고양이 café"})
+    path = tmp_path / "mit Marke ä.json"
+    path.write_text(json.dumps(truth, ensure_ascii=False), encoding="utf-8-sig")
+    assert evaluate_detections(path, perfect(truth)).per_class.loc[1, "name"] == "고양이 café"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_id": 77}, ["image_id", "77"]),
+        ({"category_id": 12}, ["category_id", "12", "it knows 1"]),
+        ({"score": float("nan")}, ["detection 1", "score nan"]),
+        ({"score": None}, ["detection 1", "score None"]),
+        ({"bbox": [1, 2, 3]}, ["detection 1", "[1, 2, 3]"]),
+        ({"bbox": [1, 2, 3, float("inf")]}, ["detection 1", "inf"]),
+    ],
+)
+def test_a_bad_detection_is_named(change, words):
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    found = perfect(truth)
+    found[1] |= change
+    with pytest.raises(DataError) as error:
+        evaluate_detections(truth, found)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("row", ["a word", 7, None, [1, 1, [0, 0, 5, 5], 0.5]])
+def test_a_row_that_is_none_is_named(row):
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    with pytest.raises(DataError, match="detection 1 is"):
+        evaluate_detections(truth, [perfect(truth)[0], row])
+    with pytest.raises(DataError, match="not a COCO results list"):
+        evaluate_detections(truth, 7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bbox": [float("nan"), 0, 1, 1]}, ["ids 2", "nan"]),
+        ({"bbox": None}, ["ids 2", "None"]),
+        ({"bbox": []}, ["ids 2", "[]"]),
+        ({"image_id": 5}, ["ids 2", "image_id 5"]),
+        ({"category_id": 9}, ["ids 2", "category_id 9"]),
+    ],
+)
+def test_a_bad_annotation_is_named(change, words):
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    truth["annotations"][1] |= change
+    with pytest.raises(DataError) as error:
+        evaluate_detections(truth, [])
+    assert all(word in str(error.value) for word in words)
+
+
+def test_files_that_are_something_else_are_named(tmp_path):
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "list.json").write_text("[]", encoding="utf-8")
+    for name, word in (("absent.json", "cannot read"), ("broken.json", "not JSON"), ("list.json", "no 'images'")):
+        with pytest.raises(DataError, match=word) as error:
+            read_ground_truth(tmp_path / name)
+        assert name in str(error.value)
+    with pytest.raises(DataError, match="results list"):
+        evaluate_detections(truth_of(THREE_SIZES, {1: "a"}), {"annotations": []})
+
+
+def test_rendering():
+    assert [number(v) for v in (0.12345, float("nan"), None, 3, pd.NA)] == ["0.123", "n/a", "n/a", "3", "n/a"]
+    assert render(pd.Series({"AP": 0.5, "AP_small": float("nan")})) == "AP        0.500\nAP_small  n/a"
+
+
+class Pictures:
+    """Four images; image i has one object of class i % 2 at (10 i, 0). Ids with gaps."""
+
+    category_ids = (90, 7)
+    class_names = ("ninety", "seven")
+
+    def __len__(self) -> int:
+        return 4
+
+    def image_id(self, i: int) -> int:
+        return 10 + i
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        image = torch.full((3, 32, 64), i / 10)
+        return image, {"image_id": 10 + i}
+
+    def ground_truth(self) -> dict[str, Any]:
+        truth = truth_of([(10 + i, (90, 7)[i % 2], [10 * i, 0, 10, 10]) for i in range(4)], {90: "ninety", 7: "seven"})
+        return truth | {"images": [{"id": 10 + i} for i in range(4)]}
+
+
+class Seer(nn.Module):
+    """Finds the object of every `Pictures` image from its brightness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.frozen = nn.Linear(1, 1), nn.Dropout()
+        self.batches: list[int] = []
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        assert not self.training
+        assert torch.is_inference_mode_enabled()
+        self.batches.append(len(images))
+        result = []
+        for image in images:
+            i = round(float(image[0, 0, 0]) * 10)
+            box = torch.tensor([[10.0 * i, 0, 10 * i + 10, 10]])
+            result.append({"boxes": box, "scores": torch.tensor([0.5]), "labels": torch.tensor([i % 2])})
+        return result
+
+
+def test_evaluating_a_model():
+    model = Seer().train()
+    model.frozen.eval()
+    seen: list[tuple[int, int]] = []
+    series = evaluate(model, Pictures(), batch_size=3, progress=lambda done, total: seen.append((done, total)))
+    assert list(series.index) == list(METRICS)
+    assert series["AP"] == ONE
+    assert series.attrs["n_images"] == 4
+    assert series.attrs["per_class"][7]["name"] == "seven"
+    assert seen == [(3, 4), (4, 4)]
+    assert (model.training, model.part.training, model.frozen.training) == (True, True, False)
+    assert model.batches == [3, 1]
+
+
+def test_evaluating_the_first_images_only():
+    series = evaluate(Seer(), Pictures(), max_images=3)
+    assert series["AP"] == ONE
+    assert series.attrs["n_images"] == 3
+
+
+def test_modes_are_restored_when_a_model_fails():
+    class Failing(Seer):
+        def forward(self, images):
+            raise RuntimeError("no")
+
+    model = Failing().train()
+    with pytest.raises(RuntimeError, match="no"):
+        evaluate(model, Pictures())
+    assert model.training
+
+
+def test_predictions_carry_the_ids_of_the_data_set():
+    rows = predict_dataset(Seer(), Pictures())
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [(10, 90), (11, 7), (12, 90), (13, 7)]
+    assert rows[2]["bbox"] == [20.0, 0.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "ap"),
+    # the numbers of the README beside the files
+    [("yolox_nano_results", 0.315), ("nanodet_m_416_results", 0.258)],
+)
+def test_real_results(shared, name, ap, capsys):
+    folder = shared / "data" / "coco_sample"
+    result = evaluate_detections(folder / "instances.json", folder / "results" / f"{name}.json")
+    assert round(result.summary["AP"], 3) == ap
+    assert capsys.readouterr().out == ""
+    assert "without ground truth" in result.notes[0]
+    assert "parking meter" in result.notes[0]

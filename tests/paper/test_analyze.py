@@ -1,0 +1,213 @@
+"""`dsla analyze`: any detector's results file, from the shell; the page and the tables say what the analyses say."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dsla.analysis import errors, ranking
+from dsla.analysis.detectors import ask, names_of
+from dsla.cli.main import main
+from dsla.models.evaluation import evaluate_detections
+from dsla.plots.mistakes import error_costs
+from dsla.plots.style import distinct, method, ordered
+
+TABLES = ("numbers", "per_class", "ranking", "reliability", "suppression", "oracle", "errors")
+
+
+def write(folder, truth, **results):
+    files = {}
+    for name, rows in {"instances": truth, **results}.items():
+        files[name] = folder / f"{name}.json"
+        files[name].write_text(json.dumps(rows), encoding="utf-8")
+    return files
+
+
+def case(seed=0, images=8):
+    """Ground truth of two classes, detections near and far, no equal scores."""
+    rng = np.random.default_rng(seed)
+    truth = {
+        "images": [{"id": 5 * i, "height": 200, "width": 200} for i in range(images)],
+        "categories": [{"id": 2, "name": "cat & <dog>"}, {"id": 9, "name": "bus"}],
+        "annotations": [],
+    }
+    rows = []
+    for image in truth["images"]:
+        for _ in range(4):
+            box = [*rng.integers(0, 120, 2).tolist(), *rng.integers(15, 70, 2).tolist()]
+            own = {"image_id": image["id"], "category_id": int(rng.choice([2, 9]))}
+            truth["annotations"].append({"id": len(truth["annotations"]) + 70, "bbox": box, **own})
+            for noise in (0.05, 0.2):
+                moved = (np.array(box) + rng.normal(0, noise, 4) * np.array(box[2:] * 2)).round(2)
+                moved[2:] = moved[2:].clip(1)
+                rows.append({**own, "bbox": moved.tolist(), "score": float(rng.random())})
+    return truth, rows
+
+
+def run(capsys, *argv):
+    code = main(["analyze", *map(str, argv)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("analyze")
+    truth, rows = case()
+    files = write(folder, truth, good_results=rows[::2], other=rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        argv = [files["good_results"], files["other"], "--annotations", files["instances"]]
+        code = main(["analyze", *map(str, [*argv, "--html", folder / "page.html", "--out", folder / "out"])])
+    assert code == 0
+    return folder, files, truth, rows
+
+
+def test_tables_are_those_of_the_analyses(done):
+    folder, _, truth, rows = done
+    assert {p.stem for p in (folder / "out").glob("*.csv")} == set(TABLES)
+    for name, made in (("errors", errors(rows, truth)), ("ranking", ranking(rows, truth))):
+        read = pd.read_csv(folder / "out" / f"{name}.csv")
+        assert list(dict.fromkeys(read["detector"])) == ["good", "other"]
+        read = read[read["detector"] == "other"].drop(columns="detector").reset_index(drop=True)
+        expected = pd.DataFrame(made).astype({c: float for c in made if str(made[c].dtype) == "Int64"})
+        pd.testing.assert_frame_equal(read, expected, check_dtype=False, atol=1e-6)
+    numbers = pd.read_csv(folder / "out" / "numbers.csv").set_index(["detector", "analysis", "name"])["value"]
+    assert numbers["other", "evaluation", "AP"] == pytest.approx(
+        evaluate_detections(truth, rows).summary["AP"], abs=1e-6
+    )
+    assert numbers["good", "errors", "detections"] == len(rows) / 2
+    for figure in (folder / "out" / "figures").glob("*.svg"):
+        assert len(pd.read_csv(figure.with_suffix(".csv")))
+
+
+def test_the_page_is_self_contained_and_says_the_numbers(done):
+    folder, files, truth, rows = done
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", page)
+    assert page.count("<figure>") == 5
+    assert "cat &amp; &lt;dog&gt;" in page
+    assert str(folder) not in page
+    assert files["good_results"].name in page
+    assert "what that further NMS takes away" in page
+    ap = evaluate_detections(truth, rows).summary["AP"]
+    assert f"<td>{100 * ap:.1f}</td>" in page
+    worst = errors(rows, truth).summary().filter(like="dAP").sort_values(ascending=False)
+    assert f"({100 * worst.iloc[0]:+.1f} AP at IoU 0.5)" in page
+
+
+def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
+    folder, files, _, _ = done
+    run(capsys, files["good_results"], files["other"], "--annotations", files["instances"],
+        "--html", tmp_path / "page.html", "--out", tmp_path / "out")  # fmt: skip
+    made = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(made) == 1 + len(TABLES) + 2 * 5
+    assert all((tmp_path / p).read_bytes() == (folder / p).read_bytes() for p in made)
+
+
+def test_what_the_shell_prints(done, capsys):
+    _, files, truth, rows = done
+    code, out, _ = run(capsys, files["other"], "--annotations", files["instances"], "--score", "0.5")
+    assert code == 0
+    lines = {line.split()[0]: line.split()[-1] for line in out.splitlines()[1:]}
+    kept = [row for row in rows if row["score"] >= 0.5]
+    assert lines["AP"] == f"{100 * evaluate_detections(truth, kept).summary['AP']:.1f}"
+    assert lines["boxes"] == f"{ranking(kept, truth).summary()['boxes']:.0f}"
+    assert lines["dAP_missed"] == f"{100 * errors(kept, truth).summary()['dAP_missed']:+.1f}"
+    assert "n/a" not in out
+
+
+@pytest.mark.parametrize(
+    ("objects", "detections", "expected"),
+    [
+        (1, 0, ("n/a for empty, no such detection: spearman", "empty: 0 detections")),
+        (0, 1, ("n/a for empty, no object in the ground truth: ranking_cost", "no ground truth object")),
+        (0, 0, ("n/a for empty, no such object: AP, AP50, AP75, AR@100.", "0 detections")),
+        (1, 1, ("n/a for empty, score or IoU is constant: spearman",)),
+    ],
+)
+def test_undefined_numbers_are_na_with_the_reason(tmp_path, capsys, objects, detections, expected):
+    truth, _ = case(images=1)
+    truth["annotations"] = truth["annotations"][:objects]
+    row = {"image_id": 0, "category_id": 2, "bbox": [5, 5, 20, 20], "score": 0.5}
+    if objects:
+        row |= {k: truth["annotations"][0][k] for k in ("category_id", "bbox")}
+    files = write(tmp_path, truth, empty=[row] * 2 * detections)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = ["--html", tmp_path / "a.html"] if objects != detections else []
+        code, out, err = run(capsys, files["empty"], "--annotations", files["instances"], *page)
+    assert (code, err) == (0, "")
+    for words in expected:
+        assert words in out
+    if page:
+        text = re.sub(r"data:image/[^\"]*", "", page[1].read_text(encoding="utf-8"))
+        assert "<td>n/a</td>" in text
+        assert "n/a for empty" in text
+        assert "nan" not in text
+
+
+def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
+    truth, rows = case(images=1)
+    files = write(tmp_path, truth, rows=rows, strange=[{**rows[0], "image_id": 77}], object={"a": 1})
+    for argv, words in (
+        ([tmp_path / "nowhere.json"], "nowhere.json"),
+        ([files["strange"]], "strange.json: 1 detections have a image_id that the ground truth does not know: 77"),
+        ([files["object"]], "object.json is not a COCO results list"),
+        ([files["instances"]], "is not a COCO results list"),
+        ([files["rows"], "--nms", "0"], "NMS lies in 0…1, got 0"),
+    ):
+        code, out, err = run(capsys, *argv, "--annotations", files["instances"])
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+    code, _, err = run(capsys, files["rows"], "--annotations", files["object"])
+    assert code == 2
+    assert "object.json" in err
+    assert "no 'images'" in err
+
+
+def test_names(tmp_path):
+    assert names_of(["a/yolox_nano_results.json", "results.json", "b$c.json"]) == ["yolox_nano", "results", "bc"]
+    assert names_of(["x/one.json", "y/one.json", "y/two.json"]) == ["x/one", "y/one", "two"]
+    assert names_of(["x/one.json", "x/one.json"]) == ["x/one (1)", "x/one (2)"]
+    assert len(names_of([f"{'n' * 90}.json"])[0]) == 36
+
+
+def test_real_results(shared):
+    folder = shared / "data" / "coco_sample"
+    (found,) = ask([folder / "results" / "yolox_nano_results.json"], folder / "instances.json")
+    assert found.name == "yolox_nano"
+    assert found.value("evaluation", "AP") == pytest.approx(0.315, abs=5e-4)  # as the README of the results says
+    assert found.value("errors", "AP") == pytest.approx(found.value("evaluation", "AP50"), abs=1e-9)
+    assert found.value("oracle", "AP_score") == pytest.approx(found.value("evaluation", "AP"), abs=0.01)  # a second NMS
+    assert not found.numbers["value"].isna().any()
+    assert (found.numbers["reason"] == "").all()
+
+
+def test_looks_of_other_peoples_detectors():
+    names = ["b", "a", "DSLA", *"cdefghijklmn"]
+    usual = method("DSLA"), method("a")
+    with distinct(names):
+        assert ordered(names[::-1]) == names
+        looks = [method(n) for n in names]
+        assert [look.name for look in looks] == names
+        assert len({(look.colour, look.marker) for look in looks[:12]}) == 12
+    assert (method("DSLA"), method("a")) == usual
+
+
+def test_error_figure_has_a_bar_for_each_number():
+    kinds = ("classification", "localisation", "both", "duplicate", "background", "missed")
+    rows = [{"method": m, "error": e, "gain": 0.01 * i, "count": 10 * i} for m in "ab" for i, e in enumerate(kinds)]
+    rows[5]["gain"] = np.nan
+    figure = error_costs(pd.DataFrame(rows))
+    gains, counts = figure.axes
+    assert [bar.get_width() for bar in gains.patches] == pytest.approx([*range(5), 0, *range(6)])
+    assert [bar.get_width() for bar in counts.patches] == [10 * i for i in range(6)] * 2
+    assert [t.get_text() for t in gains.texts][4:6] == ["4.0", "n/a"]
+    assert "do not add up" in figure.caption

@@ -1,0 +1,85 @@
+"""What DSLA's lead depends on: each condition compares its own runs, seed by seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dsla.paper.conditions import condition_table, markdown
+from dsla.recipes.scenes import GROUPS, recipe
+
+NUMBERS = (
+    ("evaluation", "AP"), ("evaluation", "AP_small"), ("evaluation", "AP_large"), ("crowding", "AP_crowded"),
+    ("ranking", "spearman"), ("suppression", "lost_over_0.05"),
+)  # fmt: skip
+
+
+def runs(gains, steps=1000):
+    """DSLA above FCOS by each seed's gain, in every number; ending → gains."""
+    rows = []
+    for ending, each in gains.items():
+        for seed, gain in enumerate(each):
+            for analysis, name in NUMBERS:
+                about = {"seed": seed, "steps": steps, "images": 4, "analysis": analysis, "name": name}
+                rows.append({**about, "recipe": f"scenes-fcos{ending}", "value": 0.1 * (seed + 1)})
+                rows.append({**about, "recipe": f"scenes-dsla{ending}", "value": 0.1 * (seed + 1) + gain})
+    return pd.DataFrame(rows)
+
+
+def test_each_condition_has_its_own_runs_paired_by_seed():
+    short = runs({"-short": [0.01, -0.01, 0.0]}, steps=500)
+    table = condition_table(pd.concat([runs({"": [0.04, 0.05, 0.06], "-96px": [-0.02, -0.03, -0.02]}), short]))
+    ap = table[table["number"] == "AP"].set_index("condition")
+    half = 4.302653 * 0.01 / np.sqrt(3)  # Student's t, two degrees of freedom
+    first = tuple(ap.iloc[0][["difference", "low", "high"]])
+    assert first == pytest.approx((0.05, 0.05 - half, 0.05 + half), abs=1e-6)
+    assert ap.loc["500 steps", "difference"] == pytest.approx(0.0)
+    assert ap["verdict"].to_dict() == {
+        ap.index[0]: "seen",
+        "500 steps": "not seen here",
+        "images of 96 pixels": "contradicted",
+        "small objects (under 32² pixels)": "seen",
+        "large objects (from 96² pixels)": "seen",
+        "scenes whose objects overlap": "seen",
+    }
+    lost = table[table["number"] == "lost > 0.05"].set_index("condition")["verdict"]
+    assert lost.iloc[0] == "contradicted"  # more objects lose than under FCOS
+    assert lost["images of 96 pixels"] == "seen"
+
+
+def test_the_longer_runs_come_from_their_own_table():
+    longer = pd.DataFrame(
+        [
+            {"method": m, "seed": s, "analysis": "evaluation", "name": "AP", "value": v + 0.01 * s}
+            for m, v in (("DSLA", 0.5), ("FCOS + centerness", 0.45))
+            for s in range(3)
+        ]
+    )
+    table = condition_table(runs({"": [0.04, 0.05, 0.06]}), longer)
+    row = table[table["condition"] == "2,000 steps"]
+    assert row["number"].tolist() == ["AP"]
+    assert row["difference"].item() == pytest.approx(0.05)
+
+
+def test_runs_of_another_length_are_not_of_the_condition():
+    """`--steps` trains the recipe of a condition for longer than it says."""
+    table = condition_table(pd.concat([runs({"": [0.04, 0.05, 0.06]}), runs({"-short": [0.1, 0.2, 0.3]}, steps=1000)]))
+    assert "500 steps" not in set(table["condition"])
+    short = {r.steps for r in map(recipe, GROUPS["conditions"]) if r.name.endswith("-short")}
+    assert short == {500}
+
+
+def test_the_table_of_a_readme_has_a_row_a_condition():
+    text = markdown(condition_table(runs({"": [0.04, 0.05, 0.06]}))).splitlines()
+    assert text[0] == "| condition | AP | Spearman | lost > 0.05 |"
+    assert text[2].startswith("| 1,000 steps, GIoU loss, 128 pixels | +5.0 (+2.5 to +7.5), seen | +0.050 (")
+    assert text[3] == "| small objects (under 32² pixels) | +5.0 (+2.5 to +7.5), seen |  |  |"
+
+
+@pytest.mark.parametrize("name", GROUPS["conditions"])
+def test_a_condition_changes_one_thing_of_the_base(name):
+    mine = recipe(name)
+    base = recipe("-".join(name.split("-")[:2]), steps=1000)
+    changed = {k for k, v in mine.to_dict().items() if v != base.to_dict()[k]} - {"name"}
+    assert len(changed) == 1

@@ -1,0 +1,104 @@
+"""Many recipes and seeds in one command: every run once, resumable, and a table that is the runs' means."""
+
+import json
+
+import pytest
+from scipy import stats
+
+import dsla
+from dsla.cli.main import main
+from dsla.errors import DataError
+from dsla.paper.runs import FILE, TABLE, chosen, experiments, markdown
+from dsla.recipes.scenes import GROUPS
+
+OPTIONS = {"seeds": 2, "steps": 3, "images": 4}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("experiments")
+    said = []
+    found = experiments("scenes-fcos, scenes-dsla-merged", out, say=said.append, **OPTIONS)
+    return out, found, said
+
+
+def read(out):
+    return [json.loads(line) for line in (out / FILE).read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_run_is_a_line(done):
+    out, _, _ = done
+    rows = read(out)
+    assert [(r["recipe"], r["seed"]) for r in rows] == [
+        (name, seed) for seed in (0, 1) for name in ("scenes-fcos", "scenes-dsla-merged")
+    ]
+    assert len({r["weights"] for r in rows}) == 4
+    for row in rows:
+        assert (row["steps"], row["images"], row["batch_size"]) == (3, 4, 16)
+        assert row["curve"][-1]["step"] == 3
+        assert row["curve"][-1]["loss"] > 0
+        names = {(n["analysis"], n["name"]) for n in row["numbers"]}
+        assert set(TABLE.values()) <= names
+    assert rows[0]["evaluations"][-1]["step"] == 3  # of the recipes whose curves are shown
+    value = {n["name"]: n["value"] for n in rows[0]["numbers"] if n["analysis"] == "assignment"}
+    model = dsla.build("scenes-fcos", class_names=dsla.Scenes.class_names)
+    data = dsla.Scenes("val", size=4)
+    grid = dsla.PointGrid((128, 128), (8, 16, 32), 0.5)
+    a = model.assigner(grid, *([data[i][1][k] for i in range(4)] for k in ("boxes", "labels")))
+    assert value["points"] == pytest.approx(float(a.counts().double().mean()))
+    assert value["unlearned"] == pytest.approx(float((a.counts() == 0).double().mean()))
+    assert value["mass"] == pytest.approx(value["points"])  # hard labels
+    assert value["ms"] > 0
+
+
+def test_the_table_is_their_mean(done):
+    out, found, _ = done
+    assert found["recipe"].tolist() == ["scenes-fcos", "scenes-dsla-merged"]
+    assert found["seeds"].tolist() == [2, 2]
+    mine = [
+        next(n["value"] for n in row["numbers"] if n["name"] == "follows_iou")
+        for row in read(out)
+        if row["recipe"] == "scenes-fcos"
+    ]
+    assert found["follows IoU"][0] == pytest.approx(sum(mine) / 2)
+    half = stats.t.ppf(0.975, 1) * abs(mine[0] - mine[1]) / 2
+    assert found["follows IoU high"][0] - found["follows IoU"][0] == pytest.approx(half)
+    assert "| FCOS + centerness | `scenes-fcos` |" in markdown(found)
+
+
+def test_nothing_runs_twice(done, monkeypatch):
+    out, found, _ = done
+    before = (out / FILE).read_text(encoding="utf-8")
+    monkeypatch.setattr("dsla.training.loop.train", None)
+    said = []
+    again = experiments("scenes-fcos, scenes-dsla-merged", out, say=said.append, **OPTIONS)
+    assert said == ["4 runs, 4 of them there"]
+    assert again.equals(found)
+    assert (out / FILE).read_text(encoding="utf-8") == before
+
+
+def test_another_budget_runs_again_and_mixes_with_nothing(done, monkeypatch):
+    out, _, _ = done
+    found = experiments("scenes-fcos", out, say=lambda _: None, **{**OPTIONS, "seeds": 1, "steps": 2})
+    assert found["steps"].tolist() == [2]
+    assert found["seeds"].tolist() == [1]
+    assert len(read(out)) >= 5
+
+
+def test_names():
+    assert [r.name for r in chosen("gamma,scenes-dsla")] == list(GROUPS["gamma"])
+    assert {r.name for r in chosen("all")} == {name for group in GROUPS.values() for name in group}
+    own = dsla.recipe("scenes-dsla").replace(name="mine", relaxation=0.25)
+    assert chosen([own, "scenes-fcos"])[0] is own
+    for name in ("r50-1x", "scenes-dlsa", ""):
+        with pytest.raises(DataError, match="no recipe of the embedded set"):
+            chosen(name)
+
+
+def test_the_shell(tmp_path, capsys):
+    options = ["--recipes", "scenes-fcos-plain", "--steps", "2", "--images", "2", "--out", str(tmp_path)]
+    assert main(["reproduce", *options]) == 2
+    assert "--train" in capsys.readouterr().err
+    assert main(["reproduce", "--train", "--jobs", "2", *options]) == 0
+    assert "| FCOS | `scenes-fcos-plain` |" in capsys.readouterr().out
+    assert (tmp_path / "experiments.csv").exists()
