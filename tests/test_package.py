@@ -76,32 +76,6 @@ def test_importing_the_assigners_loads_no_plotting_or_tables():
     assert done.stdout.strip() == "[]"
 
 
-def test_floors_import_downwards_only():
-    """What a reader of the method needs is below it: assigners and losses know nothing of models or views."""
-    floors = [
-        {"errors", "geometry", "pairing"},
-        {"losses", "assigners", "config"},
-        {"criteria"},
-        {"data", "results"},
-        {"models"},
-        {"evaluation", "engines"},
-        {"schedule", "distributed", "records"},
-        {"analysis", "plots", "training", "prediction"},
-    ]
-    height = {name: n for n, floor in enumerate(floors) for name in floor}
-    late = {("models", "recipes")}  # a name is looked up in the table of recipes when it is given
-    for path in (ROOT / "dsla").rglob("*.py"):
-        parts = path.relative_to(ROOT / "dsla").with_suffix("").parts
-        here = parts[0]
-        if here not in height:
-            continue
-        dots = len(parts)
-        for up, module in re.findall(r"^\s*from (\.+)([\w.]*) import", path.read_text(), re.M):
-            target = module.split(".")[0]
-            if len(up) == dots and target and target != here and (here, target) not in late:
-                assert height.get(target, 99) <= height[here], f"{path.name} imports {target}"
-
-
 def test_the_claims_of_the_readme_are_those_of_the_runs():
     from dsla.paper.claims import CLAIMS, judge, markdown, read_numbers
 

@@ -108,7 +108,8 @@ def test_box_without_points_of_its_own_takes_the_cheapest_candidate():
 
 def test_pieces_give_the_same(monkeypatch):
     """Memory is bounded by working in pieces, which must not show."""
-    from dsla.assigners import best, simota
+    from dsla.assigners import simota
+    from dsla.assigners.sparse import best
 
     grid = PointGrid((128, 160), STRIDES, offset=0.5)
     boxes, labels = ref.scene(8, images=2, boxes=20, size=(128, 160), smallest=2.0)

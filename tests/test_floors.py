@@ -1,0 +1,140 @@
+"""The house holds: imports go down only, no circles, few flat modules. Imports inside functions count, too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "dsla"
+FLOORS = (  # from the ground up; modules of one floor may not import each other's folders
+    {"errors"},
+    {"settings"},
+    {"geometry"},
+    {"losses"},
+    {"assigners"},
+    {"coco"},
+    {"recipes", "data"},
+    {"models"},
+    {"training"},
+    {"analysis"},
+    {"plots"},
+    {"widgets"},
+    {"paper"},
+    {"cli"},
+)
+HEIGHT = {name: n for n, floor in enumerate(FLOORS) for name in floor}
+FACES = {"__init__", "__main__"}  # the package's face hands names on
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below `dsla` → file, faces of folders under the folder's name."""
+    paths = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of the package that a file imports, wherever in the file the import stands."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    targets = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            targets.update(a.name.removeprefix("dsla.") for a in node.names if a.name.startswith("dsla."))
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "dsla"):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module or "").split(".")] if node.level else (node.module or "").split(".")[1:]
+            whole = ".".join(part for part in base if part)
+            for alias in node.names:
+                inner = f"{whole}.{alias.name}" if whole else alias.name
+                targets.add(inner if inner in known else whole)
+    return {t for t in targets if t in known and t}
+
+
+def graph() -> dict[str, set[str]]:
+    """Arrows between files; a folder's face counts as the files that it hands on, so it is no room of its own."""
+    known = modules()
+    return {
+        name: imports(name, path, known) - {name}
+        for name, path in known.items()
+        if name and name.split(".")[-1] not in FACES
+    }
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Sets of files that reach each other (Tarjan), faces of folders left out."""
+    index, low, stack, on, rings = {}, {}, [], set(), []
+    rooms = {n for n in arrows if modules()[n].name != "__init__.py"}
+
+    def visit(v: str) -> None:
+        index[v] = low[v] = len(index)
+        stack.append(v)
+        on.add(v)
+        for w in arrows[v] & rooms:
+            if w not in index:
+                visit(w)
+                low[v] = min(low[v], low[w])
+            elif w in on:
+                low[v] = min(low[v], index[w])
+        if low[v] == index[v]:
+            ring = []
+            while True:
+                w = stack.pop()
+                on.discard(w)
+                ring.append(w)
+                if w == v:
+                    break
+            if len(ring) > 1:
+                rings.append(sorted(ring))
+
+    for v in sorted(rooms):
+        if v not in index:
+            visit(v)
+    return rings
+
+
+def test_every_folder_and_flat_module_has_its_floor():
+    top = {name.split(".")[0] for name in modules() if name} - FACES
+    assert top <= set(HEIGHT), f"give a floor to {sorted(top - set(HEIGHT))}"
+    flat = [p for p in ROOT.glob("*.py") if p.stem not in FACES]
+    assert len(flat) <= 8, flat
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for name, targets in graph().items():
+        here = name.split(".")[0]
+        for target in targets:
+            there = target.split(".")[0]
+            if there != here and HEIGHT[there] >= HEIGHT[here]:
+                wrong.append(f"{name} imports {target}")
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_there_are_no_circles():
+    assert circles(graph()) == []
+
+
+def test_a_circle_would_be_seen():
+    names = list(graph())
+    a, b = (n for n in names if n in ("assigners.dsla", "geometry"))
+    assert circles({**graph(), "geometry": {"assigners.dsla"}}), (a, b)
+    nested = "def f():\n    from ..models import build\n"
+    path = ROOT / "coco" / "results.py"
+    assert "models.build" in imports("coco.results", _Text(path, nested), modules())
+
+
+class _Text:
+    """A file with another text."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.name, self.text = path.name, text
+
+    def read_text(self, encoding: str) -> str:
+        return self.text
+
+
+def test_files_are_short():
+    long = {p.name: n for p in ROOT.rglob("*.py") if (n := p.read_text(encoding="utf-8").count("\n")) > 350}
+    assert not long
