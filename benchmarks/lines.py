@@ -1,4 +1,4 @@
-"""Lines of Python code by folder: without docstrings, comments and blank lines. `python benchmarks/lines.py [FOLDER]`"""
+"""Lines of code by folder, without docstrings, comments and blank lines: `python benchmarks/lines.py [FOLDER]`."""
 
 from __future__ import annotations
 
