@@ -136,8 +136,8 @@ def test_dynamic_target():
         dynamic_target(label, iou, "sometimes")
 
 
-def test_all_recorded_numbers_of_the_release(shared):
-    z = np.load(shared / "parity" / "unit_losses.npz")
+def test_all_recorded_numbers_of_the_release(recorded):
+    z = recorded("unit_losses")
     logits = torch.tensor(z["qfl_logit"])
     classes = logits.shape[1]
     targets, onehot = torch.zeros_like(logits), torch.zeros_like(logits)

@@ -15,8 +15,8 @@ from dsla.geometry import PointGrid
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def test_recorded_cases(shared):
-    z = np.load(shared / "parity" / "atss.npz")
+def test_recorded_cases(recorded):
+    z = recorded("atss")
     grid = PointGrid.from_shapes(z["sizes"], z["strides"])
     np.testing.assert_array_equal(anchors(grid, 8.0), z["anchors"])
     for c in range(int(z["num_cases"])):
@@ -32,8 +32,8 @@ def test_recorded_cases(shared):
 
 
 @pytest.mark.parametrize("file", ["atss_loss", "gfl"])
-def test_recorded_targets_of_a_batch(shared, file):
-    z = np.load(shared / "parity" / f"{file}.npz")
+def test_recorded_targets_of_a_batch(recorded, file):
+    z = recorded(file)
     grid = PointGrid.from_shapes(z["sizes"], z["strides"])
     boxes = torch.tensor(z["gt_bboxes"]).split(z["num_gts"].tolist())
     labels = torch.tensor(z["gt_labels"]).split(z["num_gts"].tolist())

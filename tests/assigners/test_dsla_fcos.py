@@ -345,8 +345,8 @@ CASES = ["n0", "n1", "n5", "n40", "overlap_same", "overlap_diff", "tiny", "huge"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_static_labels_equal_the_release(shared, case):
-    z = np.load(shared / "parity" / f"targets_{case}.npz")
+def test_static_labels_equal_the_release(recorded, case):
+    z = recorded(f"targets_{case}")
     grid = dsla.PointGrid.from_shapes(z["sizes"].tolist(), z["strides"].tolist(), 0.0)
     assert np.array_equal(grid.xy.numpy(), z["points"])
     boxes, labels = torch.tensor(z["gt_bboxes"]).reshape(-1, 4), torch.tensor(z["gt_labels"])
@@ -372,8 +372,8 @@ def test_static_labels_equal_the_release(shared, case):
             assert (p, int(a.gt_index[0, p])) in ties
 
 
-def test_a_batch_equals_the_release(shared):
-    z = np.load(shared / "parity" / "targets_batch.npz")
+def test_a_batch_equals_the_release(recorded):
+    z = recorded("targets_batch")
     counts = z["num_gts"].tolist()
     boxes = torch.tensor(z["gt_bboxes"]).reshape(-1, 4).split(counts)
     labels = torch.tensor(z["gt_labels"]).split(counts)
@@ -389,15 +389,15 @@ def test_a_batch_equals_the_release(shared):
         np.testing.assert_allclose(rows.numpy(), want, atol=1e-6)
 
 
-def test_points_centerness_and_relaxation_equal_the_release(shared):
-    z = np.load(shared / "parity" / "points.npz")
+def test_points_centerness_and_relaxation_equal_the_release(recorded):
+    z = recorded("points")
     cases = sorted({f.split("_")[0] for f in z.files})
     for c in cases:
         shapes, strides = z[f"{c}_sizes"].tolist(), z[f"{c}_strides"].tolist()
         for offset, name in ((0.0, "dsla"), (0.5, "fcos")):
             grid = dsla.PointGrid.from_shapes(shapes, strides, offset)
             assert np.array_equal(grid.xy.numpy(), z[f"{c}_{name}"])
-    z = np.load(shared / "parity" / "scores.npz")
+    z = recorded("scores")
     found = centerness(*torch.tensor(z["centerness_in"]).unbind(1))
     np.testing.assert_allclose(found.numpy(), z["centerness_out"], atol=1e-7)
     for s in range(int(z["num_sets"])):
@@ -408,8 +408,8 @@ def test_points_centerness_and_relaxation_equal_the_release(shared):
         np.testing.assert_allclose(h.numpy(), z[f"s{s}_score"], atol=1e-6)
 
 
-def test_fcos_targets_equal_mmdetection(shared):
-    z = np.load(shared / "parity" / "fcos_targets.npz")
+def test_fcos_targets_equal_mmdetection(recorded):
+    z = recorded("fcos_targets")
     counts = z["num_gts"].tolist()
     boxes = torch.tensor(z["gt_bboxes"]).reshape(-1, 4).split(counts)
     labels = torch.tensor(z["gt_labels"]).split(counts)

@@ -11,8 +11,8 @@ from dsla.geometry import PointGrid, boxes_to_distances
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def test_recorded_targets(shared):
-    z = np.load(shared / "parity" / "fovea.npz")
+def test_recorded_targets(recorded):
+    z = recorded("fovea")
     counts, classes = z["num_gts"].tolist(), int(z["num_classes"])
     boxes = torch.tensor(z["gt_bboxes"]).split(counts)
     labels = torch.tensor(z["gt_labels"]).split(counts)

@@ -11,9 +11,9 @@ from dsla.geometry import HeadOutputs, PointGrid, aligned_iou
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def test_recorded_scores_of_gfl(shared):
+def test_recorded_scores_of_gfl(recorded):
     """Distances are the expectations of recorded distributions; the label is the recorded target, per point."""
-    z = np.load(shared / "parity" / "gfl.npz")
+    z = recorded("gfl")
     grid = PointGrid.from_shapes(z["sizes"], z["strides"])
     bins = torch.arange(int(z["reg_max"]) + 1.0)
     distances = []

@@ -15,8 +15,8 @@ from dsla.geometry import HeadOutputs, PointGrid
 STRIDES = (8, 16, 32)
 
 
-def cases(shared):
-    z = np.load(shared / "parity" / "simota.npz")
+def cases(recorded):
+    z = recorded("simota")
     for c in range(int(z["num_cases"])):
         case = {k.removeprefix(f"c{c}_"): z[k] for k in z.files if k.startswith(f"c{c}_")}
         grid = PointGrid.from_shapes(case["sizes"], case["strides"], offset=0.5)
@@ -27,9 +27,9 @@ def cases(shared):
         yield case, grid, method, outputs, torch.tensor(case["gt_bboxes"]), torch.tensor(case["gt_labels"])
 
 
-def test_recorded_cases(shared):
+def test_recorded_cases(recorded):
     compared = 0
-    for case, grid, method, outputs, boxes, labels in cases(shared):
+    for case, grid, method, outputs, boxes, labels in cases(recorded):
         a = method(grid, [boxes], [labels], predictions=outputs)
         gt = a.gt_index[0].numpy() + 1
         keep, keep64 = (case["flags"] & (4 | 8 | 32)) == 0, (case["flags64"] & (8 | 32)) == 0
@@ -43,8 +43,8 @@ def test_recorded_cases(shared):
     assert compared > 150
 
 
-def test_recorded_candidates_k_and_costs(shared):
-    for case, grid, method, outputs, boxes, labels in cases(shared):
+def test_recorded_candidates_k_and_costs(recorded):
+    for case, grid, method, outputs, boxes, labels in cases(recorded):
         scene = _Scene(method, grid, Truth.of([boxes], [labels], grid.device), outputs)
         np.testing.assert_array_equal(scene.candidate[0], case["candidate"])
         np.testing.assert_array_equal(scene.dynamic_k, case["dynamic_k"])

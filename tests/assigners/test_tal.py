@@ -14,8 +14,8 @@ from dsla.geometry import HeadOutputs, PointGrid
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def test_recorded_cases(shared):
-    z = np.load(shared / "parity" / "tal.npz")
+def test_recorded_cases(recorded):
+    z = recorded("tal")
     compared = 0
     for c in range(int(z["num_cases"])):
         case = {k.removeprefix(f"c{c}_"): z[k] for k in z.files if k.startswith(f"c{c}_")}
@@ -39,9 +39,9 @@ def test_recorded_cases(shared):
 
 
 @pytest.mark.parametrize("stage", ["tal", "init"])
-def test_recorded_targets_of_a_batch(shared, stage):
+def test_recorded_targets_of_a_batch(recorded, stage):
     """Three images, one of them smaller than the batch: its padding takes no part."""
-    z = np.load(shared / "parity" / "tal.npz")
+    z = recorded("tal")
     grid = PointGrid.from_shapes(z["h_sizes"], z["strides"])
     boxes = torch.tensor(z["h_gt_bboxes"]).split(z["h_num_gts"].tolist())
     labels = torch.tensor(z["h_gt_labels"]).split(z["h_num_gts"].tolist())

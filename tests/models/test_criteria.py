@@ -147,8 +147,8 @@ def _compare_gradients(maps, z, name):
         np.testing.assert_allclose(m.grad.numpy(), z[f"{name}_l{i}"], rtol=1e-4, atol=1e-6)
 
 
-def test_dsla_losses_and_gradients_equal_the_release(shared):
-    z = np.load(shared / "parity" / "loss.npz")
+def test_dsla_losses_and_gradients_equal_the_release(recorded):
+    z = recorded("loss")
     levels = range(len(z["strides"]))
     grid = dsla.PointGrid.from_shapes(z["sizes"].tolist(), z["strides"].tolist(), 0.0)
     for k, run in enumerate(json.loads(str(z["runs_json"]))):
@@ -179,8 +179,8 @@ def test_dsla_losses_and_gradients_equal_the_release(shared):
         _compare_gradients(box, z, f"r{k}_gbbox")
 
 
-def test_fcos_losses_and_gradients_equal_mmdetection(shared):
-    z = np.load(shared / "parity" / "fcos_loss.npz")
+def test_fcos_losses_and_gradients_equal_mmdetection(recorded):
+    z = recorded("fcos_loss")
     levels = range(len(z["strides"]))
     grid = dsla.PointGrid.from_shapes(z["sizes"].tolist(), z["strides"].tolist(), 0.5)
     for k, run in enumerate(json.loads(str(z["runs_json"]))):

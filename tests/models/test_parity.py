@@ -60,8 +60,8 @@ def features(data, variant):
 
 @pytest.mark.parametrize("variant", ["a", "b", "c"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_dsla_head(shared, variant, mode):
-    data = np.load(shared / "parity/forward_head.npz")
+def test_dsla_head(recorded, variant, mode):
+    data = recorded("forward_head")
     head = head_of(data, variant).train(mode == "train")
     with torch.no_grad():
         out = head(features(data, variant))
@@ -79,8 +79,8 @@ def test_dsla_head(shared, variant, mode):
         ("onreg_norm", {"box_coding": "relu_stride", "quality_on": "regression"}),
     ],
 )
-def test_fcos_head(shared, case, options):
-    data = np.load(shared / "parity/forward_head.npz")
+def test_fcos_head(recorded, case, options):
+    data = recorded("forward_head")
     head = head_of(data, "fcos", quality="centerness", offset=0.5, **options)
     with torch.no_grad():
         out = head(features(data, "fcos"))
@@ -89,8 +89,8 @@ def test_fcos_head(shared, case, options):
     torch.testing.assert_close(out.quality, levels(data, f"fcos_{case}_ctr_l").squeeze(-1), **FORWARD)
 
 
-def test_whole_network(shared):
-    data = np.load(shared / "parity/forward_full.npz")
+def test_whole_network(recorded):
+    data = recorded("forward_full")
     config = json.loads(str(data["config_json"]))
     net, neck, top = config["backbone"], config["neck"], config["bbox_head"]
     width = neck["out_channels"]
@@ -155,8 +155,8 @@ def same_detections(got, dets, labels, tolerance=1e-4):
         assert len(match.unique()) == len(dets)
 
 
-def test_get_bboxes(shared):
-    data = np.load(shared / "parity/get_bboxes.npz")
+def test_get_bboxes(recorded):
+    data = recorded("get_bboxes")
     count = len(data["strides"])
     grid = PointGrid.from_shapes(data["sizes"].tolist(), data["strides"].tolist())
     logits, distances = levels(data, "cls_l", count), levels(data, "bbox_l", count)
@@ -179,9 +179,9 @@ def test_get_bboxes(shared):
                 same_detections(got, data[f"r{k}_dets_i{i}"], data[f"r{k}_labels_i{i}"])
 
 
-def test_candidates_before_nms(shared):
+def test_candidates_before_nms(recorded):
     """Boxes and class scores of every point that passes top-k (run 0 without its NMS)."""
-    data = np.load(shared / "parity/get_bboxes.npz")
+    data = recorded("get_bboxes")
     count = len(data["strides"])
     grid = PointGrid.from_shapes(data["sizes"].tolist(), data["strides"].tolist())
     outputs = HeadOutputs(levels(data, "cls_l", count), levels(data, "bbox_l", count), grid)
@@ -196,9 +196,9 @@ def test_candidates_before_nms(shared):
         same_detections({k: v[order] for k, v in got.items()}, dets, label.numpy())
 
 
-def test_fcos_inference(shared):
+def test_fcos_inference(recorded):
     """mmdetection 2.20's FCOS: threshold and top-k look at the class alone, NMS at class · centerness."""
-    data = np.load(shared / "parity/fcos_loss.npz")
+    data = recorded("fcos_loss")
     count = len(data["strides"])
     grid = PointGrid.from_shapes(data["sizes"].tolist(), data["strides"].tolist(), offset=0.5)
     outputs = HeadOutputs(
