@@ -237,7 +237,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from ..models.export import to_onnx
-    from ..models.weights import load
+    from ..models import load
 
     print(to_onnx(load(args.weights), args.out, tuple(args.size) if args.size else None))
     return 0

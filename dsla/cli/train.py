@@ -12,7 +12,7 @@ from ..data import DetectionDataset, Scenes
 from ..data.sources import open_dataset
 from ..errors import DataError
 from ..models import build
-from ..models.weights import adopt
+from ..models.saving import adopt
 from ..recipes.recipe import Recipe
 from ..recipes.scenes import RECIPES, recipe
 from ..training.distributed import process_group, rank, world

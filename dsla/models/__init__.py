@@ -4,6 +4,6 @@ from .build import build
 from .detector import Detector, Raw
 from .head import Head
 from .postprocess import Postprocess
-from .weights import load, save
+from .saving import load, save
 
 __all__ = ["Detector", "Head", "Postprocess", "Raw", "build", "load", "save"]

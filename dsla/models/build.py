@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
 from ..errors import DataError
-from ..recipes.recipe import Recipe
+from ..recipes import Recipe
+from ..recipes import recipe as named
 from .backbone import Backbone, SmallNet, pyramid
 from .criteria import Criterion, DSLACriterion, FCOSCriterion
 from .detector import Detector
@@ -20,6 +21,7 @@ from .postprocess import Postprocess
 from .resnet import NETWORKS, ResNetFeatures, resnet
 from .swin import swin_s
 from .transform import Transform
+from .weights import fit, read
 
 T = TypeVar("T")
 
@@ -91,8 +93,6 @@ def build(
         DataError: unknown recipe, method or backbone; no number of classes; weights that do not fit.
     """
     if isinstance(recipe, str):
-        from ..recipes.scenes import recipe as named
-
         recipe = named(recipe)
     if num_classes is None:
         if class_names is None:
@@ -137,9 +137,7 @@ def build(
         recipe=recipe,
     )
     if weights is not None and weights != "imagenet":
-        from .weights import load_tensors
-
-        load_tensors(model, weights)
+        fit(model, read(weights)[1], str(weights))
     return model
 
 

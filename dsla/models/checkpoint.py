@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
 from ..errors import DataError
-from ..recipes.recipe import Recipe
+from ..recipes import Recipe
+from ..recipes import recipe as named
+from ..recipes.coco import COCO_RECIPES
 from .build import build
 from .convert import from_mmdetection, from_torchvision_fcos
 from .detector import Detector
-from .weights import fit, mismatches, save
+from .saving import save
+from .weights import fit, mismatches, read_checkpoint
 
 # fields that decide names and shapes of tensors
 _SHAPED_BY = (
@@ -56,8 +57,6 @@ def convert(
     Raises:
         DataError: a file that cannot be read so; names or shapes that do not fit, listed.
     """
-    from ..recipes.scenes import recipe as named
-
     given = named(recipe) if isinstance(recipe, str) else recipe
     state, about = read_checkpoint(checkpoint)
     torchvision = any(k.startswith("backbone.body.") for k in state)
@@ -88,34 +87,8 @@ def convert(
     return Conversion(model.eval(), tuple(r.name for r in fitting[1:]), path)
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict and what else is written beside it (mmdetection's ``meta``).
-
-    Raises:
-        DataError: no such file, not one of torch.save, or one with more than tensors and plain values.
-    """
-    if not Path(path).is_file():
-        raise DataError(f"no checkpoint at {Path(path).absolute()}")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:  # torch reads safetensors, too
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds {found[1]}, which could run code" if found else "it is no file of torch.save, or a cut one"
-        raise DataError(
-            f"{path}: not read, since {reason}. Where it was made, store its tensors alone: "
-            "torch.save({'state_dict': model.state_dict()}, …)"
-        ) from error
-    about = stored.get("meta") if isinstance(stored, Mapping) else None
-    state = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
-        raise DataError(f"{path}: neither a state dict nor a checkpoint with one")
-    return dict(state), dict(about) if isinstance(about, Mapping) else {}
-
-
 def _candidates(given: Recipe | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:
     """The recipe that was given, or all of COCO's, with P6 from where the tensor says."""
-    from ..recipes.scenes import COCO_RECIPES
-
     recipes = list(COCO_RECIPES) if given is None else [given]
     p6 = tensors.get("pyramid.extra_blocks.p6.weight")
     laterals = [k for k in tensors if re.fullmatch(r"pyramid\.inner_blocks\.\d+\.0\.weight", k)]

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..assigners import Assignment
+from ..assigners import Assigner, Assignment
 from ..geometry import HeadOutputs
+from ..recipes.recipe import Recipe
 from .head import Head
-from .hub import Shared
 from .postprocess import Postprocess
 from .transform import Target, Transform, check_targets, sizes
-
-if TYPE_CHECKING:
-    from ..assigners.base import Assigner
-    from ..recipes.scenes import Recipe
 
 Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
 
@@ -32,7 +28,7 @@ class Raw(NamedTuple):
     targets: Sequence[Target] | None
 
 
-class Detector(Shared, nn.Module):
+class Detector(nn.Module):
     """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
 
     Images are a list of float [3, H, W] in 0…1, of any sizes; targets a list of dicts with ``boxes`` [M, 4]

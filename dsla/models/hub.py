@@ -9,87 +9,80 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
+
+import torch
 
 from ..errors import DataError
 from ..recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    import torch
-
-    from .detector import Detector
+from .build import build
+from .detector import Detector
+from .saving import save
+from .weights import fit, read
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-class Shared:
-    """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of a `Detector`."""
+def save_pretrained(model: Detector, folder: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
+    """Write the folder: weights as `dsla.save` does, and what they say about themselves as JSON, for readers.
 
-    def save_pretrained(self, folder: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
-        """Write the folder: weights as `dsla.save` does, and what they say about themselves as JSON, for readers.
+    Raises:
+        DataError: a model without a recipe.
+    """
+    folder = Path(folder)
+    about, _ = read(save(model, folder / WEIGHTS, metric))
+    (folder / CONFIG).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    return folder
 
-        Raises:
-            DataError: a model without a recipe.
-        """
-        from .weights import read, save
 
-        folder = Path(folder)
-        about, _ = read(save(cast("Detector", self), folder / WEIGHTS, metric))
-        (folder / CONFIG).write_text(json.dumps(about, indent=1), encoding="utf-8")
-        return folder
+def from_pretrained(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Detector:
+    """The detector of a folder or of a Hub repository, in evaluation mode. Its config.json decides the recipe.
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        cache_dir: str | Path | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Detector:
-        """The detector of a folder or of a Hub repository, in evaluation mode. Its config.json decides the recipe.
+    Args:
+        name: a folder, or "owner/repository"; the others are of repositories.
+    Raises:
+        DataError: neither a folder nor a repository within reach; files that are not such a detector's.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        options = {"revision": revision, "token": token, "cache_dir": cache_dir}
+        folder = Path(_hub("snapshot_download", str(name), allow_patterns=[WEIGHTS, CONFIG], **options))
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        recipe, names = Recipe.from_dict(config["recipe"]), config["class_names"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(f"{folder / CONFIG}: not the configuration of a detector ({error!r})") from error
+    model = build(recipe, class_names=names)
+    fit(model, read(folder / WEIGHTS)[1], str(folder / WEIGHTS))
+    return model.to(device).eval()
 
-        Args:
-            name: a folder, or "owner/repository"; the others are of repositories.
-        Raises:
-            DataError: neither a folder nor a repository within reach; files that are not such a detector's.
-        """
-        from .build import build
-        from .weights import load_tensors
 
-        folder = Path(name)
-        if not folder.is_dir():
-            options = {"revision": revision, "token": token, "cache_dir": cache_dir}
-            folder = Path(_hub("snapshot_download", str(name), allow_patterns=[WEIGHTS, CONFIG], **options))
-        try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            recipe, names = Recipe.from_dict(config["recipe"]), config["class_names"]
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise DataError(f"{folder / CONFIG}: not the configuration of a detector ({error!r})") from error
-        model = build(recipe, class_names=names)
-        load_tensors(model, folder / WEIGHTS)
-        return model.to(device).eval()
+def push_to_hub(
+    model: Detector,
+    repository: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Weights and configuration",
+    metric: Mapping[str, Any] | None = None,
+) -> str:
+    """Upload the folder to "owner/repository", made if need be; gives the commit's address.
 
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        message: str = "Weights and configuration",
-        metric: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Upload the folder to "owner/repository", made if need be; gives the commit's address.
-
-        Raises:
-            DataError: huggingface_hub is not installed, or the Hub says no.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, metric)
-            _hub("create_repo", repository, private=private, token=token, exist_ok=True)
-            done = _hub("upload_folder", repository, folder_path=folder, token=token, commit_message=message)
-        return str(done)
+    Raises:
+        DataError: huggingface_hub is not installed, or the Hub says no.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, metric)
+        _hub("create_repo", repository, private=private, token=token, exist_ok=True)
+        done = _hub("upload_folder", repository, folder_path=folder, token=token, commit_message=message)
+    return str(done)
 
 
 def _hub(function: str, repository: str, **options: Any) -> Any:

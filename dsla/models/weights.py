@@ -1,6 +1,6 @@
-"""Weights in one safetensors file that knows what it is: recipe, classes, metric, normalisation, points.
+"""Files of weights: safetensors that know what they are, and checkpoints of torch.save; tensors that fit a model.
 
-Nothing is unpickled. The metadata of the file hold JSON texts: ``recipe``, ``class_names``, ``metric``
+Nothing is unpickled. The metadata of a safetensors file hold JSON texts: ``recipe``, ``class_names``, ``metric``
 (whatever was measured, or null), ``normalisation`` and ``point_offset`` (also part of the recipe; for
 readers who only want these), ``format`` and ``sha256`` of the tensors.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,91 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import DataError
-from ..recipes.recipe import Recipe
-from .detector import Detector
+from ..files import put_in_place
 
 FORMAT = "dsla-1"
 
 
-def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
-    """Write a detector's weights and its recipe. The file appears complete or not at all.
-
-    Args:
-        metric: numbers to keep with the weights, such as ``{"AP": 0.36, "data": "scenes-val"}``.
-    Raises:
-        DataError: a model without a recipe, from which it could not be built again.
-    """
-    if model.recipe is None:
-        raise DataError("this model has no recipe and could not be built again: make it with dsla.build")
-    path = Path(path)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    recipe = model.recipe
-    about = {
-        "recipe": recipe.to_dict(),
-        "class_names": list(model.class_names),
-        "metric": None if metric is None else dict(metric),
-        "normalisation": {k: getattr(recipe, k) for k in ("mean", "std", "bgr", "pixel_scale")},
-        "point_offset": recipe.offset,
-        "format": FORMAT,
-        "sha256": content_hash(tensors),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, partial, metadata={k: json.dumps(v) for k, v in about.items()})
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # safetensors makes files that only their owner may read
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """The detector of a file of `save`, or of weights that ship with the package by name, in evaluation mode.
-
-    Raises:
-        DataError: no such file, not such a file, a damaged one, or tensors that do not fit its recipe.
-    """
-    from .build import build
-
-    about, tensors = read(path)
-    recipe = Recipe.from_dict(about["recipe"])
-    model = build(recipe, class_names=about["class_names"])
-    fit(model, tensors, str(path))
-    return model.to(device).eval()
-
-
-def load_tensors(model: Detector, path: str | Path) -> None:
-    """Put the tensors of a file of `save` into a model whose recipe may differ where no tensor does."""
-    fit(model, read(path)[1], str(path))
-
-
-def adopt(model: Detector, path: str | Path) -> list[str]:
-    """Start a model from weights of another one, say for other classes: take the tensors that fit.
-
-    path: a file of `save`; or a state dict of the backbone alone under torchvision's names, as torch.save wrote it,
-        with or without the classifier (caffe's ResNets of the release are such): of that every tensor must fit.
-    Returns one line for each that did not.
-    Raises:
-        DataError: neither, or none of its tensors fits.
-    """
-    own = model.state_dict()
-    if Path(path).suffix in (".pth", ".pt", ".bin"):
-        from .checkpoint import read_checkpoint
-
-        given = {k: v for k, v in read_checkpoint(path)[0].items() if not k.startswith(("fc.", "head."))}
-        wanted = {k.removeprefix("backbone."): v for k, v in own.items() if k.startswith("backbone.")}
-        new = {k for k in wanted if "conv_offset" in k or k.startswith("norms.")}  # ImageNet's networks have none
-        fit(model.backbone, {k: wanted[k] for k in new} | given, str(path))
-        return []
-    tensors = read(path)[1]
-    fitting = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
-    model.load_state_dict(fitting, strict=False)
-    return mismatches(own, tensors)
+def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+    """Write tensors and what they are, with their hash. The file appears complete or not at all."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    stored = {**about, "format": FORMAT, "sha256": content_hash(tensors)}
+    with put_in_place(path) as partial:
+        save_file(tensors, partial, metadata={k: json.dumps(v) for k, v in stored.items()})
+    return Path(path)
 
 
 def shipped() -> dict[str, Path]:
@@ -133,6 +61,30 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if content_hash(tensors) != about["sha256"]:
         raise DataError(f"{path} is damaged: its tensors do not have the stored hash. Fetch it again")
     return about, tensors
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and what else is written beside it (mmdetection's ``meta``).
+
+    Raises:
+        DataError: no such file, not one of torch.save, or one with more than tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"no checkpoint at {Path(path).absolute()}")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:  # torch reads safetensors, too
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it holds {found[1]}, which could run code" if found else "it is no file of torch.save, or a cut one"
+        raise DataError(
+            f"{path}: not read, since {reason}. Where it was made, store its tensors alone: "
+            "torch.save({'state_dict': model.state_dict()}, …)"
+        ) from error
+    about = stored.get("meta") if isinstance(stored, Mapping) else None
+    state = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+        raise DataError(f"{path}: neither a state dict nor a checkpoint with one")
+    return dict(state), dict(about) if isinstance(about, Mapping) else {}
 
 
 _KEYS = {"recipe", "class_names", "metric", "normalisation", "point_offset", "format", "sha256"}

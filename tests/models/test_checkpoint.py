@@ -14,9 +14,9 @@ import dsla
 from dsla import DataError
 from dsla.cli.main import main
 from dsla.models import build, checkpoint
-from dsla.models.checkpoint import convert, read_checkpoint
+from dsla.models.checkpoint import convert
 from dsla.models.convert import from_mmdetection
-from dsla.models.weights import content_hash, mismatches, read
+from dsla.models.weights import content_hash, mismatches, read, read_checkpoint
 from dsla.recipes.scenes import recipe
 
 STORED = {  # of parity/state_dict_names.json → the recipe that its tensors are told to be, and where P6 comes from

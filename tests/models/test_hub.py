@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsla import DataError
-from dsla.models import Detector, build
+from dsla.models import build, hub
 from dsla.models.weights import content_hash
 from dsla.recipes.scenes import recipe
 
@@ -25,21 +25,21 @@ def model():
 
 
 def test_a_folder(tmp_path, model):
-    folder = model.save_pretrained(tmp_path / "mine", metric={"AP": 0.5})
+    folder = hub.save_pretrained(model, tmp_path / "mine", metric={"AP": 0.5})
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
     assert (config["class_names"], config["metric"], config["point_offset"]) == (list(NAMES), {"AP": 0.5}, 0.5)
-    again = Detector.from_pretrained(folder)
+    again = hub.from_pretrained(folder)
     assert not again.training
     assert again.class_names == NAMES
     assert again.recipe == model.recipe
     assert content_hash(again.state_dict()) == content_hash(model.state_dict())
     config["recipe"]["score_threshold"] = 0.2  # what a reader changes holds
     (folder / "config.json").write_text(json.dumps(config))
-    assert Detector.from_pretrained(folder).postprocess.score_threshold == 0.2
+    assert hub.from_pretrained(folder).postprocess.score_threshold == 0.2
     (folder / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"config\.json: not the configuration"):
-        Detector.from_pretrained(folder)
+        hub.from_pretrained(folder)
 
 
 def test_a_repository(tmp_path, model, monkeypatch):
@@ -57,20 +57,20 @@ def test_a_repository(tmp_path, model, monkeypatch):
             raise OSError("404: no such repository")
         return str(tmp_path / repo_id)
 
-    hub = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder, snapshot_download=snapshot_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert model.push_to_hub("me/detector", private=True) == "https://hub/me/detector/commit/1"
+    package = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder, snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", package)
+    assert hub.push_to_hub(model, "me/detector", private=True) == "https://hub/me/detector/commit/1"
     assert calls == [("me/detector", True, True)]
-    again = Detector.from_pretrained("me/detector")
+    again = hub.from_pretrained("me/detector")
     assert content_hash(again.state_dict()) == content_hash(model.state_dict())
     with pytest.raises(DataError, match="me/nothing: snapshot_download failed: 404"):
-        Detector.from_pretrained("me/nothing")
+        hub.from_pretrained("me/nothing")
 
 
 def test_without_the_package_only_folders_work(tmp_path, model, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    model.save_pretrained(tmp_path / "mine")
-    Detector.from_pretrained(tmp_path / "mine")
-    for call in (lambda: Detector.from_pretrained("me/detector"), lambda: model.push_to_hub("me/detector")):
+    hub.save_pretrained(model, tmp_path / "mine")
+    hub.from_pretrained(tmp_path / "mine")
+    for call in (lambda: hub.from_pretrained("me/detector"), lambda: hub.push_to_hub(model, "me/detector")):
         with pytest.raises(DataError, match=r'me/detector.*pip install "dsla\[hub\]"'):
             call()

@@ -10,7 +10,7 @@ from torchvision.models import resnet50
 
 import dsla
 from dsla import DataError
-from dsla.models import build, weights
+from dsla.models import build, saving, weights
 from dsla.models.convert import from_mmdetection, from_torchvision_fcos
 from dsla.models.weights import content_hash, mismatches
 from dsla.recipes.scenes import recipe
@@ -159,15 +159,15 @@ def test_foreign_names():
 
 def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
     small = recipe("scenes-dsla", channels=16, head_convs=1)
-    path = weights.save(build(small, num_classes=5), tmp_path / "five.safetensors")
+    path = saving.save(build(small, num_classes=5), tmp_path / "five.safetensors")
     model = build(small, num_classes=2)
-    left = weights.adopt(model, path)
+    left = saving.adopt(model, path)
     given, own = weights.read(path)[1], model.state_dict()
     other = {k for k in own if own[k].shape != given[k].shape}
     assert len(left) == len(other) == 2  # weight and bias of the class logits
     assert all(torch.equal(own[k], given[k]) for k in own if k not in other)
     with pytest.raises(DataError, match="no tensor fits"):
-        weights.adopt(build(small, num_classes=5).head, path)
+        saving.adopt(build(small, num_classes=5).head, path)
 
 
 def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
@@ -178,7 +178,7 @@ def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
     small = recipe("r50-1x", channels=16, head_convs=1, groups=4, dcn_stages=(5,))
     model = build(small, num_classes=2)
     head = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-    assert weights.adopt(model, tmp_path / "msra.pth") == []
+    assert saving.adopt(model, tmp_path / "msra.pth") == []
     own = model.state_dict()
     shared = {k: v for k, v in state.items() if f"backbone.{k}" in own}
     assert len(shared) > 260
@@ -189,7 +189,7 @@ def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
     state["layer4.2.conv3.weight"] = torch.zeros(7, 512, 1, 1)
     torch.save(state, tmp_path / "cut.pt")
     with pytest.raises(DataError) as error:
-        weights.adopt(model, tmp_path / "cut.pt")
+        saving.adopt(model, tmp_path / "cut.pt")
     assert "missing: layer1.0.conv1.weight [64, 64, 1, 1]" in str(error.value)
     assert "shape: layer4.2.conv3.weight is [7, 512, 1, 1], the model has [2048, 512, 1, 1]" in str(error.value)
     with pytest.raises(DataError, match="`dsla convert` makes one of a checkpoint"):

@@ -1,0 +1,78 @@
+"""Detectors to files of weights and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import DataError
+from ..recipes.recipe import Recipe
+from .build import build
+from .detector import Detector
+from .weights import fit, mismatches, read, read_checkpoint, write
+
+
+def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
+    """Write a detector's weights and its recipe. The file appears complete or not at all.
+
+    Args:
+        model: from a recipe.
+        path: safetensors file to write.
+        metric: numbers to keep with the weights, such as ``{"AP": 0.36, "data": "scenes-val"}``.
+    Raises:
+        DataError: a model without a recipe, from which it could not be built again.
+    """
+    recipe = model.recipe
+    if recipe is None:
+        raise DataError("this model has no recipe and could not be built again: make it with dsla.build")
+    about = {
+        "recipe": recipe.to_dict(),
+        "class_names": list(model.class_names),
+        "metric": None if metric is None else dict(metric),
+        "normalisation": {k: getattr(recipe, k) for k in ("mean", "std", "bgr", "pixel_scale")},
+        "point_offset": recipe.offset,
+    }
+    return write(path, model.state_dict(), about)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
+    """The detector of a file of `save`, or of weights that ship with the package by name, in evaluation mode.
+
+    Raises:
+        DataError: no such file, not such a file, a damaged one, or tensors that do not fit its recipe.
+    """
+    about, tensors = read(path)
+    model = build(Recipe.from_dict(about["recipe"]), class_names=about["class_names"])
+    fit(model, tensors, str(path))
+    return model.to(device).eval()
+
+
+def adopt(model: Detector, path: str | Path) -> list[str]:
+    """Start a model from weights of another one, say for other classes: take the tensors that fit.
+
+    Args:
+        model: whose tensors are replaced.
+        path: a file of `save`; or a state dict of the backbone alone under torchvision's names, as torch.save wrote
+            it, with or without the classifier (caffe's ResNets of the release are such): of that every tensor must
+            fit.
+    Returns:
+        One line for each tensor that did not fit.
+    Raises:
+        DataError: neither, or none of its tensors fits.
+    """
+    state = model.state_dict()
+    if Path(path).suffix in (".pth", ".pt", ".bin"):
+        given = {k: v for k, v in read_checkpoint(path)[0].items() if not k.startswith(("fc.", "head."))}
+        backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+        new = {k for k in backbone if "conv_offset" in k or k.startswith("norms.")}  # ImageNet's networks have none
+        fit(model.backbone, {k: backbone[k] for k in new} | given, str(path))
+        return []
+    tensors = read(path)[1]
+    fitting = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape}
+    if not fitting:
+        raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
+    model.load_state_dict(fitting, strict=False)
+    return mismatches(state, tensors)
