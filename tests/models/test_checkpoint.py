@@ -167,7 +167,7 @@ def small(monkeypatch):
     """Recipes small enough to store; P6 from P5 or C5 is told by shape, since C5 is wider."""
     change = {"channels": 16, "head_convs": 1, "groups": 4, "backbone": "resnet50"}
     recipes = tuple(recipe(n).replace(**change) for n in ("r50-1x", "r50-1x-static", "fcos-r50-1x"))
-    monkeypatch.setattr("dsla.recipes.scenes.COCO_RECIPES", recipes)
+    monkeypatch.setattr("dsla.models.checkpoint.COCO_RECIPES", recipes)
     return recipes
 
 
