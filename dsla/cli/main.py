@@ -236,8 +236,8 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from ..models.export import to_onnx
     from ..models import load
+    from ..models.export import to_onnx
 
     print(to_onnx(load(args.weights), args.out, tuple(args.size) if args.size else None))
     return 0
