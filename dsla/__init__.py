@@ -1,6 +1,6 @@
 """DSLA: understand, train and question label assignment in object detection.
 
-Names below are looked up when first used, so that ``import dsla`` and the assigners alone stay light.
+Names below are looked up when first used: ``import dsla`` itself loads nothing, not even torch.
 """
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import assigners, losses
-from .assigners import Assignment
-from .errors import DataError
-from .geometry import HeadOutputs, PointGrid
-
 if TYPE_CHECKING:
-    from . import analysis, widgets
-    from .cli.predict import predict
+    from . import analysis, assigners, losses, widgets
+    from .assigners import Assignment
     from .data import CocoDataset, Scenes
+    from .errors import DataError
+    from .geometry import HeadOutputs, PointGrid
     from .models import build, load, save
     from .models.evaluation import evaluate
+    from .models.prediction import predict
     from .models.register import register
     from .plots.comparison import compare
     from .recipes.recipe import Recipe
@@ -27,8 +25,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LATER = {
+_PLACES = {
+    "Assignment": "assigners",
     "CocoDataset": "data",
+    "DataError": "errors",
+    "HeadOutputs": "geometry",
+    "PointGrid": "geometry",
     "Scenes": "data",
     "Recipe": "recipes",
     "RECIPES": "recipes",
@@ -39,20 +41,22 @@ _LATER = {
     "save": "models",
     "train": "training.loop",
     "evaluate": "models.evaluation",
-    "predict": "cli.predict",
+    "predict": "models.prediction",
     "compare": "plots.comparison",
 }
-_MODULES = {"analysis": "analysis", "recording": "training.recorder", "widgets": "widgets"}
-__all__ = ["Assignment", "DataError", "HeadOutputs", "PointGrid", "assigners", "losses", *_LATER, *_MODULES]
+_MODULES = {name: name for name in ("analysis", "assigners", "losses", "widgets")} | {"recording": "training.recorder"}
+__all__ = [*_PLACES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f".{_MODULES[name]}", __name__)
-    if name not in _LATER:
+        value = importlib.import_module(f".{_MODULES[name]}", __name__)
+    elif name in _PLACES:
+        value = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    else:
         raise AttributeError(f"module 'dsla' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER, *_MODULES])
+    return sorted({*globals(), *__all__})

@@ -1,40 +1,86 @@
-"""Numbers from the shell, refused where they make no sense: zero is not taken for "not given"."""
+"""What several commands share: numbers within limits, options of data and output, options that need others."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ..errors import DataError
 
-
-def embedded_only(args: argparse.Namespace) -> None:
-    """Refuses --size, a number of embedded scenes, beside data of one's own."""
-    if args.size and (args.data or args.annotations):
-        raise DataError("--size is a number of embedded scenes, not of the images of --data: leave it out")
+Number = Callable[[str], float]
 
 
-def count(text: str) -> int:
-    """A whole number from 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 is needed")
-    return value
+def _number(kind: type[int] | type[float], low: float, high: float, wanted: str) -> Number:
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}: {wanted} is needed")
+        return value
+
+    return read
 
 
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    return 0 if text.strip() == "0" else count(text)
+def whole(low: int, high: int) -> Number:
+    """Reads a whole number from `low` to `high`; others are refused with the limits."""
+    return _number(int, low, high, f"a whole number from {low} to {high:,}")
 
 
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: a number above 0 is needed")
-    return value
+count = whole(1, 1_000_000_000)
+natural = whole(0, 2**63 - 1)
+positive = _number(float, 1e-9, 1e9, "a number above 0")
+fraction = _number(float, 0.0, 1.0, "a number from 0 to 1")
+
+
+class Needs(NamedTuple):
+    """Options that have an effect only beside others; `met` says whether these are there."""
+
+    options: str  # their names in `argparse.Namespace`, separated by spaces
+    met: Callable[[argparse.Namespace], object]
+    reason: str  # goes on from the option's name
+
+
+def refuse_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace, needs: Sequence[Needs]) -> None:
+    """Refuses an option that the command would accept and ignore.
+
+    Raises:
+        DataError: names the option and the reason.
+    """
+    for need in needs:
+        for name in need.options.split():
+            if getattr(args, name) != parser.get_default(name) and not need.met(args):
+                option = next(a.option_strings[0] for a in parser._actions if a.dest == name)
+                raise DataError(f"{option} {need.reason}")
+
+
+EMBEDDED = Needs(
+    "size",
+    lambda args: not (args.data or args.annotations),
+    "is a number of embedded scenes, not of the images of --data: leave it out",
+)
+ONE_FILE = Needs(
+    "split",
+    lambda args: not args.annotations,
+    "is of a COCO folder, and --annotations names one file: leave it out",
+)
+
+
+def data_options(p: argparse.ArgumentParser) -> None:
+    """--data, --annotations, --split and --size; with `EMBEDDED` and `ONE_FILE` among the command's needs."""
+    p.add_argument("--data", help="COCO folder, or folder of images with --annotations (default: embedded scenes)")
+    p.add_argument("--annotations", help="COCO-format file of your own")
+    p.add_argument("--split", help="split to use (default: train to train on, val otherwise)")
+    p.add_argument("--size", type=count, help="number of embedded scenes")
+
+
+def output_option(p: argparse.ArgumentParser, what: str) -> None:
+    """--overwrite: replace `what`, which is otherwise left as it is."""
+    p.add_argument("--overwrite", action="store_true", help=f"replace {what} (never what the command reads)")
+
+
+def plugin_option(p: argparse.ArgumentParser) -> None:
+    """--plugin FILE.py, as often as needed: methods of one's own, registered before the command begins."""
+    p.add_argument("--plugin", action="append", metavar="FILE.py", help="a file that calls dsla.register")

@@ -1,9 +1,10 @@
-"""`check`: does this environment have what the package needs? One OK or FAIL line a requirement."""
+"""``dsla doctor``: does this environment have what the package needs? One OK or FAIL line a requirement."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from argparse import ArgumentParser, Namespace
 
 MODULES = (
     "torch", "torchvision", "numpy", "PIL", "pandas", "scipy", "matplotlib", "seaborn", "pycocotools", "safetensors",
@@ -33,3 +34,11 @@ def check(modules: tuple[str, ...] = MODULES) -> bool:
         threads = torch.get_num_threads()
         print(f"OK    {threads} thread{'s' * (threads != 1)}")
     return not failed
+
+
+def options(p: ArgumentParser) -> None:
+    pass
+
+
+def run(args: Namespace) -> int:
+    return int(not check())

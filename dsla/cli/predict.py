@@ -1,20 +1,39 @@
-"""Detections on a person's own images: as pictures and as a COCO results file."""
+"""``dsla predict``: detections on a person's own images, as pictures and as a COCO results file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from ..data import load_image
 from ..errors import DataError
-from ..models import Detector
-from ..models.evaluation import device_of, evaluation_mode, usable
+from .arguments import fraction
+
+if TYPE_CHECKING:
+    from ..models import Detector
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
+    p.add_argument("--weights", default="scenes-dsla", help="file or shipped name (default: %(default)s)")
+    p.add_argument("--out", default="predictions", help="folder of the pictures (default: %(default)s)")
+    p.add_argument("--score", type=fraction, default=0.3, help="draw detections from this score on (default: 0.3)")
+    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+
+
+def run(args: Namespace) -> None:
+    images = find_images(args.images)
+    from ..models import load
+    from ..models.evaluation import usable
+
+    rows = predict_files(load(args.weights, usable(args.device)), images, args.out, draw_from=args.score)
+    for row in rows:
+        print(f"{row['file']}: {row['detections']} detections, {row['drawn']} drawn → {row['picture']}")
+    print(f"all detections: {Path(args.out) / 'detections.json'}")
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -23,31 +42,17 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     Raises:
         DataError: a path that does not exist, or nothing to predict on.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+            images += sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
         elif path.is_file():
-            found.append(path)
+            images.append(path)
         else:
             raise DataError(f"{path.absolute()}: no such image or folder")
-    if not found:
+    if not images:
         raise DataError(f"no images in {', '.join(map(str, paths)) or 'an empty list'}; endings {sorted(ENDINGS)}")
-    return found
-
-
-def predict(model: Detector, images: Sequence[str | Path | Tensor]) -> list[dict[str, Tensor]]:
-    """Detections of each image (a path, or a float tensor [3, H, W] in 0…1), one dict an image.
-
-    boxes [D, 4] xyxy in pixels of the image, scores [D] descending, labels [D] in 0…C−1; on the CPU.
-    """
-    device, results = device_of(model), []
-    with evaluation_mode(model):
-        for image in images:
-            tensor = image if isinstance(image, Tensor) else load_image(image)
-            (found,) = model([tensor.to(device)])
-            results.append({k: v.cpu() for k, v in found.items()})
-    return results
+    return images
 
 
 def predict_files(
@@ -58,6 +63,8 @@ def predict_files(
     Returns one row an image: file, picture, detections, drawn. The JSON is in COCO's results format, with
     `file_name` besides; `image_id` counts the files from 1, `category_id` is the label + 1, `category` its name.
     """
+    from ..data import load_image
+    from ..models.prediction import predict
     from ..plots.draw import draw_detections
 
     folder = Path(out)
@@ -67,13 +74,13 @@ def predict_files(
     taken: set[str] = set()
     for number, path in enumerate(find_images(paths), 1):
         image = load_image(path)
-        (found,) = predict(model, [image])
-        shown = found["scores"] >= draw_from
+        (detections,) = predict(model, [image])
+        drawn = detections["scores"] >= draw_from
         name = path.stem if path.stem not in taken else f"{path.stem}-{number}"
         taken.add(name)
         picture = folder / f"{name}.png"
-        draw_detections(image, {k: v[shown] for k, v in found.items()}, names).savefig(picture)
-        for box, score, label in zip(*(found[k].tolist() for k in ("boxes", "scores", "labels")), strict=True):
+        draw_detections(image, {k: v[drawn] for k, v in detections.items()}, names).savefig(picture)
+        for box, score, label in zip(*(detections[k].tolist() for k in ("boxes", "scores", "labels")), strict=True):
             x1, y1, x2, y2 = box
             results.append(
                 {
@@ -85,13 +92,6 @@ def predict_files(
                     "score": score,
                 }
             )
-        rows.append({"file": str(path), "picture": str(picture), "detections": len(shown), "drawn": int(shown.sum())})
+        rows.append({"file": str(path), "picture": str(picture), "detections": len(drawn), "drawn": int(drawn.sum())})
     (folder / "detections.json").write_text(json.dumps(results), encoding="utf-8")
     return rows
-
-
-def load_model(name: str | Path, device: str | None = None) -> Detector:
-    """`dsla.load`, on a GPU if there is one."""
-    from ..models import load
-
-    return load(name, usable(device))

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data import DetectionDataset, Scenes
-from ..data.sources import open_dataset
 from ..errors import DataError
-from ..models import build
-from ..models.saving import adopt
 from ..recipes.recipe import Recipe
 from ..recipes.scenes import RECIPES, recipe
-from ..training.distributed import process_group, rank, world
-from ..training.loop import taught, train
-from ..training.schedule import plan, rates, scaled, spacing
-from .arguments import embedded_only
+from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, natural, positive, whole
+
+if TYPE_CHECKING:
+    from ..data import DetectionDataset
+
+NEEDS = (
+    EMBEDDED,
+    ONE_FILE,
+    Needs(
+        "val_annotations",
+        lambda args: args.annotations,
+        "needs --annotations beside it; a COCO folder's val is found without",
+    ),
+    Needs("weights", lambda args: not args.resume, "is where a run starts from: --resume goes on from its checkpoint"),
+)
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("recipe", help="a name, or 'list'")
+    p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
+    data_options(p)
+    p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
+    p.add_argument("--out", help="folder (default: runs/RECIPE-SEED)")
+    p.add_argument("--weights", help="start from these: a file of ours, as far as it fits, or a backbone's state dict")
+    p.add_argument("--seed", type=natural, default=0, help="of weights and order (default: %(default)s)")
+    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    p.add_argument("--workers", type=whole(0, 256), default=0, help="processes that load images (default: %(default)s)")
+    p.add_argument("--batch-size", type=count, help="images a step, over all GPUs; scales the learning rate linearly")
+    p.add_argument("--accumulate", type=count, default=1, metavar="N", help="do a step in N parts: less memory")
+    p.add_argument("--eval-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps if more)")
+    p.add_argument("--checkpoint-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
+    p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
+    p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    p.add_argument("--print", action="store_true", dest="show", help="print all that would happen, as JSON, and stop")
 
 
 def run(args: Namespace) -> int:
@@ -28,49 +54,54 @@ def run(args: Namespace) -> int:
         return 0
     if bare := [c for c in args.changes if "=" not in c]:
         raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
-    if args.val_annotations and not args.annotations:
-        raise DataError("--val-annotations needs --annotations beside it; a COCO folder's val is found without")
-    embedded_only(args)
     changes = dict(c.partition("=")[::2] for c in args.changes)
-    asked = recipe(args.recipe, **changes)
-    chosen = scaled(asked, args.batch_size) if args.batch_size else asked
-    note = f"learning rate {asked.lr:.4g} × {chosen.batch_size}/{asked.batch_size} = {chosen.lr:.4g}: "
+    typed = recipe(args.recipe, **changes)
+
+    from ..training.distributed import process_group, rank
+    from ..training.schedule import scaled
+
+    scheduled = scaled(typed, args.batch_size) if args.batch_size else typed
+    note = ""
     if args.batch_size:
+        note = f"learning rate {typed.lr:.4g} × {scheduled.batch_size}/{typed.batch_size} = {scheduled.lr:.4g}: "
         note += "scaled linearly with the images a step"
-    elif "batch_size" in changes and "lr" not in changes and asked.batch_size != RECIPES[args.recipe].batch_size:
-        note = f"learning rate {asked.lr:.4g}, not scaled with batch_size; --batch-size {asked.batch_size} scales it"
-    else:
-        note = ""
+    elif "batch_size" in changes and "lr" not in changes and typed.batch_size != RECIPES[args.recipe].batch_size:
+        note = f"learning rate {typed.lr:.4g}, not scaled with batch_size; --batch-size {typed.batch_size} scales it"
     if args.show:
-        print(json.dumps({**chosen.to_dict(), "run": _outlook(args, chosen, note)}, indent=1, ensure_ascii=False))
+        print(json.dumps({**scheduled.to_dict(), "run": _outlook(args, scheduled, note)}, indent=1, ensure_ascii=False))
         return 0
     with process_group(args.device) as device:
-        if chosen.amp != "none" and device.type != "cuda":
-            note = "; ".join([note] * bool(note) + [f"amp={chosen.amp} is of GPUs: on {device} it is float32"])
-        return _train(args, chosen, note, print if rank() == 0 else lambda _: None)
+        if scheduled.amp != "none" and device.type != "cuda":
+            note = "; ".join([note] * bool(note) + [f"amp={scheduled.amp} is of GPUs: on {device} it is float32"])
+        return _train(args, scheduled, note, print if rank() == 0 else lambda _: None)
 
 
-def _outlook(args: Namespace, chosen: Recipe, note: str) -> dict[str, Any]:
+def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
     """What the recipe and the options make of each other, by name; reads annotations, but no image."""
+    from ..data import Scenes
+    from ..data.sources import open_dataset
+    from ..training.loop import taught
+    from ..training.schedule import plan, rates, spacing
+
     split = args.split or "train"
     embedded = args.data is None and args.annotations is None
-    found = Scenes(split, size=args.size) if embedded else open_dataset(args.data, split, args.annotations)
-    data = taught(chosen, found)
-    count, every = len(data), spacing(chosen, len(data))
-    left_out = f", {len(found) - count} without a box left out" if len(found) > count else ""
-    start = args.weights or (f"ImageNet weights of {chosen.backbone}" if chosen.pretrained else "random weights")
+    images = Scenes(split, size=args.size) if embedded else open_dataset(args.data, split, args.annotations)
+    data = taught(scheduled, images)
+    count, every = len(data), spacing(scheduled, len(data))
+    left_out = f", {len(images) - count} without a box left out" if len(images) > count else ""
+    start = args.weights or (f"ImageNet weights of {scheduled.backbone}" if scheduled.pretrained else "random weights")
     return {
         "data": f"{count} images of {data.name}, {len(data.class_names)} classes{left_out}",
         "evaluated on": _evaluated_on(args),
-        "plan": plan(chosen, count, accumulate=args.accumulate),
+        "plan": plan(scheduled, count, accumulate=args.accumulate),
         **({"scaling": note} if note else {}),
-        "rate from step": rates(chosen, count),
+        "rate from step": rates(scheduled, count),
         "epochs between evaluations": args.eval_every or every,
         "epochs between checkpoints": args.checkpoint_every or every,
         "starts from": start,
         "seed": args.seed,
         "device": args.device or "a GPU if there is one, else the CPU",
-        "folder": str(_folder(args, chosen)),
+        "folder": str(_folder(args, scheduled)),
     }
 
 
@@ -80,33 +111,40 @@ def _evaluated_on(args: Namespace) -> str | None:
     return "the embedded set's val" if args.data is None else f"val of {args.data}"
 
 
-def _folder(args: Namespace, chosen: Recipe) -> Path:
-    return Path(args.out or f"runs/{chosen.name}-{args.seed}")
+def _folder(args: Namespace, scheduled: Recipe) -> Path:
+    return Path(args.out or f"runs/{scheduled.name}-{args.seed}")
 
 
-def _train(args: Namespace, chosen: Recipe, note: str, say: Callable[[str], None]) -> int:
-    shown = rank() == 0
-    found = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=shown)
-    dataset = taught(chosen, found)
+def _train(args: Namespace, scheduled: Recipe, note: str, say: Callable[[str], None]) -> int:
+    from ..data.sources import open_dataset
+    from ..models import build
+    from ..models.saving import adopt
+    from ..training.distributed import rank, world
+    from ..training.loop import taught, train
+    from ..training.schedule import plan, spacing
+
+    first = rank() == 0
+    images = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=first)
+    dataset = taught(scheduled, images)
     val: DetectionDataset | None
     if args.annotations:
         val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
     else:
         val = open_dataset(args.data, "val")
-    out = _folder(args, chosen)
-    say(f"{chosen.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
-    if len(found) > len(dataset):
-        say(f"images without a box, left out as the recipe's empty_images says: {len(found) - len(dataset)}")
-    say(plan(chosen, len(dataset), world(), args.accumulate))
+    out = _folder(args, scheduled)
+    say(f"{scheduled.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
+    if len(images) > len(dataset):
+        say(f"images without a box, left out as the recipe's empty_images says: {len(images) - len(dataset)}")
+    say(plan(scheduled, len(dataset), world(), args.accumulate))
     if note:
         say(note)
     model = None
     if args.weights:
-        model = build(chosen, class_names=dataset.class_names)
+        model = build(scheduled, class_names=dataset.class_names)
         left = adopt(model, args.weights)
         say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
     result = train(
-        chosen,
+        scheduled,
         dataset,
         val=val,
         out=out,
@@ -116,12 +154,12 @@ def _train(args: Namespace, chosen: Recipe, note: str, say: Callable[[str], None
         workers=args.workers,
         accumulate=args.accumulate,
         resume=args.resume,
-        eval_every=args.eval_every or spacing(chosen, len(dataset)),
+        eval_every=args.eval_every or spacing(scheduled, len(dataset)),
         checkpoint_every=args.checkpoint_every,
         tensorboard=args.tensorboard,
     )
     row = result.log[-1]
-    if shown and row.get("event") == "evaluate":
+    if first and row.get("event") == "evaluate":
         print(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))
     say(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
     return 0

@@ -1,0 +1,22 @@
+"""``dsla convert``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("checkpoint", metavar="CHECKPOINT.pth", help="DSLA or FCOS; nothing in it is executed")
+    p.add_argument("--out", required=True, help="safetensors file to write")
+    p.add_argument("--recipe", help="what the model is (default: the first of COCO's recipes that its tensors fit)")
+
+
+def run(args: Namespace) -> None:
+    from ..models.checkpoint import convert
+
+    done = convert(args.checkpoint, args.out, args.recipe)
+    recipe = done.model.recipe
+    assert recipe is not None
+    print(f"{recipe.name}, P6 from the {recipe.extra_levels}, {done.model.num_classes} classes → {done.path}")
+    if done.others and args.recipe is None:
+        print(f"its tensors also fit {', '.join(done.others)}: --recipe chooses")

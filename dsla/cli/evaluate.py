@@ -1,0 +1,50 @@
+"""``dsla evaluate``."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..errors import DataError
+from .arguments import EMBEDDED, ONE_FILE, data_options
+
+NEEDS = (EMBEDDED, ONE_FILE)
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
+    data_options(p)
+    p.add_argument("--per-class", action="store_true", help="a line a class, too")
+    p.add_argument("--json", metavar="FILE", help="write the numbers to this file")
+    engines = ("pycocotools", "numpy", "faster")
+    p.add_argument("--engine", default=engines[0], choices=engines, help="all give the same numbers; numpy is quick")
+    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+
+
+def run(args: Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from ..coco.results import plain, render
+    from ..data.sources import open_dataset
+    from ..models import load
+    from ..models.evaluation import evaluate, usable
+
+    model = load(args.weights, usable(args.device))
+    dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
+    if tuple(dataset.class_names) != tuple(model.class_names):
+        raise DataError(
+            f"{args.weights} knows the classes {', '.join(model.class_names)}, but {dataset.name} has "
+            f"{', '.join(dataset.class_names)}: evaluate on data with the same classes in the same order"
+        )
+    with tqdm(total=len(dataset), unit="image", leave=False) as bar:
+        numbers = evaluate(model, dataset, engine=args.engine, progress=lambda n, _: bar.update(n - bar.n) and None)
+    print(render(numbers))
+    for note in numbers.attrs.get("notes", ()):
+        print(f"note: {note}")
+    if args.per_class:
+        import pandas as pd
+
+        print(pd.DataFrame.from_dict(numbers.attrs["per_class"], orient="index").to_string(na_rep="n/a"))
+    if args.json:
+        Path(args.json).write_text(json.dumps({k: plain(v) for k, v in numbers.items()}), encoding="utf-8")

@@ -1,0 +1,20 @@
+"""``dsla export``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .arguments import count
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
+    p.add_argument("--out", required=True, metavar="FILE.onnx")
+    p.add_argument("--size", type=count, nargs=2, metavar=("H", "W"), help="take this size only (default: any)")
+
+
+def run(args: Namespace) -> None:
+    from ..models import load
+    from ..models.export import to_onnx
+
+    print(to_onnx(load(args.weights), args.out, tuple(args.size) if args.size else None))

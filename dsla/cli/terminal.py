@@ -1,0 +1,63 @@
+"""What leaves the shell's commands: in any code page, without control characters, without a source line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs (names that are no text), line separators
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they make text run the other way
+
+
+def visible(text: str, allowed: str = "\n\t") -> str:
+    """The text with control characters written out, as ``\\x1b``; those in `allowed` stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c in allowed or (unicodedata.category(c) not in _ESCAPED and c not in _TURNING)
+        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )  # fmt: skip
+
+
+class Shown:
+    """A text stream that shows what its code page lacks as "?", and control characters but `allowed` as escapes."""
+
+    def __init__(self, stream: Any, allowed: str) -> None:
+        self.stream, self.allowed = stream, allowed
+
+    def write(self, text: str) -> int:
+        code = getattr(self.stream, "encoding", None) or "utf-8"
+        self.stream.write(visible(text, self.allowed).encode(code, "replace").decode(code))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Standard output and error as `Shown`; warnings are one plain line each. Bars on standard error may move about."""
+    with (
+        contextlib.redirect_stdout(Shown(sys.stdout, "\n\t")),
+        contextlib.redirect_stderr(Shown(sys.stderr, "\n\t\r\x1b")),
+        warnings.catch_warnings(),
+    ):
+        warnings.showwarning = _note  # type: ignore[assignment]
+        warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # an error of ours says it, too
+        yield
+
+
+def close_quietly() -> None:
+    """After ``| head``: what is still to be written goes nowhere, and Python says nothing about it when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
