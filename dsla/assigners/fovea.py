@@ -85,7 +85,7 @@ class FoveaBox(Assigner):
         x1, y1, x2, y2 = (truth.boxes[:, i, None] / Levels.of(grid).stride for i in range(4))  # [N, L]
         scale = _scale(*truth.boxes.unbind(-1))[:, None]
         low, high = (scale.new_tensor(end) for end in zip(*self.reach, strict=True))
-        acts = (scale >= low) & (scale <= high)
+        acts = (scale >= low) & (scale <= high) & (rows > 0) & (columns > 0)  # a level may lie in the padding alone
         ends = []
         for start, stop, size in ((x1, x2, columns), (y1, y2, rows)):
             half = 0.5 * (stop - start)

@@ -16,22 +16,28 @@ def jittered_predictions(
     """What a half-trained head might say, for methods that assign from predictions, without a model.
 
     Every point predicts the smallest box that it lies in (outside all: the nearest) with each side moved by a
-    normal step of `amount` × the box's width or height; the box never excludes the point. The score of that
+    step of `amount` × the box's width or height; the box never excludes the point. The score of that
     class is the IoU of the jittered box, damped by the distance from the object's centre; others are 0.01.
 
     Args:
-        boxes, labels: [M, 4] and [M] of each of B images.  amount: 0 for perfect boxes, about 0.1 for good ones.
+        grid: the points.
+        boxes: [M, 4] of each of B images, pixels.
+        labels: [M] of each image.
+        amount: 0 for perfect boxes, about 0.1 for good ones.
+        num_classes: C.
+        seed: of the steps of the first image; image i of the batch is drawn with seed + i, as it would be alone.
     Returns:
         HeadOutputs with logits [B, P, C] and distances [B, P, 4].
+    Raises:
+        ValueError: a negative amount.
     """
     if not amount >= 0:
         raise ValueError(f"amount of jitter must be 0 or more, got {amount}")
-    generator = torch.Generator().manual_seed(seed)
     count = len(grid)
     logits = torch.full((len(boxes), count, num_classes), 0.01).logit()
     distances = torch.empty(len(boxes), count, 4)
     for image, (truth, classes) in enumerate(zip(boxes, labels, strict=True)):
-        noise = torch.randn(count, 4, generator=generator) * amount
+        noise = steps(count, seed + image) * amount
         if not len(truth):
             distances[image] = grid.stride[:, None] * noise.exp()
             continue
@@ -47,3 +53,27 @@ def jittered_predictions(
         score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
         logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
     return HeadOutputs(logits, distances, grid)
+
+
+def steps(points: int, seed: int) -> Tensor:
+    """[P, 4] steps of mean 0 and deviation 1, near normal ones, each a hash of (seed, point, side).
+
+    A counter hash instead of a generator: a point's steps do not depend on how many points there are, and
+    `widgets/jitter.js` draws the same ones. Each is the sum of four numbers of 16 bits, so at most 3.5 deviations.
+    """
+    point = torch.arange(points)[:, None]
+    side = torch.arange(4)
+    key = _mixed(_mixed(torch.tensor((seed ^ 0x9E3779B9) & _WORD)) ^ point)
+    first, second = (_mixed(key ^ (2 * side + start)) for start in (1, 17))
+    total = (first & 0xFFFF) + (first >> 16) + (second & 0xFFFF) + (second >> 16)
+    return (total - 131070).float() * (1 / 37837.227)
+
+
+_WORD = 2**32 - 1
+
+
+def _mixed(h: Tensor) -> Tensor:
+    """Mixes 32 bits, held in int64: the end of MurmurHash3."""
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & _WORD
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & _WORD
+    return h ^ (h >> 16)
