@@ -187,11 +187,12 @@ def test_ten_thousand_scenes():
 @pytest.mark.parametrize("seed", [0, 3, -1, 2**31, 2**40 + 9])
 def test_steps_of_jitter_are_equal_bit_for_bit(seed):
     wanted = steps(50, seed)
+    module = Path(__file__).parents[2] / "dsla/widgets/jitter.js"
     script = (
-        "import { step } from '%s'; const all = [];"
-        "for (let p = 0; p < 50; p++) for (let s = 0; s < 4; s++) all.push(step(%d, p, s));"
+        f"import {{ step }} from '{module}'; const all = [];"
+        f"for (let p = 0; p < 50; p++) for (let s = 0; s < 4; s++) all.push(step({seed}, p, s));"
         "process.stdout.write(JSON.stringify(all))"
-    ) % (Path(__file__).parents[2] / "dsla/widgets/jitter.js", seed)
+    )
     done = subprocess.run([NODE, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
     assert np.array_equal(np.float32(json.loads(done.stdout)).reshape(50, 4), wanted.numpy())
 
