@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import analysis, assigners, losses, widgets
-    from .assigners import Assignment
+    from .assigners import Assignment, register
     from .data import CocoDataset, Scenes
     from .errors import DataError
     from .geometry import HeadOutputs, PointGrid
     from .models import build, load, save
     from .models.evaluation import evaluate
     from .models.prediction import predict
-    from .models.register import register
     from .plots.comparison import compare
     from .recipes.recipe import Recipe
     from .recipes.scenes import RECIPES, recipe
@@ -35,7 +34,7 @@ _PLACES = {
     "Recipe": "recipes",
     "RECIPES": "recipes",
     "recipe": "recipes",
-    "register": "models.register",
+    "register": "assigners",
     "build": "models",
     "load": "models",
     "save": "models",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class DataError(ValueError):
     """A data set, annotation file or image that cannot be used as it is.
@@ -12,3 +15,11 @@ class DataError(ValueError):
 
 class NotFinite(RuntimeError):
     """A loss became NaN or infinite. Says at which step and which part; the last good checkpoint stays."""
+
+
+def unknown(what: str, name: object, names: Iterable[str], more: str = "") -> DataError:
+    """The error for a name that there is not: with the one that was probably meant, else with all."""
+    names = list(names)
+    near = difflib.get_close_matches(str(name).lower(), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}{more}"
+    return DataError(f"no {what} {name!r}: {hint}")

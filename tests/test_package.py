@@ -60,7 +60,7 @@ def test_links_and_pictures_of_the_readme_exist():
 
 def test_readme_names_every_method_and_recipe():
     import dsla
-    from dsla.models.build import METHODS
+    from dsla.assigners import METHODS
 
     text = (ROOT / "README.md").read_text()
     for name in METHODS:

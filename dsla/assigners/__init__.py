@@ -1,54 +1,63 @@
-"""Assigners: one method, one small file, one protocol (`Assigner`)."""
+"""Assigners: one method, one small file, one protocol (`Assigner`); `registry` has them by name.
 
-from .assignment import Assignment
-from .atss import ATSS
-from .base import DEFAULT_RANGES, Assigner, Pairs
-from .check import BrokenPromise, check
-from .choice import as_assigner, point_offset, ranges_of
-from .dsla import DSLA
-from .explanation import Explanation, Rule
-from .fcos import FCOS
-from .fovea import FoveaBox
-from .gfl import QualityLabel
-from .jitter import jittered_predictions
-from .max_iou import MaxIoU
-from .pairwise import PairAssigner
-from .simota import SimOTA
-from .tal import TaskAligned
+Names below are looked up when first used, so that the registry alone can be read without torch.
+"""
 
-METHODS: dict[str, type[Assigner]] = {
-    "dsla": DSLA,
-    "fcos": FCOS,
-    "atss": ATSS,
-    "simota": SimOTA,
-    "tal": TaskAligned,
-    "max-iou": MaxIoU,
-    "fovea": FoveaBox,
-    "gfl": QualityLabel,
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .entry import Method, Option
+from .registry import METHODS, as_assigner, load_plugin, method, register
+
+if TYPE_CHECKING:
+    from .assignment import Assignment
+    from .atss import ATSS
+    from .base import DEFAULT_RANGES, Assigner, Pairs
+    from .choice import point_offset, ranges_of
+    from .dsla import DSLA
+    from .explanation import Explanation, Rule
+    from .fcos import FCOS
+    from .fovea import FoveaBox
+    from .gfl import QualityLabel
+    from .jitter import jittered_predictions
+    from .max_iou import MaxIoU
+    from .pairwise import PairAssigner
+    from .promises import BrokenPromise, check
+    from .simota import SimOTA
+    from .tal import TaskAligned
+
+_LATER = {
+    "ATSS": "atss",
+    "DEFAULT_RANGES": "base",
+    "DSLA": "dsla",
+    "FCOS": "fcos",
+    "Assigner": "base",
+    "Assignment": "assignment",
+    "BrokenPromise": "promises",
+    "Explanation": "explanation",
+    "FoveaBox": "fovea",
+    "MaxIoU": "max_iou",
+    "PairAssigner": "pairwise",
+    "Pairs": "base",
+    "QualityLabel": "gfl",
+    "Rule": "explanation",
+    "SimOTA": "simota",
+    "TaskAligned": "tal",
+    "check": "promises",
+    "jittered_predictions": "jitter",
+    "point_offset": "choice",
+    "ranges_of": "choice",
 }
-"""Each method by the name that recipes and the shell use."""
+__all__ = ["METHODS", "Method", "Option", "as_assigner", "load_plugin", "method", "register", *_LATER]
 
-__all__ = [
-    "ATSS",
-    "DEFAULT_RANGES",
-    "DSLA",
-    "FCOS",
-    "METHODS",
-    "Assigner",
-    "Assignment",
-    "BrokenPromise",
-    "Explanation",
-    "FoveaBox",
-    "MaxIoU",
-    "PairAssigner",
-    "Pairs",
-    "QualityLabel",
-    "Rule",
-    "SimOTA",
-    "TaskAligned",
-    "as_assigner",
-    "check",
-    "jittered_predictions",
-    "point_offset",
-    "ranges_of",
-]
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'dsla.assigners' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

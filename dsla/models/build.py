@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ..assigners import ATSS, DSLA, FCOS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
+from ..assigners import Assigner, method
 from ..errors import DataError
 from ..recipes import Recipe
 from ..recipes import recipe as named
 from .backbone import Backbone, SmallNet, pyramid
-from .criteria import Criterion, DSLACriterion, FCOSCriterion
+from .criteria import CRITERIA, Criterion
 from .detector import Detector
 from .efficientnet import EfficientNetLite
 from .head import Head
@@ -24,24 +24,6 @@ from .transform import Transform
 from .weights import fit, read
 
 T = TypeVar("T")
-
-Maker = tuple[Callable[[Recipe], Assigner], type[DSLACriterion] | type[FCOSCriterion]]
-
-# Who teaches, and the losses that its labels ask for: quality focal loss for soft ones, focal loss for hard ones.
-METHODS: dict[str, Maker] = {
-    "dsla": (lambda r: _take(DSLA, r, regress_ranges=r.ranges), DSLACriterion),
-    "fcos": (lambda r: _take(FCOS, r, regress_ranges=r.ranges), FCOSCriterion),
-    "atss": (lambda r: ATSS(**options_of(r)), FCOSCriterion),
-    "simota": (lambda r: SimOTA(**options_of(r)), FCOSCriterion),
-    "tal": (lambda r: TaskAligned(**options_of(r)), DSLACriterion),
-    "max-iou": (lambda r: MaxIoU(**options_of(r)), FCOSCriterion),
-    "fovea": (lambda r: FoveaBox(scale_ranges(r), **options_of(r)), FCOSCriterion),
-    "fovea-dsla": (lambda r: FoveaBox(scale_ranges(r), smooth=True, **options_of(r)), DSLACriterion),
-    # ATSS's points and the IoU as the target through coupling "iou-only", so that boxes weigh 1 and not their IoU:
-    # a point whose box misses would else learn nothing. `dsla.assigners.QualityLabel` shows the same targets.
-    "gfl": (lambda r: ATSS(**options_of(r)), DSLACriterion),
-}
-
 
 def _small(recipe: Recipe, weights: str | None) -> SmallNet:
     if weights is not None:
@@ -66,15 +48,6 @@ BACKBONES: dict[str, Callable[[Recipe, str | None], Backbone]] = {
     "swin_s": lambda r, w: swin_s(drop_path=r.drop_path, frozen_stages=r.frozen_stages, weights=w),
     "efficientnet_lite0": lambda r, w: EfficientNetLite(r.norm, r.frozen_stages, r.drop_path, w),
 }
-
-
-def scale_ranges(recipe: Recipe) -> list[tuple[float, float]]:
-    """FoveaBox's overlapping ranges of √(width · height) that belong to regression ranges of max(l, t, r, b).
-
-    A box of side a has m from a/2 to a, so a level (low, high) begins at boxes of low/2: with the ranges of P3…P7
-    these are FoveaBox's own, but for its ends.
-    """
-    return [(low / 2, high) for low, high in recipe.ranges]
 
 
 def build(
@@ -152,27 +125,17 @@ def backbone(recipe: Recipe, weights: str | None = None) -> Backbone:
 
 def assigner(recipe: Recipe) -> Assigner:
     """Who teaches which point, as the recipe says."""
+    entry = method(recipe.method)
+    options = {name: getattr(recipe, name) for name in entry.fields} | dict(recipe.options)
     try:
-        return _method(recipe)[0](recipe)
+        return entry.assigner(recipe.ranges, **options)
     except (TypeError, ValueError) as error:
         raise DataError(f"recipe {recipe.name}: {error}") from error
 
 
 def criterion(recipe: Recipe) -> Criterion:
     """What an assignment makes of the outputs, as the recipe says."""
-    kind: Callable[..., Criterion] = _method(recipe)[1]
-    return _take(kind, recipe)
-
-
-def options_of(recipe: Recipe) -> dict[str, Any]:
-    """The method's own options; whole numbers as int, which is what counts are."""
-    return {k: int(v) if float(v).is_integer() else v for k, v in recipe.options}
-
-
-def _method(recipe: Recipe) -> Maker:
-    if recipe.method not in METHODS:
-        raise DataError(f"no method {recipe.method!r}: there are {', '.join(METHODS)}")
-    return METHODS[recipe.method]
+    return _take(CRITERIA[method(recipe.method).criterion], recipe)
 
 
 def _take(kind: Callable[..., T], recipe: Recipe, **renamed: object) -> T:

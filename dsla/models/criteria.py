@@ -101,6 +101,10 @@ class FCOSCriterion:
         return losses
 
 
+CRITERIA: dict[str, Callable[..., Criterion]] = {"dsla": DSLACriterion, "fcos": FCOSCriterion}
+"""By the names that `dsla.assigners.registry` has for them."""
+
+
 def spread(target: Tensor, assignment: Assignment, logits: Tensor) -> Tensor:
     """Targets of points [B, P] → of their classes [B, P, C], 0 elsewhere."""
     zeros = torch.zeros_like(logits, dtype=target.dtype)

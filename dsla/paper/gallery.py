@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from matplotlib.cbook import get_sample_data
 
-from ..assigners import DSLA, QualityLabel, jittered_predictions
+from ..assigners import DSLA, METHODS, jittered_predictions
 from ..data import Scenes
 from ..geometry import PointGrid
 from ..models import build, load
-from ..models.build import METHODS, assigner
+from ..models.build import assigner
 from ..plots import compare, diagrams
 from ..plots import network as networks
 from ..plots import trends as plots
@@ -82,9 +82,7 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     small = Scenes("val", size=LOOKED_AT)
     image, target = small[busiest(small)]
     of_method = {r.method: r for r in reversed(RECIPES.values()) if r.name.startswith("scenes-")}
-    made = {name: assigner(of_method[name]) for name in METHODS}
-    made["gfl"] = QualityLabel(made["atss"])  # its recipe has the IoU in the loss; here it is shown as the label
-    rows = {a.name: a for a in made.values()}
+    rows = {entry.title: assigner(of_method[name]) for name, entry in METHODS.items()}
     strides = of_method["dsla"].strides
     figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=small.class_names)
     yield "methods", figure, _counts(figure)

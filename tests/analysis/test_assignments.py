@@ -160,7 +160,7 @@ def test_bad_input_is_named():
         assignment_statistics("FCOS", [target([0, 0, 9, 9])])
     with pytest.raises(DataError, match=r"one each of 1 images; got \[3, 2\]"):
         assignment_statistics("FCOS", [target()], image_sizes=[(9, 9)] * 3)
-    with pytest.raises(ValueError, match="'ssd' is no assigner"):
+    with pytest.raises(ValueError, match="no method 'ssd': there are"):
         assignment_statistics("ssd", [target()], image_sizes=(9, 9))
     for one, levels in ((FCOS(RANGES), 2), (FoveaBox(), 5)):
         with pytest.raises(ValueError, match=f"ranges for {levels} levels but there are 1 strides"):

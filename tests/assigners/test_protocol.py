@@ -8,7 +8,7 @@ from dsla.assigners import DSLA, FCOS, METHODS, Assigner, Assignment, FoveaBox, 
 from dsla.geometry import HeadOutputs, PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)
-ALL = {name: kind() for name, kind in METHODS.items()} | {
+ALL = {name: method.assigner() for name, method in METHODS.items()} | {
     "dsla, centre sampling": DSLA(center_sampling=1.5),
     "dsla, hard ranges": DSLA(relaxation=None, core_zone=False),
     "fcos, centre sampling": FCOS(center_sampling=1.5),

@@ -5,7 +5,6 @@ import torch
 
 import dsla
 from dsla.assigners import METHODS, PairAssigner
-from dsla.models.build import METHODS as MAKERS
 
 
 class Middle(PairAssigner):
@@ -29,7 +28,7 @@ class Middle(PairAssigner):
 def registered():
     dsla.register("middle", Middle)
     yield
-    del METHODS["middle"], MAKERS["middle"]
+    del METHODS["middle"]
 
 
 def test_in_recipes_and_views(registered):
@@ -52,7 +51,7 @@ def test_hard_labels_bring_the_focal_loss():
         model = dsla.build(dsla.recipe("scenes-fcos", method="middle hard"), num_classes=2)
         assert type(model.criterion).__name__ == "FCOSCriterion"
     finally:
-        del METHODS["middle hard"], MAKERS["middle hard"]
+        del METHODS["middle hard"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import dsla
-from dsla.models.build import METHODS, assigner, build
+from dsla.assigners import METHODS
+from dsla.models.build import assigner, build
 from dsla.recipes.scenes import RECIPES, recipe
 
 SCENES = [n for n in RECIPES if n.startswith("scenes-")]

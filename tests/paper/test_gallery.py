@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dsla.models.build import METHODS
+from dsla.assigners import METHODS
 from dsla.paper import gallery
 from dsla.plots import diagrams
 

@@ -1,0 +1,219 @@
+"""An entry of the registry: what the package knows of one method, as plain data."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import re
+import types
+import typing
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from .base import Assigner
+
+CRITERIA: dict[str, tuple[str, ...]] = {
+    "dsla": ("coupling",),
+    "fcos": ("box_weighting", "quality", "quality_on", "score"),
+}
+"""Each criterion of `dsla.models.criteria`, with the fields of recipes that only it uses."""
+
+LABELS = {"soft": "dsla", "hard": "fcos"}
+"""The criterion that teaches such labels: quality focal loss for soft ones, focal loss for hard ones."""
+
+_RANGES = ("regress_ranges", "scale_ranges")
+_OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")  # of methods that do not say theirs
+
+
+@dataclass(frozen=True)
+class Option:
+    """An argument of an assigner that people may set.
+
+    Attributes:
+        name: of the constructor's argument.
+        kind: float, int, bool or str.
+        default: the constructor's.
+        meaning: a line for tables and tooltips.
+        low, high: what a number may be, both included; also the ends of a slider.
+        optional: whether None, which switches it off, is a value.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    meaning: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    optional: bool = False
+
+    def read(self, value: Any) -> Any:
+        """The value, a number or text from the shell, as the constructor takes it.
+
+        Raises:
+            DataError: of another type, or out of range; says what is possible.
+        """
+        text = str(value).strip().lower()
+        if self.optional and text == "none":
+            return None
+        if self.kind is str:
+            return str(value)
+        if self.kind is bool:
+            if text in _TRUE or text in _FALSE:
+                return text in _TRUE
+            raise DataError(f"{self.name}={value}: true or false is needed")
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not self.low <= number <= self.high or (self.kind is int and not number.is_integer()):
+            raise DataError(f"{self.name}={value}: {self.range} is needed")
+        return self.kind(number)
+
+    @property
+    def range(self) -> str:
+        """What it may be, in words: a whole number from 1 to 100."""
+        if self.kind in (bool, str):
+            return "true or false" if self.kind is bool else "text"
+        text = "a whole number" if self.kind is int else "a number"
+        text += f" from {self.low:g}" if self.low > -math.inf else ""
+        text += f" to {self.high:g}" if self.high < math.inf else ""
+        return text + (", or none" if self.optional else "")
+
+
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method:
+    """One method.
+
+    Attributes:
+        name: what people type.
+        title: what figures print.
+        summary: who is positive, in a line.
+        label: what a positive is taught, before the coupling.
+        source: class of the assigner, or "module:Class" in `dsla.assigners`, imported when first used.
+        fixed: constructor arguments that make this method of the class.
+        criterion: a name in `CRITERIA`, that is of the losses.
+        coupling: of the label with the IoU where no recipe says another: "on", "off" or "iou-only".
+        needs_predictions: whether it assigns from predictions.
+        ranges: the constructor's argument that takes ranges of levels, "regress_ranges" or "scale_ranges", or None.
+        fields: options that recipes hold as fields of their own; the others are typed as ``options=name:value``.
+        options: what may be set.
+        colour: in figures, as #rrggbb.
+        reference: the paper.
+        where: file and line that registered it; empty for those of the package.
+    """
+
+    name: str
+    title: str
+    source: str | type[Assigner]
+    criterion: str
+    colour: str
+    summary: str = ""
+    label: str = "1"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    coupling: str = "off"
+    needs_predictions: bool = False
+    ranges: str | None = None
+    fields: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    reference: str = ""
+    where: str = ""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Fields of recipes that decide anything under this method, of those that not all methods use."""
+        ranges = ("ranges",) if self.ranges else ()
+        options = ("options",) if {o.name for o in self.options} - set(self.fields) else ()
+        return (*ranges, *self.fields, *options, *CRITERIA[self.criterion])
+
+    @property
+    def kind(self) -> type[Assigner]:
+        """Class of the assigner."""
+        if not isinstance(self.source, str):
+            return self.source
+        module, name = self.source.split(":")
+        return getattr(importlib.import_module(f".{module}", __package__), name)
+
+    def read(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options, numbers or text, as the constructor takes them.
+
+        Raises:
+            DataError: one that this method does not have, or a value that it cannot have.
+        """
+        known = {o.name: o for o in self.options}
+        for name in options:
+            if name not in known:
+                raise unknown(f"option of {self.name}", name, known)
+        return {name: known[name].read(value) for name, value in options.items()}
+
+    def assigner(self, ranges: Sequence[Sequence[float]] | None = None, **options: Any) -> Assigner:
+        """An assigner of this method.
+
+        Args:
+            ranges: (low, high) of max(l, t, r, b) for each level, pixels; None: the class's own. FoveaBox measures
+                √(width · height), which for a square is from m to 2m: its levels begin at half of `low`.
+            options: as `read` takes them.
+        """
+        arguments = {**self.fixed, **self.read(options)}
+        if ranges is not None and self.ranges:
+            halved = self.ranges == "scale_ranges"
+            arguments[self.ranges] = tuple((low / 2 if halved else low, high) for low, high in ranges)
+        made = self.kind(**arguments)
+        attribute = "default_coupling" if hasattr(made, "default_coupling") else "coupling"
+        if getattr(made, attribute) != self.coupling:
+            setattr(made, attribute, self.coupling)
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without what only the package uses."""
+        values = {k: v for k, v in vars(self).items() if k not in ("source", "fixed", "options")}
+        kinds = [{**asdict(o), "kind": o.kind.__name__, "range": o.range} for o in self.options]
+        values["options"] = [{k: v for k, v in o.items() if k not in ("low", "high")} for o in kinds]
+        return values
+
+
+def entry_of(name: str, kind: type[Assigner], bounds: Mapping[str, tuple[float, float]] | None = None) -> Method:
+    """The entry of a class that is not in the registry, from its constructor and its docstring."""
+    try:
+        hints = typing.get_type_hints(kind.__init__)
+    except (NameError, TypeError):  # annotations of names that are there for type checkers alone
+        hints = {}
+    text = inspect.getdoc(kind) or ""
+    options = []
+    every = inspect.signature(kind).parameters
+    arguments = {k: p for k, p in every.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    for key, argument in arguments.items():
+        if argument.default is argument.empty and key not in _RANGES:
+            raise DataError(f"{kind.__name__}: argument {key!r} needs a default value, for where only a name is given")
+        hint = hints.get(key, type(argument.default))
+        kinds = typing.get_args(hint) or (hint,)
+        scalar = [t for t in (float, bool, int, str) if t in kinds]
+        if key in _RANGES or not scalar:
+            continue
+        meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
+        low, high = (bounds or {}).get(key, (-math.inf, math.inf))
+        optional = types.NoneType in kinds or argument.default is None
+        options.append(Option(key, scalar[0], argument.default, meaning[1] if meaning else "", low, high, optional))
+    for key in bounds or {}:
+        if key not in {o.name for o in options}:
+            raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")
+    return Method(
+        name=name,
+        title=kind.name or name,
+        source=kind,
+        criterion="dsla",
+        colour=_OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)],
+        summary=text.partition("\n")[0] if "__doc__" in vars(kind) and vars(kind)["__doc__"] else "",
+        coupling=getattr(kind, "default_coupling", getattr(kind, "coupling", "off")),
+        needs_predictions=kind.needs_predictions,
+        ranges=next((r for r in _RANGES if r in arguments), None),
+        options=tuple(options),
+    )

@@ -1,0 +1,193 @@
+"""The registry: all that the package knows of each method, one entry a method, under the name that people type.
+
+Recipes, `dsla.build`, `dsla.compare`, the widgets, the statistics, the figures and the shell read it, so that a method
+added here, or by `register`, is there in all of them. It is plain data: nothing here needs torch before a method is
+asked for its assigner.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import types
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, unknown
+from .entry import LABELS, Method, entry_of
+from .methods import PACKAGE
+
+if TYPE_CHECKING:
+    from .base import Assigner
+
+METHODS: dict[str, Method] = {m.name: m for m in PACKAGE}
+"""Each method by its name, in the order of tables and figures; those of one's own come last."""
+
+VARIABLE = "DSLA_PLUGIN"  # of the environment: the plugin files that processes started from here load, too
+
+
+def method(name: str) -> Method:
+    """The method of a name, of its title or of its assigner's class; capitals do not matter.
+
+    Raises:
+        DataError: there is none; names what it may have meant.
+    """
+    entry = _lookup(name)
+    if entry is None:
+        for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+            if Path(path) not in _loaded:  # a process that another one with plugins started
+                load_plugin(path)
+        entry = _lookup(name)
+    if entry is None:
+        raise unknown("method", name, METHODS, "; one of your own comes with --plugin FILE.py or dsla.register")
+    return entry
+
+
+def _lookup(name: str) -> Method | None:
+    if name in METHODS:
+        return METHODS[name]
+    aliases: dict[str, Method] = {}
+    for entry in METHODS.values():
+        kind = entry.source.split(":")[1] if isinstance(entry.source, str) else entry.source.__name__
+        for alias in (entry.name, entry.title, kind):
+            aliases.setdefault(alias.lower(), entry)
+    return aliases.get(str(name).lower())
+
+
+def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
+    """An assigner: as it is, of its class, or of a method by name.
+
+    Given strides, the ranges of its levels end at 8 strides each, FCOS's own for P3…P7.
+
+    Raises:
+        DataError: none of these.
+    """
+    from .base import Assigner
+
+    if isinstance(value, Assigner):
+        return value
+    ranges = None if strides is None else tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8]))
+    if isinstance(value, type) and issubclass(value, Assigner):
+        return entry_of(value.__name__, value).assigner(ranges)
+    if isinstance(value, str):
+        return method(value).assigner(ranges)
+    raise DataError(f"{value!r} is no assigner: an object or a class of dsla.assigners.Assigner, or a method's name")
+
+
+def register(
+    name: str,
+    kind: type[Assigner],
+    labels: str = "soft",
+    *,
+    title: str | None = None,
+    colour: str | None = None,
+    coupling: str | None = None,
+    options: Mapping[str, tuple[float, float]] | None = None,
+    summary: str | None = None,
+    reference: str = "",
+) -> None:
+    """Make a class a method: in recipes, views, statistics and the shell, as those of the package are.
+
+    In a file of its own it is ``dsla train scenes-dsla method=NAME --plugin FILE.py``.
+
+    Args:
+        name: not one that there is.
+        kind: its arguments need default values; those that are numbers, true or false, or text are its options.
+            It gets the levels' ranges if it has an argument `regress_ranges`.
+        labels: "soft" labels are taught by the quality focal loss, as DSLA's; "hard" ones by the focal loss, as
+            FCOS's.
+        title: in figures; by default the class's `name`.
+        colour: in figures, as #rrggbb.
+        coupling: of the label with the IoU, where no recipe says another; by default the class's.
+        options: (low, high) of an option, by name; what else there is to say of it is read off the class.
+        summary: a line for tables; by default the first of the class's docstring.
+        reference: a paper.
+    Raises:
+        DataError: the name of another method, a class that is no `Assigner` or cannot be called without arguments,
+            labels or a coupling that do not exist, ranges of an option that the class does not have.
+    """
+    from .base import Assigner
+
+    if labels not in LABELS:
+        raise DataError(f"labels are 'soft' or 'hard', got {labels!r}")
+    if coupling not in (None, "on", "off", "iou-only"):
+        raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
+    if colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+        raise DataError(f"colour {colour!r}: write it as #rrggbb")
+    if not (inspect.isclass(kind) and issubclass(kind, Assigner)):
+        raise DataError(f"{kind!r} is no class of assigners: derive it from dsla.assigners.Assigner or PairAssigner")
+    there = _lookup(name)
+    if there is not None and not (isinstance(there.source, type) and _same(there.source, kind)):
+        origin = f" ({there.where})" if there.where else ""
+        raise DataError(f"there is a method {there.name!r} already{origin}: choose another name")
+    caller = sys._getframe(1)
+    entry = entry_of(name, kind, options or {})
+    given: dict[str, Any] = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
+    METHODS[name] = replace(
+        entry,
+        criterion=LABELS[labels],
+        label="0…1" if labels == "soft" else "1",
+        reference=reference,
+        where=f"{caller.f_code.co_filename}, line {caller.f_lineno}",
+        **{k: v for k, v in given.items() if v is not None},
+    )
+
+
+def _same(first: type, second: type) -> bool:
+    """Whether they are one class, or a notebook's cell run twice."""
+    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
+
+
+_loaded: set[Path] = set()
+
+
+def load_plugin(path: str | Path) -> list[str]:
+    """Run a file that registers methods, here and in every process that this one starts from now on.
+
+    Returns the names that it registers.
+
+    Raises:
+        DataError: no such file, one that fails or registers nothing; names file and line.
+    """
+    file = Path(path).resolve()
+    module = types.ModuleType(f"dsla_plugin_{file.stem}_{zlib.crc32(str(file).encode()):08x}")
+    module.__file__ = str(file)
+    before = dict(METHODS)
+    sys.modules[module.__name__] = module
+    _loaded.add(file)
+    try:
+        code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        exec(code, vars(module))  # not imported: that would leave a cache beside the file, which may be stale
+        names = [name for name, entry in METHODS.items() if before.get(name) is not entry]
+        if not names:
+            raise DataError("it registers no method: call dsla.register(NAME, CLASS) in it")
+    except (Exception, SystemExit) as error:
+        METHODS.clear()
+        METHODS.update(before)
+        _loaded.discard(file)
+        del sys.modules[module.__name__]
+        reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and not isinstance(error, DataError) and not file.is_file():
+            raise DataError(f"--plugin {path}: there is no such file") from error
+        raise DataError(f"plugin {path}{_line(error, file)}: {reason}") from error
+    others = [p for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p and p != str(file)]
+    os.environ[VARIABLE] = os.pathsep.join([*others, str(file)])
+    return names
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """The line of the file that an error came from; nothing where it is the file as a whole."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f", line {error.lineno}"
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f", line {line}" if line else ""
