@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, method, point_offset, ranges_of
 from ..errors import DataError
 from ..geometry import PointGrid
 from . import draw
@@ -90,9 +90,10 @@ def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dic
     named: dict[str, Assigner] = {}
     for value in assigners:
         assigner = as_assigner(value, strides)
-        title, number = assigner.name, 2
+        first = title = method(value).title if isinstance(value, str) else assigner.name
+        number = 2
         while title in named:
-            title, number = f"{assigner.name} ({number})", number + 1
+            title, number = f"{first} ({number})", number + 1
         named[title] = assigner
     if not named:
         raise ValueError("compare needs at least one assigner")

@@ -112,9 +112,10 @@ def test_assigners_by_name_class_object_list_and_dict():
     assert [type(a) for a in named_assigners("dsla").values()] == [DSLA]
     assert [type(a) for a in named_assigners([FCOS, "FCOS", DSLA(relaxation=0)]).values()] == [FCOS, FCOS, DSLA]
     assert list(named_assigners([FCOS, "FCOS", DSLA()])) == ["FCOS", "FCOS (2)", "DSLA"]
+    assert list(named_assigners(["fovea-dsla", "gfl", "atss"])) == ["FoveaBox + DSLA", "ATSS + IoU label", "ATSS"]
     figure = compare(black(), BOXES, None, {"no core zone": DSLA(core_zone=False)})
     assert "no core zone" in texts(figure)
-    with pytest.raises(ValueError, match=r"'dlsa' is no assigner; dsla.assigners has .*DSLA.*FCOS"):
+    with pytest.raises(ValueError, match=r"no method 'dlsa': did you mean 'dsla'\?"):
         compare(black(), BOXES, assigners="dlsa")
     with pytest.raises(ValueError, match="at least one"):
         compare(black(), BOXES, assigners=[])
