@@ -13,6 +13,10 @@ class DataError(ValueError):
     """
 
 
+class DataWarning(UserWarning):
+    """What is wrong with a file that is used all the same, and what is done about it."""
+
+
 class NotFinite(RuntimeError):
     """A loss became NaN or infinite. Says at which step and which part; the last good checkpoint stays."""
 

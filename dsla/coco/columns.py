@@ -1,0 +1,131 @@
+"""What ground truths and results share: ids and boxes as arrays. N rows; a box in a file is x, y, width, height."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from .problems import many
+
+CORNERS, SIZE = (
+    ["x1", "y1", "x2", "y2"],
+    ["w", "h"],
+)  # the file's own width and height: x2 − x1 may be rounded otherwise
+SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
+SLACK = 1.0  # pixels that a box may reach out of its image without a word: exporters round
+NO_BOX = (np.nan,) * 4
+
+
+def id_array(values: list[Any]) -> np.ndarray:
+    """Ids as int64 where all are whole numbers that fit, else as objects; 1.0 is 1."""
+    kinds = set(map(type, values))
+    if float in kinds:
+        values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+        kinds = set(map(type, values))
+    if kinds <= {int}:
+        try:
+            return np.array(values, dtype=np.int64)
+        except OverflowError:
+            pass
+    ids = np.empty(len(values), dtype=object)
+    ids[:] = values
+    return ids
+
+
+def places(ids: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Place of each id among others, −1 where it is not there."""
+    if ids.dtype == among.dtype == np.int64:
+        return pd.Index(among).get_indexer(pd.Index(ids))
+    left, right = (pd.Index(values.astype(object), dtype=object) for values in (ids, among))
+    return right.get_indexer(left)
+
+
+def ascending(ids: np.ndarray) -> np.ndarray:
+    """Order of the ids: numbers, then text."""
+    if ids.dtype == np.int64:
+        return np.argsort(ids, kind="stable")
+    values = ids.tolist()
+    return np.array(sorted(range(len(values)), key=lambda n: (isinstance(values[n], str), values[n])), dtype=np.int64)
+
+
+def types_of(ids: np.ndarray, listed: np.ndarray) -> str:
+    """Says so where the one is text and the other a number."""
+    texts = [any(isinstance(v, str) for v in side.tolist()) for side in (ids, listed)]
+    if len(listed) and texts[0] != texts[1]:
+        return f" ({'text' if texts[0] else 'numbers'} here, {'text' if texts[1] else 'numbers'} there)"
+    return ""
+
+
+def refuse_other_forms(name: str, of: str, boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> None:
+    """Refuses boxes [N,4] that as a whole are no x, y, w, h in pixels, with a guess at what they are.
+
+    Args:
+        name, of: the file, and what has the boxes, for the message.
+        boxes: finite.
+        width, height: [N] of their images, 0 where not known.
+    """
+    if not len(boxes):
+        return
+    corners, sizes = corners_of(boxes), np.stack([width, height], 1)
+    highest = corners[:, 2:].max()
+    if highest <= 1 and boxes[:, :2].min() >= 0 and not (sizes == 1).any():
+        raise DataError(
+            f"{name}: no box of {many(len(boxes), of)} reaches a pixel (the largest corner is {highest:g}): they look "
+            "like fractions of the image; multiply x and w by its width, y and h by its height"
+        )
+    known = (sizes > 0).all(1)
+    beyond = known & (corners[:, 2:] > sizes + SLACK).any(1)
+    as_corners = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    as_corners &= (boxes[:, 2:] <= sizes + SLACK).all(1) & (boxes[:, :2] >= -SLACK).all(1)
+    if len(boxes) > 1 and beyond.sum() > len(boxes) / 2 and (as_corners | ~known).all():
+        raise DataError(
+            f"{name}: {beyond.sum()} of {many(len(boxes), of)} reach out of the image as x, y, w, h, and all lie in it "
+            "as corners x1, y1, x2, y2: write x1, y1, x2 − x1, y2 − y1"
+        )
+
+
+def corners_of(boxes: np.ndarray) -> np.ndarray:
+    """x, y, w, h [N,4] as x1, y1, x2, y2."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def cut_to(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Boxes cut to images of this size; NaN where nothing is left. Images of no known size cut nothing."""
+    size = np.stack([width, height], 1).astype(float)
+    size[size == 0] = np.inf
+    before = corners_of(boxes)
+    after = np.concatenate([before[:, :2].clip(0), np.minimum(before[:, 2:], size)], axis=1)
+    cut = np.concatenate([after[:, :2], after[:, 2:] - after[:, :2]], axis=1)
+    cut[(after == before).all(1)] = boxes[(after == before).all(1)]
+    cut[~(cut[:, 2:] >= SMALLEST).all(1)] = np.nan
+    return cut
+
+
+def box_around(segmentation: bytes) -> np.ndarray | None:
+    """x, y, w, h around polygons (JSON: lists of x, y, x, y, …) or a run-length mask; None if it is neither."""
+    try:
+        parts = msgspec.json.decode(segmentation)
+        if isinstance(parts, list):
+            points = np.concatenate([np.asarray(polygon, dtype=float).reshape(-1, 2) for polygon in parts])
+            box = np.concatenate([points.min(0), np.ptp(points, axis=0)])
+        else:
+            from pycocotools import mask
+
+            runs = parts if isinstance(parts["counts"], str) else mask.frPyObjects(parts, *parts["size"])
+            box = np.asarray(mask.toBbox(runs), dtype=float).reshape(4)
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError):
+        return None
+    return box if np.isfinite(box).all() else None
+
+
+def with_size(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of boxes with w and h: its own, if they are those of its boxes, or the differences of the corners."""
+    corners = table[CORNERS].to_numpy(dtype=float)
+    size = corners[:, 2:] - corners[:, :2]
+    if set(SIZE) <= set(table) and np.allclose(table[SIZE].to_numpy(dtype=float), size, rtol=0, atol=1e-6):
+        return table
+    return table.assign(w=size[:, 0], h=size[:, 1])

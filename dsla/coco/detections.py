@@ -1,0 +1,173 @@
+"""COCO results in columns: detections on the images of a ground truth. D detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from .columns import CORNERS, NO_BOX, SIZE, corners_of, id_array, places, refuse_other_forms, types_of, with_size
+from .ground_truth import GroundTruth
+from .problems import NOTED, Problems, many, refuse, some
+from .reading import name_of, read_results
+
+Detections: TypeAlias = "str | Path | Iterable[Mapping[str, Any]] | pd.DataFrame | Results"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Detections on the images of a ground truth, in the order of their file.
+
+    Attributes:
+        name: the file, or the kind of object it came from.
+        truth: the ground truth whose images and classes they name.
+        image, category: [D] places among its images and classes.
+        boxes: [D,4] x, y, w, h in pixels.  score: [D].
+        problems: everything odd about the file.
+    """
+
+    name: str
+    truth: GroundTruth
+    image: np.ndarray
+    category: np.ndarray
+    boxes: np.ndarray
+    score: np.ndarray
+    problems: Problems
+
+    @classmethod
+    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True) -> Results:
+        """From a path, COCO results rows, or a table with image, category (ids), x1, y1, x2, y2 and score.
+
+        Args:
+            warn: say the problems, in one `DataWarning`.
+
+        Raises:
+            DataError: rows without the fields or with a value that is not finite; ids that the ground truth does not
+                have; a file name that contradicts the image id; boxes that are no x, y, w, h in pixels.
+        """
+        if isinstance(source, Results):
+            return source
+        results = _of_table(source, truth) if isinstance(source, pd.DataFrame) else _of_rows(source, truth)
+        if warn:
+            results.problems.warn()
+        return results
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __repr__(self) -> str:
+        return f"Results({self.name}: {many(len(self), 'detection')} on {many(len(self.truth), 'image')})"
+
+    def where(self, mask: Any) -> Results:
+        """Those of the detections for which the mask [D] holds."""
+        return replace(self, **{k: getattr(self, k)[mask] for k in ("image", "category", "boxes", "score")})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
+        frame = pd.DataFrame(
+            np.concatenate([corners_of(self.boxes), self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE]
+        )
+        ids = self.truth.image_ids[self.image], self.truth.category_ids[self.category]
+        return frame.assign(image=ids[0], category=ids[1], score=self.score)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """COCO results rows with id (from 1), area and iscrowd, as pycocotools wants them."""
+        columns = (
+            self.truth.image_ids[self.image].tolist(), self.truth.category_ids[self.category].tolist(),
+            self.boxes.tolist(), self.score.tolist(),
+        )  # fmt: skip
+        return [
+            {"id": n, "image_id": i, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0, "score": s}
+            for n, (i, c, b, s) in enumerate(zip(*columns, strict=True), 1)
+        ]
+
+
+def _of_rows(source: Any, truth: GroundTruth) -> Results:
+    name = name_of(source)
+    rows, odd = read_results(source)
+    strange = {o.position: o for o in reversed(odd)}
+    count = len(rows)
+    boxes = np.fromiter(chain.from_iterable(r.bbox or NO_BOX for r in rows), float, 4 * count).reshape(-1, 4)
+    score = np.fromiter((np.nan if r.score is None else r.score for r in rows), float, count)
+    bad = ~(np.isfinite(boxes).all(1) & np.isfinite(score))
+    bad[list(strange)] = True
+    lines = []
+    for n in np.flatnonzero(bad).tolist():
+        one, row = strange.get(n), rows[n]
+        if one is not None and one.field == "":
+            lines.append(f"detection {n} is {one}, not a row of image_id, category_id, bbox, score")
+            continue
+        values = {key: getattr(row, key) for key in ("bbox", "score")} | ({one.field: one.value} if one else {})
+        lines.append(
+            f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
+        )
+    refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
+    image = _located(id_array([r.image_id for r in rows]), truth.image_ids, "image", name)
+    category = _located(id_array([r.category_id for r in rows]), truth.category_ids, "category", name)
+    _check_files(rows, image, truth, name)
+    return _results(name, truth, image, category, boxes, score)
+
+
+def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
+    name = "the given table"
+    if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
+        raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
+    values = with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
+        raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
+    image = _located(id_array(table["image"].tolist()), truth.image_ids, "image", name)
+    category = _located(id_array(table["category"].tolist()), truth.category_ids, "category", name)
+    return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])
+
+
+def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str) -> np.ndarray:
+    """Places of the detections' image or category ids in the ground truth."""
+    place = places(ids, listed)
+    if (place < 0).any():
+        strange = list(dict.fromkeys(ids[place < 0].tolist()))
+        message = f"{name}: {many(int((place < 0).sum()), 'detection')} with a {of}_id that the ground truth does not "
+        message += f"know: {some(strange)}; it knows {some(listed.tolist(), 10)}{types_of(ids, listed)}"
+        raise DataError(message + " (results carry the file's ids, not 0…C−1)" * (of == "category"))
+    return place.astype(np.int32)
+
+
+def _check_files(rows: list[Any], image: np.ndarray, truth: GroundTruth, name: str) -> None:
+    """Results may name the image file beside the id; then both must mean the same image."""
+    for row, place in zip(rows, image.tolist(), strict=True):
+        if row.file_name and truth.file_names[place]:
+            ours, theirs = (Path(file.replace("\\", "/")).name for file in (truth.file_names[place], row.file_name))
+            if ours != theirs:
+                raise DataError(
+                    f"{name}: detections of {theirs!r} carry image_id {row.image_id!r}, which in {truth.name} is "
+                    f"{ours!r}: the ids are not those of the annotations; detect with the annotation file at hand"
+                )
+
+
+def _results(
+    name: str, truth: GroundTruth, image: np.ndarray, category: np.ndarray, boxes: np.ndarray, score: np.ndarray
+) -> Results:
+    problems = Problems(name)
+    sized = (boxes[:, 2:] > 0).all(1)
+    if sized.sum() > len(boxes) / 2:
+        refuse_other_forms(name, "detection", boxes[sized], truth.widths[image[sized]], truth.heights[image[sized]])
+
+    def add(mask: np.ndarray, kind: str, action: str) -> None:
+        problems.add(kind, action, [f"at {n}" for n in np.flatnonzero(mask).tolist()], "detection", NOTED)
+
+    add((score < 0) | (score > 1), "a score outside 0…1", "used as it is")
+    add(
+        boxes[:, 2:].min(1, initial=0) < 0,
+        "a negative width or height",
+        "counted as a false alarm, as COCO's evaluation does",
+    )
+    columns = {"image": image, "category": category, "score": score} | dict(zip("xywh", boxes.T, strict=True))
+    add(pd.DataFrame(columns).duplicated().to_numpy(), "repeats an earlier detection bit for bit", "counted once more")
+    return Results(name, truth, image, category, boxes, score, problems)
