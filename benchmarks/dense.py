@@ -29,7 +29,7 @@ def _image(assigner: DSLA | FCOS, grid: PointGrid, boxes: Tensor, labels: Tensor
     if assigner.center_sampling is not None:
         reach = assigner.center_sampling * stride
         inside &= (x > cx - reach) & (x < cx + reach) & (y > cy - reach) & (y < cy + reach)
-    low, high = (torch.tensor(e)[grid.level, None] for e in zip(*assigner.regress_ranges, strict=True))
+    low, high = _of_level(assigner.regress_ranges, grid)
     in_range = (m >= low) & (m <= high)
     area = (x2 - x1) * (y2 - y1)
     if isinstance(assigner, FCOS):
@@ -42,7 +42,7 @@ def _image(assigner: DSLA | FCOS, grid: PointGrid, boxes: Tensor, labels: Tensor
         score = (across * along).sqrt()
         if assigner.core_zone:
             score = score.masked_fill(((x - cx).abs() <= stride / 2) & ((y - cy).abs() <= stride / 2), 1.0)
-        wide_low, wide_high = (torch.tensor(e)[grid.level, None] for e in zip(*assigner.relaxed_ranges, strict=True))
+        wide_low, wide_high = _of_level(assigner.relaxed_ranges, grid)
         rising = (m - wide_low) / (low - wide_low).clamp(min=0.01)
         falling = (wide_high - m) / (wide_high - high).clamp(min=0.01)
         h = torch.minimum(rising, falling).clamp(0, 1).masked_fill(in_range, 1.0)
@@ -52,3 +52,8 @@ def _image(assigner: DSLA | FCOS, grid: PointGrid, boxes: Tensor, labels: Tensor
         gt = area.expand_as(m).masked_fill(score < label[:, None], float("inf")).argmin(1)
     positive = label > 0
     return label, gt.where(positive, -1), labels[gt].where(positive, -1)
+
+
+def _of_level(ranges: tuple[tuple[float, float], ...], grid: PointGrid) -> list[Tensor]:
+    """The lower and the upper ends of the ranges at each point, [P, 1] both."""
+    return [torch.tensor(ends, device=grid.device)[grid.level, None] for ends in zip(*ranges, strict=True)]

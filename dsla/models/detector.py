@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..assigners import Assigner, Assignment
 from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe
-from .head import Head
+from .head import Head, RawOutputs
 from .postprocess import Postprocess
 from .transform import Target, Transform, check_targets, sizes
 
@@ -78,11 +78,15 @@ class Detector(nn.Module):
         """Maps of the pyramid, finest first, of a normalised and padded batch [B, 3, H, W]."""
         return list(self.pyramid(self.backbone(batch)).values())
 
+    def network(self, batch: Tensor) -> RawOutputs:
+        """All that is learnt, from a batch to tensors without their points: what `torch.compile` is for."""
+        return self.head.raw(self.features(batch))
+
     def forward_raw(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Raw:
         """The head's outputs, in the frame of the resized images; targets are brought there too."""
         sizes(images)
         batch, targets = self.transform(images, targets)
-        return Raw(self.head(self.features(batch.tensors)), batch.image_sizes, targets)
+        return Raw(self.head.outputs(self.network(batch.tensors)), batch.image_sizes, targets)
 
     def assign(self, raw: Raw) -> Assignment:
         """Who teaches which point, for outputs that came with targets; in the padding nobody, nothing."""

@@ -38,7 +38,7 @@ class RawHead(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.model.transform.bgr:
             images = images.flip(1)
-        outputs = self.model.head.raw(self.model.features((images - self.mean) / self.std))
+        *outputs, _ = self.model.network((images - self.mean) / self.std)
         return tuple(x for x in outputs if x is not None)
 
 

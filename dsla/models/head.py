@@ -14,6 +14,7 @@ from ..geometry import HeadOutputs, PointGrid
 from .deform import DeformConv
 
 MAX_DISTANCE = 1e6  # pixels; keeps what the exponential gives, and areas made of it, finite
+RawOutputs = tuple[Tensor, Tensor, Tensor | None, list[tuple[int, int]]]
 BOX_CODINGS = ("exp", "exp_stride", "relu_stride")
 
 
@@ -92,13 +93,16 @@ class Head(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutputs:
         """Maps [B, channels, h, w] of each level, finest first; any precision, distances come as float32."""
-        logits, distances, quality = self.raw(features)
-        shapes = [x.shape[-2:] for x in features]
-        grid = PointGrid.from_shapes(shapes, self.strides, self.offset, features[0].device)
+        return self.outputs(self.raw(features))
+
+    def outputs(self, raw: RawOutputs) -> HeadOutputs:
+        """What `raw` gives, with its points."""
+        logits, distances, quality, shapes = raw
+        grid = PointGrid.from_shapes(shapes, self.strides, self.offset, logits.device)
         return HeadOutputs(logits=logits, distances=distances, grid=grid, quality=quality)
 
-    def raw(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits [B, P, C], distances [B, P, 4] in pixels and quality [B, P] or None, without their points."""
+    def raw(self, features: Sequence[Tensor]) -> RawOutputs:
+        """Logits [B, P, C], distances [B, P, 4] in pixels, quality [B, P] or None, and the maps' shapes."""
         logits, distances, quality = [], [], []
         for level, x in enumerate(features):
             for_class, for_box = self.class_tower(x), self.box_tower(x)
@@ -109,7 +113,8 @@ class Head(nn.Module):
             distances.append(decode(box, box.new_full((1,), float(self.strides[level])), self.box_coding))
             if self.quality is not None:
                 quality.append(_rows(self.quality(for_box if self.quality_on == "regression" else for_class)))
-        return torch.cat(logits, 1), torch.cat(distances, 1), torch.cat(quality, 1).squeeze(-1) if quality else None
+        branch = torch.cat(quality, 1).squeeze(-1) if quality else None
+        return torch.cat(logits, 1), torch.cat(distances, 1), branch, [(x.shape[-2], x.shape[-1]) for x in features]
 
 
 def decode(raw: Tensor, stride: Tensor, coding: str) -> Tensor:
