@@ -135,6 +135,12 @@ class Method:
         return (*ranges, *self.fields, *options, *CRITERIA[self.criterion])
 
     @property
+    def taught(self) -> str:
+        """What the classification of a positive is taught, in words."""
+        iou = "the IoU of the predicted box"
+        return {"on": f"{self.label}, × {iou}", "off": self.label, "iou-only": iou}[self.coupling]
+
+    @property
     def kind(self) -> type[Assigner]:
         """Class of the assigner."""
         if not isinstance(self.source, str):
@@ -175,6 +181,7 @@ class Method:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without what only the package uses."""
         values = {k: v for k, v in vars(self).items() if k not in ("source", "fixed", "options")}
+        values |= {"taught": self.taught, "uses": self.uses}
         kinds = [{**asdict(o), "kind": o.kind.__name__, "range": o.range} for o in self.options]
         values["options"] = [{k: v for k, v in o.items() if k not in ("low", "high")} for o in kinds]
         return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from .arguments import fraction
+from .arguments import fraction, plugin_option
 
 
 def options(p: ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument(
         "--nms", type=fraction, default=0.6, help="IoU of the further NMS that is tried (default: %(default)s)"
     )
+    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

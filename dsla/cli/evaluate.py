@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import DataError
-from .arguments import EMBEDDED, ONE_FILE, data_options
+from .arguments import EMBEDDED, ONE_FILE, data_options, plugin_option
 
 NEEDS = (EMBEDDED, ONE_FILE)
 
@@ -20,6 +20,7 @@ def options(p: ArgumentParser) -> None:
     engines = ("pycocotools", "numpy", "faster")
     p.add_argument("--engine", default=engines[0], choices=engines, help="all give the same numbers; numpy is quick")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import __version__
+from ..assigners.registry import load_plugin
 from ..errors import DataError, NotFinite
 from .arguments import refuse_ignored
 from .terminal import close_quietly, terminal
@@ -48,6 +49,10 @@ COMMANDS = {  # name, also of the module → what its help says
     "analyze": Command(
         "Show errors, ranking and suppression of any detector by its COCO results files.",
         "dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html",
+    ),
+    "methods": Command(
+        "List the methods: who is positive, what they are taught, their options.",
+        "dsla methods atss --plugin ellipse.py",
     ),
     "figures": Command("Make everything in figures/ anew.", "dsla figures --out figures"),
     "convert": Command(
@@ -91,6 +96,8 @@ def _run(words: list[str]) -> int:
     args = parser.parse_intermixed_args(words[1:])
     try:
         refuse_ignored(parser, args, getattr(module, "NEEDS", ()))
+        for file in getattr(args, "plugin", None) or ():
+            load_plugin(file)
         return int(module.run(args) or 0)
     except BrokenPipeError:
         raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from .arguments import fraction
+from .arguments import fraction, plugin_option
 
 if TYPE_CHECKING:
     from ..models import Detector
@@ -23,6 +23,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("--out", default="predictions", help="folder of the pictures (default: %(default)s)")
     p.add_argument("--score", type=fraction, default=0.3, help="draw detections from this score on (default: 0.3)")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .arguments import Needs, count, whole
+from .arguments import Needs, count, plugin_option, whole
 
 NEEDS = (
     Needs("recipes seeds steps", lambda args: args.train, "needs --train: without it the shipped weights are used"),
@@ -30,6 +30,7 @@ def options(p: ArgumentParser) -> None:
         "--jobs", type=whole(1, 256), default=1, help="with --recipes: runs at a time, a core each (default: 1)"
     )
     p.add_argument("--quiet", action="store_true", help="no progress")
+    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

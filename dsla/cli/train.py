@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..recipes.recipe import Recipe
 from ..recipes.scenes import RECIPES, recipe
-from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, natural, positive, whole
+from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, natural, plugin_option, positive, whole
 
 if TYPE_CHECKING:
     from ..data import DetectionDataset
@@ -45,6 +45,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
     p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     p.add_argument("--print", action="store_true", dest="show", help="print all that would happen, as JSON, and stop")
+    plugin_option(p)
 
 
 def run(args: Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..assigners import method
 from ..errors import DataError
 from ..recipes.recipe import Recipe
 from .build import build
@@ -42,10 +43,19 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     """The detector of a file of `save`, or of weights that ship with the package by name, in evaluation mode.
 
     Raises:
-        DataError: no such file, not such a file, a damaged one, or tensors that do not fit its recipe.
+        DataError: no such file, not such a file, a damaged one, a method that is not registered, or tensors that do
+            not fit its recipe.
     """
     about, tensors = read(path)
-    model = build(Recipe.from_dict(about["recipe"]), class_names=about["class_names"])
+    recipe = Recipe.from_dict(about["recipe"])
+    try:
+        method(recipe.method)
+    except DataError as error:
+        raise DataError(
+            f"{path}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
+            "--plugin FILE.py (in Python: dsla.register first)"
+        ) from error
+    model = build(recipe, class_names=about["class_names"])
     fit(model, tensors, str(path))
     return model.to(device).eval()
 

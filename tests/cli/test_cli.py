@@ -65,9 +65,7 @@ def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, co
 
 def test_evaluate_prints_the_12_numbers(capsys, trained, coco, tmp_path):
     file = tmp_path / "numbers.json"
-    code, out, _ = run(
-        capsys, "evaluate", trained / "model.safetensors", "--data", coco, "--per-class", "--json", file
-    )
+    code, out, _ = run(capsys, "evaluate", trained / "model.safetensors", "--data", coco, "--per-class", "--json", file)
     assert code == 0
     numbers = json.loads(file.read_text())
     assert len(numbers) == 12
