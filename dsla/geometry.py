@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from .errors import DataError
+
 IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxes at 0
 
 
@@ -184,3 +186,102 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision to float32; float64 stays, for reference computations."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def resized(size: Sequence[int], short: float, long: float, rounding: str = "down") -> tuple[int, int]:
+    """(height, width) scaled so that the shorter side is `short`, or less where the longer one would exceed `long`.
+
+    Args:
+        size: (height, width) of the image, pixels.
+        short: pixels.
+        long: pixels.
+        rounding: of the sides, "down" as torchvision or to the "nearest" as mmdetection; at least one pixel.
+    """
+    scale = min(short / min(size), long / max(size))
+    half = 0.5 if rounding == "nearest" else 0.0
+    height, width = (max(1, int(side * scale + half)) for side in size)
+    return height, width
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size at which points and boxes meet: an image, as a detector would see it.
+
+    Attributes:
+        image: (height, width) of the image as it is stored, pixels.
+        size: (height, width) of the resized image, whose upper left corner is that of the input.
+        padded: (height, width) of the input, padding included.
+    """
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    padded: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: Sequence[int], input_size: InputSize = "native") -> Frame:
+        """The frame of an image of (height, width).
+
+        Args:
+            image: (height, width), pixels.
+            input_size: "native": as it is stored. (800, 1333): as `resized` has it, detectors of COCO. 640: the longer
+                side is 640, padded below or at the right to a square (letterbox). Or the same as text, "800/1333".
+
+        Raises:
+            DataError: none of these.
+        """
+        height, width = int(image[0]), int(image[1])
+        sides = _sides(input_size)
+        if not sides:
+            return cls((height, width), (height, width), (height, width))
+        size = resized((height, width), sides[0], sides[-1])
+        return cls((height, width), size, (sides[0], sides[0]) if len(sides) == 1 else size)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) pixels of the input per pixel of the image."""
+        return self.size[1] / self.image[1], self.size[0] / self.image[0]
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] of the image → of the input."""
+        return self._scaled(boxes, self.image, self.size)
+
+    def back(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] of the input → of the image."""
+        return self._scaled(boxes, self.size, self.image)
+
+    @staticmethod
+    def _scaled(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+        ratio = boxes.new_tensor(after[::-1]) / boxes.new_tensor(before[::-1])  # in float32, as torchvision's
+        return boxes * ratio.repeat(2)
+
+    def grid(self, strides: Sequence[int], offset: float = 0.0) -> PointGrid:
+        """The points of the input."""
+        return PointGrid(self.padded, strides, offset)
+
+    def __str__(self) -> str:
+        """In a picture, width first: 1333 × 800 pixels (of 640 × 384)."""
+        text = f"{self.size[1]} × {self.size[0]} pixels"
+        text += f" (stored as {self.image[1]} × {self.image[0]})" if self.size != self.image else ""
+        return text + (f", padded to {self.padded[1]} × {self.padded[0]}" if self.padded != self.size else "")
+
+
+InputSize = str | int | Sequence[int]
+
+
+def _sides(input_size: InputSize) -> tuple[int, ...]:
+    """() for native, one side for a letterbox, else the shorter and the longest long side."""
+    if isinstance(input_size, Sequence) and not isinstance(input_size, str):
+        input_size = "/".join(map(str, input_size))
+    text = str(input_size).strip().lower()
+    if text == "native":
+        return ()
+    words = text.replace("×", "/").replace("x", "/").split("/")
+    if not (len(words) <= 2 and all(word.strip().isdecimal() and 0 < int(word) <= 16384 for word in words)):
+        raise DataError(
+            f"input size {input_size!r}: write 'native', a shorter and a longest longer side as (800, 1333), or the "
+            "side of a padded square as 640; whole pixels up to 16384"
+        )
+    sides = tuple(int(word) for word in words)
+    if sides[0] > sides[-1]:
+        raise DataError(f"input size {input_size!r}: the shorter side comes first, and is not longer than the longest")
+    return sides

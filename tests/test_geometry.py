@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import box_iou
 
 import dsla
-from dsla.geometry import aligned_iou, boxes_to_distances, distances_to_boxes, pairwise_iou
+from dsla import DataError, PointGrid
+from dsla.geometry import Frame, aligned_iou, boxes_to_distances, distances_to_boxes, pairwise_iou
 
 
 def test_points_by_hand():
@@ -84,3 +86,34 @@ def test_parity_of_iou_with_the_release(recorded):
     pred, target = torch.tensor(z["box_pred"]), torch.tensor(z["box_target"])
     np.testing.assert_allclose(aligned_iou(pred, target), z["iou"], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(pairwise_iou(pred[:40], target[:40]), z["iou_matrix40"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("image", "input_size", "size", "padded"),
+    [
+        ((480, 640), "native", (480, 640), (480, 640)),
+        ((480, 640), (800, 1333), (800, 1066), (800, 1066)),
+        ((480, 640), "800/1333", (800, 1066), (800, 1066)),
+        ((300, 1000), "800 x 1333", (399, 1333), (399, 1333)),  # the longer side decides
+        ((480, 640), 640, (480, 640), (640, 640)),
+        ((1280, 400), "640", (640, 200), (640, 640)),
+        ((10_000, 2), 640, (640, 1), (640, 640)),  # a side keeps a pixel
+    ],
+)
+def test_frames(image, input_size, size, padded):
+    frame = Frame.of(image, input_size)
+    assert (frame.size, frame.padded) == (size, padded)
+    boxes = torch.tensor([[0.0, 0, image[1], image[0]], [1.5, 1, 2, 2]])
+    there = frame.boxes(boxes)
+    assert torch.equal(there[0], torch.tensor([0.0, 0, size[1], size[0]]))
+    assert torch.allclose(frame.back(there), boxes, rtol=1e-5)
+    assert torch.equal(there, resize_boxes(boxes, list(image), list(size)))  # as detectors move their boxes
+    assert frame.grid((8, 16), 0.5).shapes == PointGrid(padded, (8, 16), 0.5).shapes
+    assert f"{size[1]} × {size[0]} pixels" in str(frame)
+    assert ("stored as" in str(frame), "padded" in str(frame)) == (size != tuple(image), padded != size)
+
+
+@pytest.mark.parametrize("size", ["big", 0, -3, "640/", (1333, 800), (1, 2, 3), 3.5, "", 99999])
+def test_input_sizes_that_are_none(size):
+    with pytest.raises(DataError, match="input size"):
+        Frame.of((10, 10), size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
 from ..coco.results import read_json, some
 from ..errors import DataError
-from ..geometry import HeadOutputs, PointGrid
+from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
 from .tables import BOX, Numbers, Table, Truth, array, summarises
 
 TOGETHER = 2_000_000  # points that are held at a time, so that memory stays bounded whatever the batch
@@ -25,10 +24,10 @@ Sizes = Sequence[int] | Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class _Image:
-    """Objects of one image in the frame of the network's input, (height, width)."""
+    """Objects of one image in the frame of the network's input."""
 
     number: int
-    size: tuple[int, int]
+    frame: Frame
     rows: np.ndarray  # positions of its objects, without crowds, in Truth.objects
     boxes: Tensor
     labels: Tensor
@@ -42,7 +41,7 @@ def assignment_statistics(
     strides: Sequence[int] = (8, 16, 32, 64, 128),
     offset: float | None = None,
     image_sizes: Sizes | None = None,
-    resize: tuple[int, int] | None = None,
+    input_size: InputSize = "native",
     batch_size: int = 8,
     max_images: int | None = None,
     jitter: float = 0.1,
@@ -55,7 +54,9 @@ def assignment_statistics(
         data: a data set, a COCO json (path or dict) or a list of targets; images are not read.
         strides, offset: of the points; the offset in strides, by default the method's own (DSLA 0, others 0.5).
         image_sizes: (height, width) in pixels, one for all images or one each; needed where `data` has none.
-        resize: (short side, longest long side) that images are scaled to, as a detector's input; None: as they are.
+        input_size: what images are scaled to, as a detector's input: "native", (800, 1333) for the shorter and the
+            longest longer side, 640 for a padded square; see `dsla.geometry.Frame`. Many small objects have a point at
+            800/1333 that have none at the size in which they are stored.
         batch_size: images assigned together; it changes nothing but speed.
         max_images: only the first ones.
         jitter, seed: for assigners that need predictions: these are true boxes, jittered, see
@@ -79,8 +80,8 @@ def assignment_statistics(
     truth = Truth.of(data, max_images)
     parts: list[pd.DataFrame] = []
     # Predictions belong to the points of one image: with others in the batch they would be drawn differently.
-    for batch in _batches(truth, data, image_sizes, resize, 1 if chosen.needs_predictions else batch_size):
-        size = np.array([image.size for image in batch]).max(0).tolist()
+    for batch in _batches(truth, data, image_sizes, input_size, 1 if chosen.needs_predictions else batch_size):
+        size = np.array([image.frame.padded for image in batch]).max(0).tolist()
         grid, predictions = PointGrid(size, tuple(strides), offset), None
         if chosen.needs_predictions:
             image, classes = batch[0], max(len(truth.category_ids or truth.categories), 1)
@@ -101,7 +102,7 @@ def assignment_statistics(
 
 
 def _batches(
-    truth: Truth, data: Any, image_sizes: Sizes | None, resize: tuple[int, int] | None, batch_size: int
+    truth: Truth, data: Any, image_sizes: Sizes | None, input_size: InputSize, batch_size: int
 ) -> Iterator[list[_Image]]:
     """Images that have objects; the others say nothing."""
     sizes = _sizes(truth, data, image_sizes)
@@ -115,13 +116,9 @@ def _batches(
         crowds, rows = rows[is_crowd[rows]], rows[~is_crowd[rows]]
         if not len(rows):
             continue
-        size = height, width
-        if resize is not None:
-            scale = min(resize[0] / min(size), resize[1] / max(size))
-            size = floor(height * scale), floor(width * scale)
-        ratio = np.array([size[1] / width, size[0] / height] * 2)
-        boxes, regions = (torch.tensor(every[at] * ratio, dtype=torch.float32) for at in (rows, crowds))
-        batch.append(_Image(number, size, rows, boxes, torch.tensor(label[rows]), regions))
+        frame = Frame.of((height, width), input_size)
+        boxes, regions = (frame.boxes(torch.tensor(every[at], dtype=torch.float32)) for at in (rows, crowds))
+        batch.append(_Image(number, frame, rows, boxes, torch.tensor(label[rows]), regions))
         if len(batch) == batch_size:
             yield batch
             batch = []
@@ -152,7 +149,7 @@ def _counted(
     assigner: Assigner, grid: PointGrid, objects: pd.DataFrame, batch: Sequence[_Image], predictions: HeadOutputs | None
 ) -> pd.DataFrame:
     """The rows of a batch: assigned once together, once with each object alone."""
-    sizes = [image.size for image in batch]
+    sizes = [image.frame.size for image in batch]
     together = assigner(
         grid,
         [image.boxes for image in batch],

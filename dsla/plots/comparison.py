@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, method, point_offset, ranges_of
 from ..errors import DataError
-from ..geometry import PointGrid
+from ..geometry import Frame, InputSize
 from . import draw
 from .style import LABELS, LOST, SOFT, Picture, picture, style
 
@@ -50,6 +50,7 @@ def compare(
     strides: Sequence[int] | None = None,
     offset: float | None = None,
     class_names: Sequence[str] | None = None,
+    input_size: InputSize = "native",
     jitter: float = 0.1,
     seed: int = 0,
 ) -> Picture:
@@ -63,6 +64,8 @@ def compare(
         strides: of the levels; by default P3…P7. With names, level ranges of 8 strides are made to fit.
         offset: of the points in strides; by default each method's own, 0 for DSLA and 0.5 for all others.
         class_names: name of each label.
+        input_size: what a detector would scale the image to: "native" (as it is), (800, 1333) for the shorter and the
+            longest longer side, 640 for a padded square; see `dsla.geometry.Frame`. The caption says which.
         jitter, seed: for assigners that need predictions, see `jittered_predictions`.
     Returns:
         A matplotlib Figure. First column: the objects, each with the number of its points; red and dashed
@@ -74,11 +77,12 @@ def compare(
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     found = draw.as_boxes(boxes, size)
     classes = as_labels(labels, len(found))
+    frame = Frame.of(size, input_size)
     rows = [
-        assign(name, assigner, size, found, classes, strides, offset, jitter, seed)
+        assign(name, assigner, frame, found, classes, strides, offset, jitter, seed)
         for name, assigner in named_assigners(assigners, strides).items()
     ]
-    return figure_of(rows, pixels, found, classes, class_names)
+    return figure_of(rows, pixels, frame, found, classes, class_names)
 
 
 def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dict[str, Assigner]:
@@ -113,7 +117,7 @@ def as_labels(labels: Any, count: int) -> Tensor:
 
 
 def assign(
-    title: str, assigner: Assigner, size: tuple[int, int], boxes: Tensor, labels: Tensor,
+    title: str, assigner: Assigner, frame: Frame, boxes: Tensor, labels: Tensor,
     strides: Sequence[int] | None, offset: float | None, jitter: float, seed: int,
 ) -> Row:  # fmt: skip
     """One row of the comparison."""
@@ -121,21 +125,22 @@ def assign(
     levels = len(ranges_of(assigner) or steps)
     if levels != len(steps):
         raise ValueError(f"{title} has ranges for {levels} levels but there are {len(steps)} strides {steps}")
-    grid = PointGrid(size, steps, point_offset(assigner) if offset is None else offset)
+    grid, boxes = frame.grid(steps, point_offset(assigner) if offset is None else offset), frame.boxes(boxes)
     predictions = None
     if assigner.needs_predictions:
         classes = int(labels.max()) + 1 if len(labels) else 1
         predictions = jittered_predictions(grid, [boxes], [labels], jitter, classes, seed)
         title = f"{title} · predictions: true boxes jittered by {jitter:.0%}"
-    assignment = assigner(grid, [boxes], [labels], predictions=predictions, image_sizes=[size])
+    assignment = assigner(grid, [boxes], [labels], predictions=predictions, image_sizes=[frame.size])
     return Row(title, assignment, assignment.counts().numpy())
 
 
 def figure_of(
-    rows: Sequence[Row], pixels: np.ndarray, boxes: Tensor, labels: Tensor, names: Sequence[str] | None, said: str = ""
-) -> Picture:
-    """The figure of `compare` from its rows; `said` is its caption instead of the usual one."""
-    size = (pixels.shape[0], pixels.shape[1])
+    rows: Sequence[Row], pixels: np.ndarray, frame: Frame, boxes: Tensor, labels: Tensor, names: Sequence[str] | None,
+    text: str = "",
+) -> Picture:  # fmt: skip
+    """The figure of `compare` from its rows; boxes in pixels of the image; `text`: another caption."""
+    size, boxes = frame.size, frame.boxes(boxes)
     colour, dim = draw.backdrop(pixels)
     levels = len(rows[0].assignment.grid.strides)
     wide = PANEL * min(1.0, 1.15 * size[1] / size[0])
@@ -160,7 +165,7 @@ def figure_of(
         bar = figure.add_axes((1 - (right - 0.12) / width, foot / height, 0.09 / width, high / height))
         figure.colorbar(ScalarMappable(Normalize(0, 1), LABELS), cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
         bar.set_title("label", fontsize=7.5, weight="normal", loc="left")
-        figure.caption = said or caption(rows, size)
+        figure.caption = text or caption(rows, frame)
         figure.text(left / width, 0.16 / height, figure.caption, fontsize=7.5, color=SOFT, va="center", wrap=True)
     figure.rows = tuple(rows)
     return figure
@@ -178,12 +183,12 @@ def counted(row: Row) -> str:
     return text + (f" · {draw.many(lost, 'object')} without a point" if lost else "")
 
 
-def caption(rows: Sequence[Row], size: tuple[int, int]) -> str:
+def caption(rows: Sequence[Row], frame: Frame) -> str:
     count = len(rows[0].counts)
     offsets = {f"{r.assignment.grid.offset:g}" for r in rows}
     grid = f"points offset by {offsets.pop()} stride" if len(offsets) == 1 else "each method on its own grid of points"
     return (
-        f"{size[1]} × {size[0]} pixels, {draw.many(count, 'object')}, {grid}. A coloured cell surrounds a point that "
+        f"{frame}, {draw.many(count, 'object')}, {grid}. A coloured cell surrounds a point that "
         "learns an object, its colour is the label. Numbers: points of each object. Red, dashed: no point learns it."
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..assigners import Assignment
 from ..errors import DataError
-from ..geometry import HeadOutputs
+from ..geometry import Frame, HeadOutputs
 from . import draw
 from .comparison import Row, figure_of
 from .style import Picture
@@ -45,7 +45,8 @@ def label_maps(image: Any, rows: Sequence[Row], class_names: Sequence[str] | Non
     assignment = rows[0].assignment
     classes = assignment.category.new_zeros(len(assignment.boxes))
     classes[assignment.gt_index[assignment.positive]] = assignment.category[assignment.positive]
-    return figure_of(rows, draw.as_image(image), assignment.boxes, classes, class_names, CAPTION)
+    pixels = draw.as_image(image)
+    return figure_of(rows, pixels, Frame.of(pixels.shape), assignment.boxes, classes, class_names, CAPTION)
 
 
 def label_table(rows: Sequence[Row]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..assigners import Assigner, Assignment
 from ..data import Scenes
+from ..geometry import Frame
 from ..models import load
 from ..plots import draw, picture_bytes
 from ..plots.comparison import STRIDES, as_labels, figure_of
@@ -23,7 +24,7 @@ from ..plots.style import Picture
 from . import controls
 from .pane import Pane, guarded
 from .surface import BoxSurface
-from .view import CHOICES, COUPLINGS, Frame, Shown, View, drawn, make, one_thread, ranges_of
+from .view import CHOICES, COUPLINGS, ModelOutputs, Shown, View, drawn, make, one_thread, ranges_of
 
 SIDE, SCENES, FIRST = 512, 12, 5  # of the built-in scenes, the first ones of the test split; the one to open with
 LONG = 1344  # an uploaded picture is made no longer: the size that detectors see
@@ -63,7 +64,7 @@ class AssignmentExplorer(Pane):
     ) -> None:
         super().__init__()
         self._model, self._model_source = model, "...  # the detector that you passed"
-        self._frame: Frame | None = None
+        self._frame: ModelOutputs | None = None
         self._given: dict[str, Assigner] = {}
         self.view: View | None = None
         self.shown: list[Shown] = []
@@ -187,10 +188,10 @@ class AssignmentExplorer(Pane):
             model=frame, image_source=self._source,
         )  # fmt: skip
 
-    def _run(self) -> Frame:
+    def _run(self) -> ModelOutputs:
         if isinstance(self._model, (str, Path)):
             self._model_source, self._model = f"dsla.load({str(self._model)!r})", load(self._model)
-        return Frame.of(self._model, torch.from_numpy(self._pixels.copy()).permute(2, 0, 1), self._model_source)
+        return ModelOutputs.of(self._model, torch.from_numpy(self._pixels.copy()).permute(2, 0, 1), self._model_source)
 
     @guarded
     def update(self) -> None:
@@ -274,7 +275,8 @@ class AssignmentExplorer(Pane):
             small = Image.fromarray((pixels * 255).astype(np.uint8)).resize(size[::-1])
             pixels = np.asarray(small, dtype=np.float32) / 255
         rows = [row.row() for row in self.shown]
-        return figure_of(rows, pixels, self.shown[0].assignment.boxes, view.labels, self.surface.names)
+        boxes = self.shown[0].assignment.boxes
+        return figure_of(rows, pixels, Frame.of(pixels.shape), boxes, view.labels, self.surface.names)
 
     def _current(self) -> View:
         if self.view is None or not self.shown:

@@ -98,7 +98,7 @@ def _options(kind: type[Assigner]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ModelOutputs:
     """What the detector says about an image, in the frame of the resized image in which it works.
 
     size: (height, width) there.  source: Python that loads the model, for `View.python`.
@@ -109,7 +109,7 @@ class Frame:
     source: str
 
     @classmethod
-    def of(cls, model: Any, image: Tensor, source: str) -> Frame:
+    def of(cls, model: Any, image: Tensor, source: str) -> ModelOutputs:
         """Run the detector on an image [3, H, W]."""
         with torch.no_grad():
             raw = model.eval().forward_raw([image])
@@ -189,7 +189,7 @@ class View:
     coupling: str = "off"
     jitter: float = 0.1
     seed: int = 0
-    model: Frame | None = None
+    model: ModelOutputs | None = None
     image_source: str = "..."
 
     @property

@@ -75,9 +75,9 @@ def test_resized_to_the_input_of_a_detector():
     }
     plain = assignment_statistics("FCOS", data)
     assert plain[["x1", "y1", "x2", "y2", "gt", "category"]].to_numpy().tolist() == [[10, 20, 40, 60, 9, 5]]
-    twice = assignment_statistics("FCOS", data, resize=(200, 1000))
+    twice = assignment_statistics("FCOS", data, input_size=(200, 1000))
     assert twice[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[20, 40, 80, 120]]
-    assert assignment_statistics("FCOS", data, resize=(200, 300))["x2"].tolist() == [60]  # the long side decides
+    assert assignment_statistics("FCOS", data, input_size=(200, 300))["x2"].tolist() == [60]  # the long side decides
     assert twice["points"].item() > plain["points"].item()
 
 
@@ -166,3 +166,13 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match=f"ranges for {levels} levels but there are 1 strides"):
             assignment_statistics(one, [target()], image_sizes=(9, 9), strides=(8,))
     assert dsla.analysis.assignment_statistics is assignment_statistics
+
+
+def test_the_size_that_the_detector_sees_decides_which_objects_lack_a_point(shared):
+    file = shared / "data" / "coco_sample" / "instances.json"
+    lacking = [
+        assignment_statistics("DSLA", file, input_size=size).summary()["without_point"]
+        for size in ("native", (800, 1333), 640)
+    ]
+    assert lacking[:2] == [34, 7]
+    assert 7 < lacking[2] <= 34  # of the 640 pixels of most images nothing is scaled, but for the smaller ones

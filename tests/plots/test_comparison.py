@@ -233,3 +233,20 @@ def test_jittered_predictions():
     assert found.logits[1].sigmoid().max() < 0.011  # no object: background everywhere
     with pytest.raises(ValueError, match="jitter"):
         jittered_predictions(grid, boxes, labels, -1, 2)
+
+
+def test_the_input_size_scales_boxes_and_points_and_stands_in_the_caption():
+    """As if the image had been that large: the same points, the same labels."""
+    figure = compare(black(), BOXES, [0, 2], ["FCOS", "DSLA"], input_size=(800, 1333))
+    height, width = black().shape[:2]
+    scale = min(800 / min(height, width), 1333 / max(height, width))
+    size = (int(height * scale), int(width * scale))
+    large = np.zeros((*size, 3), dtype=np.float32)
+    boxes = torch.tensor(BOXES) * torch.tensor([size[1] / width, size[0] / height] * 2)
+    for row, other in zip(figure.rows, compare(large, boxes, [0, 2], ["FCOS", "DSLA"]).rows, strict=True):
+        assert torch.equal(row.assignment.gt_index, other.assignment.gt_index)
+        assert torch.allclose(row.assignment.label, other.assignment.label, atol=1e-4)
+    assert f"{size[1]} × {size[0]} pixels (stored as {width} × {height})" in figure.caption
+    padded = compare(black(), BOXES, [0, 2], "DSLA", input_size=64)
+    assert "padded to 64 × 64" in padded.caption
+    assert padded.rows[0].assignment.grid.shapes[0] == (8, 8)
