@@ -1,11 +1,18 @@
-"""Files that are complete or as they were before, whatever stops the program."""
+"""Files that are complete or as they were before, and never in place of what a person made."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+
+LISTING = ".dsla-files.json"  # of an `OwnFolder`: what dsla wrote there, with the contents' hashes
 
 
 @contextmanager
@@ -36,3 +43,116 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write(path: str | Path, content: bytes | str) -> Path:
+    """A file with this content (text as UTF-8), complete or as it was before; returns its path."""
+    with put_in_place(path) as partial:
+        partial.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+    return Path(path)
+
+
+def csv_text(frame: Any, digits: int = 6, **options: Any) -> str:
+    """A pandas table as CSV, without its index; numbers are rounded.
+
+    Text that a spreadsheet would take for a formula, since it begins with = + - @ and is no number, gets a ' before it.
+    """
+    table = frame.round(digits).rename(columns=_no_formula)
+    for place, kind in enumerate(table.dtypes):
+        if kind.kind not in "biufcmM":
+            table.isetitem(place, table.iloc[:, place].map(_no_formula))
+    return str(table.to_csv(index=False, lineterminator="\n", **options))
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str) or value[:1] not in {"=", "+", "-", "@", "\t", "\r"}:
+        return value
+    with suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
+
+
+def refuse_existing(
+    targets: Iterable[str | Path], *, inputs: Iterable[str | Path] = (), overwrite: bool = False
+) -> None:
+    """Looks before a command begins whether it would replace a file.
+
+    Args:
+        targets: files that will be written.
+        inputs: files that are read; they are never replaced, by whatever path, link or ``..`` they are reached.
+        overwrite: whether others may be.
+    Raises:
+        DataError: a target is there; says how many are, and what to do.
+    """
+    sources = {_identity(Path(i)) for i in inputs}
+    present = [t for t in map(Path, targets) if os.path.lexists(t)]
+    if read := [t for t in present if _identity(t) in sources]:
+        raise DataError(f"{_some(read)}: read by this command, which would replace it; choose another place for output")
+    if present and not overwrite:
+        raise DataError(f"{_some(present)}: there already; choose another place, or say --overwrite to replace it")
+
+
+def _some(paths: list[Path]) -> str:
+    return f"{paths[0]}" + f" and {len(paths) - 1} more" * (len(paths) > 1)
+
+
+def _identity(path: Path) -> Any:
+    """Of the file itself, whatever its names; of a place without a file, its path."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path.resolve()
+    return status.st_dev, status.st_ino
+
+
+class OwnFolder:
+    """A folder that a command may update, since it lists what it wrote there and replaces nothing else.
+
+    Args:
+        inputs: files that are read; they are never replaced.
+        overwrite: replace other files, too.
+    Raises:
+        DataError: a file of the listing was changed since; or there is no listing, but there are files such as the
+            ones that will be written.
+    """
+
+    _WRITTEN = (".csv", ".html", ".ipynb", ".json", ".md", ".png", ".svg")
+
+    def __init__(self, path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
+        self.path, self.inputs, self.overwrite = Path(path), list(inputs), overwrite
+        self.written: dict[str, list[str]] = {}
+        listing = self.path / LISTING
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            listed = json.loads(listing.read_text(encoding="utf-8"))
+            self.written = {str(name): list(map(str, hashes)) for name, hashes in listed.items()}
+        if overwrite:
+            return
+        changed = [self.path / name for name, hashes in self.written.items() if self._hash(name) not in (None, *hashes)]
+        if changed:
+            raise DataError(
+                f"{_some(changed)}: changed since dsla wrote it; choose another folder, or say --overwrite"
+            )
+        if not self.written:
+            folders = (self.path, self.path / "figures")
+            refuse_existing(p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if p.suffix in self._WRITTEN)
+
+    def write(self, name: str, content: bytes | str) -> Path:
+        """Writes a file of the folder, `name` with forward slashes.
+
+        Raises:
+            DataError: a file of this name is there that is not in the listing, or that is an input.
+        """
+        data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        refuse_existing([self.path / name], inputs=self.inputs, overwrite=self.overwrite or name in self.written)
+        before = self._hash(name)
+        now = hashlib.sha256(data).hexdigest()
+        self.written[name] = sorted({now} | ({before} if before else set()))  # either, if the program is stopped now
+        write(self.path / LISTING, json.dumps(dict(sorted(self.written.items())), indent=1) + "\n")
+        write(self.path / name, data)
+        self.written[name] = [now]
+        return self.path / name
+
+    def _hash(self, name: str) -> str | None:
+        path = self.path / name
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from ..errors import DataError
-from .arguments import EMBEDDED, ONE_FILE, data_options, plugin_option
+from ..files import refuse_existing, write
+from .arguments import EMBEDDED, ONE_FILE, Needs, data_options, output_option, plugin_option
 
-NEEDS = (EMBEDDED, ONE_FILE)
+NEEDS = (EMBEDDED, ONE_FILE, Needs("overwrite", lambda args: args.json, "needs --json, the file that it replaces"))
 
 
 def options(p: ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("--json", metavar="FILE", help="write the numbers to this file")
     engines = ("pycocotools", "numpy", "faster")
     p.add_argument("--engine", default=engines[0], choices=engines, help="all give the same numbers; numpy is quick")
+    output_option(p, "the file of --json")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     plugin_option(p)
 
@@ -31,6 +32,9 @@ def run(args: Namespace) -> None:
     from ..models import load
     from ..models.evaluation import evaluate, usable
 
+    if args.json:
+        inputs = [path for path in (args.weights, args.annotations) if path]
+        refuse_existing([args.json], inputs=inputs, overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
     dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
     if tuple(dataset.class_names) != tuple(model.class_names):
@@ -48,4 +52,4 @@ def run(args: Namespace) -> None:
 
         print(pd.DataFrame.from_dict(numbers.attrs["per_class"], orient="index").to_string(na_rep="n/a"))
     if args.json:
-        Path(args.json).write_text(json.dumps({k: plain(v) for k, v in numbers.items()}), encoding="utf-8")
+        write(args.json, json.dumps({k: plain(v) for k, v in numbers.items()}))

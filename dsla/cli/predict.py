@@ -3,96 +3,178 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError
-from .arguments import fraction, plugin_option
+from .arguments import fraction, output_option, plugin_option
 
 if TYPE_CHECKING:
+    from ..data import CocoDataset
     from ..models import Detector
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+RESULTS = "detections.json"
+
+
+class Picture(NamedTuple):
+    """An image to predict on, its id in the results, its (height, width) if a file says it, where it is drawn."""
+
+    path: Path
+    image_id: int
+    size: tuple[int, int] | None
+    drawn: Path
 
 
 def options(p: ArgumentParser) -> None:
     p.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
     p.add_argument("--weights", default="scenes-dsla", help="file or shipped name (default: %(default)s)")
+    p.add_argument("--annotations", help="COCO-format file that lists the images: its image and category ids are used")
     p.add_argument("--out", default="predictions", help="folder of the pictures (default: %(default)s)")
     p.add_argument("--score", type=fraction, default=0.3, help="draw detections from this score on (default: 0.3)")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     plugin_option(p)
+    output_option(p, "pictures and results that are in the folder")
 
 
-def run(args: Namespace) -> None:
-    images = find_images(args.images)
+def run(args: Namespace) -> int:
+    if missing := [path for path in args.images if not (os.path.isfile(path) or os.path.isdir(path))]:
+        raise DataError(f"{Path(missing[0]).absolute()}: no such image or folder")
+    from ..data import CocoDataset
+    from ..files import refuse_existing
     from ..models import load
     from ..models.evaluation import usable
+    from ..models.prediction import limits
 
-    rows = predict_files(load(args.weights, usable(args.device)), images, args.out, draw_from=args.score)
-    for row in rows:
-        print(f"{row['file']}: {row['detections']} detections, {row['drawn']} drawn → {row['picture']}")
-    print(f"all detections: {Path(args.out) / 'detections.json'}")
+    paths, skipped = find_images(args.images)
+    truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
+    pictures = plan(paths, Path(args.out), truth)
+    outputs = [Path(args.out) / RESULTS, *(p.drawn for p in pictures)]
+    refuse_existing(outputs, inputs=[*paths, *filter(None, [args.annotations])], overwrite=args.overwrite)
+    model = load(args.weights, usable(args.device))
+    if truth is not None and truth.class_names != tuple(model.class_names):
+        raise DataError(
+            f"{args.weights} knows the classes {', '.join(model.class_names)}, but {args.annotations} has "
+            f"{', '.join(truth.class_names)}: leave --annotations out, or take weights of these classes"
+        )
+    if truth is None and (text := limits(model)):
+        print(f"note: {text}", file=sys.stderr)
+    broken = predict_files(model, pictures, Path(args.out), args.score, truth.category_ids if truth else None)
+    print(f"all detections: {Path(args.out) / RESULTS}")
+    if skipped:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
+        print(f"not looked at in folders: {kinds}", file=sys.stderr)
+    if broken:
+        print(f"dsla predict: {len(broken)} of {len(pictures)} images left out:", *broken, sep="\n  ", file=sys.stderr)
+    return int(bool(broken))
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as given, and the images in folders, sorted by name.
+def find_images(paths: Iterable[str | Path]) -> tuple[list[Path], Counter[str]]:
+    """Files as given, and the images in folders, sorted by name, each once; how many others lie there, by ending.
 
     Raises:
-        DataError: a path that does not exist, or nothing to predict on.
+        DataError: nothing to predict on.
     """
-    images: list[Path] = []
+    from ..data.loading import endings
+
+    readable, images, skipped = endings(), list[Path](), Counter[str]()
     for path in map(Path, paths):
-        if path.is_dir():
-            images += sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
-        elif path.is_file():
+        if not path.is_dir():
             images.append(path)
-        else:
-            raise DataError(f"{path.absolute()}: no such image or folder")
+            continue
+        for entry in sorted(path.iterdir()):
+            if entry.is_file() and entry.suffix.lower() in readable:
+                images.append(entry)
+            else:
+                skipped["folder" if entry.is_dir() else entry.suffix.lower() or "without ending"] += 1
     if not images:
-        raise DataError(f"no images in {', '.join(map(str, paths)) or 'an empty list'}; endings {sorted(ENDINGS)}")
-    return images
+        raise DataError(f"no images in {', '.join(map(str, paths))}; endings {', '.join(sorted(readable))}")
+    return list({os.path.abspath(p): p for p in images}.values()), skipped
+
+
+def plan(paths: Sequence[Path], out: Path, truth: CocoDataset | None = None) -> list[Picture]:
+    """What is drawn where, as many pictures as images; ids count from 1, or are those of `truth`.
+
+    Raises:
+        DataError: an image that `truth` does not list, or lists more than once.
+    """
+    listed: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {}
+    for entry in truth.ground_truth()["images"] if truth else ():
+        parts = PurePosixPath(entry["file_name"].replace("\\", "/")).parts
+        listed.setdefault(parts[-1], []).append((parts, entry))
+    pictures, taken = [], set()
+    for number, path in enumerate(paths, 1):
+        image_id, size = number, None
+        if truth is not None:
+            parts = Path(os.path.abspath(path)).parts
+            entries = [entry for end, entry in listed.get(path.name, []) if parts[-len(end) :] == end]
+            if len(entries) != 1:
+                raise DataError(
+                    f"{path}: {truth.annotation_json} lists {len(entries) or 'no'} images of this name; leave it out, "
+                    "or --annotations"
+                )
+            image_id, size = entries[0]["id"], (entries[0]["height"], entries[0]["width"])
+        name, copy = path.stem, 1
+        while name.casefold() in taken:  # a.jpg and a.png, A.jpg and a.jpg, or the same name in two folders
+            copy += 1
+            name = f"{path.stem}-{copy}"
+        taken.add(name.casefold())
+        pictures.append(Picture(path, image_id, size, out / f"{name}.png"))
+    return pictures
 
 
 def predict_files(
-    model: Detector, paths: Iterable[str | Path], out: str | Path, *, draw_from: float = 0.3
-) -> list[dict[str, Any]]:
-    """Predict on files, draw what scores at least `draw_from`, and write ``detections.json``.
+    model: Detector,
+    pictures: Sequence[Picture],
+    out: Path,
+    draw_from: float = 0.3,
+    category_ids: Sequence[int] | None = None,
+) -> list[str]:
+    """Predicts on images, draws what scores at least `draw_from`, and writes ``detections.json``.
 
-    Returns one row an image: file, picture, detections, drawn. The JSON is in COCO's results format, with
-    `file_name` besides; `image_id` counts the files from 1, `category_id` is the label + 1, `category` its name.
+    The JSON is in COCO's results format, with `file_name` and `category`, a class name, besides. Without
+    `category_ids`, a category's id is its label + 1.
+
+    Returns:
+        What is wrong with the images that could not be read, a line each; the others are complete.
     """
     from ..data import load_image
-    from ..models.prediction import predict
+    from ..files import put_in_place, write
+    from ..models.prediction import detections
     from ..plots.draw import draw_detections
 
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, results = [], []
-    names = model.class_names
-    taken: set[str] = set()
-    for number, path in enumerate(find_images(paths), 1):
-        image = load_image(path)
-        (detections,) = predict(model, [image])
-        drawn = detections["scores"] >= draw_from
-        name = path.stem if path.stem not in taken else f"{path.stem}-{number}"
-        taken.add(name)
-        picture = folder / f"{name}.png"
-        draw_detections(image, {k: v[drawn] for k, v in detections.items()}, names).savefig(picture)
-        for box, score, label in zip(*(detections[k].tolist() for k in ("boxes", "scores", "labels")), strict=True):
-            x1, y1, x2, y2 = box
+    names, broken, results = model.class_names, [], list[dict[str, Any]]()
+    ids = category_ids or range(1, len(names) + 1)
+    for picture in pictures:
+        try:
+            image = load_image(picture.path, picture.size)
+        except DataError as error:
+            broken.append(str(error))
+            continue
+        (columns,) = detections(model, [image])
+        good = columns["boxes"].isfinite().all(1) & columns["scores"].isfinite()
+        columns = {k: v[good] for k, v in columns.items()}
+        drawn = columns["scores"] >= draw_from
+        figure = draw_detections(image, {k: v[drawn] for k, v in columns.items()}, names)
+        with put_in_place(picture.drawn) as partial:
+            figure.savefig(partial, format="png")
+        for (x1, y1, x2, y2), score, label in zip(
+            *(columns[k].tolist() for k in ("boxes", "scores", "labels")), strict=True
+        ):
             results.append(
                 {
-                    "image_id": number,
-                    "file_name": str(path),
-                    "category_id": label + 1,
+                    "image_id": picture.image_id,
+                    "file_name": str(picture.path),
+                    "category_id": ids[label],
                     "category": names[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
                 }
             )
-        rows.append({"file": str(path), "picture": str(picture), "detections": len(drawn), "drawn": int(drawn.sum())})
-    (folder / "detections.json").write_text(json.dumps(results), encoding="utf-8")
-    return rows
+        print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
+    write(out / RESULTS, json.dumps(results))
+    return broken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import unicodedata
 import warnings
@@ -11,29 +12,35 @@ from collections.abc import Iterator
 from typing import Any
 
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs (names that are no text), line separators
+_BAR = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how a progress bar moves before it writes
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they make text run the other way
 
 
-def visible(text: str, allowed: str = "\n\t") -> str:
-    """The text with control characters written out, as ``\\x1b``; those in `allowed` stay."""
+def visible(text: str) -> str:
+    """The text with control characters but line feed and tabulator written out, as ``\\x1b``."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        c if c in allowed or (unicodedata.category(c) not in _ESCAPED and c not in _TURNING)
+        c if c in "\n\t" or (unicodedata.category(c) not in _ESCAPED and c not in _TURNING)
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )  # fmt: skip
 
 
 class Shown:
-    """A text stream that shows what its code page lacks as "?", and control characters but `allowed` as escapes."""
+    """A text stream that shows what its code page lacks as "?" and control characters as escapes.
 
-    def __init__(self, stream: Any, allowed: str) -> None:
-        self.stream, self.allowed = stream, allowed
+    Args:
+        bars: leave the moves of a progress bar at a text's beginning.
+    """
+
+    def __init__(self, stream: Any, bars: bool) -> None:
+        self.stream, self.bars = stream, bars
 
     def write(self, text: str) -> int:
+        moves = _BAR.match(text)[0] if self.bars else ""  # type: ignore[index]
         code = getattr(self.stream, "encoding", None) or "utf-8"
-        self.stream.write(visible(text, self.allowed).encode(code, "replace").decode(code))
+        self.stream.write(moves + visible(text[len(moves) :]).encode(code, "replace").decode(code))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -46,10 +53,10 @@ def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
-    """Standard output and error as `Shown`; warnings are one plain line each. Bars on standard error may move about."""
+    """Standard output and error as `Shown`; a warning is a plain line."""
     with (
-        contextlib.redirect_stdout(Shown(sys.stdout, "\n\t")),
-        contextlib.redirect_stderr(Shown(sys.stderr, "\n\t\r\x1b")),
+        contextlib.redirect_stdout(Shown(sys.stdout, False)),
+        contextlib.redirect_stderr(Shown(sys.stderr, True)),
         warnings.catch_warnings(),
     ):
         warnings.showwarning = _note  # type: ignore[assignment]

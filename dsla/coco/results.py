@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from ..files import write
 
 Rows = list[dict[str, Any]]
 Detections: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | pd.DataFrame
@@ -58,9 +59,7 @@ def read_lines(path: str | Path) -> list[Any]:
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """A JSON-lines file, complete or as it was before."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values), encoding="utf-8")
-    os.replace(part, path)
+    write(path, "".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values))
 
 
 def add_line(path: Path, value: Any) -> None:

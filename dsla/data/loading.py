@@ -19,13 +19,28 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from dsla.errors import DataError
+from ..errors import DataError
+from ..files import refuse_existing, write
 
 Target = dict[str, Any]
 Transforms = Callable[[Any, Target], tuple[Any, Target]]
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 EXIF_ORIENTATION = 0x0112
+MAX_PIXELS = 100_000_000  # of an image that is read: few bytes can say that they are gigabytes
+_NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}  # other programs would run, or Pillow knows the name only
+
+
+def formats() -> list[str]:
+    """Names of the image formats that are read: Pillow's, also of plugins, without those that it cannot read alone."""
+    Image.init()
+    return sorted(set(Image.OPEN) - _NOT_READ)
+
+
+def endings() -> set[str]:
+    """Endings of the files of these formats, in small letters with their dot."""
+    readable = set(formats())
+    return {ending for ending, name in Image.registered_extensions().items() if name in readable}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -58,7 +73,12 @@ def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
     """
     path = Path(path)
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=formats()) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
+                    "(dsla.data.loading.MAX_PIXELS)"
+                )
             orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
             stored, upright = opened.size, opened.size
             if orientation in TURNED:
@@ -79,6 +99,50 @@ def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def image_tensor(image: Any) -> Tensor:
+    """Any picture → float32 [3, H, W] in 0…1, in main memory.
+
+    Args:
+        image: a path (`load_image`); a PIL image, brought upright; or an array, a tensor or nested lists [H, W],
+            [H, W, C] or [C, H, W] with 1, 3 or 4 channels (the last is opacity, on white): whole numbers by the range
+            of their type (8 bits 0…255, 16 bits 0…65535), floats 0…1, or 0…255 if one is above 2.
+    Raises:
+        DataError: the file cannot be read, or the shape or the values are not those of a picture.
+    """
+    if isinstance(image, (str, Path)):
+        return load_image(image)
+    if isinstance(image, Image.Image):
+        pixels = np.array(to_rgb(ImageOps.exif_transpose(image)), dtype=np.float32) / 255
+    else:
+        pixels = _pixels(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _pixels(values: np.ndarray) -> np.ndarray:
+    """An array as `image_tensor` takes it → float32 [H, W, 3] in 0…1."""
+    what = f"image of shape {list(values.shape)}, {values.dtype}"
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
+        raise DataError(f"{what}: expected a path, a PIL image, or an array [H, W], [H, W, 3] or [3, H, W]")
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.shape[-1] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.shape[-1] not in (1, 3, 4):
+        raise DataError(f"{what}: 1, 3 or 4 channels are needed, first or last")
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high) or low < 0:
+        raise DataError(f"{what}: values must be finite and not negative; undo the normalisation first")
+    top = {"b": 1.0, "u": 255.0, "i": 255.0, "f": 1.0 if high <= 1 else 255.0}[values.dtype.kind]
+    if values.dtype in (np.uint16, np.int16) or (values.dtype.kind in "ui" and high > top):
+        top = 65535.0
+    if high > top or (values.dtype.kind == "f" and 1 < high <= 2):
+        raise DataError(f"{what}: the largest value is {high:g}; divide by what is white, so that values are 0…1")
+    values = values.astype(np.float32) / np.float32(top)
+    if values.shape[-1] == 4:  # transparent pixels lie on white, as in the data sets
+        values = values[..., :3] * values[..., 3:] + 1 - values[..., 3:]
+    return np.array(np.broadcast_to(values, (*values.shape[:2], 3)))
 
 
 def collate(batch: Iterable[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
@@ -166,9 +230,9 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """`to_coco_results` with this data set's categories."""
         return to_coco_results(self, image_ids, detections)
 
-    def to_coco(self, folder: str | Path) -> Path:
+    def to_coco(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """`write_coco` of this data set."""
-        return write_coco(self, folder)
+        return write_coco(self, folder, overwrite=overwrite)
 
 
 def to_coco_results(
@@ -200,23 +264,26 @@ def to_coco_results(
     return rows
 
 
-def write_coco(dataset: DetectionDataset, folder: str | Path) -> Path:
+def write_coco(dataset: DetectionDataset, folder: str | Path, *, overwrite: bool = False) -> Path:
     """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the JSON's path.
 
     Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned
     path)` reads the same boxes back.
+
+    Raises:
+        DataError: one of these files is there already; nothing is written then.
     """
-    folder = Path(folder)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / "instances.json"
+    files = [path.parent / "images" / f"{i:06d}.png" for i in range(len(dataset))]
+    refuse_existing([path, *files], overwrite=overwrite)
     truth = dataset.ground_truth()
     entries = {entry["id"]: entry for entry in truth["images"]}
+    (path.parent / "images").mkdir(parents=True, exist_ok=True)
     images = []
-    for i in range(len(dataset)):
+    for i, file in enumerate(files):
         image, _ = dataset.load(i)
-        file_name = f"{i:06d}.png"
         pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / "images" / file_name)
-        images.append({**entries[dataset.image_id(i)], "file_name": file_name})
-    path = folder / "instances.json"
-    path.write_text(json.dumps({**truth, "images": images}, ensure_ascii=False), encoding="utf-8")
-    return path
+        file.unlink(missing_ok=True)  # a link is replaced, not what it leads to
+        Image.fromarray(pixels).save(file)
+        images.append({**entries[dataset.image_id(i)], "file_name": file.name})
+    return write(path, json.dumps({**truth, "images": images}, ensure_ascii=False))

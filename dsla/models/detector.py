@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ..assigners import Assigner, Assignment
+from ..data.loading import image_tensor
 from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe
 from .head import Head, RawOutputs
@@ -31,9 +32,10 @@ class Raw(NamedTuple):
 class Detector(nn.Module):
     """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
 
-    Images are a list of float [3, H, W] in 0…1, of any sizes; targets a list of dicts with ``boxes`` [M, 4]
-    xyxy pixels, ``labels`` [M] in 0…C−1 and, if any, ``crowd_boxes`` [K, 4]. Detections are dicts with boxes,
-    scores and labels, in pixels of the image as it came, best first.
+    Images are a list of float [3, H, W] in 0…1, of any sizes, or of pictures as `data.loading.image_tensor` takes
+    them; targets a list of dicts with ``boxes`` [M, 4] xyxy pixels, ``labels`` [M] in 0…C−1 and, if any,
+    ``crowd_boxes`` [K, 4]. Detections are dicts with boxes, scores and labels, in pixels of the image as it came,
+    best first.
 
     A batch is padded to its largest image. Nothing is taught or detected at a point of the padding, but
     near the border convolutions see it: scores there may differ a little from those of the image alone.
@@ -110,8 +112,10 @@ class Detector(nn.Module):
         return self.postprocess.candidates(raw.outputs, raw.image_sizes, sizes(images))
 
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+        self, images: Sequence[Any], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        device = next(self.parameters()).device
+        images = [x if isinstance(x, Tensor) else image_tensor(x).to(device) for x in images]
         if not self.training:
             found = [self.postprocess.suppress(c) for c in self.candidates(images)]
             return [{k: d[k] for k in ("boxes", "scores", "labels")} for d in found]

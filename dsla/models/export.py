@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
+from ..files import put_in_place
 from .detector import Detector
 
 
@@ -98,7 +99,6 @@ def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = No
     if model.recipe is not None:
         about["recipe"] = model.recipe.to_dict()
     program.model.metadata_props.update({k: json.dumps(v) for k, v in about.items()})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(path)
-    return path
+    with put_in_place(path) as partial:
+        program.save(partial)
+    return Path(path)

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
-from ..data.loading import load_image
+from ..data.loading import image_tensor
+from ..data.scenes import Scenes
 from .detector import Detector
 from .evaluation import device_of, evaluation_mode
 
 
-def predict(model: Detector, images: Iterable[str | Path | Tensor]) -> list[dict[str, Tensor]]:
-    """Detections of each image (a path, or a float tensor [3, H, W] in 0…1), one dict an image.
+def limits(model: Detector) -> str | None:
+    """What to say of a model that knows no photographs, since it was trained on the embedded scenes."""
+    if tuple(model.class_names) != Scenes.class_names:
+        return None
+    return (
+        f"this model knows drawn scenes only ({', '.join(Scenes.class_names)}): what it detects in photographs means "
+        "nothing. Train one on pictures like yours: dsla train --help"
+    )
 
-    boxes [D, 4] xyxy in pixels of the image, scores [D] descending, labels [D] in 0…C−1; on the CPU.
+
+def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
+    """Detections of each image, on the CPU.
+
+    Args:
+        model: is left in the mode that it is in.
+        images: pictures as `data.loading.image_tensor` takes them (a float tensor [3, H, W] in 0…1 is taken as it is),
+            one such picture, or a data set.
+    Returns:
+        One dict an image: boxes [D, 4] xyxy in pixels of the image, scores [D] descending, labels [D] in 0…C−1; and
+        image_id where it comes from a data set.
+    Raises:
+        DataError: what is no picture.
     """
-    device, detections = device_of(model), []
-    with evaluation_mode(model):
-        for image in images:
-            tensor = image if isinstance(image, Tensor) else load_image(image)
-            detections += [{k: v.cpu() for k, v in d.items()} for d in model([tensor.to(device)])]
-    return detections
+    images = [images] if isinstance(images, (str, Path, Image.Image)) else images
+    if (text := limits(model)) and not hasattr(images, "image_id"):
+        images = list(images)
+        if not all(isinstance(image, Tensor) for image in images):
+            warnings.warn(text, stacklevel=2)
+    return list(detections(model, images))
+
+
+def detections(model: Detector, images: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """As `predict`, image after image, without a word about what the model knows."""
+    device = device_of(model)
+    for image in images:
+        image_id = {}
+        if isinstance(image, tuple):  # of a data set
+            image, target = image
+            image_id = {"image_id": target["image_id"]}
+        tensor = image if isinstance(image, Tensor) else image_tensor(image)
+        with evaluation_mode(model):
+            (columns,) = model([tensor.to(device)])
+        yield {**{k: v.cpu() for k, v in columns.items()}, **image_id}

@@ -6,53 +6,23 @@ Images come as a path, a PIL image, an array or a tensor; inside they are [H, W,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..data.loading import load_image, to_rgb
+from ..data.loading import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
 from .style import INK, LABELS, VERDICTS, Picture, Verdict, picture, style
 
 
 def as_image(image: Any) -> np.ndarray:
-    """Any picture → [H, W, 3] float32 in 0…1.
-
-    A path is read upright; an array is [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels, whole numbers
-    0…255 or floats 0…1 (floats above 1 are taken as 0…255).
-
-    Raises:
-        DataError: the file cannot be read, or the shape or the values are not those of a picture.
-    """
-    if isinstance(image, (str, Path)):
-        return load_image(image).permute(1, 2, 0).numpy()
-    if isinstance(image, Image.Image):
-        return np.asarray(to_rgb(ImageOps.exif_transpose(image)), dtype=np.float32) / 255
-    if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().float().numpy() if image.is_floating_point() else image.cpu().numpy()
-    values = np.asarray(image)
-    what = f"image of shape {list(values.shape)}, {values.dtype}"
-    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
-        raise DataError(f"{what}: expected a path, a PIL image, or an array [H, W], [H, W, 3] or [3, H, W]")
-    if values.ndim == 2:
-        values = values[..., None]
-    elif values.shape[-1] not in (1, 3, 4):
-        values = values.transpose(1, 2, 0)
-    if values.shape[-1] not in (1, 3, 4):
-        raise DataError(f"{what}: 1, 3 or 4 channels are needed, first or last")
-    whole, values = values.dtype.kind in "ui", values.astype(np.float32)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise DataError(f"{what}: values must be finite and not negative; undo the normalisation first")
-    values = values / (255 if whole or values.max() > 1 else 1)
-    if values.shape[-1] == 4:  # transparent pixels lie on white, as in the data sets
-        values = values[..., :3] * values[..., 3:] + 1 - values[..., 3:]
-    return np.clip(np.broadcast_to(values, (*values.shape[:2], 3)), 0, 1)
+    """Any picture, as `data.loading.image_tensor` takes it → [H, W, 3] float32 in 0…1."""
+    return image_tensor(image).permute(1, 2, 0).numpy()
 
 
 def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:

@@ -1,0 +1,209 @@
+"""What commands write: nothing of a person's is replaced, in any code page, without control characters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dsla
+from dsla.cli.main import main
+from dsla.cli.terminal import visible
+
+
+def picture(path, colour=(200, 30, 90), size=(96, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def shell(*words, **environment):
+    command = [sys.executable, "-m", "dsla", *map(str, words)]
+    return subprocess.run(command, capture_output=True, env={**os.environ, **environment}, check=False)
+
+
+@pytest.mark.parametrize("out", ["photos", ".", "link", "photos/../photos"])
+def test_predict_replaces_no_photograph(tmp_path, monkeypatch, capsys, out):
+    photos = tmp_path / "photos"
+    picture(photos / "a.png")
+    picture(tmp_path / "a.png")
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    for more in ([], ["--overwrite"]):
+        assert main(["predict", "photos", "a.png", "--out", out, *more]) == 2
+        assert "a.png" in capsys.readouterr().err
+        assert tree(tmp_path) == before
+
+
+def test_as_many_pictures_as_inputs_and_a_second_run_is_refused(tmp_path, capsys):
+    names = ["a-3.jpg", "a.jpg", "a.png", "A.bmp", "two/a.jpg", "two/a-2.gif"]
+    files = [str(picture(tmp_path / "in" / name)) for name in names]
+    out = tmp_path / "out"
+    assert main(["predict", *files, files[0], "--out", str(out), "--score", "0"]) == 0
+    drawn = sorted(p.name for p in out.glob("*.png"))
+    assert len({name.casefold() for name in drawn}) == len(drawn) == len(names)
+    results = json.loads((out / "detections.json").read_text())
+    assert {r["image_id"] for r in results} <= set(range(1, 7))
+    before = tree(out)
+    assert main(["predict", files[0], "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert tree(out) == before
+    assert main(["predict", files[0], "--out", str(out), "--overwrite"]) == 0
+
+
+def test_broken_pictures_are_named_the_others_kept_and_what_is_skipped_is_counted(tmp_path, capsys):
+    folder = tmp_path / "in"
+    picture(folder / "a.png")
+    picture(folder / "z.tga")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("x")
+    (folder / "more.txt").write_text("x")
+    (folder / "deeper").mkdir()
+    Image.new("1", (13_000, 13_000)).save(folder / "bomb.png")
+    assert (folder / "bomb.png").stat().st_size < 40_000
+    assert main(["predict", str(folder), "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "z.png", "detections.json"}
+    assert out.count(" detections, ") == 2
+    assert "2 of 4 images left out" in err
+    assert "bomb.png: 13000x13000 pixels; images of up to 100,000,000 are read" in err
+    assert "broken.jpg" in err
+    assert "not looked at in folders: 2 .txt, 1 folder" in err
+    assert "knows drawn scenes only" in err
+
+
+def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
+    scenes = dsla.Scenes("val", size=3)
+    file = scenes.to_coco(tmp_path / "set")
+    told = json.loads(file.read_text())
+    new = {image["id"]: 90 - 7 * n for n, image in enumerate(told["images"])}
+    for image in told["images"]:
+        image["id"] = new[image["id"]]
+    for annotation in told["annotations"]:
+        annotation["image_id"] = new[annotation["image_id"]]
+        annotation["category_id"] = 10 * annotation["category_id"]
+    for category in told["categories"]:
+        category["id"] *= 10
+    file.write_text(json.dumps(told))
+    out = tmp_path / "out"
+    words = ["predict", str(tmp_path / "set" / "images"), "--annotations", str(file), "--out"]
+    assert main([*words, str(out)]) == 0
+    assert "drawn scenes" not in capsys.readouterr().err
+    results = json.loads((out / "detections.json").read_text())
+    names = {c["id"]: c["name"] for c in told["categories"]}
+    files = {i["id"]: i["file_name"] for i in told["images"]}
+    assert results
+    for row in results:
+        assert row["file_name"].endswith(files[row["image_id"]])
+        assert names[row["category_id"]] == row["category"]
+    numbers = dsla.models.evaluation.evaluate_detections(file, results).summary
+    direct = dsla.evaluate(dsla.load("scenes-dsla"), scenes)
+    assert np.allclose(numbers, direct, equal_nan=True)
+    picture(tmp_path / "set" / "images" / "other.png")
+    assert main([*words, str(tmp_path / "new")]) == 2
+    assert "other.png" in capsys.readouterr().err
+
+
+def test_data_convert_export_and_evaluate_replace_nothing(tmp_path, capsys, monkeypatch):
+    (tmp_path / "instances.json").write_text("mine")
+    (tmp_path / "w.safetensors").write_text("mine")
+    commands = [
+        ["data", "val", "--size", "2", "--to", str(tmp_path)],
+        ["convert", "x.pth", "--out", str(tmp_path / "w.safetensors")],
+        ["export", "scenes-dsla", "--out", str(tmp_path / "w.safetensors")],
+        ["export", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "w.safetensors"), "--overwrite"],
+        ["evaluate", "scenes-dsla", "--size", "1", "--json", str(tmp_path / "instances.json")],
+    ]
+    for words in commands:
+        assert main(words) == 2, words
+        assert "w.safetensors: " in (err := capsys.readouterr().err) or "instances.json: there already" in err
+    assert tree(tmp_path).keys() == {p.relative_to(tmp_path) for p in map(tmp_path.joinpath, os.listdir(tmp_path))}
+    assert (tmp_path / "instances.json").read_text() == (tmp_path / "w.safetensors").read_text() == "mine"
+    assert main([*commands[0], "--overwrite"]) == 0
+    assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 2
+
+
+@pytest.mark.parametrize("code", ["ascii", "cp1252", "latin-1", "cp437"])
+def test_output_goes_on_in_any_code_page(tmp_path, code):
+    photo = picture(tmp_path / "雨 →.png")
+    done = shell("--help", PYTHONIOENCODING=code)
+    assert (done.returncode, b"commands:" in done.stdout, done.stderr) == (0, True, b"")
+    assert shell("train", "--help", PYTHONIOENCODING=code).returncode == 0
+    done = shell("predict", photo, "--out", tmp_path / "ü", PYTHONIOENCODING=code)
+    assert (done.returncode, b"Error" in done.stderr) == (0, False)
+    assert b"? ?.png: " in done.stdout
+    assert len(list((tmp_path / "ü").iterdir())) == 2
+
+
+def test_a_closed_pipe_ends_quietly():
+    for words in ("--help", "train list", "train r50-1x --print"):
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "dsla", *words.split()]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+        os.close(write)
+        assert done.returncode in (141, 0), words  # 0: argparse's own help swallows the error
+        assert done.stderr == b"", words
+
+
+def test_control_characters_of_names_never_reach_the_terminal(tmp_path, capsys):
+    name = "a\x1b[31m\r\x07\u202eb.png"
+    picture(tmp_path / name)
+    assert main(["predict", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 0
+    assert main(["predict", str(tmp_path / f"none{name}")]) == 2
+    out, err = capsys.readouterr()
+    assert not set("\x1b\r\x07\u202e") & set(out + err)
+    assert r"a\x1b[31m\r\x07\u202eb.png" in out
+    assert visible("größe → 雨\n\t") == "größe → 雨\n\t"
+    assert visible("\x9b\x7f\udcff\u2028") == r"\x9b\x7f\udcff\u2028"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("reproduce --steps 3", "--steps needs --train"),
+        ("reproduce --jobs 2", "--jobs needs --recipes"),
+        ("reproduce --train --jobs 2", "--jobs needs --recipes"),
+        ("reproduce --seeds 2", "--seeds needs --train"),
+        ("reproduce --recipes all", "--recipes needs --train"),
+        ("reproduce --train --recipes all --quiet", "--quiet silences"),
+        ("data coco --to x --size 3", "--size is a number of embedded scenes"),
+        ("data val --to x --split train2017", "--split is of COCO"),
+        ("train scenes-dsla --annotations a.json --split val", "--split is of a COCO folder"),
+        ("evaluate scenes-dsla --annotations a.json --split val", "--split is of a COCO folder"),
+        ("train scenes-dsla --resume --weights w", "--weights is where a run starts from"),
+        ("evaluate scenes-dsla --overwrite", "--overwrite needs --json"),
+    ],
+)
+def test_options_without_effect_are_refused_with_the_reason(words, message, capsys):
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train scenes-dsla --workers 100000", "--workers: '100000': a whole number from 0 to 256 is needed"),
+        ("predict a.png --score nan", "--score: 'nan': a number from 0 to 1"),
+        ("predict a.png --score 2", "--score: '2'"),
+        ("analyze a.json --annotations b.json --nms -1", "--nms: '-1'"),
+        ("reproduce --train --recipes all --jobs 1000", "--jobs: '1000'"),
+        ("train scenes-dsla --eval-every inf", "--eval-every: 'inf'"),
+        ("train scenes-dsla --batch-size 1" + 30 * "0", "--batch-size: '1000"),
+    ],
+)
+def test_absurd_numbers_get_one_line_with_the_limits(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err

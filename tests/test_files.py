@@ -1,0 +1,117 @@
+"""`dsla.files`: what a person made stays, by whatever name it is reached; what dsla made may be made again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import pandas as pd
+import pytest
+
+from dsla.errors import DataError
+from dsla.files import LISTING, OwnFolder, csv_text, refuse_existing, write
+
+
+def test_a_file_is_complete_and_a_link_is_replaced_not_followed(tmp_path):
+    (tmp_path / "photo").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "photo")
+    assert write(tmp_path / "new" / "a.txt", "ä").read_bytes() == "ä".encode()
+    write(tmp_path / "link", b"other")
+    assert (tmp_path / "photo").read_text() == "mine"
+    assert not (tmp_path / "link").is_symlink()
+    assert {p.name for p in tmp_path.iterdir()} == {"photo", "link", "new"}
+
+
+@pytest.mark.parametrize("reach", ["same", "dots", "link", "folder link", "hard link"])
+def test_inputs_are_never_replaced_by_whatever_way(tmp_path, reach):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo = folder / "a.png"
+    photo.write_text("mine")
+    (tmp_path / "link.png").symlink_to(photo)
+    (tmp_path / "other").symlink_to(folder)
+    os.link(photo, tmp_path / "hard.png")
+    target = {
+        "same": photo,
+        "dots": folder / ".." / "in" / "a.png",
+        "link": tmp_path / "link.png",
+        "folder link": tmp_path / "other" / "a.png",
+        "hard link": tmp_path / "hard.png",
+    }[reach]
+    with pytest.raises(DataError, match="read by this command"):
+        refuse_existing([tmp_path / "free", target], inputs=[photo], overwrite=True)
+
+
+def test_what_is_there_is_counted_and_what_to_do_is_said(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "c").symlink_to(tmp_path / "nothing")  # a link to nothing is a person's, too
+    with pytest.raises(DataError, match=r"a and 2 more: there already; .*--overwrite"):
+        refuse_existing(tmp_path / name for name in "abcd")
+    refuse_existing((tmp_path / name for name in "abcd"), overwrite=True)
+    refuse_existing([tmp_path / "d"])
+
+
+def test_a_folder_of_ones_own_is_updated_and_nothing_else(tmp_path):
+    first = OwnFolder(tmp_path / "out")
+    first.write("report.html", "one")
+    first.write("figures/a.svg", b"<svg/>")
+    OwnFolder(tmp_path / "out").write("report.html", "two")
+    assert (tmp_path / "out" / "report.html").read_text() == "two"
+    (tmp_path / "out" / "notes.csv").write_text("mine")
+    again = OwnFolder(tmp_path / "out")  # files beside its own are no hindrance
+    with pytest.raises(DataError, match=r"notes\.csv: there already"):
+        again.write("notes.csv", "x")
+    (tmp_path / "out" / "figures" / "a.svg").write_text("drawn over by hand")
+    with pytest.raises(DataError, match=r"a\.svg: changed since dsla wrote it"):
+        OwnFolder(tmp_path / "out")
+    OwnFolder(tmp_path / "out", overwrite=True).write("figures/a.svg", b"<svg/>")
+    assert set(json.loads((tmp_path / "out" / LISTING).read_text())) == {"report.html", "figures/a.svg"}
+
+
+def test_a_folder_of_a_persons_files_is_refused_before_the_work(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "runs.jsonl").write_text("{}\n")
+    OwnFolder(tmp_path)  # what is read and added to is no hindrance
+    (tmp_path / "figures" / "mine.png").write_text("mine")
+    with pytest.raises(DataError, match=r"mine\.png: there already"):
+        OwnFolder(tmp_path)
+    outputs = OwnFolder(tmp_path, inputs=[tmp_path / "figures" / "mine.png"], overwrite=True)
+    with pytest.raises(DataError, match="read by this command"):
+        outputs.write("figures/mine.png", "x")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1}', "", "[1, 2]", "null"])
+def test_a_listing_that_is_none_counts_for_nothing(tmp_path, text):
+    (tmp_path / LISTING).write_text(text)
+    (tmp_path / "a.csv").write_text("mine")
+    with pytest.raises(DataError, match="there already"):
+        OwnFolder(tmp_path)
+
+
+def test_a_stop_between_listing_and_file_leaves_a_folder_that_can_be_updated(tmp_path, monkeypatch):
+    outputs = OwnFolder(tmp_path)
+    outputs.write("a.csv", "old")
+    monkeypatch.setattr("dsla.files.write", lambda path, content: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        outputs.write("a.csv", "new")
+    monkeypatch.undo()
+    OwnFolder(tmp_path).write("a.csv", "newer")
+    assert (tmp_path / "a.csv").read_text() == "newer"
+
+
+def test_no_cell_is_a_formula_elsewhere_and_numbers_stay():
+    frame = pd.DataFrame({
+        "name": ["=1+1", "@home", "+cmd", "-x", "\tx", "-0.5", "plain", None],
+        "=head": [-1.0, 2.123456789, None, 4, 5, 6, 7, 8],
+        "n": range(-1, 7),
+    })  # fmt: skip
+    text = csv_text(frame)
+    again = pd.read_csv(io.StringIO(text), dtype={"name": str})
+    assert list(again.columns) == ["name", "'=head", "n"]
+    assert again["name"].tolist()[:7] == ["'=1+1", "'@home", "'+cmd", "'-x", "'\tx", "-0.5", "plain"]
+    assert again["'=head"].tolist()[:2] == [-1.0, 2.123457]
+    assert again["n"].tolist() == list(range(-1, 7))
+    assert frame["name"][0] == "=1+1"
+    assert "n/a" in csv_text(frame, na_rep="n/a")
