@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsla.assigners import ATSS, Assigner, FoveaBox, MaxIoU, QualityLabel, SimOTA, TaskAligned
+from dsla.assigners import ATSS, Assigner, FoveaBox, MaxIoU, SimOTA, TaskAligned
 from dsla.assigners.atss import anchors
 from dsla.geometry import HeadOutputs, PointGrid, boxes_to_distances, pairwise_iou
 
@@ -100,12 +100,6 @@ def dense_fovea(grid: PointGrid, boxes: Tensor, labels: Tensor, scores: Tensor, 
     return best_box((-size).expand_as(inside).masked_fill(~inside, -torch.inf))
 
 
-def dense_quality(grid: PointGrid, boxes: Tensor, labels: Tensor, scores: Tensor, predicted: Tensor) -> Tensor:
-    gt = dense_atss(grid, boxes, labels, scores, predicted)
-    pairwise_iou(predicted, boxes).gather(1, gt.clamp(min=0)[:, None])  # its label
-    return gt
-
-
 def dense_aligned(grid: PointGrid, boxes: Tensor, labels: Tensor, scores: Tensor, predicted: Tensor) -> Tensor:
     iou = pairwise_iou(predicted, boxes)
     metric = scores[:, labels] * iou.pow(6)
@@ -153,7 +147,6 @@ ROWS: list[tuple[Assigner, float, Callable[..., Tensor]]] = [
     (ATSS(), 0.0, dense_atss),
     (MaxIoU(), 0.0, dense_max_iou),
     (FoveaBox(), 0.5, dense_fovea),
-    (QualityLabel(), 0.0, dense_quality),
     (TaskAligned(), 0.0, dense_aligned),
     (SimOTA(), 0.5, dense_simota),
 ]

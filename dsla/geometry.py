@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,33 @@ from torch import Tensor
 from .errors import DataError
 
 IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxes at 0
+
+
+def short_repr(value: Any) -> str:
+    """The `__repr__` of dataclasses that hold tensors: their shapes, not their numbers."""
+
+    def short(field: Any) -> str:
+        return str(list(field.shape)) if isinstance(field, Tensor) else repr(field)
+
+    return f"{type(value).__name__}({', '.join(f'{f.name}={short(getattr(value, f.name))}' for f in fields(value))})"
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Nested tuples of numbers as a tensor that is copied to a device once, not at every step."""
+    with torch.inference_mode(False):  # what is kept from an evaluation must serve a training, too
+        return torch.tensor(values, dtype=dtype).to(device)
+
+
+def whole_numbers(what: str, *values: float) -> tuple[int, ...]:
+    """Positive whole numbers as ints.
+
+    Raises:
+        ValueError: others; the message begins with `what`.
+    """
+    if not all(float(v).is_integer() and v > 0 for v in values):
+        raise ValueError(f"{what} must be positive whole numbers, got {', '.join(f'{v:g}' for v in values)}")
+    return tuple(int(v) for v in values)
 
 
 class PointGrid:
@@ -33,14 +61,12 @@ class PointGrid:
         xy: [P, 2] float32, pixels.  stride: [P] float32.  level, row, column: [P] int64.
         shapes: (h, w) of each level.  strides: pixels between points.  num_points: points per level.
     Raises:
-        ValueError: sizes or strides that are not positive, or of different number.
+        ValueError: sizes or strides that are not positive whole numbers, or of different number.
     """
 
     def __init__(self, image_size: Sequence[int], strides: Sequence[int], offset: float = 0.0) -> None:
-        height, width = (int(v) for v in image_size)
-        strides = tuple(int(s) for s in strides)
-        if min(height, width, *strides) <= 0:
-            raise ValueError(f"image size and strides must be positive, got {image_size} and {strides}")
+        height, width = whole_numbers("height and width of the image", *image_size)
+        strides = whole_numbers("strides", *strides)
         self._build([(math.ceil(height / s), math.ceil(width / s)) for s in strides], strides, offset, "cpu")
 
     @classmethod
@@ -54,15 +80,16 @@ class PointGrid:
         """The grid of feature maps with these (h, w); one stride for each."""
         if len(shapes) != len(strides):
             raise ValueError(f"{len(shapes)} feature maps but {len(strides)} strides")
+        maps = [whole_numbers(f"height and width of feature map {i}", h, w) for i, (h, w) in enumerate(shapes)]
         grid = cls.__new__(cls)
-        grid._build(
-            [(int(h), int(w)) for h, w in shapes], tuple(int(s) for s in strides), offset, str(device)
-        )
+        grid._build([(h, w) for h, w in maps], whole_numbers("strides", *strides), offset, str(device))
         return grid
 
     def _build(
         self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: float, device: str
     ) -> None:
+        if not shapes or not math.isfinite(offset):
+            raise ValueError(f"a grid needs at least one level and a finite offset, got {len(shapes)} and {offset}")
         self.shapes, self.strides, self.offset = tuple(shapes), strides, float(offset)
         self.num_points = tuple(h * w for h, w in shapes)
         self.xy, self.stride, self.level, self.row, self.column = _grid_tensors(
@@ -91,9 +118,10 @@ class PointGrid:
         parts = values.split(self.num_points, dim=1)
         return [p.unflatten(1, shape) for p, shape in zip(parts, self.shapes, strict=True)]
 
-    def inside(self, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+    def inside(self, image_sizes: Sequence[tuple[int, int]] | Tensor) -> Tensor:
         """[B, P] bool: points that lie in the image itself, (height, width) each, not in its padding."""
-        size = torch.tensor(image_sizes, dtype=torch.float32, device=self.device).reshape(-1, 1, 2)
+        sizes = image_sizes if isinstance(image_sizes, Tensor) else torch.tensor(image_sizes, dtype=torch.float32)
+        (size,) = on_device(self.device, sizes.reshape(-1, 1, 2))
         return (self.xy < size.flip(-1)).all(-1)
 
 
@@ -120,7 +148,21 @@ def _grid_columns(
     return tuple(torch.cat(c).to(device) for c in columns)
 
 
-@dataclass(frozen=True)
+def on_device(device: torch.device, *values: Tensor) -> list[Tensor]:
+    """Tensors on a device: those in main memory go there in one copy from pinned memory, for which nobody waits.
+
+    They travel as float64, which holds float32 and whole numbers below 2^53 exactly.
+    """
+    outside = [v for v in values if v.device.type == "cpu"]
+    if device.type == "cpu" or not outside:
+        return [v.to(device) for v in values]
+    packed = torch.cat([v.flatten().double() for v in outside])
+    packed = packed.pin_memory() if torch.cuda.is_available() else packed
+    parts = iter(packed.to(device, non_blocking=True).split([v.numel() for v in outside]))
+    return [next(parts).to(v.dtype).view(v.shape) if v.device.type == "cpu" else v.to(device) for v in values]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadOutputs:
     """What the head says about every point of a batch.
 
@@ -135,6 +177,8 @@ class HeadOutputs:
     distances: Tensor
     grid: PointGrid
     quality: Tensor | None = None
+
+    __repr__ = short_repr
 
     @cached_property
     def boxes(self) -> Tensor:
@@ -157,16 +201,17 @@ def boxes_to_distances(xy: Tensor, boxes: Tensor) -> Tensor:
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """[..., 4] → [...] pixels²."""
+    """[..., 4] → [...] pixels²; float32, or float64 for whole numbers and float64."""
+    boxes = coordinates(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and union of boxes that broadcast against each other, [..., 4] → [...] twice, float32.
+    """IoU and union of boxes that broadcast against each other, [..., 4] → [...] twice; types as in `box_area`.
 
     The union is clamped at 1e-6 (release: ``bbox_overlaps``), so that empty boxes have IoU 0, not NaN.
     """
-    a, b = at_least_float32(a), at_least_float32(b)
+    a, b = coordinates(a), coordinates(b)
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = size[..., 0] * size[..., 1]
     union = (box_area(a) + box_area(b) - intersection).clamp(min=IOU_EPS)
@@ -186,6 +231,11 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision to float32; float64 stays, for reference computations."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def coordinates(x: Tensor) -> Tensor:
+    """Coordinates in a type in which areas do not overflow: whole numbers to float64, half precision to float32."""
+    return at_least_float32(x) if x.is_floating_point() else x.double()
 
 
 def resized(size: Sequence[int], short: float, long: float, rounding: str = "down") -> tuple[int, int]:

@@ -10,10 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import FCOS, Assignment
-from ..assigners.base import Assigner
+from ..assigners import FCOS, Assigner, Assignment
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
-from ..losses import dynamic_target
 from .running import assign, over
 from .tables import Numbers, Table, array, frame_of, summarises
 
@@ -51,7 +49,7 @@ def adjacency(source: Any, other: Any, *, reference: Assigner | None = None, **o
 
     ``adjacency(outputs, reference_assignment, …)`` is `adjacency_of`, with its options.
     ``adjacency(model, dataset, reference=…, …)`` runs the model (options batch_size, device, max_images,
-    progress) and takes its own assigner and coupling for the labels; the reference is by default FCOS's hard
+    progress) and takes its own assignment for the labels; the reference is by default FCOS's hard
     assignment with the model's ranges, on the model's points. Pixels are then those of the network's input.
     Options threshold and across_levels as in `adjacency_of`.
     """
@@ -76,7 +74,6 @@ def adjacency_of(
     reference: Assignment,
     *,
     own: Assignment | None = None,
-    coupling: str = "off",
     scores: Tensor | None = None,
     across_levels: bool = False,
     threshold: float = 0.1,
@@ -88,8 +85,7 @@ def adjacency_of(
         outputs: what the head says at every point.
         reference: decides which pairs count and which object they belong to; ignored points form no pair.
             With the same reference (FCOS's hard labels) the numbers of different methods can be compared.
-        own: the assignment that the method itself is taught with; without it the reference.
-        coupling: as in `dsla.losses.dynamic_target`; "on" makes the labels of `own` label · IoU.
+        own: the assignment that the method itself is taught with, and with which coupling; without it the reference.
         scores: [B,P,C]; without them those of `scores_of`.
         across_levels: also pairs of a point with the one at the same place on the next level.
         threshold: of the summary: scores closer than this count as not told apart.
@@ -112,7 +108,7 @@ def adjacency_of(
         swap = backward[image, pair]
         ends = [torch.where(swap, b[pair], a[pair]), torch.where(swap, a[pair], b[pair])]
         category, box = reference.category[image, ends[0]], reference.matched_boxes[image, ends[0]]
-        target = own.target(outputs.boxes, coupling)
+        target = own.target(outputs.boxes)
         columns: dict[str, Any] = {
             "image": image if image_ids is None else torch.tensor(image_ids)[image.cpu()],
             "direction": [DIRECTIONS[i] for i in direction[pair].tolist()],
@@ -130,7 +126,7 @@ def adjacency_of(
                 f"score_{name}": scores[image, end, category],
                 f"iou_{name}": aligned_iou(outputs.boxes[image, end], box),
             }
-    table = frame_of(columns, analysis="adjacency", threshold=threshold, coupling=coupling)
+    table = frame_of(columns, analysis="adjacency", threshold=threshold, coupling=own.coupling)
     for name in ("label", "score", "iou"):
         table[f"d_{name}"] = table[f"{name}_a"] - table[f"{name}_b"]
     return table
@@ -140,7 +136,7 @@ def profile(source: Any, other: Any, *, reach: int = 4, **options: Any) -> Table
     """Label, score and IoU along the row and the column through each object's best point.
 
     ``profile(outputs, own_assignment, …)`` is `profile_of`, with its options. ``profile(model, dataset, …)`` runs
-    the model (options batch_size, device, max_images, progress), with its own assigner and coupling.
+    the model (options batch_size, device, max_images, progress), with its own assignment.
     """
     if isinstance(source, HeadOutputs):
         return profile_of(source, other, reach=reach, **options)
@@ -155,7 +151,6 @@ def profile_of(
     outputs: HeadOutputs,
     own: Assignment,
     *,
-    coupling: str = "off",
     scores: Tensor | None = None,
     reach: int = 4,
     image_ids: Sequence[int] | None = None,
@@ -163,7 +158,7 @@ def profile_of(
     """Label, score and IoU through each object's best point, of one batch.
 
     Args:
-        outputs, own, coupling, scores, image_ids: as in `adjacency_of`.
+        outputs, own, scores, image_ids: as in `adjacency_of`.
         reach: points to either side.
 
     Returns:
@@ -174,7 +169,7 @@ def profile_of(
     with torch.no_grad():
         grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
         iou = own.iou(outputs.boxes)
-        target = dynamic_target(own.label, iou, coupling)
+        target = own.target(outputs.boxes)
         image, point = own.positive.nonzero(as_tuple=True)
         best_of = (point, iou[image, point], target[image, point], own.gt_index[image, point])
         keys = [array(v).astype(float) for v in (*best_of, image)]
@@ -204,7 +199,7 @@ def profile_of(
                 }
                 parts.append(frame_of(columns).assign(axis=axis, offset=offset))
     table = Table(pd.concat(parts, ignore_index=True))
-    table.attrs = {"analysis": "profile", "coupling": coupling}
+    table.attrs = {"analysis": "profile", "coupling": own.coupling}
     return table
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..assigners import Assignment
-from ..assigners.base import Assigner
+from ..assigners import Assigner, Assignment
 from ..errors import DataError
 from ..models.evaluation import Progress, batches, device_of, evaluation_mode
 from .tables import Table, Truth
@@ -69,20 +68,15 @@ def assign(assigner: Assigner, raw: Any) -> Assignment:
     )
 
 
-def coupling_of(model: Any) -> str:
-    """How the model's classification is taught: as `dsla.losses.dynamic_target`; hard labels are "off"."""
-    return str(getattr(model.criterion, "coupling", "off"))
-
-
 def over(model: Any, dataset: Any, *analyses: Callable[..., Table], **running: Any) -> list[Table]:
     """Tables of analyses of points, batch after batch from one run, joined over the data set.
 
-    Each is called as ``analysis(raw, outputs=…, own=…, coupling=…, scores=…, image_ids=…)`` with what the head
+    Each is called as ``analysis(raw, outputs=…, own=…, scores=…, image_ids=…)`` with what the head
     says, the model's own assignment and scores, and the ids of the images.
     """
     parts: list[list[Table]] = [[] for _ in analyses]
     for raw, _, ids in run_raw(model, dataset, **running):
-        seen = {"outputs": raw.outputs, "own": model.assign(raw), "coupling": coupling_of(model)}
+        seen = {"outputs": raw.outputs, "own": model.assign(raw)}
         seen |= {"scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
         for done, analysis in zip(parts, analyses, strict=True):
             done.append(analysis(raw, **seen))

@@ -19,7 +19,7 @@ from ..models import Detector
 from ..models.evaluation import Evaluation, evaluate_detections
 from . import adjacency_of, oracle, profile_of, ranking, reliability, suppression
 from .adjacent import hard_rule
-from .running import assign, coupling_of, over, run
+from .running import assign, over, run
 
 Boxes = dict[str, Any]
 ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
@@ -176,7 +176,7 @@ def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: in
         raw = model.forward_raw([image], [target])
         own: Assignment = model.assign(raw)
         outputs, grid, scores = raw.outputs, raw.outputs.grid, model.postprocess.scores(raw.outputs)
-        label = own.target(outputs.boxes, coupling_of(model))[0] * (own.gt_index[0] == gt)
+        label = own.target(outputs.boxes)[0] * (own.gt_index[0] == gt)
         assert raw.targets is not None
         box = raw.targets[0]["boxes"][gt]
         iou = aligned_iou(outputs.boxes[0], box)

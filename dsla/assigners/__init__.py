@@ -14,37 +14,43 @@ from .registry import METHODS, as_assigner, load_plugin, method, register
 if TYPE_CHECKING:
     from .assignment import Assignment
     from .atss import ATSS
-    from .base import DEFAULT_RANGES, Assigner, Pairs
+    from .base import DEFAULT_RANGES, Assigner
     from .choice import point_offset, ranges_of
     from .dsla import DSLA
     from .explanation import Explanation, Rule
     from .fcos import FCOS
     from .fovea import FoveaBox
-    from .gfl import QualityLabel
+    from .gfl import GFL
     from .jitter import jittered_predictions
     from .max_iou import MaxIoU
+    from .pairs import Pairs
     from .pairwise import PairAssigner
     from .promises import BrokenPromise, check
+    from .rules import Case
     from .simota import SimOTA
     from .tal import TaskAligned
+    from .truth import Decision, Truth
 
 _LATER = {
     "ATSS": "atss",
     "DEFAULT_RANGES": "base",
     "DSLA": "dsla",
     "FCOS": "fcos",
+    "GFL": "gfl",
     "Assigner": "base",
     "Assignment": "assignment",
     "BrokenPromise": "promises",
+    "Case": "rules",
+    "Decision": "truth",
     "Explanation": "explanation",
     "FoveaBox": "fovea",
     "MaxIoU": "max_iou",
     "PairAssigner": "pairwise",
-    "Pairs": "base",
-    "QualityLabel": "gfl",
+    "Pairs": "pairs",
     "Rule": "explanation",
     "SimOTA": "simota",
     "TaskAligned": "tal",
+    "Truth": "truth",
     "check": "promises",
     "jittered_predictions": "jitter",
     "point_offset": "choice",

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid, aligned_iou
+from ..geometry import HeadOutputs, PointGrid, aligned_iou, short_repr
+from ..losses import COUPLINGS, dynamic_target
+from .explanation import Explanation
+from .pairs import Pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .base import Assigner, Pairs
+
+class AssignerLike(Protocol):
+    """What an assignment asks of the assigner that made it."""
+
+    name: str
+    needs_predictions: bool
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]: ...
+
+    @property
+    def explain(self) -> Callable[..., Explanation]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Assignment:
     """Which box teaches each point.
 
@@ -26,8 +40,12 @@ class Assignment:
         label: [B, P] float32 static label in [0, 1], 0 background.
         category: [B, P] int64 class, −1 background.
         ignored: [B, P] bool: neither taught as an object nor as background (padding, crowds).
-        grid: the points.  assigner: who decided.
-        boxes: [N, 4] all boxes of the batch.  first: [B] where each image's boxes begin.
+        grid: the points.
+        boxes: [N, 4] all boxes of the batch.
+        first: [B] where each image's boxes begin.
+        assigner: who decided.
+        coupling: how the label is coupled with the IoU of the predicted box, as `dsla.losses.dynamic_target` has it.
+            The loss, the tables and all views read it here.
         extras: further [B, P] columns of the method, by name.
     """
 
@@ -38,8 +56,15 @@ class Assignment:
     grid: PointGrid
     boxes: Tensor
     first: Tensor
-    assigner: Assigner
+    assigner: AssignerLike
+    coupling: str
     extras: dict[str, Tensor] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        if self.coupling not in COUPLINGS:
+            raise ValueError(f"coupling is 'on', 'off' or 'iou-only', got {self.coupling!r}")
 
     @cached_property
     def positive(self) -> Tensor:
@@ -59,19 +84,12 @@ class Assignment:
         """[B, P] IoU of the predicted boxes [B, P, 4] with the box of their point; 0 at background."""
         return aligned_iou(boxes, self.matched_boxes) * self.positive
 
-    def target(self, boxes: Tensor, coupling: str | None = None) -> Tensor:
-        """[B, P] what the classification is taught where boxes [B, P, 4] are predicted; 0 at background.
-
-        coupling: as `losses.dynamic_target` has it; by default the assigner's own.
-        """
-        from ..losses import dynamic_target
-
-        return dynamic_target(self.label, self.iou(boxes), self.assigner.coupling if coupling is None else coupling)
+    def target(self, boxes: Tensor) -> Tensor:
+        """[B, P] what the classification is taught where boxes [B, P, 4] are predicted; 0 at background."""
+        return dynamic_target(self.label, self.iou(boxes), self.coupling)
 
     def pairs(self) -> Pairs:
         """Each positive point with its box, [N⁺] in the order of ``positive.nonzero()``."""
-        from .base import Pairs
-
         image, point = self.positive.nonzero(as_tuple=True)
         x, y = self.grid.xy[point].unbind(-1)
         x1, y1, x2, y2 = self.matched_boxes[image, point].unbind(-1)
@@ -93,12 +111,9 @@ class Assignment:
 
         Columns: image, point, level, row, column, x, y, gt, category, l, t, r, b (pixels), centerness (without
         core zone), core_zone, relaxation, label; given predictions also iou (with the predicted box) and
-        target (what the classification is taught: label · iou under DSLA's coupling, the label under methods
-        without it). NaN where a method has no such factor.
+        target (what the classification is taught there: see `target`). NaN where a method has no such factor.
         """
         import pandas as pd
-
-        from ..losses import dynamic_target
 
         image, point = self.positive.nonzero(as_tuple=True)
         pairs = self.pairs()
@@ -125,5 +140,5 @@ class Assignment:
         columns |= {k: v[image, point] for k, v in self.extras.items()}
         if predictions is not None:
             iou = self.iou(predictions.boxes.detach())[image, point]
-            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou, self.assigner.coupling)}
+            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou, self.coupling)}
         return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})

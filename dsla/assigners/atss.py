@@ -6,7 +6,6 @@ selection", CVPR 2020; mmdetection ``ATSSAssigner`` gives the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid, overlap
-from .base import Assigner, Pairs, Truth
+from ..geometry import HeadOutputs, PointGrid, constant, overlap
+from .base import Assigner
 from .dsla import centerness
-from .explanation import Explanation, Rule
-from .rules import explain_pair
-from .sparse.regions import Levels, map_sizes, priority_of, reduce_pairs
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, inside_rule, label_rule
+from .sparse.keys import LAST, index_of, ordering_key, reduce_pairs, winners
+from .sparse.regions import Levels, map_sizes
+from .truth import Decision, Truth
 
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
 
@@ -52,16 +54,13 @@ class ATSS(Assigner):
     def options(self) -> dict[str, Any]:
         return {"topk": self.topk, "anchor_scale": self.anchor_scale}
 
-    def _assign(
-        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)
         passed = near.inside & (near.iou >= near.threshold[:, None])
         box = torch.arange(len(truth.boxes), device=grid.device)[:, None].expand_as(near.point)
-        point = near.point + (truth.image * len(grid))[:, None]
-        keys = reduce_pairs(grid, truth, box, point, near.iou * passed)
-        iou = priority_of(keys, grid)
-        return keys, {"label": (iou > 0).float(), "anchor_iou": iou}
+        keys = reduce_pairs(grid, truth, box, near.point + (truth.image * len(grid))[:, None], near.iou * passed)
+        point, box, iou = winners(truth, keys)
+        return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
     def candidates(self, grid: PointGrid, truth: Truth) -> Nearest:
         """The nearest anchors of each box over all levels, with their statistics."""
@@ -78,51 +77,29 @@ class ATSS(Assigner):
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of a quality branch); "label" is 1 inside the box: the rest depends on other points."""
-        left, top, right, bottom = pairs.distances
-        inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > INSIDE
-        return {"centerness": centerness(left, top, right, bottom), "label": inside.float()}
+        return {"centerness": centerness(*pairs.distances), "label": (pairs.depth > INSIDE).float()}
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """Candidate or not, IoU against the threshold, inside; then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
-            near = self.candidates(grid, truth)
-            dx, dy = (float(d) for d in pairs.from_centre)
-            chosen = (near.valid & (near.point == point)).any()
-            level, count = int(pairs.level), int(near.valid.sum())
-            iou = float(overlap(anchors(grid, self.anchor_scale)[point], truth.boxes[0])[0])
-            nearest_edge = min(float(d) for d in pairs.distances)
-            threshold = float(near.threshold)
-            passed = bool(chosen) and iou >= threshold and nearest_edge > INSIDE
-            return [
-                Rule(
-                    "candidate",
-                    f"{(dx * dx + dy * dy) ** 0.5:.4g} px from the centre, {'' if chosen else 'not '}among the "
-                    f"{min(self.topk, grid.num_points[level])} nearest of level {level}; {count} candidates in all",
-                    (dx * dx + dy * dy) ** 0.5,
-                    bool(chosen),
-                ),
-                Rule(
-                    "threshold",
-                    f"IoU of its anchor {iou:.4g} ≥ mean {float(near.mean):.4g} + deviation "
-                    f"{float(near.deviation):.4g} = {threshold:.4g}",
-                    iou,
-                    iou >= threshold,
-                ),
-                Rule(
-                    "inside the box",
-                    f"smallest distance {nearest_edge:g} > {INSIDE}",
-                    nearest_edge,
-                    nearest_edge > INSIDE,
-                ),
-                Rule("label", f"{int(passed)}", float(passed), passed),
-            ]
-
-        return explain_pair(self, grid, point, box, rules)
+        grid, level = case.grid, int(case.pairs.level)
+        near = self.candidates(grid, case.truth)
+        dx, dy = (float(d) for d in case.pairs.from_centre)
+        distance, chosen = (dx * dx + dy * dy) ** 0.5, bool((near.valid & (near.point == case.point)).any())
+        count, places = int(near.valid.sum()), min(self.topk, grid.num_points[level])
+        iou = float(overlap(anchors(grid, self.anchor_scale)[case.point], case.truth.boxes[0])[0])
+        mean, deviation, threshold = (float(v) for v in (near.mean, near.deviation, near.threshold))
+        among = f"{'' if chosen else 'not '}among the {places} nearest of level {level}; {count} candidates in all"
+        needed = f"mean {mean:.4g} + deviation {deviation:.4g} = {threshold:.4g}"
+        rules = [
+            Rule("candidate", f"{distance:.4g} px from the centre, {among}", distance, chosen),
+            Rule("threshold", f"IoU of its anchor {iou:.4g}, must be ≥ {needed}", iou, iou >= threshold),
+            inside_rule(case.pairs, INSIDE),
+        ]
+        label = float(all(r.passed for r in rules))
+        return [*rules, label_rule(f"{label:g}", label)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nearest:
     """Candidates of each box, Q = L · topk: point [N, Q] in P, valid, iou, inside [N, Q]; mean, deviation [N]."""
 
@@ -155,24 +132,24 @@ def nearest(grid: PointGrid, truth: Truth, k: int) -> tuple[Tensor, Tensor]:
     table = Levels.of(grid)
     rows, columns = map_sizes(grid, truth)
     x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))
-    a, b = _hyperbola(k, max(w for _, w in grid.shapes), max(h for h, _ in grid.shapes), grid.device)
-    column, dx = _nearest_cells((x1 + x2) / 2, table.stride, columns, int(a.max()) + 1, grid.offset)
-    row, dy = _nearest_cells((y1 + y2) / 2, table.stride, rows, int(b.max()) + 1, grid.offset)
+    ranks = _hyperbola(k, max(w for _, w in grid.shapes), max(h for h, _ in grid.shapes))
+    a, b = constant(ranks, grid.device, torch.int64)
+    column, dx = _nearest_cells((x1 + x2) / 2, table.stride, columns, max(ranks[0]) + 1, grid.offset)
+    row, dy = _nearest_cells((y1 + y2) / 2, table.stride, rows, max(ranks[1]) + 1, grid.offset)
     distance = dx[..., a].square() + dy[..., b].square()  # [N, L, Q]
     place = row[..., b] * table.width[:, None] + column[..., a]
-    key = (distance.view(torch.int32).long() << 32) | place
-    key = key.masked_fill(~distance.isfinite(), 2**63 - 1).topk(min(k, len(a)), largest=False).values
-    valid = key < 2**63 - 1
-    point = ((key & (2**32 - 1)) + table.first[:, None]).where(valid, 0)
+    key = ordering_key(distance, place).masked_fill(~distance.isfinite(), LAST)
+    key = key.topk(min(k, len(a)), largest=False).values
+    valid = key < LAST
+    point = (index_of(key) + table.first[:, None]).where(valid, 0)
     return point.flatten(1), valid.flatten(1)
 
 
 @lru_cache(maxsize=64)
-def _hyperbola(k: int, columns: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _hyperbola(k: int, columns: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Ranks from 0 of columns and rows with (a + 1)(b + 1) ≤ k that a map of this size can have."""
     ranks = [(a, b) for a in range(min(k, columns)) for b in range(min(k // (a + 1), rows))]
-    a, b = torch.tensor(ranks, device=device).t().contiguous().unbind()
-    return a, b
+    return tuple(a for a, _ in ranks), tuple(b for _, b in ranks)
 
 
 def _nearest_cells(centre: Tensor, stride: Tensor, size: Tensor, count: int, offset: float) -> tuple[Tensor, Tensor]:

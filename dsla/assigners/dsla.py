@@ -5,21 +5,22 @@ in the loss (`dsla.losses.dynamic_target`), since it changes with every step.
 
 Su et al., "DSLA: Dynamic smooth label assignment for efficient anchor-free object detection", Pattern
 Recognition 131 (2022), arXiv 2208.00817; where the paper and the authors' release differ, the release.
+How labels become an assignment is defined in `dsla.assigners.dense`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid
-from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
-from .explanation import Explanation, Rule
-from .rules import checked_ranges, explain_pair, range_text, region_rules
-from .sparse.windows import Windows
+from .base import DEFAULT_RANGES
+from .explanation import Rule
+from .pairs import Pairs
+from .pairwise import PairAssigner
+from .rules import Case, checked_ranges, label_rule, range_text, region_rules
 
 
 def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def interval_relaxation(
     return ramp.masked_fill((m >= low) & (m <= high), 1.0)
 
 
-class DSLA(Assigner):
+class DSLA(PairAssigner):
     """Smooth labels: centerness, 1 in the core zone, times the relaxed regression range.
 
     A point goes to the box that gives it the highest label, then to the smaller box, then to the lower index.
@@ -62,7 +63,8 @@ class DSLA(Assigner):
     """
 
     name = "DSLA"
-    coupling = "on"
+    default_coupling = "on"
+    regress_ranges: tuple[tuple[float, float], ...]
 
     def __init__(
         self,
@@ -92,54 +94,44 @@ class DSLA(Assigner):
             relaxed = [(float(int(lo)), float(int(hi))) for lo, hi in relaxed]
         return tuple(relaxed)
 
-    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
-        low, high = zip(*self.relaxed_ranges, strict=True)
-        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
-        return candidates.reduce(self.factors(candidates.pairs)["label"])
+    @property
+    def reach(self) -> tuple[tuple[float, float], ...]:
+        """Both ranges of a level together: int() can cut a relaxed end below the range's own."""
+        both = zip(self.regress_ranges, self.relaxed_ranges, strict=True)
+        return tuple((min(lo, wide_lo), max(hi, wide_hi)) for (lo, hi), (wide_lo, wide_hi) in both)
+
+    def label(self, pairs: Pairs) -> Tensor:
+        """c · h inside the box (or its centre region), 0 elsewhere: the factors exclude all that is excluded."""
+        return self.factors(pairs)["label"]
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (without core zone), core_zone (bool), relaxation, and the label they make."""
         score = centerness(*pairs.distances)
-        dx, dy = pairs.from_centre
-        inside = pairs.inside(self.center_sampling)
-        core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
-        measure = pairs.measure
+        core = pairs.core()
         ends = (*zip(*self.regress_ranges, strict=True), *zip(*self.relaxed_ranges, strict=True))
-        relaxation = interval_relaxation(measure, *pairs.of_level(*ends))
+        relaxation = interval_relaxation(pairs.measure, *pairs.of_level(*ends))
         label = score.masked_fill(core, 1.0) if self.core_zone else score
         return {
             "centerness": score,
             "core_zone": core & self.core_zone,
             "relaxation": relaxation,
-            "label": label * relaxation * inside,
+            "label": label * relaxation * pairs.inside(self.center_sampling),
         }
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
-        """Inside, centre sampling, regression range, relaxation, centerness, core zone; then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            factor = {k: float(v) for k, v in self.factors(pairs).items()}
-            level, m = int(pairs.level), float(pairs.measure)
-            (low, high), (wide_low, wide_high) = self.regress_ranges[level], self.relaxed_ranges[level]
-            half, (dx, dy) = float(pairs.stride) / 2, (float(d) for d in pairs.from_centre)
-            out = region_rules(pairs, self.center_sampling)
-            h = factor["relaxation"]
-            out.append(
-                Rule(
-                    "interval relaxation",
-                    f"m = {m:g} in {range_text(low, high)}, relaxed {range_text(wide_low, wide_high)}: h = {h:.4g}",
-                    h,
-                    h > 0,
-                )
-            )
-            out.append(Rule("centerness", f"c = {factor['centerness']:.4g}", factor["centerness"]))
-            if self.core_zone:
-                verb = "in" if factor["core_zone"] else "outside"
-                text = f"|dx| = {dx:g}, |dy| = {dy:g}, half a stride = {half:g}: {verb} the core zone"
-                out.append(
-                    Rule("core zone", text + (", c = 1" if factor["core_zone"] else ""), factor["core_zone"])
-                )
-            out.append(Rule("label", f"c · h = {factor['label']:.4g}", factor["label"], factor["label"] > 0))
-            return out
-
-        return explain_pair(self, grid, point, box, rules)
+    def rules(self, case: Case) -> list[Rule]:
+        """Inside, centre sampling, interval relaxation, centerness, core zone; then the label."""
+        pairs, level = case.pairs, int(case.pairs.level)
+        factor = {k: float(v) for k, v in self.factors(pairs).items()}
+        h, c, label, core = (factor[k] for k in ("relaxation", "centerness", "label", "core_zone"))
+        full, fading = range_text(*self.regress_ranges[level]), range_text(*self.relaxed_ranges[level])
+        (dx, dy), half = (float(d) for d in pairs.from_centre), float(pairs.stride) / 2
+        zone = "in the core zone, c = 1" if core else "outside the core zone"
+        ramps = f"h is 1 in {full} and falls to 0 at the ends of {fading}"
+        core_zone = Rule("core zone", f"|dx| = {dx:g}, |dy| = {dy:g}, half a stride = {half:g}: {zone}", core)
+        return [
+            *region_rules(pairs, self.center_sampling),
+            Rule("interval relaxation", f"m = {float(pairs.measure):g}; {ramps}: h = {h:.4g}", h, h > 0),
+            Rule("centerness", f"c = {c:.4g}", c),
+            *([core_zone] if self.core_zone else []),
+            label_rule(f"c · h = {label:.4g}", label),
+        ]

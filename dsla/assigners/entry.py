@@ -173,9 +173,7 @@ class Method:
             halved = self.ranges == "scale_ranges"
             arguments[self.ranges] = tuple((low / 2 if halved else low, high) for low, high in ranges)
         made = self.kind(**arguments)
-        attribute = "default_coupling" if hasattr(made, "default_coupling") else "coupling"
-        if getattr(made, attribute) != self.coupling:
-            setattr(made, attribute, self.coupling)
+        made.default_coupling = self.coupling
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,7 +217,7 @@ def entry_of(name: str, kind: type[Assigner], bounds: Mapping[str, tuple[float, 
         criterion="dsla",
         colour=_OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)],
         summary=text.partition("\n")[0] if "__doc__" in vars(kind) and vars(kind)["__doc__"] else "",
-        coupling=getattr(kind, "default_coupling", getattr(kind, "coupling", "off")),
+        coupling=kind.default_coupling,
         needs_predictions=kind.needs_predictions,
         ranges=next((r for r in _RANGES if r in arguments), None),
         options=tuple(options),

@@ -6,20 +6,20 @@ journal version and mmdetection's ``FCOSHead``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid
-from .base import DEFAULT_RANGES, Assigner, Pairs, Truth
+from .base import DEFAULT_RANGES
 from .dsla import centerness
-from .explanation import Explanation, Rule
-from .rules import checked_ranges, explain_pair, range_text, region_rules
-from .sparse.windows import Windows
+from .explanation import Rule
+from .pairs import Pairs
+from .pairwise import PairAssigner
+from .rules import Case, checked_ranges, label_rule, range_rule, region_rules
 
 
-class FCOS(Assigner):
+class FCOS(PairAssigner):
     """Label 1 inside the box (or its centre region) and its level's range; the smallest box wins a point.
 
     Args:
@@ -30,6 +30,7 @@ class FCOS(Assigner):
     """
 
     name = "FCOS"
+    regress_ranges: tuple[tuple[float, float], ...]
 
     def __init__(
         self,
@@ -42,10 +43,9 @@ class FCOS(Assigner):
     def options(self) -> dict[str, Any]:
         return {"regress_ranges": self.regress_ranges, "center_sampling": self.center_sampling}
 
-    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
-        low, high = zip(*self.regress_ranges, strict=True)
-        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
-        return candidates.reduce(self.factors(candidates.pairs)["label"])
+    def label(self, pairs: Pairs) -> Tensor:
+        """1 or 0: the factors exclude all that is excluded."""
+        return self.factors(pairs)["label"]
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of the quality branch, not of the label), relaxation 0 or 1, label 0 or 1."""
@@ -60,22 +60,13 @@ class FCOS(Assigner):
             "label": (inside & in_range).float(),
         }
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """Inside, centre sampling, regression range; then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            low, high = self.regress_ranges[int(pairs.level)]
-            factor = {k: float(v) for k, v in self.factors(pairs).items()}
-            m = float(pairs.measure)
-            return [
-                *region_rules(pairs, self.center_sampling),
-                Rule("regression range", f"m = {m:g} in {range_text(low, high)}", m, low <= m <= high),
-                Rule(
-                    "centerness",
-                    f"{factor['centerness']:.4g}, taught to a branch of its own",
-                    factor["centerness"],
-                ),
-                Rule("label", f"{factor['label']:g}", factor["label"], factor["label"] > 0),
-            ]
-
-        return explain_pair(self, grid, point, box, rules)
+        pairs = case.pairs
+        c, label = (float(self.factors(pairs)[k]) for k in ("centerness", "label"))
+        return [
+            *region_rules(pairs, self.center_sampling),
+            range_rule("regression range", "m", float(pairs.measure), self.regress_ranges[int(pairs.level)]),
+            Rule("centerness", f"{c:.4g}, taught to a branch of its own", c),
+            label_rule(f"{label:g}", label),
+        ]

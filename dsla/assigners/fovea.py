@@ -6,18 +6,21 @@ the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid
-from .base import Assigner, Pairs, Truth
+from ..geometry import HeadOutputs, PointGrid, constant
+from .base import Assigner
 from .dsla import centerness, interval_relaxation
-from .explanation import Explanation, Rule
-from .rules import explain_pair, range_text
-from .sparse.regions import Levels, Region, map_sizes, reduce_pairs
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, label_rule, range_rule
+from .sparse.keys import reduce_pairs, winners
+from .sparse.regions import Levels, Region, map_sizes
+from .truth import Decision, Truth
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
 
@@ -61,7 +64,7 @@ class FoveaBox(Assigner):
             raise ValueError(f"sigma must be in (0, 1] and relaxation in [0, 1), got {sigma} and {relaxation}")
         self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)
         if smooth:
-            self.name, self.coupling = "FoveaBox + DSLA", "on"
+            self.name, self.default_coupling = "FoveaBox + DSLA", "on"
 
     def options(self) -> dict[str, Any]:
         return {n: getattr(self, n) for n in ("scale_ranges", "sigma", "smooth", "relaxation")}
@@ -72,10 +75,13 @@ class FoveaBox(Assigner):
         share = self.relaxation if self.smooth else 0.0
         return tuple((lo * (1 - share), hi * (1 + share)) for lo, hi in self.scale_ranges)
 
-    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
-        cells = self.fovea(grid, truth).cells()
-        label = self._smooth(cells.pairs)["label"] if self.smooth else torch.ones_like(cells.pairs.x)
-        return reduce_pairs(grid, truth, cells.box, cells.point, label)
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
+        keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
+        for cells in self.fovea(grid, truth).cells():
+            box = cells.box.expand_as(cells.point)
+            label = self._smooth(cells.pairs)["label"] if self.smooth else torch.ones(box.shape, device=grid.device)
+            reduce_pairs(grid, truth, box, cells.point, cells.counted(label), into=keys)
+        return Decision(*winners(truth, keys))
 
     def fovea(self, grid: PointGrid, truth: Truth) -> Region:
         """The cells of each (box, level); in strides, rounded as the code base does."""
@@ -84,7 +90,7 @@ class FoveaBox(Assigner):
         rows, columns = map_sizes(grid, truth)
         x1, y1, x2, y2 = (truth.boxes[:, i, None] / Levels.of(grid).stride for i in range(4))  # [N, L]
         scale = _scale(*truth.boxes.unbind(-1))[:, None]
-        low, high = (scale.new_tensor(end) for end in zip(*self.reach, strict=True))
+        low, high = constant(tuple(zip(*self.reach, strict=True)), grid.device)
         acts = (scale >= low) & (scale <= high) & (rows > 0) & (columns > 0)  # a level may lie in the padding alone
         ends = []
         for start, stop, size in ((x1, x2, columns), (y1, y2, rows)):
@@ -96,13 +102,9 @@ class FoveaBox(Assigner):
         return Region(grid, truth, ends[0], ends[2], ends[1], ends[3])
 
     def _smooth(self, pairs: Pairs) -> dict[str, Tensor]:
-        score = centerness(*pairs.distances)
-        dx, dy = pairs.from_centre
-        core = (dx <= pairs.stride / 2) & (dy <= pairs.stride / 2) & pairs.inside()
-        scale = _scale(*pairs.boxes)
-        low, high = (scale.new_tensor(e)[pairs.level] for e in zip(*self.scale_ranges, strict=True))
-        wide = (scale.new_tensor(e)[pairs.level] for e in zip(*self.reach, strict=True))
-        relaxation = interval_relaxation(scale, low, high, *wide)
+        score, core, scale = centerness(*pairs.distances), pairs.core(), _scale(*pairs.boxes)
+        ends = (*zip(*self.scale_ranges, strict=True), *zip(*self.reach, strict=True))
+        relaxation = interval_relaxation(scale, *pairs.of_level(*ends))
         label = score.masked_fill(core, 1.0) * relaxation
         return {"centerness": score, "core_zone": core, "relaxation": relaxation, "label": label}
 
@@ -117,36 +119,25 @@ class FoveaBox(Assigner):
             found["label"] = found["relaxation"]
         return found | {"label": found["label"] * within}
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """Scale range, fovea, and the factors of a smooth label; then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
-            region = self.fovea(grid, truth)
-            level, row, column = int(pairs.level), int(grid.row[point]), int(grid.column[point])
-            scale, (low, high) = float(_scale(*pairs.boxes)), self.reach[level]
-            within = region.contains(level, row, column)
-            columns, lines = (
-                f"{int(first[0, level])}…{int(last[0, level])}"
-                for first, last in ((region.left, region.right), (region.top, region.bottom))
-            )
-            acts = low <= scale <= high
-            text = f"row {row}, column {column}; the box shrunk by {self.sigma:g} holds "
-            text += f"rows {lines}, columns {columns}" if acts else "no cell of a level it does not act at"
-            found = [
-                Rule("scale range", f"√(w · h) = {scale:g} in {range_text(low, high)}", scale, acts),
-                Rule("fovea", text, float(within), within),
-            ]
-            label = float(within)
-            if self.smooth:
-                factor = {k: float(v) for k, v in self._smooth(pairs).items()}
-                zone = ", 1 in the core zone" if factor["core_zone"] else ""
-                found.append(Rule("centerness", f"c = {factor['centerness']:.4g}{zone}", factor["centerness"]))
-                found.append(Rule("interval relaxation", f"h = {factor['relaxation']:.4g}", factor["relaxation"]))
-                label *= factor["label"]
-            return [*found, Rule("label", f"{label:.4g}", label, label > 0)]
-
-        return explain_pair(self, grid, point, box, rules)
+        grid, pairs, region = case.grid, case.pairs, self.fovea(case.grid, case.truth)
+        level, row, column = int(pairs.level), int(grid.row[case.point]), int(grid.column[case.point])
+        within = region.contains(level, row, column)
+        columns, lines = (
+            f"{int(first[0, level])}…{int(last[0, level])}"
+            for first, last in ((region.left, region.right), (region.top, region.bottom))
+        )
+        acts = range_rule("scale range", "√(w · h)", float(_scale(*pairs.boxes)), self.reach[level])
+        holds = f"rows {lines}, columns {columns}" if acts.passed else "no cell of a level it does not act at"
+        text = f"row {row}, column {column}; the box shrunk by {self.sigma:g} holds {holds}"
+        rules, label = [acts, Rule("fovea", text, float(within), within)], float(within)
+        if self.smooth:
+            c, core, h, smooth = (float(v) for v in self._smooth(pairs).values())
+            rules.append(Rule("centerness", f"c = {c:.4g}{', 1 in the core zone' if core else ''}", c))
+            rules.append(Rule("interval relaxation", f"h = {h:.4g}", h))
+            label *= smooth
+        return [*rules, label_rule(f"{label:.4g}", label)]
 
 
 def _scale(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ comparison. Positives equal those of torchvision's ``Matcher`` with ``allow_low_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,11 +13,14 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, overlap
 from .atss import anchors
-from .base import Assigner, Pairs, Truth
+from .base import Assigner
 from .dsla import centerness
-from .explanation import Explanation, Rule
-from .rules import explain_pair
-from .sparse.regions import Levels, Region, map_sizes, priority_of, reduce_pairs
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, label_rule
+from .sparse.keys import reduce_pairs, winners
+from .sparse.regions import Cells, Levels, Region, map_sizes
+from .truth import Decision, Truth
 
 
 class MaxIoU(Assigner):
@@ -53,26 +55,24 @@ class MaxIoU(Assigner):
     def options(self) -> dict[str, Any]:
         return {n: getattr(self, n) for n in ("positive", "negative", "low_quality", "anchor_scale")}
 
-    def _assign(
-        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        box, point, iou, best = self.overlaps(grid, truth)
-        claimed = iou >= self.positive
-        if self.low_quality:
-            claimed |= (iou == best[box]) & (iou > 0)
-        keys = reduce_pairs(grid, truth, box, point, iou * claimed)
-        winner = priority_of(keys, grid)
-        highest = torch.zeros(keys.shape, device=grid.device).scatter_reduce_(0, point, iou, "amax")
-        near = highest.view(winner.shape) >= self.negative
-        return keys, {"label": (winner > 0).float(), "ignored": near, "anchor_iou": winner}
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
+        keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
+        highest = torch.zeros(keys.shape, device=grid.device)
+        for cells in self._region(grid, truth).cells():
+            iou, best = self._overlaps(cells)
+            claimed = iou >= self.positive
+            if self.low_quality:
+                claimed |= (iou == best[cells.box]) & (iou > 0)
+            reduce_pairs(grid, truth, cells.box.expand_as(iou), cells.point, iou * claimed, into=keys)
+            highest.scatter_reduce_(0, cells.point.flatten(), iou.flatten(), "amax")
+        point, box, iou = winners(truth, keys)
+        return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou}, ignored=highest >= self.negative)
 
-    def overlaps(self, grid: PointGrid, truth: Truth) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All pairs of IoU ≥ `negative` and all best ones: box, point in B·P, IoU, [Q] each; best IoU [N]."""
-        cells = self._region(grid, truth).cells()
-        anchor = anchors(grid, self.anchor_scale)[cells.point % len(grid)]
-        iou = overlap(anchor, truth.boxes[cells.box])[0]
-        best = torch.zeros(len(truth.boxes), device=grid.device).scatter_reduce_(0, cells.box, iou, "amax")
-        return cells.box, cells.point, iou, best
+    def _overlaps(self, cells: Cells) -> tuple[Tensor, Tensor]:
+        """IoU of each pair, which are all of an IoU ≥ `negative` and all best ones; best IoU [N] of the boxes in it."""
+        iou = cells.counted(overlap(anchors(cells.grid, self.anchor_scale)[cells.at], cells.truth.boxes[cells.box])[0])
+        best = torch.zeros(len(cells.truth.boxes), device=iou.device)
+        return iou, best.scatter_reduce_(0, cells.box.expand_as(iou).flatten(), iou.flatten(), "amax")
 
     def _region(self, grid: PointGrid, truth: Truth) -> Region:
         """Per (box, level) the rectangle of points whose anchors can matter.
@@ -114,24 +114,17 @@ class MaxIoU(Assigner):
         iou = overlap(square, torch.stack(pairs.boxes, -1))[0]
         return {"centerness": centerness(*pairs.distances), "label": (iou >= self.positive).float()}
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """IoU of the anchor against the thresholds and against the box's best; then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            truth = Truth.of([torch.stack(pairs.boxes)[None].to(grid.device)], [torch.zeros(1)], grid.device)
-            best = float(self.overlaps(grid, truth)[3])
-            anchor = anchors(grid, self.anchor_scale)[point]
-            iou = float(overlap(anchor, truth.boxes[0])[0])
-            best_of_box = self.low_quality and iou == best and iou > 0
-            label = iou >= self.positive or best_of_box
-            kind = "positive" if iou >= self.positive else "background" if iou < self.negative else "ignored"
-            text = f"IoU of its anchor (side {float(anchor[2] - anchor[0]):g}) {iou:.4g}: {kind} at thresholds "
-            found = [
-                Rule("IoU", text + f"{self.negative:g} and {self.positive:g}", iou, None if best_of_box else label)
-            ]
-            if self.low_quality:
-                verb = "this is one" if best_of_box else "this is not one"
-                found.append(Rule("best anchor", f"the box's best anchors have IoU {best:.4g}: {verb}", best))
-            return [*found, Rule("label", f"{int(label)}", float(label), label)]
-
-        return explain_pair(self, grid, point, box, rules)
+        best = max(float(self._overlaps(cells)[1].max()) for cells in self._region(case.grid, case.truth).cells())
+        anchor = anchors(case.grid, self.anchor_scale)[case.point]
+        iou, side = float(overlap(anchor, case.truth.boxes[0])[0]), float(anchor[2] - anchor[0])
+        best_of_box = self.low_quality and iou == best and iou > 0
+        label = iou >= self.positive or best_of_box
+        kind = "positive" if iou >= self.positive else "background" if iou < self.negative else "ignored"
+        text = f"of its anchor (side {side:g}) {iou:.4g}: {kind}, thresholds {self.negative:g} and {self.positive:g}"
+        rules = [Rule("IoU", text, iou, None if best_of_box else label)]
+        if self.low_quality:
+            verb = "this is one" if best_of_box else "this is not one"
+            rules.append(Rule("best anchor", f"the box's best anchors have IoU {best:.4g}: {verb}", best))
+        return [*rules, label_rule(f"{int(label)}", float(label))]

@@ -130,7 +130,7 @@ PACKAGE = (
     Method(
         name="gfl",
         title="ATSS + IoU label",
-        source="atss:ATSS",
+        source="gfl:GFL",
         criterion="dsla",
         coupling="iou-only",
         summary="ATSS's points",

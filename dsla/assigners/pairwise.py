@@ -1,26 +1,28 @@
-"""`PairAssigner`: the short way to an assigner of your own."""
+"""`PairAssigner`: methods whose label for a point and a box depends on these two alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
-from .base import Assigner, Pairs, Truth
-from .explanation import Explanation, Rule
-from .rules import checked_ranges, explain_pair, region_rules
+from .base import Assigner
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, checked_ranges, label_rule, range_rule, region_rules, value_rules
 from .sparse.windows import Windows
+from .truth import Decision, Truth
 
 
 class PairAssigner(Assigner):
-    """Base of the methods whose label for a point and a box depends on these two alone.
+    """Base of DSLA, of FCOS and of a method of your own whose label depends on a point and a box alone.
 
     Write `name` and `factors`; assigning a batch, ties, crowds, padding, `explain` and the tables are there. A point
-    that several boxes would teach goes to the highest label, of equal ones to the smaller box, then the lower index.
-    Only points strictly inside a box are asked about.
+    that several boxes would teach goes to the highest label, of equal ones to the smaller box, then the lower index
+    (`dsla.assigners.dense` defines it). Only points strictly inside a box are asked about.
 
     Args:
         regress_ranges: (low, high) of max(l, t, r, b) in pixels for each level: no other pair is asked about, which
@@ -28,46 +30,51 @@ class PairAssigner(Assigner):
             by being 0.
     """
 
+    regress_ranges: tuple[tuple[float, float], ...] | None
+    center_sampling: float | None = None
+
     def __init__(self, regress_ranges: Sequence[Sequence[float]] | None = None) -> None:
         self.regress_ranges = None if regress_ranges is None else checked_ranges(regress_ranges, None)
 
     def options(self) -> dict[str, Any]:
         return {"regress_ranges": self.regress_ranges}
 
-    def _within(self, pairs: Pairs) -> Tensor:
-        """Pairs that are asked about."""
-        if self.regress_ranges is None:
-            return pairs.inside()
-        low, high = pairs.of_level(*zip(*self.regress_ranges, strict=True))
-        return pairs.inside() & (pairs.measure >= low) & (pairs.measure <= high)
+    @property
+    def reach(self) -> tuple[tuple[float, float], ...] | None:
+        """(low, high) of max(l, t, r, b) beyond which every label is 0, for each level."""
+        return self.regress_ranges
 
-    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Tensor:
-        ranges = self.regress_ranges or ((0.0, 1e8),) * len(grid.shapes)
-        low, high = zip(*ranges, strict=True)
-        candidates = Windows.of(grid, truth, low, high).candidates()
-        label = self.factors(candidates.pairs)["label"].float()
-        within = self._within(candidates.pairs)
-        if label.device.type == "cpu" and within.any():  # on a GPU looking would halt the step
-            least, most = label[within].aminmax()
+    def label(self, pairs: Pairs) -> Tensor:
+        """The label of each pair: that of `factors` where the pair is asked about, else 0.
+
+        Raises:
+            ValueError: labels outside 0…1; not looked for on a GPU, where it would halt the step.
+        """
+        label, within = self.factors(pairs)["label"].float(), pairs.inside()
+        if self.regress_ranges is not None:
+            low, high = pairs.of_level(*zip(*self.regress_ranges, strict=True))
+            within = within & (pairs.measure >= low) & (pairs.measure <= high)
+        label = torch.where(within, label, 0)
+        if label.device.type == "cpu" and label.numel():
+            least, most = label.aminmax()
             if not (least >= 0 and most <= 1):
                 raise ValueError(
                     f"{self.name}: factors() gives labels from {float(least):g} to {float(most):g}; they must lie in "
                     "0…1 and be finite"
                 )
-        return candidates.reduce(torch.where(within, label, 0))
+        return label
 
-    def explain(self, grid: PointGrid, point: int, box: Iterable[float]) -> Explanation:
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
+        low, high = zip(*(self.reach or ((0.0, 1e8),) * len(grid.shapes)), strict=True)
+        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
+        return Decision(*candidates.winners(self.label(candidates.pairs)))
+
+    def rules(self, case: Case) -> list[Rule]:
         """Inside the box, the range if there is one, each factor, then the label."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            found = region_rules(pairs, None)
-            if self.regress_ranges is not None:
-                low, high = self.regress_ranges[int(pairs.level)]
-                m = float(pairs.measure)
-                found.append(Rule("regression range", f"m = {m:g} in [{low:g}, {high:g}]", m, low <= m <= high))
-            values = {k: float(v) for k, v in self.factors(pairs).items()}
-            label = values.pop("label") * bool(self._within(pairs))
-            found += [Rule(k, f"{v:.4g}", v) for k, v in values.items()]
-            return [*found, Rule("label", f"{label:.4g}", label, label > 0)]
-
-        return explain_pair(self, grid, point, box, rules)
+        rules = region_rules(case.pairs)
+        if self.regress_ranges is not None:
+            ends = self.regress_ranges[int(case.pairs.level)]
+            rules.append(range_rule("regression range", "m", float(case.pairs.measure), ends))
+        factors = {k: float(v) for k, v in self.factors(case.pairs).items() if k != "label"}
+        label = float(self.label(case.pairs))
+        return [*rules, *value_rules(factors), label_rule(f"{label:.4g}", label)]

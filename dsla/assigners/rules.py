@@ -1,17 +1,19 @@
-"""Rules that several assigners share: the checked options and the first lines of an explanation."""
+"""How rules are said: the frame of an explanation, and the lines that several methods share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid
+from ..geometry import HeadOutputs, PointGrid, aligned_iou
+from ..losses import dynamic_target
 from .explanation import Explanation, Rule
-
-if TYPE_CHECKING:
-    from .base import Assigner, Pairs, Truth
+from .pairs import Pairs
+from .truth import Truth
 
 
 def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | None) -> tuple[tuple[float, float], ...]:
@@ -24,55 +26,115 @@ def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | N
     return checked
 
 
-def pair_of(grid: PointGrid, point: int, box: Iterable[float]) -> Pairs:
-    """One (point, box) as `Pairs` of scalars, computed just as windows are."""
-    from .base import Pairs
-
-    if not 0 <= point < len(grid):
-        raise ValueError(f"point {point} is not in a grid of {len(grid)} points")
-    values = torch.as_tensor(list(box), dtype=torch.float32)
-    if values.shape != (4,):
-        raise ValueError(f"expected one box x1, y1, x2, y2, got {values.tolist()}")
-    x, y = grid.xy[point].cpu()
-    x1, y1, x2, y2 = values.unbind()
-    return Pairs(x, y, (x1, y1, x2, y2), grid.stride[point].cpu(), grid.level[point].cpu())
+class _Named(Protocol):
+    name: str
+    needs_predictions: bool
 
 
-def explain_pair(
-    assigner: Assigner,
-    grid: PointGrid,
-    point: int,
-    box: Iterable[float],
-    rules: Callable[[Pairs], list[Rule]],
-) -> Explanation:
-    """The frame of an explanation around the rules of one assigner; the last is the label."""
-    pairs = pair_of(grid, point, box)
-    found = tuple(rules(pairs))
-    excluded = any(r.passed is False for r in found)
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One point and one box of which an explanation is wanted.
+
+    Attributes:
+        grid: the points.
+        point: index in the grid.
+        pairs: the point and the box as scalars.
+        truth: the box as the only one of its image.
+        category: the box's class.
+        predictions: of its image alone, if given.
+        others: [M, 4] the image's other boxes, if given.
+    """
+
+    grid: PointGrid
+    point: int
+    pairs: Pairs
+    truth: Truth
+    category: int
+    predictions: HeadOutputs | None
+    others: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        method: _Named,
+        grid: PointGrid,
+        point: int,
+        box: Iterable[float],
+        predictions: HeadOutputs | None,
+        image: int,
+        category: int,
+        others: Tensor | None,
+    ) -> Case:
+        """As `Assigner.explain` has the arguments."""
+        pairs, classes, alone = Pairs.one(grid, point, box), None, None
+        if predictions is not None:
+            if not 0 <= image < len(predictions.logits):
+                raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
+            each = predictions.detach()
+            alone = HeadOutputs(each.logits[image, None], each.distances[image, None], grid)
+            classes = alone.logits.shape[-1]
+        elif method.needs_predictions:
+            raise ValueError(f"{method.name} explains from predictions: pass predictions=HeadOutputs")
+        only = torch.stack(pairs.boxes)[None]
+        truth = Truth.of([only], [[category]], grid.device, classes=classes if method.needs_predictions else None)
+        return cls(grid, point, pairs, truth, category, alone, others)
+
+
+def explained(method: str, case: Case, rules: list[Rule], coupling: str) -> Explanation:
+    """Rules of a method, the last one its label, as an explanation; coupled with predictions also what is taught."""
+    pairs, label = case.pairs, float(rules[-1].value)
+    if any(r.passed is False for r in rules):
+        label = 0.0
+    if case.predictions is not None and coupling != "off":
+        predicted = case.predictions.boxes[0, case.point].float()
+        iou = aligned_iou(predicted, case.truth.boxes[0])
+        taught = float(dynamic_target(torch.tensor(label), iou.cpu(), coupling)) if label > 0 else 0.0
+        what = "label · IoU" if coupling == "on" else "the IoU"
+        rules = [
+            *rules,
+            Rule("IoU", f"of the predicted box ({numbers(predicted.tolist())}): {iou:.4g}", float(iou)),
+            Rule("taught label", f"{what if label > 0 else 'background'} = {taught:.4g}", taught),
+        ]
     x1, y1, x2, y2 = (float(v) for v in pairs.boxes)
     return Explanation(
-        assigner=assigner.name,
-        point=int(point),
+        assigner=method,
+        point=int(case.point),
         xy=(float(pairs.x), float(pairs.y)),
         level=int(pairs.level),
         stride=int(pairs.stride),
         box=(x1, y1, x2, y2),
-        rules=found,
-        label=0.0 if excluded else float(found[-1].value),
+        rules=tuple(rules),
+        label=label,
     )
 
 
-def region_rules(pairs: Pairs, center_sampling: float | None) -> list[Rule]:
+def number(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+def numbers(values: Iterable[float]) -> str:
+    return ", ".join(number(float(f"{v:.4g}")) for v in values)
+
+
+def inside_rule(pairs: Pairs, least: float = 0.0) -> Rule:
+    """More than `least` pixels inside the box."""
+    sides, depth = ", ".join(number(float(d)) for d in pairs.distances), float(pairs.depth)
+    text = f"l, t, r, b = {sides}; smallest {number(depth)}, must be > {least:g}"
+    return Rule("inside the box", text, depth, depth > least)
+
+
+def centre_rule(name: str, pairs: Pairs, radius: float, passed: bool) -> Rule:
+    """Within a radius in strides of the box's centre."""
+    dx, dy = (float(d) for d in pairs.from_centre)
+    reach = f"must be < {radius:g} strides = {radius * float(pairs.stride):g}"
+    return Rule(name, f"|dx| = {dx:g}, |dy| = {dy:g}, {reach}", max(dx, dy), passed)
+
+
+def region_rules(pairs: Pairs, center_sampling: float | None = None) -> list[Rule]:
     """Inside the box; inside the centre region."""
-    left, top, right, bottom = (float(d) for d in pairs.distances)
-    nearest = min(left, top, right, bottom)
-    text = f"l, t, r, b = {left:g}, {top:g}, {right:g}, {bottom:g}; smallest {nearest:g} > 0"
-    rules = [Rule("inside the box", text, nearest, bool(pairs.inside()))]
+    rules = [inside_rule(pairs)]
     if center_sampling is not None:
-        dx, dy = (float(d) for d in pairs.from_centre)
-        reach = center_sampling * float(pairs.stride)
-        text = f"|dx| = {dx:g}, |dy| = {dy:g} < {center_sampling:g} strides = {reach:g}, and inside the box"
-        rules.append(Rule("centre sampling", text, max(dx, dy), bool(pairs.inside(center_sampling))))
+        rules.append(centre_rule("centre sampling", pairs, center_sampling, bool(pairs.inside(center_sampling))))
     return rules
 
 
@@ -80,18 +142,16 @@ def range_text(low: float, high: float) -> str:
     return f"[{low:g}, {'∞' if high >= 1e8 else f'{high:g}'}]"
 
 
-def one_image(
-    assigner: Assigner, grid: PointGrid, pairs: Pairs, predictions: HeadOutputs | None, image: int, category: int
-) -> tuple[Truth, HeadOutputs]:
-    """The box of an explanation as the only one of its image, and the predictions of that image."""
-    from .base import Truth
+def range_rule(name: str, symbol: str, value: float, ends: tuple[float, float]) -> Rule:
+    """Within the range of the level, both ends included."""
+    text = f"{symbol} = {number(value)}, must be in {range_text(*ends)}"
+    return Rule(name, text, value, ends[0] <= value <= ends[1])
 
-    if predictions is None:
-        raise ValueError(f"{assigner.name} explains from predictions: pass predictions=HeadOutputs")
-    if not 0 <= image < len(predictions.logits):
-        raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
-    box = torch.stack(pairs.boxes)[None].to(grid.device)
-    truth = Truth.of([box], [torch.tensor([category])], grid.device)
-    each = predictions.detach()
-    logits, distances = each.logits[image, None], each.distances[image, None]
-    return truth, HeadOutputs(logits, distances, grid)
+
+def value_rules(values: Mapping[str, float]) -> list[Rule]:
+    """Factors by name; they weigh and do not exclude."""
+    return [Rule(name, f"{value:.4g}", value) for name, value in values.items()]
+
+
+def label_rule(text: str, label: float) -> Rule:
+    return Rule("label", text, label, label > 0)

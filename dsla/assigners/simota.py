@@ -6,7 +6,6 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +14,15 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
-from .base import Assigner, Pairs, Truth
+from .base import Assigner
 from .dsla import centerness
-from .explanation import Explanation, Rule
-from .rules import explain_pair, one_image, region_rules
-from .sparse.best import LAST, PIECE, best_by_overlap, ordering_key
-from .sparse.regions import Levels, Region, spread
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, centre_rule, label_rule, region_rules
+from .sparse.best import best_by_overlap
+from .sparse.keys import LAST, index_of, ordering_key
+from .sparse.regions import PIECE, Levels, Region, spread
+from .truth import Decision, Truth
 
 
 class SimOTA(Assigner):
@@ -66,9 +68,7 @@ class SimOTA(Assigner):
         names = ("center_radius", "candidate_topk", "iou_weight", "cls_weight")
         return {n: getattr(self, n) for n in names}
 
-    def _assign(
-        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         assert predictions is not None
         scene = _Scene(self, grid, truth, predictions)
         box, point = scene.taken()
@@ -78,14 +78,10 @@ class SimOTA(Assigner):
         contested = (torch.bincount(row, minlength=len(winner)) > 1).nonzero().flatten()
         if len(contested):
             winner[contested] = scene.cheapest(contested)
-        positive = winner >= 0
-        keys = torch.zeros_like(winner)
-        where, owner = positive.nonzero().flatten(), winner[positive]
-        keys[where] = truth.keys(torch.ones_like(owner, dtype=torch.float32), owner)
-        cost, k = (torch.zeros(len(keys), device=grid.device) for _ in range(2))
-        cost[where], k[where] = scene.cost(owner, where % len(grid)), scene.dynamic_k[owner].float()
-        shape = (len(truth.first), len(grid))
-        return keys, {"cost": cost.view(shape), "dynamic_k": k.view(shape)}
+        where = (winner >= 0).nonzero().flatten()
+        owner = winner[where]
+        extras = {"cost": scene.cost(owner, where % len(grid)), "dynamic_k": scene.dynamic_k[owner].float()}
+        return Decision(where, owner, torch.ones_like(extras["cost"]), extras)
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness; "label" is 1 in box and centre region: the cost is known only with predictions."""
@@ -94,66 +90,43 @@ class SimOTA(Assigner):
             "label": pairs.inside(self.center_radius).float(),
         }
 
-    def explain(
-        self,
-        grid: PointGrid,
-        point: int,
-        box: Iterable[float],
-        predictions: HeadOutputs | None = None,
-        image: int = 0,
-        category: int = 0,
-        others: Tensor | None = None,
-    ) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """Inside, centre region, the parts of the cost, k, taken or not; then the label without rivals.
 
-        `others` matter to k alone: points in their regions are candidates too.
+        The image's other boxes matter to k alone: points in their regions are candidates too.
         """
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            truth, alone = one_image(self, grid, pairs, predictions, image, category)
-            if others is not None and len(others):
-                boxes = torch.cat((truth.boxes, others.to(truth.boxes)))
-                labels = torch.full((len(boxes),), category)
-                truth = Truth.of([boxes], [labels], grid.device)
-            scene = _Scene(self, grid, truth, alone)
-            first, at = torch.zeros(1, dtype=torch.int64), torch.tensor([point])
-            iou, total, k = float(scene.iou(first, at)), float(scene.cost(first, at)), int(scene.dynamic_k[0])
-            by_class = float(scene.class_cost(first, at))
-            own = int(scene.own[1][0].sum())
-            taker, what = scene.taken()
-            chosen = bool(((taker == 0) & (what == point)).any())
-            candidate = bool(scene.candidate[0, point])
-            weighs = [Rule(r.name, r.text, r.value) for r in region_rules(pairs, None)]
-            dx, dy = (float(d) for d in pairs.from_centre)
-            reach = self.center_radius * float(pairs.stride)
-            text = f"|dx| = {dx:g}, |dy| = {dy:g} < {self.center_radius:g} strides = {reach:g}"
-            best = float(scene.best_iou[0].sum())
-            return [
-                *weighs,
-                Rule(
-                    "centre region", f"{text}; in both: {'yes' if bool(scene.both(first, at)) else 'no'}", max(dx, dy)
-                ),
-                Rule("candidate", "in the box or centre region of a box of the image", float(candidate), candidate),
-                Rule(
-                    "classification cost",
-                    f"Σ BCE(√score, one-hot) = {by_class:.4g}, weight {self.cls_weight:g}",
-                    by_class,
-                ),
-                Rule("IoU cost", f"−ln(IoU {iou:.4g} + 1e-7), weight {self.iou_weight:g}", iou),
-                Rule("cost", f"{total:.4g}", total),
-                Rule(
-                    "dynamic k",
-                    f"the {self.candidate_topk} best IoUs sum to {best:.4g}: k = {k}; {own} points in both",
-                    k,
-                ),
-                Rule("cheapest points", f"{'' if chosen else 'not '}among the {k} that the box takes", total, chosen),
-                Rule("label", f"{int(chosen)}", float(chosen), chosen),
-            ]
-
-        return explain_pair(self, grid, point, box, rules)
+        assert case.predictions is not None
+        truth = case.truth
+        if case.others is not None and len(case.others):
+            boxes = torch.cat((truth.boxes, case.others.to(truth.boxes)))
+            truth = Truth.of([boxes], [truth.labels.expand(len(boxes))], case.grid.device)
+        scene = _Scene(self, case.grid, truth, case.predictions)
+        first, at = (torch.tensor([i], device=case.grid.device) for i in (0, case.point))
+        iou, cost, by_class = (float(of(first, at)) for of in (scene.iou, scene.cost, scene.class_cost))
+        k, best, own = int(scene.dynamic_k[0]), float(scene.best_iou[0].sum()), int(scene.own[1][0].sum())
+        taker, taken = scene.taken()
+        chosen = bool(((taker == 0) & (taken == case.point)).any())
+        candidate, both = bool(scene.candidate[0, case.point]), bool(scene.both(first, at))
+        first_come = "the box and its centre region: their points come first"
+        regions = [*region_rules(case.pairs), centre_rule("centre region", case.pairs, self.center_radius, both)]
+        return [
+            *(Rule(r.name, r.text.replace(", must be", "; first come those"), r.value) for r in regions),
+            Rule("first choice", f"{'in' if both else 'not in both'} {first_come}", float(both)),
+            Rule("candidate", "must be in the box or centre region of a box of the image", float(candidate), candidate),
+            Rule("class cost", f"Σ BCE(√score, one-hot) = {by_class:.4g}, weight {self.cls_weight:g}", by_class),
+            Rule("IoU cost", f"−ln(IoU {iou:.4g} + 1e-7), weight {self.iou_weight:g}", iou),
+            Rule("cost", f"{cost:.4g}", cost),
+            Rule(
+                "dynamic k",
+                f"the {self.candidate_topk} best IoUs sum to {best:.4g}: k = {k}; {own} points in both regions",
+                k,
+            ),
+            Rule("cheapest points", f"{'' if chosen else 'not '}among the {k} that the box takes", cost, chosen),
+            label_rule(f"{int(chosen)}", float(chosen)),
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Scene:
     """Regions and costs of a batch. Box indices into N and points into P, as tensors of one shape."""
 
@@ -277,11 +250,11 @@ class _Scene:
             at = point[i : i + step][owner]
             key = ordering_key(self.cost(box, at), self.truth.rank[box], ~self.both(box, at))
             least = torch.full_like(row[i : i + step], LAST).scatter_reduce_(0, owner, key, "amin")
-            winner.append(self.truth.order[least & (2**30 - 1)])
+            winner.append(self.truth.order[index_of(least)])
         return torch.cat(winner)
 
 
 def _chosen(box: Tensor, key: Tensor, take: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes [n] and keys [n, k] of their points → the pairs taken, those behind all others never."""
     row, column = (take & (key < LAST)).nonzero(as_tuple=True)
-    return box[row], key[row, column] & (2**30 - 1)
+    return box[row], index_of(key[row, column])

@@ -6,7 +6,6 @@ the targets of ``TOODHead`` give the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,12 +13,14 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
 from .atss import INSIDE
-from .base import Assigner, Pairs, Truth
+from .base import Assigner
 from .dsla import centerness
-from .explanation import Explanation, Rule
-from .rules import explain_pair, one_image
+from .explanation import Rule
+from .pairs import Pairs
+from .rules import Case, inside_rule, label_rule
 from .sparse.best import best_by_overlap, tile_points
-from .sparse.regions import reduce_pairs
+from .sparse.keys import reduce_pairs, winners, winning_key
+from .truth import Decision, Truth
 
 
 class TaskAligned(Assigner):
@@ -50,9 +51,7 @@ class TaskAligned(Assigner):
     def options(self) -> dict[str, Any]:
         return {"topk": self.topk, "alpha": self.alpha, "beta": self.beta}
 
-    def _assign(
-        self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         assert predictions is not None
         boxes = predictions.boxes.float()
         metric, point = self.best(grid, truth, predictions)  # [N, topk]
@@ -64,7 +63,7 @@ class TaskAligned(Assigner):
         box = torch.arange(len(truth.boxes), device=grid.device)[:, None].expand_as(point)
         row = point + (truth.image * len(grid))[:, None]
         keys = reduce_pairs(grid, truth, box, row, iou)
-        owned = kept & (keys[row] == truth.keys(iou, box)) if len(keys) else kept
+        owned = kept & (keys[row] == winning_key(iou, truth.rank[:, None])) if len(keys) else kept
         metric = metric.where(owned, 0)
         highest = metric.amax(1, keepdim=True)
         label = metric / (highest + 1e-7) * iou.where(owned, 0).amax(1, keepdim=True)
@@ -72,8 +71,8 @@ class TaskAligned(Assigner):
             torch.zeros(len(keys), device=grid.device).scatter_reduce_(0, row.flatten(), v.flatten(), "amax")
             for v in (label, metric)
         )
-        shape = (len(truth.first), len(grid))
-        return keys, {"label": labels.view(shape).clamp(max=1), "alignment": aligned.view(shape)}
+        where, owner, _ = winners(truth, keys)
+        return Decision(where, owner, labels[where].clamp(max=1), {"alignment": aligned[where]})
 
     def best(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs) -> tuple[Tensor, Tensor]:
         """The topk alignments of each box, [N, topk], and their points in P; 0 where there are fewer."""
@@ -91,7 +90,7 @@ class TaskAligned(Assigner):
 
         k, allowed = min(self.topk, len(grid)), None
         if truth.sizes is not None:
-            allowed = (grid.xy < truth.sizes.flip(-1)[:, None]).all(-1)
+            allowed = grid.inside(truth.sizes)
         return best_by_overlap(grid, truth, predictions.boxes.float(), k, alignment, bound, allowed)
 
     def alignment(self, score: Tensor, iou: Tensor) -> Tensor:
@@ -99,44 +98,24 @@ class TaskAligned(Assigner):
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness; "label" is 1 inside the box: the alignment is known only with predictions."""
-        left, top, right, bottom = pairs.distances
-        inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > INSIDE
-        return {"centerness": centerness(left, top, right, bottom), "label": inside.float()}
+        return {"centerness": centerness(*pairs.distances), "label": (pairs.depth > INSIDE).float()}
 
-    def explain(
-        self,
-        grid: PointGrid,
-        point: int,
-        box: Iterable[float],
-        predictions: HeadOutputs | None = None,
-        image: int = 0,
-        category: int = 0,
-        others: Tensor | None = None,
-    ) -> Explanation:
+    def rules(self, case: Case) -> list[Rule]:
         """Score, IoU, alignment, its place among the box's best, inside; then the label without rivals."""
-
-        def rules(pairs: Pairs) -> list[Rule]:
-            truth, alone = one_image(self, grid, pairs, predictions, image, category)
-            score = float(at_least_float32(alone.logits[0, point, category]).sigmoid())
-            iou = float(overlap(alone.boxes[0, point].float(), truth.boxes[0])[0])
-            metric = float(self.alignment(torch.tensor(score), torch.tensor(iou)))
-            values, points = self.best(grid, truth, alone)
-            chosen = bool(((points[0] == point) & (values[0] > 0)).any())
-            last, nearest = float(values[0, -1]), min(float(d) for d in pairs.distances)
-            assigned = self(grid, [truth.boxes], [truth.labels], predictions=alone)
-            label = float(assigned.label[0, point])
-            return [
-                Rule("score", f"σ = {score:.4g} for class {category}", score),
-                Rule("IoU", f"IoU of its predicted box {iou:.4g}", iou),
-                Rule("alignment", f"σ^{self.alpha:g} · IoU^{self.beta:g} = {metric:.4g}", metric, metric > 0),
-                Rule(
-                    "best of the box",
-                    f"{'' if chosen else 'not '}among the {points.shape[1]} best; the last of them has {last:.4g}",
-                    metric,
-                    chosen,
-                ),
-                Rule("inside the box", f"smallest distance {nearest:g} > {INSIDE}", nearest, nearest > INSIDE),
-                Rule("label", f"alignment / best alignment · best IoU = {label:.4g}", label, label > 0),
-            ]
-
-        return explain_pair(self, grid, point, box, rules)
+        outputs, truth, grid = case.predictions, case.truth, case.grid
+        assert outputs is not None
+        score = float(at_least_float32(outputs.logits[0, case.point, case.category]).sigmoid())
+        iou = float(overlap(outputs.boxes[0, case.point].float(), truth.boxes[0])[0])
+        metric = float(self.alignment(torch.tensor(score), torch.tensor(iou)))
+        values, points = self.best(grid, truth, outputs)
+        chosen, last = bool(((points[0] == case.point) & (values[0] > 0)).any()), float(values[0, -1])
+        among = f"{'' if chosen else 'not '}among the {points.shape[1]} best; the last of them has {last:.4g}"
+        label = float(self(grid, [truth.boxes], [truth.labels], predictions=outputs).label[0, case.point])
+        return [
+            Rule("score", f"σ = {score:.4g} for class {case.category}", score),
+            Rule("IoU", f"IoU of its predicted box {iou:.4g}", iou),
+            Rule("alignment", f"σ^{self.alpha:g} · IoU^{self.beta:g} = {metric:.4g}, must be > 0", metric, metric > 0),
+            Rule("best of the box", among, metric, chosen),
+            inside_rule(case.pairs, INSIDE),
+            label_rule(f"alignment / best alignment · best IoU = {label:.4g}", label),
+        ]

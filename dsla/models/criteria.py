@@ -35,7 +35,8 @@ class DSLACriterion:
     """Quality focal loss on the dynamic label, box loss weighted by the static one.
 
     Args:
-        coupling: dynamic label "on" (static · IoU), "off" (static), "iou-only".
+        coupling: dynamic label "on" (static · IoU), "off" (static), "iou-only". The detector hands it to its assigner;
+            what is taught is what the assignment then carries.
         cls_weight, box_loss_weight: factors of the two losses.
         box_loss: "iou" (−log IoU) or "giou".
         beta: exponent of the quality focal loss.
@@ -50,7 +51,7 @@ class DSLACriterion:
     beta: float = 2.0
 
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
-        target = assignment.target(outputs.boxes.detach(), self.coupling)
+        target = assignment.target(outputs.boxes.detach())
         loss = quality_focal_loss(outputs.logits, spread(target, assignment, outputs.logits), self.beta)
         box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
         return {

@@ -104,6 +104,7 @@ class Detector(nn.Module):
             predictions=raw.outputs if self.assigner.needs_predictions else None,
             ignore=crowds,
             image_sizes=raw.image_sizes,
+            coupling=getattr(self.criterion, "coupling", "off"),
         )
 
     def candidates(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:

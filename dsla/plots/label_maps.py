@@ -35,7 +35,7 @@ def label_rows(assignment: Assignment, predictions: Mapping[str, HeadOutputs]) -
     counts = assignment.counts().numpy()
     means = {title: float(label.sum() / counts.sum()) if counts.any() else 0.0 for title, label in labels.items()}
     return [
-        Row(title, replace(assignment, label=label), counts, f"mean label {means[title]:.2f}")
+        Row(title, replace(assignment, label=label, coupling="off"), counts, f"mean label {means[title]:.2f}")
         for title, label in labels.items()
     ]
 

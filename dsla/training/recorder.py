@@ -20,11 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..analysis.running import coupling_of
 from ..data import DetectionDataset
 from ..errors import DataError
 from ..geometry import PointGrid
-from ..losses import dynamic_target
 from ..models.evaluation import evaluation_mode
 
 FORMAT = "dsla recording 1"
@@ -186,7 +184,7 @@ class Recorder:
             found = [model.postprocess.suppress(one) for one in candidates]
             positive = a.gt_index >= 0
             iou = a.iou(outputs.boxes)
-            taught = dynamic_target(a.label, iou, coupling_of(model))
+            taught = a.target(outputs.boxes)
             own_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
             score = torch.where(positive, own_class, scores.amax(-1))
             own, own_box = [], []

@@ -21,12 +21,12 @@ from ..assigners import (
     DEFAULT_RANGES,
     DSLA,
     FCOS,
+    GFL,
     Assigner,
     Assignment,
     Explanation,
     FoveaBox,
     MaxIoU,
-    QualityLabel,
     SimOTA,
     TaskAligned,
     jittered_predictions,
@@ -50,7 +50,7 @@ CHOICES: dict[str, tuple[type[Assigner], dict[str, Any]]] = {
     "max-iou": (MaxIoU, {}),
     "fovea": (FoveaBox, {}),
     "fovea-dsla": (FoveaBox, {"smooth": True}),
-    "gfl": (QualityLabel, {}),
+    "gfl": (GFL, {}),
 }
 """Rows to choose from: a class and what of it stays as it is, whatever the controls say."""
 
@@ -155,17 +155,20 @@ class Shown:
 
     def row(self) -> Row:
         """For `dsla.plots.comparison.figure_of`: a picture of the very values drawn here."""
-        return Row(self.title, replace(self.assignment, label=self.values[None]), self.counts)
+        return Row(self.title, replace(self.assignment, label=self.values[None], coupling="off"), self.counts)
 
     def explain(self, point: int, box: int) -> Explanation:
         a = self.assignment
         chosen = a.boxes[box]
-        if not a.assigner.needs_predictions:
-            return a.assigner.explain(a.grid, point, chosen)
-        others = torch.cat((a.boxes[:box], a.boxes[box + 1 :]))
-        category = int(self.labels[box])
-        more: Any = {"predictions": self.predictions, "category": category, "others": others}
-        return a.assigner.explain(a.grid, point, chosen, **more)
+        return a.assigner.explain(
+            a.grid,
+            point,
+            chosen,
+            predictions=self.predictions,
+            category=int(self.labels[box]),
+            others=torch.cat((a.boxes[:box], a.boxes[box + 1 :])),
+            coupling=a.coupling if self.coupled else "off",
+        )
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,7 @@ def drawn(row: Shown) -> dict[str, Any]:
     index = row.assignment.gt_index[0].split(grid.num_points)
     lost = int((counts == 0).sum())
     note = many(int(counts.sum()), "point") + (" learns" if counts.sum() == 1 else " learn") + " an object"
-    if row.coupled and row.assignment.assigner.coupling != "off":
+    if row.coupled and row.assignment.coupling != "off":
         note += " · colour: label × IoU of the predicted box"
     if lost:
         note += f" · {many(lost, 'object')} without a point"

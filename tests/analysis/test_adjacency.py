@@ -63,7 +63,7 @@ def test_labels_of_the_method_itself():
     table = adjacency_of(FOUND, reference, own=soft)
     np.testing.assert_allclose(table["label_a"], [0.6, 0.6])
     np.testing.assert_allclose(table["label_b"], [0.4, 0.0])  # the other point is taught another class
-    coupled = adjacency_of(FOUND, reference, own=soft, coupling="on")
+    coupled = adjacency_of(FOUND, reference, own=replace(soft, coupling="on"))
     np.testing.assert_allclose(coupled["label_a"], [0.6 * 0.75] * 2, atol=1e-6)
     np.testing.assert_allclose(coupled["label_b"], [0.4 * 0.5, 0.0], atol=1e-6)
 
@@ -132,7 +132,9 @@ def test_batches_add_up():
 def test_profile_by_hand():
     grid = PointGrid.from_shapes([(3, 3)], (8,), offset=0.5)
     box = torch.tensor([[0.0, 0, 24, 24]])
-    own = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(grid, [box], [torch.tensor([0])])
+    own = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(
+        grid, [box], [torch.tensor([0])], coupling="off"
+    )
     found = HeadOutputs(logit([[[0.1 * (i + 1)] for i in range(9)]]), torch.full((1, 9, 4), 12.0), grid)
     table = profile(found, own, reach=2).set_index(["axis", "offset"])
     assert table.index.tolist() == [(axis, i) for axis in "xy" for i in (-1, 0, 1)]
@@ -140,8 +142,8 @@ def test_profile_by_hand():
     np.testing.assert_allclose(table["label"], [side, 1, side] * 2, rtol=1e-6)
     np.testing.assert_allclose(table["score"], [0.4, 0.5, 0.6, 0.2, 0.5, 0.8], rtol=1e-6)
     np.testing.assert_allclose(table["iou"], [0.5, 1, 0.5] * 2, rtol=1e-6)  # 16·24 of 2·576 − 16·24
-    assert profile(found, own, coupling="on", reach=1).set_index(["axis", "offset"]).loc[("x", 1), "label"] == (
-        pytest.approx(side / 2))  # fmt: skip
+    coupled = profile(found, replace(own, coupling="on"), reach=1).set_index(["axis", "offset"])
+    assert coupled.loc[("x", 1), "label"] == pytest.approx(side / 2)
     empty = DSLA(((0, 64),))(grid, [torch.zeros(0, 4)], [torch.zeros(0).long()])
     nothing = profile(found, empty)
     assert len(nothing) == 0

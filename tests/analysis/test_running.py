@@ -108,8 +108,8 @@ def test_profile_of_a_model(model, scenes):
     assert sorted(set(one["offset"])) == [-2, -1, 0, 1, 2]
     assert one.attrs["coupling"] == ("on" if model.recipe.method == "dsla" else "off")
     raw, _, ids = next(run_raw(model, scenes, batch_size=6))
-    same = {"coupling": one.attrs["coupling"], "scores": model.postprocess.scores(raw.outputs)}
-    by_hand = profile(raw.outputs, model.assign(raw), reach=2, image_ids=ids, **same)
+    scores = model.postprocess.scores(raw.outputs)
+    by_hand = profile(raw.outputs, model.assign(raw), reach=2, image_ids=ids, scores=scores)
     pd.testing.assert_frame_equal(pd.DataFrame(all_), pd.DataFrame(by_hand))
     numbers = all_.summary()
     assert numbers["objects"] == len(one[["image", "gt"]].drop_duplicates())

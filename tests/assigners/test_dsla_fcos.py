@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,21 +82,20 @@ def test_a_batch_equals_its_images_one_by_one(kind, options):
 @pytest.mark.parametrize(("kind", "options"), CONFIGURATIONS, ids=NAMES)
 def test_fixed_windows_and_kept_candidates_give_the_same_bits(kind, options):
     """A GPU keeps whole windows, a CPU only the valid pairs of them."""
-    from dsla.assigners.base import Truth
     from dsla.assigners.sparse.windows import Candidates, Windows
+    from dsla.assigners.truth import Truth
 
     assigner = kind(RANGES, **options)
     boxes = random_boxes(5, 30)
     truth = Truth.of([boxes], [torch.zeros(30)], torch.device("cpu"))
-    ranges = assigner.relaxed_ranges if kind is DSLA else assigner.regress_ranges
-    windows = Windows.of(GRID, truth, *zip(*ranges, strict=True), assigner.center_sampling)
+    windows = Windows.of(GRID, truth, *zip(*assigner.reach, strict=True), assigner.center_sampling)
     kept = windows.candidates()
     box = torch.arange(30).view(-1, 1, 1, 1)
     valid = windows.in_y[..., None] & windows.in_x[:, :, None]
     fixed = Candidates(windows, windows.pairs, box, windows.point, valid)
     assert kept.box.numel() == int(valid.sum())
     assert kept.box.numel() < fixed.point.numel() / 3
-    keys = [c.reduce(assigner.factors(c.pairs)["label"]) for c in (kept, fixed)]
+    keys = [c.keys(assigner.label(c.pairs)) for c in (kept, fixed)]
     assert torch.equal(*keys)
     assert (keys[0] > 0).any()
 
@@ -245,7 +245,7 @@ def test_what_is_taught_follows_the_predicted_boxes():
     boxes = random_boxes(7, 4)
     said = dsla.assigners.jittered_predictions(GRID, [boxes], [torch.arange(4)], 0.2, 4).boxes
     a, hard = one(DSLA(RANGES), GRID, boxes), one(FCOS(RANGES), GRID, boxes)
-    on, off, alone = (a.target(said, coupling) for coupling in ("on", "off", "iou-only"))
+    on, off, alone = (replace(a, coupling=coupling).target(said) for coupling in ("on", "off", "iou-only"))
     assert torch.equal(a.target(said), on)
     assert torch.equal(off, a.label)
     assert torch.equal(hard.target(said), hard.label)  # FCOS couples with nothing
@@ -261,7 +261,10 @@ def test_what_is_taught_follows_the_predicted_boxes():
         assert float(alone[0, p]) == pytest.approx(iou, abs=1e-5)
         assert float(on[0, p]) == pytest.approx(float(a.label[0, p]) * iou, abs=1e-5)
     with pytest.raises(ValueError, match="coupling is"):
-        a.target(said, "sometimes")
+        replace(a, coupling="sometimes")
+    for coupling in ("on", "off", "iou-only"):
+        asked_for = DSLA(RANGES)(GRID, [boxes], [torch.arange(4)], coupling=coupling)
+        assert torch.equal(asked_for.target(said), replace(a, coupling=coupling).target(said))
 
 
 def test_an_object_without_a_point_is_counted():

@@ -4,7 +4,7 @@ import pytest
 import reference_more as ref
 import torch
 
-from dsla.assigners import DSLA, FCOS, METHODS, Assigner, Assignment, FoveaBox, QualityLabel
+from dsla.assigners import DSLA, FCOS, METHODS, Assigner, Assignment, FoveaBox
 from dsla.geometry import HeadOutputs, PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -13,7 +13,6 @@ ALL = {name: method.assigner() for name, method in METHODS.items()} | {
     "dsla, hard ranges": DSLA(relaxation=None, core_zone=False),
     "fcos, centre sampling": FCOS(center_sampling=1.5),
     "fovea, smooth": FoveaBox(smooth=True),
-    "fcos, IoU label": QualityLabel(FCOS()),
 }
 every = pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
 GRID = PointGrid((256, 320), STRIDES, offset=0.5)

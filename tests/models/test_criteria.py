@@ -39,8 +39,8 @@ def bce(p, y):
 @pytest.mark.parametrize("coupling", ["on", "off", "iou-only"])
 def test_dsla_criterion_equals_a_slow_reference(coupling):
     out = outputs()
-    a = DSLA(RANGES, truncate=False)(GRID, BOXES, LABELS)
-    found = DSLACriterion(coupling=coupling, cls_weight=2.0, box_loss="iou")(out, a)
+    a = DSLA(RANGES, truncate=False)(GRID, BOXES, LABELS, coupling=coupling)
+    found = DSLACriterion(coupling, cls_weight=2.0, box_loss="iou")(out, a)
     cls = box = sum_dynamic = sum_static = 0.0
     p = 1 / (1 + np.exp(-out.logits.detach().double().numpy()))
     for i in range(2):
@@ -171,7 +171,8 @@ def test_dsla_losses_and_gradients_equal_the_release(recorded):
             ],
             box_loss_weight=weight,
         )
-        losses = criterion(dsla.HeadOutputs(_flat(cls), distances, grid), assigner(grid, *_batch(z, run["batch"])))
+        a = assigner(grid, *_batch(z, run["batch"]), coupling=coupling)
+        losses = criterion(dsla.HeadOutputs(_flat(cls), distances, grid), a)
         for ours, theirs in (("loss_cls", "loss_cls"), ("loss_box", "loss_bbox")):
             assert float(losses[ours].detach()) == pytest.approx(float(z[f"r{k}_{theirs}"]), rel=1e-5, abs=1e-9)
         sum(losses.values()).backward()

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, box_area, overlap
-from ..base import Truth
-
-PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
-LAST = 2**63 - 1  # an ordering key behind all others
+from ..truth import Truth
+from .keys import rank_of, value_of, winning_key
+from .regions import PIECE
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 Bound = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,11 +55,10 @@ def best_by_overlap(
     if not found:
         return boxes.new_zeros((0, k)), torch.zeros((0, k), dtype=torch.int64, device=grid.device)
     key = torch.cat(found)
-    value = (key >> 32).int().view(torch.float32)
-    return value, (_INDEX - (key & _INDEX)).where(key > 0, 0)
+    return value_of(key), rank_of(key)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tiles:
     """The predictions of each tile, S points each."""
 
@@ -112,7 +110,7 @@ def _best_of_piece(truth: Truth, box: Tensor, tiles: _Tiles, k: int, score: Scor
     first = _top(_keys(tiles, owner, tile, tiles.iou(truth, owner, tile), score).view(len(box), -1), k)
 
     # which other tiles can still hold one of the k best? First by their bounds, then by their IoUs
-    value = (first[:, -1] >> 32).int().view(torch.float32)
+    value = value_of(first[:, -1])
     rest = (limit >= value[:, None]) & (limit > 0)
     rest.scatter_(1, chosen, False)
     row, tile = rest.nonzero(as_tuple=True)  # their number is read back from the device
@@ -133,9 +131,7 @@ def _best_of_piece(truth: Truth, box: Tensor, tiles: _Tiles, k: int, score: Scor
 def _keys(tiles: _Tiles, box: Tensor, tile: Tensor, iou: Tensor, score: Score) -> Tensor:
     """[R, S] keys of all points of R pairs of box and tile; 0 without a score."""
     point = tiles.point[tile]
-    value = score(box[:, None], point, iou)
-    key = (value.view(torch.int32).long() << 32) | (_INDEX - point)
-    return key.masked_fill_(~(value > 0), 0)
+    return winning_key(score(box[:, None], point, iou), point)
 
 
 def _top(key: Tensor, k: int) -> Tensor:
@@ -143,7 +139,6 @@ def _top(key: Tensor, k: int) -> Tensor:
     return torch.nn.functional.pad(key, (0, max(0, k - key.shape[1]))).topk(k).values
 
 
-_INDEX = 2**31 - 1
 _SIDE = 4  # cells: smaller tiles are tighter, larger ones fewer
 
 
@@ -158,12 +153,3 @@ def tile_points(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tu
         first += h * w
     tile = torch.cat(points).to(device)
     return tile.clamp(min=0), tile >= 0
-
-
-def ordering_key(cost: Tensor, index: Tensor, behind: Tensor | None = None) -> Tensor:
-    """int64 keys that sort by (behind, cost, index): float32 costs of either sign, indices below 2^30."""
-    bits = cost.view(torch.int32)
-    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()  # the order of floats as integers
-    if behind is not None:
-        key = key + (behind.long() << 32)
-    return (key << 30) + index

@@ -1,21 +1,26 @@
-"""Rectangles of cells: which points of each level a box covers, enumerated without a loop.
+"""Rectangles of cells: which points of each level a box covers.
 
 Where the number of points of a box has no bound (a large box on a fine level), the fixed windows of
-`dsla.assigners.sparse.windows` would be as large as the map. Here their number is counted first: one number is read
-back from the device, and memory grows with the points covered.
+`dsla.assigners.sparse.windows` would be as large as the map. Here a CPU counts the points and lists them; memory grows
+with the points covered. A GPU, which must not make the host wait for a count, looks at tables of some boxes and all
+points of the map, whose shapes are known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...geometry import PointGrid
-from ..base import Pairs, Truth
+from ...geometry import PointGrid, constant
+from ..pairs import Pairs
+from ..truth import Truth
+
+PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
 
 
 class Levels(NamedTuple):
@@ -28,15 +33,9 @@ class Levels(NamedTuple):
 
     @classmethod
     def of(cls, grid: PointGrid) -> Levels:
-        return _levels(grid.shapes, grid.strides, grid.device)
-
-
-@lru_cache(maxsize=64)
-def _levels(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device) -> Levels:
-    points = [h * w for h, w in shapes]
-    sizes = ([h for h, _ in shapes], [w for _, w in shapes], [sum(points[:i]) for i in range(len(points))])
-    stride = torch.tensor(strides, dtype=torch.float32, device=device)
-    return Levels(stride, *(torch.tensor(v, dtype=torch.int64, device=device) for v in sizes))
+        first = tuple(sum(grid.num_points[:i]) for i in range(len(grid.shapes)))
+        sizes = (constant(v, grid.device, torch.int64) for v in (*zip(*grid.shapes, strict=True), first))
+        return cls(constant(grid.strides, grid.device), *sizes)
 
 
 def map_sizes(grid: PointGrid, truth: Truth) -> tuple[Tensor, Tensor]:
@@ -61,7 +60,7 @@ def spread(counts: Tensor) -> tuple[Tensor, Tensor]:
     return owner, torch.arange(total, device=counts.device) - first[owner]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
     """A rectangle of cells for each (box, level), both ends included; empty where an end precedes its start.
 
@@ -94,8 +93,16 @@ class Region:
         """[N, L] index into B·P of the first point of the level in the box's image."""
         return self.truth.image[:, None] * len(self.grid) + Levels.of(self.grid).first
 
-    def cells(self) -> Cells:
-        """All (box, point) of the rectangles, by box, level, row and column."""
+    def cells(self) -> Iterator[Cells]:
+        """All (box, point) of the rectangles, in pieces that hold all points of a box; one piece on a CPU."""
+        if self.left.device.type == "cpu":
+            yield self._listed()
+            return
+        step = max(1, PIECE // len(self.grid))
+        for i in range(0, len(self.left), step):
+            yield self._table(torch.arange(i, min(i + step, len(self.left)), device=self.left.device))
+
+    def _listed(self) -> Cells:
         columns = (self.right - self.left + 1).clamp(min=0).flatten()
         rows = (self.bottom - self.top + 1).clamp(min=0).flatten()
         owner, place = spread(columns * rows)
@@ -103,10 +110,16 @@ class Region:
         row = place.div(along, rounding_mode="floor")
         column = place - row * along
         row, column = row + self.top.flatten()[owner], column + self.left.flatten()[owner]
-        levels = self.left.shape[1]
+        levels, table = self.left.shape[1], Levels.of(self.grid)
         level = owner % levels
-        point = self.start.flatten()[owner] + row * Levels.of(self.grid).width[level] + column
-        return Cells(self.grid, self.truth, owner.div(levels, rounding_mode="floor"), level, row, column, point)
+        at = table.first[level] + row * table.width[level] + column
+        return Cells(self.grid, self.truth, owner.div(levels, rounding_mode="floor"), at)
+
+    def _table(self, box: Tensor) -> Cells:
+        grid = self.grid
+        left, top, right, bottom = (v[box][:, grid.level] for v in (self.left, self.top, self.right, self.bottom))
+        valid = (left <= grid.column) & (grid.column <= right) & (top <= grid.row) & (grid.row <= bottom)
+        return Cells(grid, self.truth, box[:, None], torch.arange(len(grid), device=box.device), valid)
 
     def covered(self) -> Tensor:
         """[B, P] bool: the points in the rectangle of any box.
@@ -130,35 +143,30 @@ class Region:
         return left <= column <= right and top <= row <= bottom
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cells:
-    """Flat (box, point) pairs: box [Q] into N, point [Q] into B·P; level, row, column of the point."""
+    """(box, point) pairs: a list, or a table [n, P] of which only the valid ones count."""
 
     grid: PointGrid
     truth: Truth
-    box: Tensor
-    level: Tensor
-    row: Tensor
-    column: Tensor
-    point: Tensor
+    box: Tensor  # [Q] or [n, 1] index into N
+    at: Tensor  # [Q] or [P] index into P
+    valid: Tensor | None = None  # [n, P] bool
+
+    @cached_property
+    def point(self) -> Tensor:
+        """Index into B·P of each pair."""
+        return self.truth.image[self.box] * len(self.grid) + self.at
 
     @cached_property
     def pairs(self) -> Pairs:
-        stride = Levels.of(self.grid).stride[self.level]
-        x, y = ((v.float() + self.grid.offset) * stride for v in (self.column, self.row))
+        x, y = self.grid.xy[self.at].unbind(-1)
         x1, y1, x2, y2 = self.truth.boxes.t().contiguous()[:, self.box].unbind()
-        return Pairs(x, y, (x1, y1, x2, y2), stride, self.level)
+        return Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[self.at], self.grid.level[self.at])
 
-
-def reduce_pairs(grid: PointGrid, truth: Truth, box: Tensor, point: Tensor, priority: Tensor) -> Tensor:
-    """Pairs of any one shape → [B·P] winning keys: highest priority (0 excludes), smaller box, lower index."""
-    best = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
-    return best.scatter_reduce_(0, point.flatten(), truth.keys(priority, box).flatten(), "amax")
-
-
-def priority_of(keys: Tensor, grid: PointGrid) -> Tensor:
-    """[B·P] keys → the [B, P] float32 that won each point, 0 at background."""
-    return (keys >> 32).int().view(torch.float32).view(-1, len(grid))
+    def counted(self, values: Tensor) -> Tensor:
+        """The values of pairs, 0 at those that do not count."""
+        return values if self.valid is None else values.where(self.valid, 0)
 
 
 def _span(low: Tensor, high: Tensor, stride: Tensor, size: Tensor, offset: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The sparse form that makes assignment cheap: windows of points around each box.
+"""Windows of points around each box: `dsla.assigners.dense` made sparse, proven by tests/assigners/test_dense.py.
 
 The points that a box can teach are few. Here they are enumerated per (box, level) in a window of fixed
 size, scored, and reduced to points by one deterministic ``scatter_reduce`` over keys that pack (label,
@@ -14,11 +14,14 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from ...geometry import PointGrid
-from ..base import Pairs, Truth
+from ...geometry import PointGrid, constant
+from ..pairs import Pairs
+from ..truth import Truth
+from .keys import reduce_pairs, winners
+from .regions import Levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """For every box and each of K levels, the window of H × W points that it might teach.
 
@@ -53,7 +56,7 @@ class Windows:
         """
         if not len(grid.shapes) == len(low) == len(high):
             raise ValueError(f"{len(low)} regression ranges for a grid of {len(grid.shapes)} levels")
-        table = _levels(grid.shapes, grid.strides, low, high, radius, grid.device)
+        table = _fitting(grid.shapes, grid.strides, low, high, radius, grid.device)
         x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))  # [N, 1] each
 
         # m lies between half the longer side (at the centre) and the longer side: that says which levels fit
@@ -63,12 +66,12 @@ class Windows:
         def of_level(values: Tensor) -> Tensor:
             return values.index_select(0, level.flatten()).view_as(level)
 
-
-        stride, reach = of_level(table.stride), of_level(table.high)[..., None]
-        width, height = of_level(table.width), of_level(table.height)
+        levels = Levels.of(grid)
+        stride, reach = of_level(levels.stride), of_level(constant(high, grid.device))[..., None]
+        width, height = of_level(levels.width), of_level(levels.height)
         column, x, in_x = _axis(x1, x2, stride, width, table.columns, grid.offset, reach, radius)
         row, y, in_y = _axis(y1, y2, stride, height, table.rows, grid.offset, reach, radius)
-        base = truth.image[:, None] * len(grid) + of_level(table.first)
+        base = truth.image[:, None] * len(grid) + of_level(levels.first)
         row = base[..., None] + row * width[..., None]
         return cls(truth, grid, level, stride, x, y, column, row, in_x, in_y & fits[..., None])
 
@@ -122,7 +125,7 @@ class Windows:
         return Candidates(self, pairs, n, pick(self.row, at_y) + pick(self.column, at_x))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """(point, box) pairs that may teach, and how they are reduced to one box a point."""
 
@@ -132,68 +135,51 @@ class Candidates:
     point: Tensor  # index into B·P
     valid: Tensor | None = None  # None: all are
 
-    def reduce(self, label: Tensor) -> Tensor:
+    def keys(self, label: Tensor) -> Tensor:
         """Label of each pair, 0 where excluded → winning key of each point, [B·P] int64."""
-        truth, grid = self.windows.truth, self.windows.grid
-        key = truth.keys(label if self.valid is None else label * self.valid, self.box)
-        best = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=label.device)
-        return best.scatter_reduce_(0, self.point.flatten(), key.flatten(), "amax")
+        label = label if self.valid is None else label * self.valid
+        return reduce_pairs(self.windows.grid, self.windows.truth, self.box, self.point, label)
+
+    def winners(self, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same → point, box and label, as `keys.winners` has them."""
+        return winners(self.windows.truth, self.keys(label))
 
 
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """Which levels a box can act at, and the size of a window."""
 
-
-@dataclass(frozen=True)
-class _Levels:
-    """What windows need to know of the levels; kept per grid, so that a step makes no small copies."""
-
-    low: Tensor  # [L]
-    high: Tensor
-    stride: Tensor
-    height: Tensor  # [L] int64
-    width: Tensor
-    first: Tensor  # [L] int64, index of the level's first point
     edges: Tensor  # longer sides at which the levels that fit a box change, ascending
     level: Tensor  # [edges + 1, K] int64: the levels that fit between two edges
     fits: Tensor  # [edges + 1, K] bool: False where there are fewer than K
-    rows: int  # size of a window
+    rows: int
     columns: int
 
 
 @lru_cache(maxsize=64)
-def _levels(
+def _fitting(
     shapes: tuple[tuple[int, int], ...],
     strides: tuple[int, ...],
     low: tuple[float, ...],
     high: tuple[float, ...],
     radius: float | None,
     device: torch.device,
-) -> _Levels:
-    span = (
-        high if radius is None else tuple(min(h, 2 * radius * s) for h, s in zip(high, strides, strict=True))
-    )
+) -> _Fitting:
+    span = high if radius is None else tuple(min(h, 2 * radius * s) for h, s in zip(high, strides, strict=True))
     count = [int(min(a / s, 2**30)) + 2 for a, s in zip(span, strides, strict=True)]
-    points = [h * w for h, w in shapes]
-    first = [sum(points[:i]) for i in range(len(points))]
     # a box of longer side a fits where low ≤ a ≤ 2·high; a hair wide, so that float32 rounding excludes no level
     spans = [(lo * (1 - 1e-6), 2 * hi * (1 + 1e-6)) for lo, hi in zip(low, high, strict=True)]
     edges = sorted({edge for span in spans for edge in span})
     gaps = list(zip([-1.0, *edges], [*edges, float("inf")], strict=True))
     fitting = [[i for i, (lo, hi) in enumerate(spans) if lo <= a and b <= hi] for a, b in gaps]
     most = max(1, *map(len, fitting))
-    with torch.inference_mode(False):  # what is kept from an evaluation must serve a training, too
-        return _Levels(
-            low=torch.tensor(low, dtype=torch.float32, device=device),
-            high=torch.tensor(high, dtype=torch.float32, device=device),
-            stride=torch.tensor(strides, dtype=torch.float32, device=device),
-            height=torch.tensor([h for h, _ in shapes], device=device),
-            width=torch.tensor([w for _, w in shapes], device=device),
-            first=torch.tensor(first, device=device),
-            edges=torch.tensor(edges, dtype=torch.float32, device=device),
-            level=torch.tensor([f + [0] * (most - len(f)) for f in fitting], device=device),
-            fits=torch.tensor([[True] * len(f) + [False] * (most - len(f)) for f in fitting], device=device),
-            rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
-            columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
-        )
+    return _Fitting(
+        edges=constant(tuple(edges), device),
+        level=constant(tuple((*f, *[0] * (most - len(f))) for f in fitting), device, torch.int64),
+        fits=constant(tuple((*[True] * len(f), *[False] * (most - len(f))) for f in fitting), device, torch.bool),
+        rows=max(min(h, n) for (h, _), n in zip(shapes, count, strict=True)),
+        columns=max(min(w, n) for (_, w), n in zip(shapes, count, strict=True)),
+    )
 
 
 def _axis(
