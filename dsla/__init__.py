@@ -5,7 +5,7 @@ Names below are looked up when first used: ``import dsla`` itself loads nothing,
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ __all__ = [*_PLACES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value = importlib.import_module(f".{_MODULES[name]}", __name__)
-    elif name in _PLACES:
+    if name in _PLACES:
         value = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    elif name in _MODULES or importlib.util.find_spec(f"{__name__}.{name}"):
+        value = importlib.import_module(f".{_MODULES.get(name, name)}", __name__)
     else:
         raise AttributeError(f"module 'dsla' has no attribute {name!r}")
     return globals().setdefault(name, value)

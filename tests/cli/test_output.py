@@ -14,6 +14,7 @@ from PIL import Image
 import dsla
 from dsla.cli.main import main
 from dsla.cli.terminal import visible
+from dsla.models.evaluation import evaluate_detections
 
 
 def picture(path, colour=(200, 30, 90), size=(96, 64)):
@@ -106,7 +107,7 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     for row in results:
         assert row["file_name"].endswith(files[row["image_id"]])
         assert names[row["category_id"]] == row["category"]
-    numbers = dsla.models.evaluation.evaluate_detections(file, results).summary
+    numbers = evaluate_detections(file, results).summary
     direct = dsla.evaluate(dsla.load("scenes-dsla"), scenes)
     assert np.allclose(numbers, direct, equal_nan=True)
     picture(tmp_path / "set" / "images" / "other.png")
