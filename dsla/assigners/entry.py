@@ -28,7 +28,7 @@ LABELS = {"soft": "dsla", "hard": "fcos"}
 """The criterion that teaches such labels: quality focal loss for soft ones, focal loss for hard ones."""
 
 _RANGES = ("regress_ranges", "scale_ranges")
-_OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")  # of methods that do not say theirs
+OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")  # of methods that do not say theirs
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def entry_of(name: str, kind: type[Assigner], bounds: Mapping[str, tuple[float, 
         title=kind.name or name,
         source=kind,
         criterion="dsla",
-        colour=_OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)],
+        colour=OTHERS[zlib.crc32(name.encode()) % len(OTHERS)],
         summary=text.partition("\n")[0] if "__doc__" in vars(kind) and vars(kind)["__doc__"] else "",
         coupling=kind.default_coupling,
         needs_predictions=kind.needs_predictions,

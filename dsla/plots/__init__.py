@@ -3,6 +3,6 @@
 from ..assigners import jittered_predictions
 from .comparison import compare
 from .draw import draw_detections
-from .style import METHODS, method, picture_bytes, save
+from .style import looks, method, picture_bytes, save
 
-__all__ = ["METHODS", "compare", "draw_detections", "jittered_predictions", "method", "picture_bytes", "save"]
+__all__ = ["compare", "draw_detections", "jittered_predictions", "looks", "method", "picture_bytes", "save"]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ..recipes.recipe import Recipe
 from ..training.schedule import total_steps
-from .style import FAINT, SOFT, WIDTH, Method, Picture, method, picture, style
+from .style import FAINT, SOFT, WIDTH, Look, Picture, method, picture, style
 
 Rows = Sequence[Mapping[str, Any]]
 LOSSES = {"loss_cls": "classification loss", "loss_box": "box loss"}
@@ -140,6 +140,6 @@ def beside_published(
     return figure
 
 
-def _line(ax: Axes, x: Any, y: Any, look: Method, name: str, marker: str | None = None) -> None:
+def _line(ax: Axes, x: Any, y: Any, look: Look, name: str, marker: str | None = None) -> None:
     shape = look.marker if marker is None else marker
     ax.plot(x, y, color=look.colour, ls=look.line, marker=shape, label=name, clip_on=False)

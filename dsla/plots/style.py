@@ -21,6 +21,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..assigners import METHODS
+from ..assigners.entry import OTHERS
+
 WIDTH = 7.2  # inches: a figure over the whole text width
 UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
 DPI = 150
@@ -30,7 +33,7 @@ LOST = "#ff4d4d"  # an object that no point learns; drawn dashed as well, so tha
 
 
 @dataclass(frozen=True)
-class Method:
+class Look:
     """How a method looks in every figure; `name` is what is printed."""
 
     name: str
@@ -49,31 +52,34 @@ class Verdict:
     line: Any
 
 
-# Lightness (CIE L*) differs by at least 10 within a family, so that a grey print keeps them apart.
-_KNOWN = (
-    ("FCOS", "#5aa9dd", "o", (0, (1, 1.2))),
-    ("FCOS + centerness", "#0b3c6f", "s", (0, (5, 1.5))),
-    ("FCOS + IoU", "#1b7a4b", "^", (0, (4, 1.2, 1, 1.2))),
-    ("DSLA", "#d55e00", "D", "-"),
-    ("DSLA, no coupling", "#e8a33d", "v", (0, (3, 1))),
-    ("DSLA, IoU only", "#7b2d80", "P", (0, (2, 1))),
-    ("ATSS", "#8c6d31", "X", (0, (6, 2))),
-    ("SimOTA", "#b5507a", "<", (0, (6, 1, 1, 1))),
-    ("TAL", "#4d6fae", ">", (0, (1, 2.4))),
-    ("Max-IoU", "#3f8f8a", "h", (0, (8, 2))),
-    ("FoveaBox", "#9467bd", "p", (0, (2, 2))),
-    ("ATSS + IoU label", "#5c5c5c", "*", (0, (5, 1, 1, 1, 1, 1))),
+# Trainings of a method that stand beside it in tables of the paper and have a look of their own. Lightness (CIE L*)
+# differs by at least 8 within a family, so that a grey print keeps them apart.
+_VARIANTS = {
+    "fcos": (("FCOS + centerness", "#0b3c6f"), ("FCOS + IoU", "#1b7a4b")),
+    "dsla": (("DSLA, no coupling", "#e8a33d"), ("DSLA, IoU only", "#7b2d80")),
+}
+_MARKS: tuple[tuple[str, Any], ...] = (  # marker and line, in the order of the methods
+    ("o", (0, (1, 1.2))),
+    ("s", (0, (5, 1.5))),
+    ("^", (0, (4, 1.2, 1, 1.2))),
+    ("D", "-"),
+    ("v", (0, (3, 1))),
+    ("P", (0, (2, 1))),
+    ("X", (0, (6, 2))),
+    ("<", (0, (6, 1, 1, 1))),
+    (">", (0, (1, 2.4))),
+    ("h", (0, (8, 2))),
+    ("p", (0, (2, 2))),
+    ("d", (0, (3, 1, 1, 1, 1, 1))),
+    ("*", (0, (5, 1, 1, 1, 1, 1))),
 )
-METHODS = {n: Method(n, c, m, d, i) for i, (n, c, m, d) in enumerate(_KNOWN)}
 _ALIASES = {
     "fcosplain": "FCOS",
     "scenesfcos": "FCOS + centerness",  # the recipe named FCOS has the branch, as the paper's baseline
     "dslastatic": "DSLA, no coupling",
-    "gfl": "ATSS + IoU label",
     "fcosiou": "FCOS + IoU",
 }
-_GIVEN: dict[str, Method] = {}  # see `distinct`
-_OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")
+_GIVEN: dict[str, Look] = {}  # see `distinct`
 
 VERDICTS = {
     v.name: v
@@ -132,27 +138,41 @@ def style() -> Iterator[None]:
         yield
 
 
-def method(name: str) -> Method:
-    """Look of a method by name or recipe name; a name not known here gets a colour that depends on it alone."""
-    if name in _GIVEN or name in METHODS:
-        return _GIVEN.get(name) or METHODS[name]
-    key = re.sub(r"[^a-z0-9]", "", name.lower())
-    known = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in METHODS} | _ALIASES
-    for form in (key, key.removeprefix("scenes")):
-        if form in known:
-            return METHODS[known[form]]
+def looks() -> dict[str, Look]:
+    """The look of each method of the registry, and of the variants of some, by title and in their order."""
+    named: list[tuple[str, str]] = []
+    for entry in METHODS.values():
+        named += [(entry.title, entry.colour), *_VARIANTS.get(entry.name, ())]
+    return {title: Look(title, colour, *_MARKS[i % len(_MARKS)], i) for i, (title, colour) in enumerate(named)}
+
+
+def method(name: str) -> Look:
+    """Look of a method by name, title or recipe name; others get one that depends on the name alone."""
+    every = looks()
+    if name in _GIVEN or name in every:
+        return _GIVEN.get(name) or every[name]
+    titles = {_letters(title): title for title in every}
+    titles |= {_letters(entry.name): entry.title for entry in METHODS.values()} | _ALIASES
+    for form in (_letters(name), _letters(name).removeprefix("scenes")):
+        if form in titles:
+            return every[titles[form]]
     number = zlib.crc32(name.encode())
-    markers = "X<>hp*"
-    return Method(name, _OTHERS[number % len(_OTHERS)], markers[number % len(markers)], (0, (2, 1)), len(METHODS))
+    mark = "X<>hp*"[number % 6]
+    return Look(name, OTHERS[number % len(OTHERS)], mark, (0, (2, 1)), len(every))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @contextmanager
 def distinct(names: Sequence[str]) -> Iterator[None]:
     """Inside, these names, say of other people's detectors, have looks of their own and this order."""
     first = ("FCOS + centerness", "DSLA", "FCOS + IoU", "FCOS", "DSLA, IoU only", "DSLA, no coupling")
-    looks = [METHODS[n] for n in dict.fromkeys((*first, *METHODS))]
+    every = looks()
+    given = [every[n] for n in dict.fromkeys((*first, *every))]
     before = dict(_GIVEN)
-    _GIVEN.update((n, replace(looks[i % len(looks)], name=n, order=i)) for i, n in enumerate(names))
+    _GIVEN.update((n, replace(given[i % len(given)], name=n, order=i)) for i, n in enumerate(names))
     try:
         yield
     finally:

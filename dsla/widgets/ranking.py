@@ -16,7 +16,7 @@ from ..analysis.tables import BOX, Truth
 from ..coco.results import number
 from ..errors import DataError
 from ..plots import draw
-from ..plots.style import INK, METHODS, SOFT, Picture, distinct, method, picture, style
+from ..plots.style import INK, SOFT, Picture, distinct, looks, method, picture, style
 from .browser import named
 from .pane import Pane, guarded
 from .surface import Sheet, encoded, script
@@ -199,7 +199,7 @@ class RankingExplorer(Pane):
 
     def _colour(self, name: str) -> str:
         known = [method(n).name for n in self._all]
-        if len(set(known)) == len(known) and set(known) <= set(METHODS):
+        if len(set(known)) == len(known) and set(known) <= set(looks()):
             return method(name).colour
         with distinct(list(self._all)):
             return method(name).colour

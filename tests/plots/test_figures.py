@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from dsla.plots import figures
-from dsla.plots.style import METHODS, picture_bytes
+from dsla.plots.style import looks, picture_bytes
 
 
 def test_binned_counts_every_detection_once():
@@ -75,7 +75,7 @@ def test_profiles_and_steps():
     above, below = figure.axes
     assert [line.get_ydata().tolist() for line in above.lines] == [[0.2, 0.5, 0.3], [0.5, 0.8, 0.6]]
     assert below.lines[0].get_ydata().tolist() == [0.1, 0.6, 1.0]
-    assert to_hex(below.lines[0].get_color()) == METHODS["FCOS"].colour
+    assert to_hex(below.lines[0].get_color()) == looks()["FCOS"].colour
     assert below.lines[1].get_xdata() == [0.1, 0.1]
 
 

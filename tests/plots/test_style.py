@@ -29,10 +29,11 @@ def line_figure():
 
 
 def test_methods_that_stand_together_differ_in_grey():
-    trio = [lightness(look.METHODS[n].colour) for n in ("FCOS", "FCOS + centerness", "FCOS + IoU", "DSLA")]
+    looks = look.looks()
+    trio = [lightness(looks[n].colour) for n in ("FCOS", "FCOS + centerness", "FCOS + IoU", "DSLA")]
     assert np.diff(sorted(trio)).min() >= 8
-    assert len({m.marker for m in look.METHODS.values()}) == len(look.METHODS)
-    assert len({str(m.line) for m in look.METHODS.values()}) == len(look.METHODS)
+    assert len({m.marker for m in looks.values()}) == len(looks)
+    assert len({str(m.line) for m in looks.values()}) == len(looks)
 
 
 def test_label_colours_grow_lighter_with_the_label():
@@ -50,6 +51,9 @@ def test_label_colours_grow_lighter_with_the_label():
         ("scenes-fcos", "FCOS + centerness"),
         ("scenes-dsla", "DSLA"),
         ("dsla", "DSLA"),
+        ("gfl", "ATSS + IoU label"),
+        ("fovea-dsla", "FoveaBox + DSLA"),
+        ("scenes-max-iou", "Max-IoU"),
         ("scenes-dsla-iou-only", "DSLA, IoU only"),
     ],
 )
