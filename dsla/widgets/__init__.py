@@ -8,6 +8,5 @@ from .browser import DetectionBrowser
 from .explorer import AssignmentExplorer
 from .ranking import RankingExplorer
 from .replay import TrainingReplay
-from .view import CHOICES
 
-__all__ = ["CHOICES", "AssignmentExplorer", "DetectionBrowser", "RankingExplorer", "TrainingReplay"]
+__all__ = ["AssignmentExplorer", "DetectionBrowser", "RankingExplorer", "TrainingReplay"]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment
+from ..assigners import Assigner, Assignment, method
 from ..data import Scenes
 from ..geometry import Frame
 from ..models import load
@@ -24,7 +24,7 @@ from ..plots.style import Picture
 from . import controls
 from .pane import Pane, guarded
 from .surface import BoxSurface
-from .view import CHOICES, COUPLINGS, ModelOutputs, Shown, View, drawn, make, one_thread, ranges_of
+from .view import COUPLINGS, VARIANTS, ModelOutputs, Shown, View, choices, drawn, make, one_thread, ranges_of
 
 SIDE, SCENES, FIRST = 512, 12, 5  # of the built-in scenes, the first ones of the test split; the one to open with
 LONG = 1344  # an uploaded picture is made no longer: the size that detectors see
@@ -36,7 +36,7 @@ class AssignmentExplorer(Pane):
     Args:
         image: a path, an array, a PIL image or a tensor; None for a built-in scene with its boxes.
         boxes: [M, 4] x1, y1, x2, y2 in pixels of the image.  labels: [M] classes, or None.
-        assigners: one to three names of `dsla.widgets.CHOICES` (which the controls change) or `Assigner` objects
+        assigners: one to three methods by name (which the controls change) or `Assigner` objects
             (which stay as they are); or a dict of title → either.
         class_names: names of labels 0…C−1.
         strides: of the levels; P3…P7 by default.  offset: of the points; None: each method's own.
@@ -71,7 +71,7 @@ class AssignmentExplorer(Pane):
         self.surface: BoxSurface = self.keep(BoxSurface())
         names = self._names_of(assigners)
         steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
-        self.controls = controls.build(self.keep, [*CHOICES, *self._given], names, steps, offset, (SCENES, FIRST))
+        self.controls = controls.build(self.keep, [*choices(), *self._given], names, steps, offset, (SCENES, FIRST))
         self._code = self.keep(w.Textarea(layout=w.Layout(width="100%", height="170px", display="none")))
         self._scene(FIRST) if image is None else self._picture(image, class_names)
         if image is None and class_names is not None:
@@ -103,13 +103,11 @@ class AssignmentExplorer(Pane):
         for title, value in pairs:
             if isinstance(value, Assigner):
                 name = str(title or f"{value.name} as given")
-                while name in self._given or name in CHOICES:
+                while name in self._given or name in choices():
                     name += "′"
                 self._given[name] = value
-            elif value in CHOICES:
-                name = value
             else:
-                raise ValueError(f"{value!r} is no assigner; there are {', '.join(CHOICES)}, and Assigner objects")
+                name = value if value in VARIANTS else method(value).name
             names.append(name)
         if not 1 <= len(names) <= 3:
             raise ValueError(f"one to three assigners are shown at once, got {len(names)}")

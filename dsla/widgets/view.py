@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from inspect import signature
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -17,19 +16,13 @@ from torch import Tensor
 from torchvision.models.detection.transform import resize_boxes
 
 from ..assigners import (
-    ATSS,
     DEFAULT_RANGES,
-    DSLA,
-    FCOS,
-    GFL,
+    METHODS,
     Assigner,
     Assignment,
     Explanation,
-    FoveaBox,
-    MaxIoU,
-    SimOTA,
-    TaskAligned,
     jittered_predictions,
+    method,
     point_offset,
 )
 from ..assigners import ranges_of as level_ranges
@@ -38,21 +31,17 @@ from ..plots.comparison import Row
 from ..plots.draw import many
 
 COUPLINGS = ("off", "jittered boxes", "trained model")
-CHOICES: dict[str, tuple[type[Assigner], dict[str, Any]]] = {
-    "fcos": (FCOS, {}),
-    "fcos, centre sampling 1.5": (FCOS, {"center_sampling": 1.5}),
-    "dsla": (DSLA, {}),
-    "dsla, no core zone": (DSLA, {"core_zone": False}),
-    "dsla, hard ranges": (DSLA, {"relaxation": 0.0}),
-    "atss": (ATSS, {}),
-    "simota": (SimOTA, {}),
-    "tal": (TaskAligned, {}),
-    "max-iou": (MaxIoU, {}),
-    "fovea": (FoveaBox, {}),
-    "fovea-dsla": (FoveaBox, {"smooth": True}),
-    "gfl": (GFL, {}),
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fcos, centre sampling 1.5": ("fcos", {"center_sampling": 1.5}),
+    "dsla, no core zone": ("dsla", {"core_zone": False}),
+    "dsla, hard ranges": ("dsla", {"relaxation": 0.0}),
 }
-"""Rows to choose from: a class and what of it stays as it is, whatever the controls say."""
+"""Rows beside those of the registry: a method and what of it stays as it is, whatever the controls say."""
+
+
+def choices() -> list[str]:
+    """Rows to choose from: the methods of the registry, each followed by its variants."""
+    return [row for name in METHODS for row in (name, *(v for v, (base, _) in VARIANTS.items() if base == name))]
 
 
 @contextmanager
@@ -82,19 +71,12 @@ def make(name: str, options: dict[str, Any]) -> Assigner:
     Raises:
         ValueError: no such row, or options that the method refuses.
     """
-    if name not in CHOICES:
-        raise ValueError(f"{name!r} is no assigner; there are {', '.join(CHOICES)}")
-    kind, fixed = CHOICES[name]
+    base, fixed = VARIANTS.get(name, (name, {}))
+    entry = method(base)
     ranges = options.get("regress_ranges", DEFAULT_RANGES)
-    known = dict(options)
-    if ranges != DEFAULT_RANGES:  # else FoveaBox's own, whose ends differ a little
-        known["scale_ranges"] = tuple((low / 2, high) for low, high in ranges)
-    return kind(**{k: v for k, v in known.items() if k in _options(kind)} | fixed)
-
-
-@cache
-def _options(kind: type[Assigner]) -> frozenset[str]:
-    return frozenset(signature(kind).parameters)
+    given = {o.name: options[o.name] for o in entry.options if o.name in options}
+    # by default the method's own ranges: FoveaBox's differ a little at the ends
+    return entry.assigner(None if ranges == DEFAULT_RANGES else ranges, **given | fixed)
 
 
 @dataclass(frozen=True)
