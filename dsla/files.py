@@ -12,6 +12,12 @@ from typing import Any
 
 from .errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows: two programs in one folder are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".dsla-lock"
 LISTING = ".dsla-files.json"  # of an `OwnFolder`: what dsla wrote there, with the contents' hashes
 
 
@@ -43,6 +49,44 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """The folder is this block's alone, among threads and processes of dsla. Who dies leaves no lock.
+
+    Raises:
+        DataError: another is at work there; names its process.
+    """
+    path = Path(folder) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _lock(path)
+    while not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it
+        os.close(handle)
+        handle = _lock(path)
+    try:
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        process = os.read(handle, 20).decode(errors="replace").strip()
+        os.close(handle)
+        raise DataError(
+            f"{path.parent}: in use by process {process}; wait for it, end it, or choose another folder"
+        ) from None
+    except OSError:  # a file system that knows no locks
+        pass
+    return handle
 
 
 def write(path: str | Path, content: bytes | str) -> Path:
@@ -130,9 +174,7 @@ class OwnFolder:
             return
         changed = [self.path / name for name, hashes in self.written.items() if self._hash(name) not in (None, *hashes)]
         if changed:
-            raise DataError(
-                f"{_some(changed)}: changed since dsla wrote it; choose another folder, or say --overwrite"
-            )
+            raise DataError(f"{_some(changed)}: changed since dsla wrote it; choose another folder, or say --overwrite")
         if not self.written:
             folders = (self.path, self.path / "figures")
             refuse_existing(p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if p.suffix in self._WRITTEN)

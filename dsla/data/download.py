@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import sleep
 from typing import NamedTuple
 
 from ..errors import DataError
+from ..files import locked
 
 Progress = Callable[[str, int, int], None]  # called with (file, bytes done, bytes in all)
 
 SERVER = "http://images.cocodataset.org"
 TRIES = 5  # in a row without a new byte
+TRIES_IN_ALL = 1000
 BLOCK = 1 << 20
 
 
 class Archive(NamedTuple):
-    """A zip on the server, its MD5, and a file or folder that it leaves, complete, in the data set's folder."""
+    """A zip on the server, its MD5, and a file or folder that it leaves, complete, in the data set's folder.
+
+    No more than `most` bytes of it are taken, so that an answer without end fills no disk.
+    """
 
     path: str
     md5: str
     gives: str
+    most: int = 20_000_000_000
 
 
 _ANNOTATIONS = ("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
@@ -37,7 +46,7 @@ SPLITS: dict[str, tuple[Archive, ...]] = {
     ),
     "val2017": (
         Archive(*_ANNOTATIONS, "annotations/instances_val2017.json"),
-        Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017"),
+        Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017", 1_000_000_000),
     ),
 }
 
@@ -59,68 +68,89 @@ def download_coco(
         server: an address with the same files (default: COCO's own).  splits: what each consists of.
         wait: seconds before the first new try; they double.
     Raises:
-        DataError: unknown split, a server out of reach, a file that is not what it should be.
+        DataError: unknown split, a server out of reach, a file that is not what it should be, or another download
+            at work in the folder.
     """
     server, splits = server or SERVER, splits or SPLITS
     if split not in splits:
         raise DataError(f"COCO has no split {split!r} here: there are {', '.join(splits)}")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for archive in splits[split]:
-        if (folder / archive.gives).exists():
-            continue
-        path = fetch(f"{server}/{archive.path}", folder / Path(archive.path).name, archive.md5, progress, wait)
-        _unpack(path, folder, archive.gives)
-        path.unlink()
+    with locked(folder):
+        for archive in splits[split]:
+            if (folder / archive.gives).exists():
+                continue
+            path = folder / Path(archive.path).name
+            brought = path.exists()  # by a person: it stays
+            fetch(f"{server}/{archive.path}", path, archive.md5, progress, wait, archive.most)
+            _unpack(path, folder, archive.gives)
+            if not brought:
+                path.unlink()
     return folder
 
 
-def fetch(url: str, path: Path, md5: str, progress: Progress | None = None, wait: float = 2.0) -> Path:
+def fetch(
+    url: str,
+    path: Path,
+    md5: str,
+    progress: Progress | None = None,
+    wait: float = 2.0,
+    most: int = Archive._field_defaults["most"],
+) -> Path:
     """The file of a URL with this MD5 at `path`; until it is complete and checked, at `path`.part.
 
     Raises:
-        DataError: no answer after some tries (what came stays, to go on from), or another content (it is removed).
+        DataError: no answer after some tries (what came stays, to go on from), or another content, or more than `most`
+            bytes (they are removed).
     """
-    part = path.with_name(path.name + ".part")
     if path.exists():
-        os.replace(path, part)  # complete, or from somewhere else: the check will tell
-    failed = 0
+        if (digest := _md5(path)) != md5:
+            raise DataError(f"{path}: another file (MD5 {digest} instead of {md5}); move it away, it is not replaced")
+        return path
+    part = path.with_name(path.name + ".part")
+    failed, tries = 0, 0
+    error: Exception | None = None
     while True:
+        tries += 1
         before = part.stat().st_size if part.exists() else 0
         try:
-            if _continue(url, part, before, progress):
+            if _continue(url, part, before, progress, most):
                 break
-            error: Exception | None = None
+            error = None
         except urllib.error.HTTPError as problem:
             if problem.code < 500:
                 raise DataError(f"{url}: the server says {problem.code} {problem.reason}") from problem
             error = problem
-        except OSError as problem:  # no network, reset connections, time-outs
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+        ) as problem:  # no network, resets, time-outs, odd headers
             error = problem
         gained = part.exists() and part.stat().st_size > before
         failed = 0 if gained else failed + 1
-        if failed >= TRIES:
+        if failed >= TRIES or tries >= TRIES_IN_ALL:
             raise DataError(
-                f"{url}: no more data after {failed} tries ({error or 'the connection closed early'}). The same "
+                f"{url}: no more data after {tries} tries ({error or 'the connection closed early'}). The same "
                 f"command goes on from {part} when the server is within reach"
             )
         sleep(0 if gained else wait * 2 ** (failed - 1))
-    digest = hashlib.md5(usedforsecurity=False)
-    with part.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != md5:
+    if (digest := _md5(part)) != md5:
         size = part.stat().st_size
         part.unlink()
         raise DataError(
-            f"{url}: {size} bytes with MD5 {digest.hexdigest()} instead of {md5}; they were removed. Try again, or "
-            "look what stands between you and the server"
+            f"{url}: {size} bytes with MD5 {digest} instead of {md5}; they were removed. Try again, or look what "
+            "stands between you and the server"
         )
     os.replace(part, path)
     return path
 
 
-def _continue(url: str, part: Path, have: int, progress: Progress | None) -> bool:
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _continue(url: str, part: Path, have: int, progress: Progress | None, most: int) -> bool:
     """Appends to `part` what the server sends from byte `have` on; whether the file is complete then."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -129,15 +159,23 @@ def _continue(url: str, part: Path, have: int, progress: Progress | None) -> boo
         if problem.code == 416:  # nothing after byte `have`: complete, and the MD5 tells if it is the right file
             return True
         raise
-    with answer, part.open("ab" if answer.status == 206 else "wb") as file:  # without ranges: from the start
-        done = file.tell()
-        left = answer.headers.get("Content-Length")
-        total = done + int(left) if left is not None else None
-        while block := answer.read(BLOCK):
-            file.write(block)
-            done += len(block)
-            if progress is not None:
-                progress(part.name.removesuffix(".part"), done, total or 0)
+    with answer:
+        begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        if answer.status == 206 and begins and int(begins[1]) != have:
+            part.unlink(missing_ok=True)
+            raise OSError(f"the server went on from byte {begins[1]} instead of {have}")
+        with part.open("ab" if answer.status == 206 else "wb") as file:  # without ranges: from the start
+            done = file.tell()
+            left = answer.headers.get("Content-Length", "")
+            total = done + int(left) if re.fullmatch(r"[0-9]{1,18}", left) else None
+            while block := answer.read(BLOCK) if max(done, total or 0) <= most else b"":
+                file.write(block)
+                done += len(block)
+                if progress is not None:
+                    progress(part.name.removesuffix(".part"), done, total or 0)
+    if max(done, total or 0) > most:
+        part.unlink()
+        raise DataError(f"{url}: more than the {most:,} bytes that it may have; what came was removed")
     return total is None or done == total
 
 
@@ -147,7 +185,14 @@ def _unpack(path: Path, folder: Path, gives: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(beside)  # overwrites what an interrupted run left
-    except (zipfile.BadZipFile, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        OSError,
+    ) as error:  # encrypted, odd, cut
         raise DataError(f"{path}: cannot be unpacked ({error})") from error
     if not (beside / gives).exists():
         raise DataError(f"{path}: has no {gives} inside; it lies unpacked in {beside}")
@@ -156,7 +201,10 @@ def _unpack(path: Path, folder: Path, gives: str) -> None:
             continue
         target = folder / source.relative_to(beside)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+        if target.exists():  # perhaps changed by a person
+            source.unlink()
+        else:
+            os.replace(source, target)
     (folder / gives).parent.mkdir(parents=True, exist_ok=True)
     os.replace(beside / gives, folder / gives)
     for left in sorted(beside.rglob("*"), reverse=True):

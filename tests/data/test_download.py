@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import socket
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,7 @@ from dsla.data import download
 from dsla.data.download import Archive, download_coco, fetch
 from dsla.data.sources import open_dataset
 from dsla.errors import DataError
+from dsla.files import locked
 
 DATA = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 
@@ -27,6 +30,7 @@ class Server:
 
     def __init__(self):
         self.files, self.cut, self.ranges, self.asked = {}, None, True, []
+        self.headers = {}  # sent instead of, or beside, the right ones
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,7 +46,8 @@ class Server:
                         return self.send_error(416)
                     body, status = body[start:], 206
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
+                for name, value in {"Content-Length": str(len(body)), **outer.headers}.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body[: outer.cut])
                 self.close_connection = True
@@ -181,3 +186,80 @@ def test_from_the_shell(server, coco, tmp_path, monkeypatch, capsys):
     assert f"dsla evaluate WEIGHTS --data {tmp_path} --split val2017" in capsys.readouterr().out
     assert main(["data", "coco", "--split", "train2017", "--to", str(tmp_path)]) == 2
     assert "404" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "", "1e5", "9" * 30, "²"])
+def test_odd_lengths_are_not_believed(server, tmp_path, length):
+    server.files["/a"], server.headers = DATA, {"Content-Length": length}
+    assert fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0).read_bytes() == DATA
+
+
+def test_another_range_than_the_one_asked_for_is_not_appended(server, tmp_path):
+    server.files["/a"], server.headers = DATA, {"Content-Range": "bytes 0-299999/300000"}
+    (tmp_path / "a.part").write_bytes(DATA[:1234])
+    assert fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0).read_bytes() == DATA
+    assert [r for _, r in server.asked] == ["bytes=1234-", None]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_without_end_is_cut_at_the_limit_and_removed(server, tmp_path, announced):
+    server.files["/a"] = DATA
+    server.headers = {} if announced else {"Content-Length": "x"}
+    with pytest.raises(DataError, match="more than the 100,000 bytes"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0, most=100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_is_no_http_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def answer():
+            for _ in range(5):
+                with door.accept()[0] as line:
+                    line.recv(1000)
+                    line.sendall(b"SSH-2.0-x\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(DataError, match="no more data after 5 tries"):
+            fetch(f"http://127.0.0.1:{door.getsockname()[1]}/a", tmp_path / "a", "0", wait=0)
+
+
+def test_a_persons_zip_and_files_stay(server, coco, tmp_path):
+    (tmp_path / "val2017.zip").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"val2017\.zip: another file .* not replaced"):
+        download_coco("val2017", tmp_path, server=server.url, splits=coco)
+    assert (tmp_path / "val2017.zip").read_bytes() == b"mine"
+    assert (tmp_path / "annotations" / "instances_train2017.json").exists()
+    (tmp_path / "val2017.zip").write_bytes(server.files["/zips/val2017.zip"])
+    (tmp_path / "annotations" / "instances_val2017.json").unlink()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text("changed")
+    download_coco("val2017", tmp_path, server=server.url, splits=coco)
+    assert (tmp_path / "annotations" / "instances_train2017.json").read_text() == "changed"
+    assert (tmp_path / "val2017.zip").exists()
+    assert (tmp_path / "val2017" / "000000000007.jpg").exists()
+
+
+def test_two_at_once_in_a_folder(server, coco, tmp_path):
+    with locked(tmp_path), pytest.raises(DataError, match=f"in use by process {os.getpid()}"):
+        download_coco("val2017", tmp_path, server=server.url, splits=coco)
+    download_coco("val2017", tmp_path, server=server.url, splits=coco)
+    assert not any(p.name.startswith(".") for p in tmp_path.iterdir())
+
+
+def test_an_encrypted_zip_is_one_message(server, tmp_path):
+    body = bytearray(zipped(**{"val2017/a.jpg": b"secret"}))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        body[body.index(mark) + flags] |= 1
+    server.files["/zips/val2017.zip"] = bytes(body)
+    splits = {"val2017": (Archive("zips/val2017.zip", md5(bytes(body)), "val2017"),)}
+    with pytest.raises(DataError, match=r"val2017\.zip: cannot be unpacked .*encrypted"):
+        download_coco("val2017", tmp_path, server=server.url, splits=splits)
+
+
+def test_a_server_that_trickles_gets_so_many_tries_and_what_came_stays(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TRIES_IN_ALL", 7)
+    server.files["/a"], server.cut = DATA, 10
+    with pytest.raises(DataError, match="after 7 tries"):
+        fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0)
+    assert (tmp_path / "a.part").read_bytes() == DATA[:70]
