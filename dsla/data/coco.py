@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dsla.data.loading import DetectionDataset, Target, Transforms, load_image
+from dsla.data.loading import DetectionDataset, Target, Transforms, load_pixels
 from dsla.errors import DataError
 
 SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
@@ -253,7 +253,7 @@ class CocoDataset(DetectionDataset):
 
     def load(self, i: int) -> tuple[Tensor, Target]:
         try:
-            image = load_image(self.path(i), self.image_size(i))
+            image = load_pixels(self.path(i), self.image_size(i))
         except DataError as error:
             raise DataError(f"{self.annotation_json}, image id {self.image_id(i)}: {error}") from None
         return image, self.target(i)

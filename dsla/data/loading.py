@@ -44,15 +44,57 @@ def endings() -> set[str]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB. Transparent pixels are laid on white; grey of more than 8 bits is scaled down."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        top = next((t for t in (1, 255) if grey.max(initial=0) <= t and (t > 1 or image.mode == "F")), 65535)
-        image = Image.fromarray(np.clip(grey * (255 / top) + 0.5, 0, 255).astype(np.uint8))
+    """Any mode of 8 bits to RGB. Transparent pixels are laid on white."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None) -> Tensor:
+    """An opened image as [3, H, W]: bytes where it has 8 bits, else float32 in 0…1 with all its levels.
+
+    Black and white follow from the type, never from the single image, so that the frames of a data set keep their
+    brightness: 0 and 65535 in whole numbers of more than 8 bits, 0 and 1 in floats.
+
+    value_range: (black, white) of images with more than 8 bits, where theirs differ: (0, 4095) for 12 bits in files
+        of 16; beyond it values are cut.
+    Raises:
+        DataError: values outside the range of their type, where no `value_range` is given.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).contiguous()
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = value_range or (0.0, 1.0 if image.mode == "F" else 65535.0)
+    least, most = (float(grey.min()), float(grey.max())) if grey.size else (low, low)
+    if value_range is None and (least < low or most > high):
+        kind = "floats" if image.mode == "F" else "whole numbers of more than 8 bits"
+        raise DataError(
+            f"values from {least:g} to {most:g} in an image of {kind}, where {low:g} is black and {high:g} white: say "
+            "what they are in this data set by value_range=(black, white)"
+        )
+    scaled = torch.from_numpy(((grey - low) / (high - low)).clip(0, 1).astype(np.float32))
+    return scaled.expand(3, *scaled.shape).contiguous()
+
+
+def as_floats(image: Tensor) -> Tensor:
+    """Bytes to floats in 0…1; floats as they are."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def check_range(image: Tensor, name: str) -> None:
+    """Float images are in 0…1. Looked at only in main memory: on a GPU the host would wait for the answer.
+
+    Raises:
+        DataError: values far outside, as floats in 0…255 or a normalised image have them.
+    """
+    if image.is_floating_point() and image.device.type == "cpu" and image.numel():
+        low, high = (float(v) for v in image.aminmax())
+        if low < -0.5 or high > 1.5:
+            raise DataError(
+                f"{name}: floats from {low:.3g} to {high:.3g}, but images are floats in 0…1 or bytes (uint8): divide "
+                "by what white is, and leave the normalisation to the model"
+            )
 
 
 def text(size: tuple[int, int]) -> str:
@@ -60,8 +102,17 @@ def text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Reads an image file of any mode as float32 [3, H, W] in 0..1.
+def load_image(
+    path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
+) -> Tensor:
+    """Reads an image file of any mode as float32 [3, H, W] in 0..1; arguments as in `load_pixels`."""
+    return as_floats(load_pixels(path, size, value_range))
+
+
+def load_pixels(
+    path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
+) -> Tensor:
+    """Reads an image file of any mode as [3, H, W]: bytes where it has 8 bits, else float32 in 0..1 (`to_pixels`).
 
     Phone photographs are stored unrotated with an EXIF orientation. With no `size` the image comes upright;
     with `size` (height, width), as an annotation file gives it, in the frame that has this size: upright if
@@ -91,14 +142,14 @@ def load_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
                     "(width x height); correct the file or its entry in 'images'."
                 )
             image = ImageOps.exif_transpose(opened) if wanted == upright else opened
-            pixels = np.array(to_rgb(image))
+            pixels = to_pixels(image, value_range)
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
-    except DataError:
-        raise
+    except DataError as error:
+        raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+    return pixels
 
 
 def image_tensor(image: Any) -> Tensor:
@@ -114,9 +165,8 @@ def image_tensor(image: Any) -> Tensor:
     if isinstance(image, (str, Path)):
         return load_image(image)
     if isinstance(image, Image.Image):
-        pixels = np.array(to_rgb(ImageOps.exif_transpose(image)), dtype=np.float32) / 255
-    else:
-        pixels = _pixels(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+        return as_floats(to_pixels(ImageOps.exif_transpose(image)))
+    pixels = _pixels(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -166,8 +216,10 @@ def as_tv_tensors(image: Tensor, target: Target) -> tuple[tv_tensors.Image, Targ
 
 
 def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
-    """The inverse: plain float tensors. Boxes that a crop has cut to nothing are dropped."""
-    image = F.to_dtype(image, torch.float32, scale=True).as_subclass(Tensor)
+    """The inverse: plain tensors, images of bytes or float32. Boxes that a crop has cut to nothing are dropped."""
+    image = image.as_subclass(Tensor)
+    if image.dtype not in (torch.uint8, torch.float32):
+        image = F.to_dtype(image, torch.float32, scale=True)
     height, width = image.shape[-2:]
     boxes = target["boxes"].as_subclass(Tensor).float()
     boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).reshape(-1, 4)
@@ -195,7 +247,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         raise NotImplementedError
 
     def load(self, i: int) -> tuple[Tensor, Target]:
-        """Item i, without transforms."""
+        """Item i, without transforms; its image may also be of bytes, [3, H, W] uint8."""
         raise NotImplementedError
 
     def image_id(self, i: int) -> int:
@@ -215,6 +267,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         raise NotImplementedError
 
     def __getitem__(self, i: int) -> tuple[Tensor, Target]:
+        image, target = self.item(i)
+        return as_floats(image), target
+
+    def item(self, i: int) -> tuple[Tensor, Target]:
+        """`ds[i]`, but for bytes that stay bytes: the model turns them into floats on its device."""
         image, target = self.load(i)
         if self.transforms is None:
             return image, target
@@ -282,7 +339,7 @@ def write_coco(dataset: DetectionDataset, folder: str | Path, *, overwrite: bool
     images = []
     for i, file in enumerate(files):
         image, _ = dataset.load(i)
-        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        pixels = (as_floats(image) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         file.unlink(missing_ok=True)  # a link is replaced, not what it leads to
         Image.fromarray(pixels).save(file)
         images.append({**entries[dataset.image_id(i)], "file_name": file.name})

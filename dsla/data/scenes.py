@@ -166,7 +166,7 @@ class Scenes(DetectionDataset):
 
     def load(self, i: int) -> tuple[Tensor, Target]:
         target = self.target(i)
-        return self._pixels[i].float() / 255, target
+        return self._pixels[i], target
 
     def image_id(self, i: int) -> int:
         return self.check_index(i) + 1

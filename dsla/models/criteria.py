@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +14,8 @@ from torch import Tensor
 from ..assigners import Assignment
 from ..assigners.dsla import centerness
 from ..geometry import HeadOutputs
-from ..losses import focal_loss, giou_loss, iou_loss, quality_focal_loss
+from ..losses import giou_loss, iou_loss
+from .loss_sums import focal_sum, quality_focal_sum
 
 BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": iou_loss,
@@ -52,10 +52,10 @@ class DSLACriterion:
 
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
         target = assignment.target(outputs.boxes.detach())
-        loss = quality_focal_loss(outputs.logits, spread(target, assignment, outputs.logits), self.beta)
+        cls = quality_focal_sum(outputs.logits, target, assignment.category, assignment.ignored, self.beta)
         box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
         return {
-            "loss_cls": self.cls_weight * taught(loss, assignment) / normaliser(target.sum()),
+            "loss_cls": self.cls_weight * cls / normaliser(target.sum()),
             "loss_box": self.box_loss_weight * (box * assignment.label).sum() / normaliser(assignment.label.sum()),
         }
 
@@ -80,8 +80,8 @@ class FCOSCriterion:
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
         positive = assignment.positive.float()
         count = normaliser(positive.sum())
-        hard = spread((assignment.label > 0).float(), assignment, outputs.logits)
-        cls = taught(focal_loss(outputs.logits, hard), assignment)
+        hard = (assignment.label > 0).float()
+        cls = focal_sum(outputs.logits, hard, assignment.category, assignment.ignored)
 
         x, y = outputs.grid.xy.unbind(-1)
         x1, y1, x2, y2 = assignment.matched_boxes.unbind(-1)
@@ -104,18 +104,6 @@ class FCOSCriterion:
 
 CRITERIA: dict[str, Callable[..., Criterion]] = {"dsla": DSLACriterion, "fcos": FCOSCriterion}
 """By the names that `dsla.assigners.registry` has for them."""
-
-
-def spread(target: Tensor, assignment: Assignment, logits: Tensor) -> Tensor:
-    """Targets of points [B, P] → of their classes [B, P, C], 0 elsewhere."""
-    zeros = torch.zeros_like(logits, dtype=target.dtype)
-    index = assignment.category.clamp(min=0)[..., None]
-    return zeros.scatter_(-1, index, (target * assignment.positive)[..., None])
-
-
-def taught(loss: Tensor, assignment: Assignment) -> Tensor:
-    """Sum of [B, P, C] over what is taught at all: not over padding and crowds."""
-    return loss.sum(-1).masked_fill(assignment.ignored, 0.0).sum()
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Raw(NamedTuple):
 class Detector(nn.Module):
     """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
 
-    Images are a list of float [3, H, W] in 0…1, of any sizes, or of pictures as `data.loading.image_tensor` takes
-    them; targets a list of dicts with ``boxes`` [M, 4] xyxy pixels, ``labels`` [M] in 0…C−1 and, if any,
+    Images are a list of [3, H, W], floats in 0…1 or bytes, of any sizes, or of pictures as `data.loading.image_tensor`
+    takes them; targets a list of dicts with ``boxes`` [M, 4] xyxy pixels, ``labels`` [M] in 0…C−1 and, if any,
     ``crowd_boxes`` [K, 4]. Detections are dicts with boxes, scores and labels, in pixels of the image as it came,
     best first.
 
@@ -86,9 +86,8 @@ class Detector(nn.Module):
 
     def forward_raw(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Raw:
         """The head's outputs, in the frame of the resized images; targets are brought there too."""
-        sizes(images)
-        batch, targets = self.transform(images, targets)
-        return Raw(self.head.outputs(self.network(batch.tensors)), batch.image_sizes, targets)
+        batch, image_sizes, targets = self.transform(images, targets)
+        return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
 
     def assign(self, raw: Raw) -> Assignment:
         """Who teaches which point, for outputs that came with targets; in the padding nobody, nothing."""

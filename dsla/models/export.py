@@ -30,16 +30,9 @@ class RawHead(nn.Module):
     def __init__(self, model: Detector) -> None:
         super().__init__()
         self.model = model
-        transform = model.transform
-        mean = torch.tensor(transform.image_mean)[:, None, None] / transform.pixel_scale
-        std = torch.tensor(transform.image_std)[:, None, None] / transform.pixel_scale
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        if self.model.transform.bgr:
-            images = images.flip(1)
-        *outputs, _ = self.model.network((images - self.mean) / self.std)
+        *outputs, _ = self.model.network(self.model.transform.normalized(images))
         return tuple(x for x in outputs if x is not None)
 
 

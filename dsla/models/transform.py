@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+from ..data.loading import check_range
 from ..errors import DataError
 
 Target = dict[str, Tensor]
+Size = tuple[int, int]  # height, width
+
+_BOXES = ("boxes", "crowd_boxes")
 
 
-class Transform(GeneralizedRCNNTransform):
-    """torchvision's: normalise, resize with the aspect kept, pad to a batch; crowd boxes come along.
+class Transform(nn.Module):
+    """Images to one batch: resized with the aspect kept, padded, normalised; their boxes come along.
+
+    Images are floats in 0…1, or bytes: a quarter to bring to a GPU, which turns them into floats itself. The
+    padding is 0 after normalisation, as in torchvision.
 
     Args:
         min_size: the short side; while training one of these is drawn for each image ("value" multi-scale), unless
             its target has it as ``short_side``; else the last one holds. Empty: images stay as they are.
         max_size: the long side does not exceed it.
         mean, std: of the channels, after `pixel_scale` and `bgr`.
-        bgr: the network reads blue, green, red.  pixel_scale: what a white pixel, 1.0, becomes.
+        bgr: the network reads blue, green, red.
+        pixel_scale: what a white pixel, 1.0, becomes.
         size_divisible: batches are padded to multiples of it.
         rounding: of the sides, "down" as torchvision or to the "nearest" as mmdetection; at least one pixel.
     """
+
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
 
     def __init__(
         self,
@@ -38,35 +48,66 @@ class Transform(GeneralizedRCNNTransform):
         size_divisible: int = 32,
         rounding: str = "down",
     ) -> None:
-        super().__init__(tuple(min_size), max_size, list(mean), list(std), size_divisible)
+        super().__init__()
+        self.min_size, self.max_size, self.size_divisible = tuple(min_size), max_size, size_divisible
         self.bgr, self.pixel_scale, self.rounding = bgr, pixel_scale, rounding
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def normalize(self, image: Tensor) -> Tensor:
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> tuple[Tensor, list[Size], list[Target] | None]:
+        """The batch [B, 3, H, W] float32, the size of each image in it, and the targets in its frame."""
+        before = sizes(images)
+        after = [self.size_of(size, None if targets is None else targets[i]) for i, size in enumerate(before)]
+        step = self.size_divisible
+        height, width = (-(-max(sides) // step) * step for sides in zip(*after, strict=True))
+        batch = torch.empty((len(images), 3, height, width), device=images[0].device)
+        for place, (image, old, (h, w)) in enumerate(zip(images, before, after, strict=True)):
+            picture = image if old == (h, w) else interpolate(image[None].float(), size=(h, w), mode="bilinear")[0]
+            batch[place, :, :h, :w] = picture
+            if image.dtype == torch.uint8:
+                batch[place].div_(255)
+        batch = self.normalized(batch)
+        for place, (h, w) in enumerate(after):
+            batch[place, :, h:] = 0
+            batch[place, :, :, w:] = 0
+        return batch, after, None if targets is None else list(map(moved, targets, before, after))
+
+    def normalized(self, batch: Tensor) -> Tensor:
+        """A batch [B, 3, H, W] in 0…1 as the network reads it."""
         if self.bgr:
-            image = image.flip(0)
-        return super().normalize(image if self.pixel_scale == 1 else image * self.pixel_scale)
+            batch = batch.flip(1)
+        if self.pixel_scale != 1:
+            batch = batch * self.pixel_scale
+        return (batch - self.mean.to(batch.device)) / self.std.to(batch.device)
 
-    def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
+    def size_of(self, size: Size, target: Target | None = None) -> Size:
+        """(height, width) that an image of this size gets."""
         if not self.min_size:
-            return image, target
-        before = image.shape[-2:]
+            return size
         if target is not None and "short_side" in target:
             side = int(target["short_side"])
+        elif self.training and len(self.min_size) > 1:
+            side = self.min_size[int(torch.randint(len(self.min_size), ()))]
         else:
-            side = self.torch_choice(self.min_size) if self.training and len(self.min_size) > 1 else self.min_size[-1]
-        scale = min(side / min(before), self.max_size / max(before))
-        if scale == 1:
-            return image, target  # interpolation by 1 would give the same
+            side = self.min_size[-1]
+        scale = min(side / min(size), self.max_size / max(size))
         half = 0.5 if self.rounding == "nearest" else 0.0
-        size = [max(1, int(x * scale + half)) for x in before]
-        image = interpolate(image[None], size=size, mode="bilinear")[0]
-        if target is not None:
-            moved = {k: resize_boxes(target[k], before, image.shape[-2:]) for k in _BOXES if k in target}
-            target = {**target, **moved}
-        return image, target
+        return size if scale == 1 else (max(1, int(size[0] * scale + half)), max(1, int(size[1] * scale + half)))
 
 
-_BOXES = ("boxes", "crowd_boxes")
+def moved(target: Target, before: Size, after: Size) -> Target:
+    """A target of an image of one size for the same image at another."""
+    if before == after:
+        return target
+    return {**target, **{k: scaled(target[k], before, after) for k in _BOXES if k in target}}
+
+
+def scaled(boxes: Tensor, before: Size, after: Size) -> Tensor:
+    """Boxes [M, 4] of an image of one size in the same image at another; no host waits for the device."""
+    down, across = (float(torch.tensor(float(b)) / a) for a, b in zip(before, after, strict=True))
+    return torch.stack((boxes[:, 0::2] * across, boxes[:, 1::2] * down), -1).flatten(1)
 
 
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:
@@ -81,43 +122,51 @@ def check_targets(targets: Sequence[Target] | None, images: int, num_classes: in
         got = "none" if targets is None else len(targets)
         raise DataError(f"training needs one target for each of the {images} images, got {got}")
     for place, target in enumerate(targets):
-        name = f"image {int(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
-        if "boxes" not in target or "labels" not in target:
-            raise DataError(f"{name}: a target needs 'boxes' [M, 4] and 'labels' [M], got {sorted(target)}")
-        boxes, labels = target["boxes"], target["labels"]
-        if boxes.ndim != 2 or boxes.shape[-1] != 4 or labels.shape != boxes.shape[:1]:
-            raise DataError(
-                f"{name}: expected boxes [M, 4] and labels [M], got {list(boxes.shape)} and "
-                f"{list(labels.shape)}; without objects boxes are [0, 4]"
-            )
-        if boxes.device.type != "cpu" or not len(boxes):
-            continue
-        good = boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-        if not good.all():
-            bad = int((~good).nonzero()[0])
-            raise DataError(
-                f"{name}: box {bad} is {boxes[bad].tolist()}; x1, y1, x2, y2 must be finite, x2 > x1, y2 > y1"
-            )
-        known = (labels >= 0) & (labels < num_classes)
-        if not known.all():
-            bad = int((~known).nonzero()[0])
-            raise DataError(
-                f"{name}: box {bad} has label {int(labels[bad])}, but the model has {num_classes} classes, "
-                f"labels 0…{num_classes - 1}"
-            )
+        problem = _problem(target, num_classes)
+        if problem is not None:
+            name = f"image {int(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
+            raise DataError(f"{name}: {problem}")
     return targets
 
 
-def sizes(images: Sequence[Tensor]) -> list[tuple[int, int]]:
+def _problem(target: Target, num_classes: int) -> str | None:
+    """Why a target cannot be taught; None where it can."""
+    if "boxes" not in target or "labels" not in target:
+        return f"a target needs 'boxes' [M, 4] and 'labels' [M], got {sorted(target)}"
+    boxes, labels = target["boxes"], target["labels"]
+    if boxes.ndim != 2 or boxes.shape[-1] != 4 or labels.shape != boxes.shape[:1]:
+        return (
+            f"expected boxes [M, 4] and labels [M], got {list(boxes.shape)} and {list(labels.shape)}; "
+            "without objects boxes are [0, 4]"
+        )
+    if boxes.device.type != "cpu" or not len(boxes):
+        return None
+    good = boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1)
+    if not good.all():
+        bad = int((~good).nonzero()[0])
+        return f"box {bad} is {boxes[bad].tolist()}; x1, y1, x2, y2 must be finite, x2 > x1, y2 > y1"
+    fits = (labels >= 0) & (labels < num_classes)
+    if not fits.all():
+        bad = int((~fits).nonzero()[0])
+        return (
+            f"box {bad} has label {int(labels[bad])}, but the model has {num_classes} classes, "
+            f"labels 0…{num_classes - 1}"
+        )
+    return None
+
+
+def sizes(images: Sequence[Tensor]) -> list[Size]:
     """(height, width) of each image.
 
     Raises:
-        DataError: an image that is not a float [3, H, W].
+        DataError: an image that is not [3, H, W] of floats in 0…1 or of bytes. Values are looked at only where they
+            lie in main memory: on a GPU the host would wait for them.
     """
     for place, image in enumerate(images):
-        if image.ndim != 3 or image.shape[0] != 3 or not torch.is_floating_point(image):
+        if image.ndim != 3 or image.shape[0] != 3 or not (image.is_floating_point() or image.dtype == torch.uint8):
             raise DataError(
-                f"image {place} of the batch: expected float [3, H, W] in 0…1, "
+                f"image {place} of the batch: expected float [3, H, W] in 0…1, or bytes (uint8), "
                 f"got {image.dtype} {list(image.shape)}"
             )
+        check_range(image, f"image {place} of the batch")
     return [(int(x.shape[-2]), int(x.shape[-1])) for x in images]

@@ -58,6 +58,53 @@ def test_every_mode_is_three_channels_in_0_to_1(tmp_path, mode):
         torch.testing.assert_close(image, torch.full((3, 48, 64), grey[mode]), atol=1 / 255, rtol=0)
 
 
+def grey(tmp_path, values, name="x.png"):
+    Image.fromarray(np.asarray(values)).save(tmp_path / name)
+    return tmp_path / name
+
+
+def test_white_follows_from_the_type_and_never_from_the_single_image(tmp_path):
+    """C14: 16 bits keep their levels; frames of a data set keep their brightness."""
+    ramp = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)
+    for top in (65535, 4095, 400, 255, 200):
+        values = (ramp.astype(np.float64) * top / ramp.max()).round().astype(np.uint16)
+        image = load_image(grey(tmp_path, values))
+        assert torch.equal(image[0], torch.from_numpy((values / 65535).astype(np.float32)))
+        assert len(image.unique()) == len(np.unique(values))
+    image = load_image(grey(tmp_path, (ramp % 4096).astype(np.uint16)), value_range=(0, 4095))
+    assert float(image.max()) == pytest.approx(ramp.max() / 4095)
+    assert torch.equal(image[0], image[2])
+
+
+def test_floats_outside_0_to_1_need_a_range_of_the_data_set(tmp_path):
+    celsius = np.linspace(20, 35, 48 * 64, dtype=np.float32).reshape(48, 64)
+    path = grey(tmp_path, celsius, "x.tif")
+    with pytest.raises(DataError, match=r"x.tif: values from 20 to 35 in an image of floats.*value_range"):
+        load_image(path)
+    image = load_image(path, value_range=(20, 40))
+    np.testing.assert_allclose(image[0], (celsius - 20) / 20, atol=1e-6)
+    with pytest.raises(DataError, match=r"values from 0 to 1\.2"):
+        load_image(grey(tmp_path, (celsius - 20) / 12.5, "y.tif"))
+
+
+def test_cases_of_many_bits_are_read_alike(shared):
+    folder = shared / "cases" / "inputs" / "C14"
+    day, night = (load_image(folder / f"{name}.png", value_range=(0, 4095)) for name in ("day_4095", "night_255"))
+    assert float(day.max()) == 1
+    assert float(night.max()) == pytest.approx(255 / 4095)
+    assert float(load_image(folder / "darker_200.png").max()) < float(load_image(folder / "night_255.png").max())
+
+
+def test_items_keep_bytes_where_the_file_has_bytes(tmp_path):
+    scenes = Scenes("val", size=2)
+    image, target = scenes.item(1)
+    assert image.dtype == torch.uint8
+    assert torch.equal(scenes[1][0], image.float() / 255)
+    assert torch.equal(scenes[1][1]["boxes"], target["boxes"])
+    scenes.transforms = lambda image, target: (image.flip(-1), target)
+    assert torch.equal(scenes.item(1)[0], image.flip(-1))
+
+
 def test_transparent_pixels_are_white(tmp_path):
     clear = half_red().convert("RGBA")
     clear.paste((9, 9, 9, 0), (32, 0, 64, 48))

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from dsla import DataError
 from dsla.models import Detector, Head, build
 from dsla.models.backbone import SmallNet, pyramid
 from dsla.models.resnet import resnet
-from dsla.models.transform import Transform
+from dsla.models.transform import Transform, scaled
 from dsla.recipes.scenes import recipe
 
 RECIPES = ("scenes-dsla", "scenes-fcos")
@@ -156,16 +156,16 @@ def test_detections_return_to_the_original_size():
 def test_normalisation_of_byte_and_bgr_networks():
     transform = Transform((), mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 2.0), bgr=True, pixel_scale=255.0)
     picture = torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand(3, 32, 32)
-    batch, _ = transform([picture])
+    batch, _, _ = transform([picture])
     expected = torch.tensor([0.6 * 255 - 1, 0.4 * 255 - 2, (0.2 * 255 - 3) / 2])
-    torch.testing.assert_close(batch.tensors[0, :, 5, 5], expected)
+    torch.testing.assert_close(batch[0, :, 5, 5], expected)
 
 
 def test_short_side_is_one_of_the_listed_values_in_training():
     transform = Transform((64, 96), 200)
-    short = {min(transform([image(50, 60)])[0].image_sizes[0]) for _ in range(30)}
+    short = {min(transform([image(50, 60)])[1][0]) for _ in range(30)}
     assert short == {64, 96}
-    assert {min(transform.eval()([image(50, 60)])[0].image_sizes[0]) for _ in range(10)} == {96}
+    assert {min(transform.eval()([image(50, 60)])[1][0]) for _ in range(10)} == {96}
 
 
 @pytest.mark.parametrize("size", [(480, 640), (427, 640), (640, 426), (375, 500), (360, 640), (97, 120), (1000, 90)])
@@ -173,12 +173,44 @@ def test_sides_are_rounded_as_those_whose_weights_they_are_for(size):
     """mmcv: int(side · scale + 0.5), scale = min(1333 / long, 800 / short); torchvision: its own transform."""
     scale = min(1333 / max(size), 800 / min(size))
     picture = image(*size)
-    near = Transform((800,), 1333, rounding="nearest").eval()([picture])[0].image_sizes[0]
+    near = Transform((800,), 1333, rounding="nearest").eval()([picture])[1][0]
     assert near == tuple(int(side * scale + 0.5) for side in size)
-    down = Transform((800,), 1333).eval()([picture])[0]
+    down, down_sizes, _ = Transform((800,), 1333).eval()([picture])
     theirs = GeneralizedRCNNTransform(800, 1333, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).eval()([picture])[0]
-    assert down.image_sizes == theirs.image_sizes
-    assert torch.equal(down.tensors, theirs.tensors)
+    assert down_sizes == theirs.image_sizes
+    torch.testing.assert_close(down, theirs.tensors, rtol=0, atol=2e-6)  # theirs is normalised before it is resized
+
+
+@pytest.mark.parametrize("options", [{}, {"min_size": (48,)}, {"bgr": True, "pixel_scale": 255.0, "min_size": ()}])
+def test_bytes_are_what_floats_are_and_the_padding_is_0(options):
+    transform = Transform(**{"min_size": (), **options}).eval()
+    pictures = [(image(40, 64, 1) * 255).byte(), (image(33, 50, 2) * 255).byte()]
+    batch, after, _ = transform(pictures)
+    floats, same, _ = transform([x.float() / 255 for x in pictures])
+    mixed, _, _ = transform([pictures[0], pictures[1].float() / 255])
+    assert after == same
+    assert batch.dtype == torch.float32
+    if options.get("min_size", ()) == ():
+        assert torch.equal(batch, floats)
+        assert torch.equal(mixed, floats)
+    torch.testing.assert_close(batch, floats, rtol=0, atol=1e-5 * transform.pixel_scale)
+    for one, (h, w) in zip(batch, after, strict=True):
+        assert (one[:, h:] == 0).all()
+        assert (one[:, :, w:] == 0).all()
+        assert (one[:, :h, :w] != 0).any()
+
+
+def test_boxes_follow_the_image_to_the_bit_of_torchvision():
+    before, after = (427, 640), (800, 1199)
+    boxes = torch.rand(50, 4) * 400
+    assert torch.equal(scaled(boxes, before, after), resize_boxes(boxes, before, after))
+
+
+@pytest.mark.parametrize("factor", [255.0, -3.0])
+def test_floats_that_are_no_images_are_refused_where_they_lie_in_main_memory(factor):
+    model = model_of().eval()
+    with pytest.raises(DataError, match=r"image 1 of the batch: floats from .* in 0…1 or bytes"):
+        model([image(64, 64), image(64, 64) * factor])
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (2, 3000), (1, 1)])
@@ -217,7 +249,7 @@ def test_calls_that_make_no_sense():
     with pytest.raises(DataError, match="one target for each of the 1 images"):
         model.train()([image(64, 64)])
     with pytest.raises(DataError, match=r"expected float \[3, H, W\]"):
-        model.eval()([torch.zeros(3, 64, 64, dtype=torch.uint8)])
+        model.eval()([torch.zeros(3, 64, 64, dtype=torch.int16)])
     with pytest.raises(DataError, match=r"got torch.float32 \[1, 64, 64\]"):
         model([torch.zeros(1, 64, 64)])
     with pytest.raises(ValueError, match="2 class names for 5 classes"):
