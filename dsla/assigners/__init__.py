@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .fcos import FCOS
     from .fovea import FoveaBox
     from .gfl import GFL
+    from .imagewise import ImageAssigner
     from .jitter import jittered_predictions
     from .max_iou import MaxIoU
     from .pairs import Pairs
@@ -44,6 +45,7 @@ _LATER = {
     "Decision": "truth",
     "Explanation": "explanation",
     "FoveaBox": "fovea",
+    "ImageAssigner": "imagewise",
     "MaxIoU": "max_iou",
     "PairAssigner": "pairwise",
     "Pairs": "pairs",

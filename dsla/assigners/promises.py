@@ -164,7 +164,8 @@ def _tables(t: _Trial) -> None:
     _hold(len(frame) == int(a.positive.sum()), _tables, f"{len(frame)} rows, {int(a.positive.sum())} positives")
     if not t.assigner.needs_predictions:
         for row in frame.head(20).itertuples():
-            told = t.assigner.explain(t.grid, int(row.point), boxes[0][int(row.gt)].tolist())
+            others = torch.cat((boxes[0][: row.gt], boxes[0][row.gt + 1 :]))
+            told = t.assigner.explain(t.grid, int(row.point), boxes[0][row.gt].tolist(), others=others)
             same = abs(told.label - float(row.label)) < 1e-5
             _hold(same, _tables, f"point {row.point}: explain() says {told.label:g}, the label is {row.label:g}")
 

@@ -119,7 +119,7 @@ def test_check_finds_what_is_broken(promise):
 
 def test_check_finds_an_explanation_of_another_label():
     class Other(FCOS):
-        def explain(self, grid, point, box):
+        def explain(self, grid, point, box, **context):
             return Gaussian().explain(grid, point, box)
 
     with pytest.raises(BrokenPromise, match=r"explain\(\) says"):
