@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, point_offset, ranges_of
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions
 from ..coco.results import read_json, some
 from ..errors import DataError
 from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
@@ -73,10 +73,10 @@ def assignment_statistics(
         DataError: sizes that are not known, or not of as many images as there are.
     """
     chosen = as_assigner(assigner, strides)
-    levels = len(ranges_of(chosen) or strides)
+    levels = len(chosen.level_ranges or strides)
     if levels != len(strides):
         raise ValueError(f"{chosen.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
-    offset = point_offset(chosen) if offset is None else offset
+    offset = chosen.point_offset if offset is None else offset
     truth = Truth.of(data, max_images)
     parts: list[pd.DataFrame] = []
     # Predictions belong to the points of one image: with others in the batch they would be drawn differently.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .assignment import Assignment
     from .atss import ATSS
     from .base import DEFAULT_RANGES, Assigner
-    from .choice import point_offset, ranges_of
     from .dsla import DSLA
     from .explanation import Explanation, Rule
     from .fcos import FCOS
@@ -55,8 +54,6 @@ _LATER = {
     "Truth": "truth",
     "check": "promises",
     "jittered_predictions": "jitter",
-    "point_offset": "choice",
-    "ranges_of": "choice",
 }
 __all__ = ["METHODS", "Method", "Option", "as_assigner", "load_plugin", "method", "register", *_LATER]
 

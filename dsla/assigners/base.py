@@ -32,11 +32,13 @@ class Assigner(ABC):
         name: of the method.
         needs_predictions: whether it assigns from what the head says.
         default_coupling: of its label with the IoU, where nobody says another one: see `Assignment.coupling`.
+        point_offset: where the method's own code places points, in strides from the cell's corner.
     """
 
     name: str = ""
     needs_predictions: bool = False
     default_coupling: str = "off"
+    point_offset: float = 0.5
 
     def __call__(
         self,
@@ -124,6 +126,11 @@ class Assigner(ABC):
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
             case = Case.of(self, grid, point, box, predictions, image, category, others)
             return explained(self.name, case, self.rules(case), coupling or self.default_coupling)
+
+    @property
+    def level_ranges(self) -> tuple[tuple[float, float], ...]:
+        """Its range for each level, in whatever it measures; empty where the method has none."""
+        return getattr(self, "regress_ranges", None) or getattr(self, "scale_ranges", None) or ()
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options().items())

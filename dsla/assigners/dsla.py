@@ -64,6 +64,7 @@ class DSLA(PairAssigner):
 
     name = "DSLA"
     default_coupling = "on"
+    point_offset = 0.0
     regress_ranges: tuple[tuple[float, float], ...]
 
     def __init__(

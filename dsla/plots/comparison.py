@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, method, point_offset, ranges_of
+from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, method
 from ..errors import DataError
 from ..geometry import Frame, InputSize
 from . import draw
@@ -122,10 +122,10 @@ def assign(
 ) -> Row:  # fmt: skip
     """One row of the comparison."""
     steps = tuple(STRIDES if strides is None else strides)
-    levels = len(ranges_of(assigner) or steps)
+    levels = len(assigner.level_ranges or steps)
     if levels != len(steps):
         raise ValueError(f"{title} has ranges for {levels} levels but there are {len(steps)} strides {steps}")
-    grid, boxes = frame.grid(steps, point_offset(assigner) if offset is None else offset), frame.boxes(boxes)
+    grid, boxes = frame.grid(steps, assigner.point_offset if offset is None else offset), frame.boxes(boxes)
     predictions = None
     if assigner.needs_predictions:
         classes = int(labels.max()) + 1 if len(labels) else 1

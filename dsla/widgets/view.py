@@ -23,9 +23,7 @@ from ..assigners import (
     Explanation,
     jittered_predictions,
     method,
-    point_offset,
 )
-from ..assigners import ranges_of as level_ranges
 from ..geometry import HeadOutputs, PointGrid
 from ..plots.comparison import Row
 from ..plots.draw import many
@@ -191,7 +189,7 @@ class View:
 
     def _row(self, title: str, assigner: Assigner) -> Shown:
         strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        ranges = level_ranges(assigner) or strides
+        ranges = assigner.level_ranges or strides
         if len(ranges) != len(strides):
             raise ValueError(
                 f"{title} has ranges for {len(ranges)} levels but there are {len(strides)} strides {strides}"
@@ -202,7 +200,7 @@ class View:
             boxes = resize_boxes(self.boxes, list(self.size), list(size))
         else:
             size, boxes, predictions = self.size, self.boxes, None
-            grid = PointGrid(size, strides, point_offset(assigner) if self.offset is None else self.offset)
+            grid = PointGrid(size, strides, assigner.point_offset if self.offset is None else self.offset)
             if self.coupling != "off" or assigner.needs_predictions:
                 predictions = jittered_predictions(grid, [boxes], [self.labels], self.jitter, self.classes, self.seed)
         found = assigner(grid, [boxes], [self.labels], predictions=predictions, image_sizes=[size])
@@ -240,7 +238,7 @@ class View:
         for title, assigner in self.assigners.items():
             needs = self.coupling != "off" or assigner.needs_predictions
             if self.model is None:
-                offset = point_offset(assigner) if self.offset is None else self.offset
+                offset = assigner.point_offset if self.offset is None else self.offset
                 lines.append(f"grid = dsla.PointGrid(size, strides={self.strides}, offset={offset:g})")
                 if needs:
                     call = f"[boxes], [labels], {self.jitter:g}, {self.classes}, seed={self.seed}"

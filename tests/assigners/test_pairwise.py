@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dsla.assigners import FCOS, METHODS, Assigner, BrokenPromise, PairAssigner, as_assigner, check, point_offset
+from dsla.assigners import FCOS, METHODS, Assigner, BrokenPromise, PairAssigner, as_assigner, check
 from dsla.geometry import PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -130,6 +130,7 @@ def test_names_fit_the_strides():
     assert as_assigner("fovea", (8, 16, 32)).scale_ranges == ((0, 64), (32, 128), (64, 1e8))
     assert as_assigner("fcos", (8, 16, 32)).regress_ranges == ((0, 64), (64, 128), (128, 1e8))
     assert isinstance(as_assigner(Gaussian), Assigner)
-    assert point_offset(as_assigner("dsla")) == 0
+    assert as_assigner("dsla").point_offset == 0
+    assert as_assigner("fcos").point_offset == Gaussian.point_offset == 0.5
     with pytest.raises(ValueError, match="no method 'dlsa': did you mean 'dsla'\\?"):
         as_assigner("dlsa")
