@@ -79,7 +79,7 @@ def find_images(paths: Iterable[str | Path]) -> tuple[list[Path], Counter[str]]:
     Raises:
         DataError: nothing to predict on.
     """
-    from ..data.loading import endings
+    from ..data.pictures import endings
 
     readable, images, skipped = endings(), list[Path](), Counter[str]()
     for path in map(Path, paths):

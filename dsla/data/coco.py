@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dsla.data.loading import DetectionDataset, Target, Transforms, load_pixels
+from dsla.data.loading import DetectionDataset, Target, Transforms
+from dsla.data.pictures import load_pixels
 from dsla.errors import DataError
 
 SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object

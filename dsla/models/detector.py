@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ..assigners import Assigner, Assignment
-from ..data.loading import image_tensor
+from ..data.pictures import image_tensor
 from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe
 from .head import Head, RawOutputs
@@ -32,7 +32,7 @@ class Raw(NamedTuple):
 class Detector(nn.Module):
     """``model(images, targets)`` → losses while training; ``model.eval()(images)`` → detections.
 
-    Images are a list of [3, H, W], floats in 0…1 or bytes, of any sizes, or of pictures as `data.loading.image_tensor`
+    Images are a list of [3, H, W], floats in 0…1 or bytes, of any sizes, or of pictures as `data.pictures.image_tensor`
     takes them; targets a list of dicts with ``boxes`` [M, 4] xyxy pixels, ``labels`` [M] in 0…C−1 and, if any,
     ``crowd_boxes`` [K, 4]. Detections are dicts with boxes, scores and labels, in pixels of the image as it came,
     best first.

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import DataError
+from ..files import write
 from ..recipes.recipe import Recipe
 from .build import build
 from .detector import Detector
@@ -31,7 +32,7 @@ def save_pretrained(model: Detector, folder: str | Path, metric: Mapping[str, An
     """
     folder = Path(folder)
     about, _ = read(save(model, folder / WEIGHTS, metric))
-    (folder / CONFIG).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write(folder / CONFIG, json.dumps(about, indent=1))
     return folder
 
 

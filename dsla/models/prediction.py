@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ..data.loading import image_tensor
+from ..data.pictures import image_tensor
 from ..data.scenes import Scenes
 from .detector import Detector
 from .evaluation import device_of, evaluation_mode
@@ -31,7 +31,7 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
 
     Args:
         model: is left in the mode that it is in.
-        images: pictures as `data.loading.image_tensor` takes them (a float tensor [3, H, W] in 0…1 is taken as it is),
+        images: pictures as `data.pictures.image_tensor` takes them (a float tensor [3, H, W] in 0…1 is taken as it is),
             one such picture, or a data set.
     Returns:
         One dict an image: boxes [D, 4] xyxy in pixels of the image, scores [D] descending, labels [D] in 0…C−1; and

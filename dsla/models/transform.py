@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..data.loading import check_range
+from ..data.pictures import check_range
 from ..errors import DataError
 
 Target = dict[str, Tensor]

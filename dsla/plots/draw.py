@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from ..data.loading import image_tensor
+from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
 from .style import INK, LABELS, VERDICTS, Picture, Verdict, picture, style
 
 
 def as_image(image: Any) -> np.ndarray:
-    """Any picture, as `data.loading.image_tensor` takes it → [H, W, 3] float32 in 0…1."""
+    """Any picture, as `data.pictures.image_tensor` takes it → [H, W, 3] float32 in 0…1."""
     return image_tensor(image).permute(1, 2, 0).numpy()
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..assigners import METHODS
 from ..assigners.entry import OTHERS
+from ..files import write
 
 WIDTH = 7.2  # inches: a figure over the whole text width
 UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
@@ -236,9 +237,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     kind = path.suffix[1:].lower()
     if kind not in ("svg", "png"):
         raise ValueError(f"{path}: figures are saved as .svg or .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture_bytes(figure, kind))
-    return path
+    return write(path, picture_bytes(figure, kind))
 
 
 def as_data_uri(figure: Figure) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..data import DetectionDataset
 from ..errors import DataError
+from ..files import put_in_place
 from ..geometry import PointGrid
 from ..models.evaluation import evaluation_mode
 
@@ -85,11 +86,9 @@ class Recording:
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, format="JPEG", quality=92)
             arrays[f"image{i}"] = np.frombuffer(buffer.getvalue(), dtype=np.uint8)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with put_in_place(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
-        return path
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED) -> Recording:

@@ -1,98 +1,15 @@
-"""Image files, transforms, batches, results."""
+"""Transforms, batches, results."""
 
-import struct
-import zlib
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from dsla.data import Scenes, as_tv_tensors, collate, load_image, to_coco_results
+from dsla.data import Scenes, as_tv_tensors, collate, to_coco_results
 from dsla.data.loading import DetectionDataset, from_tv_tensors
 from dsla.errors import DataError
-
-ORIENTATION = 0x0112
-
-
-def half_red(size=(64, 48)) -> Image.Image:
-    """Left half red, right half blue."""
-    image = Image.new("RGB", size, "blue")
-    image.paste("red", (0, 0, size[0] // 2, size[1]))
-    return image
-
-
-MODES = {
-    "RGB": ("png", half_red),
-    "L": ("png", lambda: half_red().convert("L")),
-    "1": ("png", lambda: half_red().convert("1")),
-    "LA": ("png", lambda: half_red().convert("LA")),
-    "P": ("png", lambda: half_red().quantize(4)),
-    "RGBA": ("png", lambda: half_red().convert("RGBA")),
-    "CMYK": ("jpg", lambda: half_red().convert("CMYK")),
-    "YCbCr": ("jpg", lambda: half_red().convert("YCbCr")),
-    "I;16": ("png", lambda: Image.fromarray(np.full((48, 64), 40000, dtype=np.uint16))),
-    "I": ("tif", lambda: Image.fromarray(np.full((48, 64), 40000, dtype=np.int32))),
-    "F": ("tif", lambda: Image.fromarray(np.full((48, 64), 0.5, dtype=np.float32))),
-}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_is_three_channels_in_0_to_1(tmp_path, mode):
-    ending, build = MODES[mode]
-    build().save(tmp_path / f"x.{ending}")
-    image = load_image(tmp_path / f"x.{ending}")
-    assert image.dtype == torch.float32
-    assert image.shape == (3, 48, 64)
-    red, green, blue = image[:, :, :30].mean((1, 2)) * 255
-    if mode in ("RGB", "P", "RGBA", "CMYK", "YCbCr"):
-        assert red - green > 100
-    else:
-        assert red == green == blue
-    grey = {"I;16": 40000 / 65535, "I": 40000 / 65535, "F": 0.5}
-    if mode in grey:
-        torch.testing.assert_close(image, torch.full((3, 48, 64), grey[mode]), atol=1 / 255, rtol=0)
-
-
-def grey(tmp_path, values, name="x.png"):
-    Image.fromarray(np.asarray(values)).save(tmp_path / name)
-    return tmp_path / name
-
-
-def test_white_follows_from_the_type_and_never_from_the_single_image(tmp_path):
-    """C14: 16 bits keep their levels; frames of a data set keep their brightness."""
-    ramp = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)
-    for top in (65535, 4095, 400, 255, 200):
-        values = (ramp.astype(np.float64) * top / ramp.max()).round().astype(np.uint16)
-        image = load_image(grey(tmp_path, values))
-        assert torch.equal(image[0], torch.from_numpy((values / 65535).astype(np.float32)))
-        assert len(image.unique()) == len(np.unique(values))
-    image = load_image(grey(tmp_path, (ramp % 4096).astype(np.uint16)), value_range=(0, 4095))
-    assert float(image.max()) == pytest.approx(ramp.max() / 4095)
-    assert torch.equal(image[0], image[2])
-
-
-def test_floats_outside_0_to_1_need_a_range_of_the_data_set(tmp_path):
-    celsius = np.linspace(20, 35, 48 * 64, dtype=np.float32).reshape(48, 64)
-    path = grey(tmp_path, celsius, "x.tif")
-    with pytest.raises(DataError, match=r"x.tif: values from 20 to 35 in an image of floats.*value_range"):
-        load_image(path)
-    image = load_image(path, value_range=(20, 40))
-    np.testing.assert_allclose(image[0], (celsius - 20) / 20, atol=1e-6)
-    with pytest.raises(DataError, match=r"values from 0 to 1\.2"):
-        load_image(grey(tmp_path, (celsius - 20) / 12.5, "y.tif"))
-
-
-def test_cases_of_many_bits_are_read_alike(shared):
-    folder = shared / "cases" / "inputs" / "C14"
-    day, night = (load_image(folder / f"{name}.png", value_range=(0, 4095)) for name in ("day_4095", "night_255"))
-    assert float(day.max()) == 1
-    assert float(night.max()) == pytest.approx(255 / 4095)
-    assert float(load_image(folder / "darker_200.png").max()) < float(load_image(folder / "night_255.png").max())
 
 
 def test_items_keep_bytes_where_the_file_has_bytes(tmp_path):
@@ -103,56 +20,6 @@ def test_items_keep_bytes_where_the_file_has_bytes(tmp_path):
     assert torch.equal(scenes[1][1]["boxes"], target["boxes"])
     scenes.transforms = lambda image, target: (image.flip(-1), target)
     assert torch.equal(scenes.item(1)[0], image.flip(-1))
-
-
-def test_transparent_pixels_are_white(tmp_path):
-    clear = half_red().convert("RGBA")
-    clear.paste((9, 9, 9, 0), (32, 0, 64, 48))
-    clear.save(tmp_path / "rgba.png")
-    half_red().quantize(2).save(tmp_path / "p.png", transparency=half_red().quantize(2).getpixel((60, 5)))
-    for name in ("rgba.png", "p.png"):
-        image = load_image(tmp_path / name)
-        assert (image[:, :, 32:] == 1).all(), name
-        assert image[:, 10, 10].tolist() == [1, 0, 0], name
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_frames(tmp_path, orientation):
-    """Upright by default and where the asked size is the upright one; as stored where only that fits."""
-    stored = half_red((60, 40))
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    stored.save(tmp_path / "x.png", exif=exif)
-    upright = load_image(tmp_path / "x.png")
-    turned = orientation > 4
-    assert upright.shape == ((3, 60, 40) if turned else (3, 40, 60))
-    red_side = {1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "top", 7: "bottom", 8: "bottom"}[orientation]
-    corner = {"left": (20, 2), "right": (20, -3), "top": (2, 20), "bottom": (-3, 20)}[red_side]
-    assert upright[:, corner[0], corner[1]].tolist() == [1, 0, 0]
-    assert torch.equal(load_image(tmp_path / "x.png", upright.shape[1:]), upright)
-    as_stored = load_image(tmp_path / "x.png", (40, 60))
-    assert as_stored[:, 20, 2].tolist() == ([1, 0, 0] if turned or red_side == "left" else [0, 0, 1])
-    with pytest.raises(DataError, match=r"x.png: the image is 60x40.* 50x40") as error:
-        load_image(tmp_path / "x.png", (40, 50))
-    assert ("40x60" in str(error.value)) == turned
-
-
-def test_broken_files_are_named(tmp_path):
-    (tmp_path / "text.png").write_text("no image", encoding="utf-8")
-    half_red((400, 400)).save(tmp_path / "whole.jpg", quality=95)
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
-    (tmp_path / "empty.png").write_bytes(b"")
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
-    for name in ("text.png", "cut.jpg", "empty.png", "bomb.png"):
-        with pytest.raises(DataError, match="cannot be read as an image") as error:
-            load_image(tmp_path / name)
-        assert str(tmp_path / name) in str(error.value)
-    with pytest.raises(DataError, match="no such image file"):
-        load_image(tmp_path / "none.png")
-    with pytest.raises(DataError, match="cannot be read"):
-        load_image(tmp_path)
 
 
 class One(DetectionDataset):

@@ -1,0 +1,185 @@
+"""Pictures: files, PIL images and arrays of any kind to tensors, with the limits of what is read."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import DataError
+
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+EXIF_ORIENTATION = 0x0112
+MAX_PIXELS = 100_000_000  # of an image that is read: few bytes can say that they are gigabytes
+_NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}  # other programs would run, or Pillow knows the name only
+
+
+def formats() -> list[str]:
+    """Names of the image formats that are read: Pillow's, also of plugins, without those that it cannot read alone."""
+    Image.init()
+    return sorted(set(Image.OPEN) - _NOT_READ)
+
+
+def endings() -> set[str]:
+    """Endings of the files of these formats, in small letters with their dot."""
+    readable = set(formats())
+    return {ending for ending, name in Image.registered_extensions().items() if name in readable}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of 8 bits to RGB. Transparent pixels are laid on white."""
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None) -> Tensor:
+    """An opened image as [3, H, W]: bytes where it has 8 bits, else float32 in 0…1 with all its levels.
+
+    Black and white follow from the type, never from the single image, so that the frames of a data set keep their
+    brightness: 0 and 65535 in whole numbers of more than 8 bits, 0 and 1 in floats.
+
+    value_range: (black, white) of images with more than 8 bits, where theirs differ: (0, 4095) for 12 bits in files
+        of 16; beyond it values are cut.
+    Raises:
+        DataError: values outside the range of their type, where no `value_range` is given.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).contiguous()
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = value_range or (0.0, 1.0 if image.mode == "F" else 65535.0)
+    least, most = (float(grey.min()), float(grey.max())) if grey.size else (low, low)
+    if value_range is None and (least < low or most > high):
+        kind = "floats" if image.mode == "F" else "whole numbers of more than 8 bits"
+        raise DataError(
+            f"values from {least:g} to {most:g} in an image of {kind}, where {low:g} is black and {high:g} white: say "
+            "what they are in this data set by value_range=(black, white)"
+        )
+    scaled = torch.from_numpy(((grey - low) / (high - low)).clip(0, 1).astype(np.float32))
+    return scaled.expand(3, *scaled.shape).contiguous()
+
+
+def as_floats(image: Tensor) -> Tensor:
+    """Bytes to floats in 0…1; floats as they are."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def check_range(image: Tensor, name: str) -> None:
+    """Float images are in 0…1. Looked at only in main memory: on a GPU the host would wait for the answer.
+
+    Raises:
+        DataError: values far outside, as floats in 0…255 or a normalised image have them.
+    """
+    if image.is_floating_point() and image.device.type == "cpu" and image.numel():
+        low, high = (float(v) for v in image.aminmax())
+        if low < -0.5 or high > 1.5:
+            raise DataError(
+                f"{name}: floats from {low:.3g} to {high:.3g}, but images are floats in 0…1 or bytes (uint8): divide "
+                "by what white is, and leave the normalisation to the model"
+            )
+
+
+def text(size: tuple[int, int]) -> str:
+    """(width, height) as people write it."""
+    return f"{size[0]}x{size[1]}"
+
+
+def load_image(
+    path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
+) -> Tensor:
+    """Reads an image file of any mode as float32 [3, H, W] in 0..1; arguments as in `load_pixels`."""
+    return as_floats(load_pixels(path, size, value_range))
+
+
+def load_pixels(
+    path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
+) -> Tensor:
+    """Reads an image file of any mode as [3, H, W]: bytes where it has 8 bits, else float32 in 0..1 (`to_pixels`).
+
+    Phone photographs are stored unrotated with an EXIF orientation. With no `size` the image comes upright;
+    with `size` (height, width), as an annotation file gives it, in the frame that has this size: upright if
+    both have.
+
+    Raises:
+        DataError: the file is missing, is no image, or neither frame has the size; names the file and the
+        sizes.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path, formats=formats()) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
+                    "(dsla.data.pictures.MAX_PIXELS)"
+                )
+            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
+            stored, upright = opened.size, opened.size
+            if orientation in TURNED:
+                upright = stored[1], stored[0]
+            wanted = upright if size is None else (size[1], size[0])
+            if wanted not in (stored, upright):
+                turned = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
+                raise DataError(
+                    f"{path}: the image is {text(stored)}{turned}, but the annotations say {text(wanted)} "
+                    "(width x height); correct the file or its entry in 'images'."
+                )
+            image = ImageOps.exif_transpose(opened) if wanted == upright else opened
+            pixels = to_pixels(image, value_range)
+    except FileNotFoundError:
+        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
+    except DataError as error:
+        raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
+    return pixels
+
+
+def image_tensor(image: Any) -> Tensor:
+    """Any picture → float32 [3, H, W] in 0…1, in main memory.
+
+    Args:
+        image: a path (`load_image`); a PIL image, brought upright; or an array, a tensor or nested lists [H, W],
+            [H, W, C] or [C, H, W] with 1, 3 or 4 channels (the last is opacity, on white): whole numbers by the range
+            of their type (8 bits 0…255, 16 bits 0…65535), floats 0…1, or 0…255 if one is above 2.
+    Raises:
+        DataError: the file cannot be read, or the shape or the values are not those of a picture.
+    """
+    if isinstance(image, (str, Path)):
+        return load_image(image)
+    if isinstance(image, Image.Image):
+        return as_floats(to_pixels(ImageOps.exif_transpose(image)))
+    pixels = _pixels(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _pixels(values: np.ndarray) -> np.ndarray:
+    """An array as `image_tensor` takes it → float32 [H, W, 3] in 0…1."""
+    what = f"image of shape {list(values.shape)}, {values.dtype}"
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
+        raise DataError(f"{what}: expected a path, a PIL image, or an array [H, W], [H, W, 3] or [3, H, W]")
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.shape[-1] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.shape[-1] not in (1, 3, 4):
+        raise DataError(f"{what}: 1, 3 or 4 channels are needed, first or last")
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high) or low < 0:
+        raise DataError(f"{what}: values must be finite and not negative; undo the normalisation first")
+    top = 255.0
+    if values.dtype.kind == "b" or (values.dtype.kind == "f" and high <= 1):
+        top = 1.0
+    elif values.dtype in (np.uint16, np.int16):
+        top = 65535.0
+    if high > top or (values.dtype.kind == "f" and 1 < high <= 2):
+        raise DataError(f"{what}: the largest value is {high:g}; divide by what is white, so that values are 0…1")
+    values = values.astype(np.float32) / np.float32(top)
+    if values.shape[-1] == 4:  # transparent pixels lie on white, as in the data sets
+        values = values[..., :3] * values[..., 3:] + 1 - values[..., 3:]
+    return np.array(np.broadcast_to(values, (*values.shape[:2], 3)))
