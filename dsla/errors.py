@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -27,3 +28,15 @@ def unknown(what: str, name: object, names: Iterable[str], more: str = "") -> Da
     near = difflib.get_close_matches(str(name).lower(), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}{more}"
     return DataError(f"no {what} {name!r}: {hint}")
+
+
+def visible(text: str) -> str:
+    """Text of a stranger, such as a file's or a class's name, with control characters as signs: "a\\nb" → "a␊b"."""
+    if text.isprintable():
+        return text
+    return "".join(_sign(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def _sign(character: str) -> str:
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else f"<U+{code:04X}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -77,44 +76,41 @@ def test_importing_the_assigners_loads_no_plotting_or_tables():
 
 
 def test_the_claims_of_the_readme_are_those_of_the_runs():
-    from dsla.paper.claims import CLAIMS, judge, markdown, read_numbers
+    from dsla.paper import CLAIMS, claims_markdown, judge, read_runs
 
-    numbers = read_numbers(ROOT / "figures" / "runs.jsonl")
+    numbers = read_runs(ROOT / "figures" / "runs.jsonl")
     assert numbers.groupby("method")["seed"].nunique().min() >= 3
-    assert markdown(judge(claim, numbers) for claim in CLAIMS) in (ROOT / "README.md").read_text()
+    assert claims_markdown(judge(claim, numbers) for claim in CLAIMS) in (ROOT / "README.md").read_text()
 
 
 def test_the_claims_of_the_ablation_in_the_readme_are_those_of_the_runs():
-    from dsla.paper.claims import judge_ablation, markdown, read_runs
-    from dsla.paper.runs import FILE
+    from dsla.paper import claims_markdown, judge_ablation, read_runs, stores
 
-    findings = judge_ablation(read_runs(ROOT / "figures" / FILE))
+    findings = judge_ablation(read_runs(*stores(ROOT / "figures")))
     assert min(f.seeds for f in findings) >= 3
-    assert markdown(findings) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert claims_markdown(findings) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_the_lead_depends_on_in_the_readme_is_what_the_runs_say():
-    from dsla.paper.claims import read_numbers, read_runs
-    from dsla.paper.conditions import condition_table, markdown
-    from dsla.paper.runs import FILE
+    from dsla.paper import condition_table, read_runs, stores
+    from dsla.paper.tables import conditions_markdown
 
-    longer = read_numbers(ROOT / "figures" / "runs.jsonl")
-    found = condition_table(read_runs(ROOT / "figures" / FILE), longer)
+    found = condition_table(read_runs(*stores(ROOT / "figures")))
     assert found["condition"].nunique() == 10
     assert set(found["seeds"]) == {3}
-    assert markdown(found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert conditions_markdown(found) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
 def test_the_methods_of_the_readme_are_those_of_the_runs(group):
-    from dsla.paper.runs import FILE, markdown, table
+    from dsla.paper import method_table, methods_markdown, read_runs
     from dsla.recipes.scenes import GROUPS
 
-    rows = [json.loads(line) for line in (ROOT / "figures" / FILE).read_text(encoding="utf-8").splitlines()]
-    mine = [row for row in rows if row["recipe"] in GROUPS[group]]
-    assert {row["recipe"] for row in mine} == set(GROUPS[group])
-    assert {row["seed"] for row in mine} == {0, 1, 2}
-    assert {(row["steps"], row["images"]) for row in mine} == {(1000, 400)}
-    lines = markdown(table(mine)).splitlines()
+    runs = read_runs(ROOT / "figures" / "experiments.jsonl")
+    mine = runs[runs["recipe"].isin(GROUPS[group])]
+    assert set(mine["recipe"]) == set(GROUPS[group])
+    assert set(mine["seed"]) == {0, 1, 2}
+    assert set(zip(mine["steps"], mine["images"], strict=True)) == {(1000, 400)}
+    lines = methods_markdown(method_table(mine)).splitlines()
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line not in readme] == []

@@ -9,33 +9,44 @@ and needs no model. All return a `Table`, a pandas DataFrame with
 from .adjacent import adjacency, adjacency_of, adjacency_summary, profile, profile_of, profile_summary
 from .assignments import assignment_statistics, assignment_summary
 from .confidence import correlations, ranking, ranking_summary, reliability
+from .detectors import Answers, ask
 from .matching import match
 from .nms import suppression, suppression_summary
 from .oracles import oracle, oracle_summary
+from .study import Study, iou_losses, object_points, profile_means, score_steps, study, suppressed_boxes
 from .tables import Table, Truth, summary
 from .tide import errors, errors_summary
 
 __all__ = [
+    "Answers",
+    "Study",
     "Table",
     "Truth",
     "adjacency",
     "adjacency_of",
     "adjacency_summary",
+    "ask",
     "assignment_statistics",
     "assignment_summary",
     "correlations",
     "errors",
     "errors_summary",
+    "iou_losses",
     "match",
+    "object_points",
     "oracle",
     "oracle_summary",
     "profile",
+    "profile_means",
     "profile_of",
     "profile_summary",
     "ranking",
     "ranking_summary",
     "reliability",
+    "score_steps",
+    "study",
     "summary",
+    "suppressed_boxes",
     "suppression",
     "suppression_summary",
 ]

@@ -12,8 +12,12 @@ import pandas as pd
 from ..coco.results import read_ground_truth, read_json, read_table
 from ..errors import DataError
 from ..models.evaluation import Evaluation, evaluate_detections
-from . import Truth, errors, oracle, ranking, reliability, suppression
+from .confidence import ranking, reliability
+from .nms import suppression
+from .oracles import oracle
 from .study import numbers_of
+from .tables import Truth
+from .tide import errors
 
 LONGEST = 36  # letters of a name in figures
 

@@ -36,24 +36,41 @@ def run_raw(
 
 
 def run(model: Any, dataset: Any, *, before_nms: bool = False, **running: Any) -> Iterator[dict[str, Any]]:
-    """Per image boxes [D,4], scores [D], labels [D] and image_id: detections, or what enters NMS.
-
-    What enters NMS has passed the model's score threshold and top-k. With an assigner it carries label [D], the
-    static label of the candidate's point for its class.
-    """
+    """Per image boxes [D,4], scores [D], labels [D] and image_id: detections, or what enters NMS (`candidates`)."""
     for raw, images, ids in run_raw(model, dataset, **running):
         with torch.inference_mode():
-            sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-            found = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
-            if not before_nms:
-                found = [model.postprocess.suppress(one) for one in found]
-            elif model.assigner is not None:
-                taught = model.assign(raw)
-                for i, one in enumerate(found):
-                    same = taught.category[i, one["points"]] == one["labels"]
-                    one["label"] = taught.label[i, one["points"]] * same
-        for image_id, one in zip(ids, found, strict=True):
-            yield {**one, "image_id": image_id}
+            taught = model.assign(raw) if before_nms and model.assigner is not None else None
+        for image in candidates(model, raw, images, ids, taught):
+            yield image if before_nms else suppressed(model, image)
+
+
+def candidates(
+    model: Any, raw: Any, images: list[Tensor], ids: list[int], taught: Assignment | None
+) -> list[dict[str, Any]]:
+    """What enters NMS in each image of a batch: it has passed the model's score threshold and top-k.
+
+    Args:
+        model: a detector.
+        raw: what its head says.
+        images: [3,H,W] each, as they came.
+        ids: of the images.
+        taught: its assignment; with it each candidate carries label [D], the static label of its point for its class.
+    """
+    with torch.inference_mode():
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        found = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
+        for i, image in enumerate(found if taught is not None else ()):
+            assert taught is not None
+            same = taught.category[i, image["points"]] == image["labels"]
+            image["label"] = taught.label[i, image["points"]] * same
+    return [{**image, "image_id": image_id} for image_id, image in zip(ids, found, strict=True)]
+
+
+def suppressed(model: Any, image: dict[str, Any]) -> dict[str, Any]:
+    """The detections among the candidates of an image."""
+    with torch.inference_mode():
+        kept = model.postprocess.suppress({k: v for k, v in image.items() if k != "image_id"})
+    return {**kept, "image_id": image["image_id"]}
 
 
 def assign(assigner: Assigner, raw: Any) -> Assignment:
@@ -71,22 +88,28 @@ def assign(assigner: Assigner, raw: Any) -> Assignment:
 def over(model: Any, dataset: Any, *analyses: Callable[..., Table], **running: Any) -> list[Table]:
     """Tables of analyses of points, batch after batch from one run, joined over the data set.
 
-    Each is called as ``analysis(raw, outputs=…, own=…, scores=…, image_ids=…)`` with what the head
-    says, the model's own assignment and scores, and the ids of the images.
+    Each is called as ``analysis(raw, **seen)``, see `seen_by`.
     """
     parts: list[list[Table]] = [[] for _ in analyses]
     for raw, _, ids in run_raw(model, dataset, **running):
-        seen = {"outputs": raw.outputs, "own": model.assign(raw)}
-        seen |= {"scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
+        seen = seen_by(model, raw, ids, model.assign(raw))
         for done, analysis in zip(parts, analyses, strict=True):
             done.append(analysis(raw, **seen))
-    tables = []
-    for done in parts:
-        if not done:
-            raise DataError("the data set has no images")
-        tables.append(Table(pd.concat(done, ignore_index=True)))
-        tables[-1].attrs = done[0].attrs
-    return tables
+    return [joined(done) for done in parts]
+
+
+def seen_by(model: Any, raw: Any, ids: list[int], own: Assignment) -> dict[str, Any]:
+    """What analyses of points are given of a batch: what the head says, the model's own assignment, its scores, ids."""
+    return {"outputs": raw.outputs, "own": own, "scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
+
+
+def joined(parts: list[Table]) -> Table:
+    """The tables of all batches as one."""
+    if not parts:
+        raise DataError("the data set has no images")
+    table = Table(pd.concat(parts, ignore_index=True))
+    table.attrs = parts[0].attrs
+    return table
 
 
 def sources(detections: Any, truth: Any, *, before_nms: bool = False, **running: Any) -> tuple[Any, Truth]:

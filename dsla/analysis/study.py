@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,12 @@ from ..data import to_coco_results
 from ..geometry import aligned_iou, pairwise_iou
 from ..models import Detector
 from ..models.evaluation import Evaluation, evaluate_detections
-from . import adjacency_of, oracle, profile_of, ranking, reliability, suppression
-from .adjacent import hard_rule
-from .running import assign, over, run
+from .adjacent import adjacency_of, hard_rule, profile_of
+from .confidence import ranking, reliability
+from .nms import suppression
+from .oracles import oracle
+from .running import assign, candidates, joined, run_raw, seen_by, suppressed
+from .tables import Table
 
 Boxes = dict[str, Any]
 ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
@@ -50,27 +54,74 @@ class Study:
 
 
 def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[[str], None] | None = None) -> Study:
-    """Evaluate a model on a data set and ask all analyses about it; `say` is told what comes next."""
+    """Evaluate a model on a data set and ask all analyses about it, from one run of it.
+
+    Args:
+        model: with an assigner.
+        dataset: with ground truth.
+        batch_size: images a forward pass.
+        say: is told what comes next.
+    """
     say = say or (lambda _: None)
-    say("detections")
-    options: dict[str, Any] = {"batch_size": batch_size}
-    candidates = list(run(model, dataset, before_nms=True, **options))
-    with torch.inference_mode():
-        detections = [model.postprocess.suppress({k: v for k, v in c.items() if k != "image_id"}) for c in candidates]
-    rows = to_coco_results(dataset, [c["image_id"] for c in candidates], detections)
-    evaluation = evaluate_detections(dataset.ground_truth(), rows)
-    say("ranking and suppression")
-    limit = model.postprocess.nms_iou
-    tables: dict[str, Any] = {"ranking": ranking(detections, dataset)}
-    tables["suppression"] = suppression(candidates, dataset, nms_threshold=limit)
-    say("oracles")
-    most = model.postprocess.max_detections or 10**9
-    tables["oracle"] = oracle(candidates, dataset, nms_threshold=limit, max_detections=most)
-    say("neighbouring points")
-    tables |= _points(model, dataset, options)
+    say("detections and neighbouring points")
+    rule, cost = hard_rule(model), Assigning()
+    candidates_of: list[Boxes] = []
+    pairs, lines = list[Table](), list[Table]()
+    for raw, images, ids in run_raw(model, dataset, batch_size=batch_size):
+        own = cost.assigned(model, raw)
+        candidates_of += candidates(model, raw, images, ids, own)
+        seen = seen_by(model, raw, ids, own)
+        pairs.append(adjacency_of(reference=assign(rule, raw), **seen))
+        lines.append(profile_of(**seen))
+    detections = [suppressed(model, image) for image in candidates_of]
+    rows = to_coco_results(dataset, [image["image_id"] for image in candidates_of], detections)
+    truth = dataset.ground_truth()
+    evaluation = evaluate_detections(truth, rows, engine="numpy")
+    say("ranking, suppression and oracles")
+    limit, most = model.postprocess.nms_iou, model.postprocess.max_detections or 10**9
+    tables: dict[str, Any] = {
+        "ranking": ranking(detections, dataset),
+        "suppression": suppression(candidates_of, dataset, nms_threshold=limit),
+        "oracle": oracle(candidates_of, dataset, nms_threshold=limit, max_detections=most),
+        "adjacency": joined(pairs),
+        "profile": joined(lines),
+    }
     tables["reliability"] = reliability(tables["ranking"])
-    numbers = pd.concat([numbers_of(evaluation, tables), crowding(dataset.ground_truth(), rows)], ignore_index=True)
-    return Study(numbers, tables, candidates, detections)
+    parts = [numbers_of(evaluation, tables), crowding(truth, rows), cost.numbers()]
+    return Study(pd.concat(parts, ignore_index=True), tables, candidates_of, detections)
+
+
+class Assigning:
+    """What a model's assigner teaches in a data set, and what that costs.
+
+    The cost is the thread's own time, not the wall's, and so that of one core where torch has one thread.
+    """
+
+    def __init__(self) -> None:
+        self.points, self.mass, self.seconds, self.images = list[Tensor](), list[Tensor](), 0.0, 0
+
+    def assigned(self, model: Detector, raw: Any) -> Assignment:
+        """The assignment of a batch, timed and counted."""
+        with torch.inference_mode():
+            began = time.thread_time()
+            own = model.assign(raw)
+            self.seconds += time.thread_time() - began
+        self.images += len(raw.targets)
+        for image, target in enumerate(raw.targets):
+            taught, count = own.gt_index[image] >= 0, len(target["boxes"])
+            index = own.gt_index[image][taught]
+            self.points.append(torch.bincount(index, minlength=count).double())
+            self.mass.append(torch.bincount(index, own.label[image][taught].double(), minlength=count))
+        return own
+
+    def numbers(self) -> pd.DataFrame:
+        """NUMBERS; `dsla.paper.definitions` says what they are."""
+        points, none = torch.cat(self.points), "no object"
+        shares = {"points": points, "mass": torch.cat(self.mass), "unlearned": (points == 0).double()}
+        values = {name: float(v.mean()) for name, v in shares.items()} | {"ms": 1000 * self.seconds / self.images}
+        return pd.DataFrame(
+            [["assignment", k, v, "", none if np.isnan(v) else ""] for k, v in values.items()], columns=NUMBERS
+        )
 
 
 def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
@@ -116,8 +167,8 @@ def crowding(truth: dict[str, Any], rows: Rows) -> pd.DataFrame:
         }
         value = np.nan
         if kept:
-            own = [r for r in rows if r["image_id"] in kept]
-            value = evaluate_detections({**truth, **part}, own, engine="numpy").summary["AP"]
+            here = [r for r in rows if r["image_id"] in kept]
+            value = evaluate_detections({**truth, **part}, here, engine="numpy").summary["AP"]
         definition = f"AP over the images in which {words} have an IoU above {CROWDED}"
         reason = "no such object" if np.isnan(value) else ""
         numbers.append(
@@ -131,19 +182,6 @@ def _most_shared(boxes: Tensor) -> float:
     return float(pairwise_iou(boxes, boxes).fill_diagonal_(0).max()) if len(boxes) > 1 else 0.0
 
 
-def _points(model: Detector, dataset: Any, options: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """adjacency and profile from one run, as `analysis.adjacency` and `profile` give them."""
-    rule = hard_rule(model)
-    pairs, lines = over(
-        model,
-        dataset,
-        lambda raw, **seen: adjacency_of(reference=assign(rule, raw), **seen),
-        lambda raw, **seen: profile_of(**seen),
-        **options,
-    )
-    return {"adjacency": pairs, "profile": lines}
-
-
 def profile_means(table: pd.DataFrame) -> pd.DataFrame:
     """Means over objects and both axes: offset, label, score, iou, count."""
     grouped = table.groupby("offset")
@@ -152,16 +190,19 @@ def profile_means(table: pd.DataFrame) -> pd.DataFrame:
 
 def score_steps(table: pd.DataFrame) -> pd.DataFrame:
     """difference, share of the pairs of `adjacency` with |Δ score| at most that."""
-    values = np.sort(table["d_score"].abs().to_numpy(dtype=float))
-    share = np.searchsorted(values, STEPS, side="right") / len(values) if len(values) else np.nan
-    return pd.DataFrame({"difference": STEPS, "share": share})
+    return pd.DataFrame({"difference": STEPS, "share": _share_up_to(table["d_score"].abs(), STEPS)})
 
 
 def iou_losses(table: pd.DataFrame) -> pd.DataFrame:
     """loss, share of the found objects of `suppression` that lose more than that."""
-    values = np.sort(table.loc[table["found"].astype(bool), "iou_lost"].to_numpy(dtype=float))
-    share = 1 - np.searchsorted(values, LOSSES, side="right") / len(values) if len(values) else np.nan
-    return pd.DataFrame({"loss": LOSSES, "share": share})
+    lost = table.loc[table["found"].astype(bool), "iou_lost"]
+    return pd.DataFrame({"loss": LOSSES, "share": 1 - _share_up_to(lost, LOSSES)})
+
+
+def _share_up_to(values: pd.Series, limits: np.ndarray) -> Any:
+    """Share of the values at most each limit, NaN where there are none."""
+    ordered = np.sort(values.to_numpy(dtype=float))
+    return np.searchsorted(ordered, limits, side="right") / len(ordered) if len(ordered) else np.nan
 
 
 def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: int) -> pd.DataFrame:

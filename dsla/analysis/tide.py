@@ -191,10 +191,11 @@ def errors_summary(frame: pd.DataFrame) -> pd.Series:
         numbers.add(kind, int(count.get(kind, 0)), meaning.format(foreground=foreground, background=background))
     none = "no object in the ground truth"
     ap = fixed_ap(frame)
-    numbers.add("AP", ap, f"mean AP over classes at IoU {foreground:g}, as it is", none)
+    name = f"AP{100 * foreground:g}"  # the evaluation's name for the same number
+    numbers.add(name, ap, f"mean AP over classes at IoU {foreground:g}, as it is", none)
     for error in ERRORS:
         what = FIXED.get(error, "were not there")
         reason = none if np.isnan(ap) else "no object would be left"
         each = "each missed object" if error == "missed" else f"each {error} error"
-        numbers.add(f"dAP_{error}", fixed_ap(frame, error) - ap, f"AP gained if {each} {what}", reason)
+        numbers.add(f"dAP_{error}", fixed_ap(frame, error) - ap, f"{name} gained if {each} {what}", reason)
     return numbers.series()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .arguments import Needs, count, plugin_option, whole
+from .arguments import Needs, count, output_option, plugin_option, whole
 
 NEEDS = (
-    Needs("recipes seeds steps", lambda args: args.train, "needs --train: without it the shipped weights are used"),
-    Needs("jobs", lambda args: args.recipes, "needs --recipes, whose runs go side by side"),
+    Needs("recipes seeds steps jobs", lambda args: args.train, "needs --train; without it shipped weights are used"),
     Needs("quiet", lambda args: not args.recipes, "silences the report's progress: --recipes prints a line a run"),
 )
 
@@ -26,25 +25,21 @@ def options(p: ArgumentParser) -> None:
         help="with --train: a table of these recipes over seeds instead of the report: methods, ablation, gamma, "
         "conditions, all, or names, with commas between",
     )
-    p.add_argument(
-        "--jobs", type=whole(1, 256), default=1, help="with --recipes: runs at a time, a core each (default: 1)"
-    )
+    p.add_argument("--jobs", type=whole(1, 256), default=1, help="with --train: runs at a time, a core each")
     p.add_argument("--quiet", action="store_true", help="no progress")
+    output_option(p, "files of the folder that dsla did not write")
     plugin_option(p)
 
 
 def run(args: Namespace) -> None:
+    trainings = {"seeds": args.seeds, "steps": args.steps, "images": args.images, "jobs": args.jobs}
     if args.recipes:
-        from ..paper.runs import FILE, experiments, markdown
+        from ..paper import FILE, experiments, methods_markdown
 
-        table = experiments(
-            args.recipes, args.out, seeds=args.seeds, steps=args.steps, images=args.images, jobs=args.jobs
-        )
+        table = experiments(args.recipes, args.out, **trainings)
         table.to_csv(Path(args.out) / "experiments.csv", index=False, float_format="%.6g")
-        print(markdown(table), f"{args.out}/{FILE}, {args.out}/experiments.csv", sep="\n\n")
+        print(methods_markdown(table), f"{args.out}/{FILE}, {args.out}/experiments.csv", sep="\n\n")
         return
-    from ..paper.reproduce import reproduce
+    from ..paper import reproduce
 
-    reproduce(
-        args.out, train=args.train, seeds=args.seeds, images=args.images, steps=args.steps, progress=not args.quiet
-    )
+    reproduce(args.out, train=args.train, progress=not args.quiet, overwrite=args.overwrite, **trainings)

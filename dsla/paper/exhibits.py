@@ -1,10 +1,10 @@
-"""The figures that `dsla reproduce` shows, each with its table, and the scenes and objects chosen as examples."""
+"""What `dsla reproduce` shows: the numbers of its runs, its figures, the scenes and objects chosen as examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from ..data import Scenes
 from ..models import Detector
 from ..models.build import assigner
 from ..plots import compare, draw_detections, figures
-from ..plots.draw import judged
+from ..plots.draw import judged, judged_images
 from ..plots.style import Picture, ordered
 from ..recipes.scenes import recipe
-from .claims import CENTERNESS, DSLA, PLAIN, Finding, interval, shown
-from .report import Chart
+from .claims import CENTERNESS, DSLA, PLAIN, Finding, interval
+from .definitions import as_text
+from .pages import Chart, Grid
 
 DRAW_FROM = 0.3  # score of detections that are drawn
 LOOKED_AT = 60  # scenes among which examples are chosen
@@ -29,7 +30,6 @@ LOOKED_AT = 60  # scenes among which examples are chosen
 class Story:
     """What there is to tell: numbers of all runs; studies and models of the first seed, by method."""
 
-    about: dict[str, Any]
     numbers: pd.DataFrame
     findings: tuple[Finding, ...]
     studies: dict[str, Study]
@@ -40,15 +40,35 @@ class Story:
     def methods(self) -> list[str]:
         return ordered(list(self.studies))
 
+    @cached_property
+    def over_seeds(self) -> pd.DataFrame:
+        """mean, low, high (95 % interval over seeds); index analysis, name, method."""
+        grouped = self.numbers.groupby(["analysis", "name", "method"], sort=False)["value"]
+        return pd.DataFrame({key: interval(v) for key, v in grouped}, index=["mean", "low", "high"]).T
+
     def values(self, analysis: str, name: str) -> dict[str, float]:
         """Mean over seeds, by method."""
-        rows = self.numbers[(self.numbers["analysis"] == analysis) & (self.numbers["name"] == name)]
-        means = rows.groupby("method")["value"].mean()
-        return {m: float(means.get(m, np.nan)) for m in self.methods}
+        means = self.over_seeds["mean"]
+        return {m: float(means.get((analysis, name, m), np.nan)) for m in self.methods}
 
     def each(self, analysis: str, name: str) -> str:
         """ "FCOS 31.1, DSLA 35.4": the number of each method in a sentence."""
-        return ", ".join(f"{m} {shown(name, v)}" for m, v in self.values(analysis, name).items())
+        return ", ".join(f"{m} {as_text(name, v)}" for m, v in self.values(analysis, name).items())
+
+    def below_zero(self, analysis: str, name: str) -> list[str] | None:
+        """Methods whose number is negative; None if it is undefined for all."""
+        values = self.values(analysis, name)
+        return [m for m, v in values.items() if v < 0] if np.isfinite(list(values.values())).any() else None
+
+    def grid(self, analysis: str, caption: str) -> Grid:
+        """Numbers of an analysis, a column a method; with several seeds mean ± half the 95 % interval."""
+
+        def cell(method: str, name: str) -> str:
+            mean, low, _ = self.over_seeds.loc[(analysis, name, method)]
+            return as_text(name, mean) + (f" ± {as_text(name, mean - low)}" if np.isfinite(low) else "")
+
+        about = self.studies[self.methods[0]].numbers.query("analysis == @analysis").set_index("name")
+        return Grid.of(analysis, caption, self.methods, cell, about)
 
     def joined(self, table: str) -> pd.DataFrame:
         return figures.method_rows({m: s.tables[table] for m, s in self.studies.items()})
@@ -59,70 +79,76 @@ class Story:
         return float(self.studies[self.methods[0]].tables["adjacency"].attrs["threshold"])
 
 
-def charts(story: Story, folder: Path) -> Iterator[Chart]:
-    """Each figure, saved with its table; those that have nothing to show are left out."""
-
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def keep(name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> Chart:
-        chart = Chart.of(figure, title, kind, f"figures/{name}.{kind}")
-        (folder / f"{name}.{kind}").write_bytes(chart.data)
-        table.round(6).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        return chart
-
+def charts(story: Story) -> Iterator[Chart]:
+    """Each figure with its table; those that have nothing to show are left out."""
     studies, data, names = story.studies, story.dataset, tuple(story.dataset.class_names)
-    scene = busiest(data)
-    figure = _side_by_side(story, scene)
-    counts = [{"method": r.title, "object": i, "points": int(n)} for r in figure.rows for i, n in enumerate(r.counts)]
-    yield keep("assigners", "Assigners side by side", figure, pd.DataFrame(counts), "png")
+    figure = _side_by_side(story, busiest(data))
+    yield Chart.of("assigners", "Assigners side by side", figure, point_counts(figure), "png")
 
-    scene = max(range(min(LOOKED_AT, len(data))), key=lambda i: _variety(story, i))
+    scene = _most_varied(story)
     for m, name in ((PLAIN, "detections-fcos"), (DSLA, "detections-dsla")):
         if m in studies:
             image, target = data[scene]
-            found = studies[m].detections[scene]
-            figure = draw_detections(image, found, names, target, score_threshold=DRAW_FROM)
-            table = judged(found, target, 0.5, DRAW_FROM)[0]
-            yield keep(name, f"Detections of {m} beside ground truth", figure, table, "png")
+            detections = studies[m].detections[scene]
+            figure = draw_detections(image, detections, names, target, score_threshold=DRAW_FROM)
+            table = judged(detections, target, 0.5, DRAW_FROM)[0]
+            yield Chart.of(name, f"Detections of {m} beside ground truth", figure, table, "png")
 
-    if (example := _hard_object(story)) is not None:
+    if (example := hard_object(story.studies, story.models, story.dataset)) is not None:
         index, gt, points = example
         image, target = data[index]
         figure = figures.labels_and_scores(image, target["boxes"][gt].tolist(), points)
-        yield keep("labels-and-scores", "Labels and scores of neighbouring points", figure, points)
+        yield Chart.of("labels-and-scores", "Labels and scores of neighbouring points", figure, points)
 
     means = figures.method_rows({m: profile_means(s.tables["profile"]) for m, s in studies.items()})
     steps = figures.method_rows({m: score_steps(s.tables["adjacency"]) for m, s in studies.items()})
+    table = pd.concat([means, steps], ignore_index=True)
     figure = figures.adjacency_profiles(means, steps, story.threshold)
-    yield keep(
-        "neighbours", "Profiles, and steps between neighbours", figure, pd.concat([means, steps], ignore_index=True)
-    )
+    yield Chart.of("neighbours", "Profiles, and steps between neighbours", figure, table)
 
-    cells = [figures.binned(s.tables["ranking"]["score"], s.tables["ranking"]["iou"], m) for m, s in studies.items()]
-    columns = ("pearson", "spearman", "boxes")
-    about = [{"method": m, **{c: s.value("ranking", c) for c in columns}} for m, s in studies.items()]
-    least = studies[story.methods[0]].tables["ranking"].attrs["iou_threshold"]
-    table = pd.concat(cells, ignore_index=True)
-    if len(table):
-        figure = figures.score_iou(table, pd.DataFrame(about).assign(iou_threshold=least))
-        yield keep("score-and-iou", "Score against IoU", figure, table)
+    rankings = {m: studies[m].tables["ranking"] for m in story.methods}
+    if any(map(len, rankings.values())):
+        yield score_iou_chart(rankings)
         table = story.joined("reliability")
-        yield keep("reliability", "Score as a forecast of IoU", figures.reliability_curves(table), table)
+        yield Chart.of("reliability", "Score as a forecast of IoU", figures.reliability_curves(table), table)
 
-    examples = list(_worst(story))
+    examples = list(worst_objects(story.studies, story.dataset))
     if examples:
         table = pd.concat([boxes.assign(method=m) for m, _, boxes in examples], ignore_index=True)
-        yield keep("suppressed", "A better box is suppressed", figures.suppressed(examples), table, "png")
+        yield Chart.of("suppressed", "A better box is suppressed", figures.suppressed(examples), table, "png")
     table = figures.method_rows({m: iou_losses(s.tables["suppression"]) for m, s in studies.items()})
     if table["share"].notna().any():
-        yield keep("lost-to-nms", "What objects lose to NMS", figures.lost_to_nms(table), table)
+        yield Chart.of("lost-to-nms", "What objects lose to NMS", figures.lost_to_nms(table), table)
 
-    own = story.numbers[(story.numbers["analysis"] == "oracle") & story.numbers["name"].str.startswith("AP_")]
+    table = oracle_table(story.numbers)
+    yield Chart.of("oracles", "Oracles", figures.oracle_scores(table), table)
+
+
+def score_iou_chart(rankings: dict[str, pd.DataFrame], name: str = "score-and-iou", after_nms: bool = True) -> Chart:
+    """Score against IoU of the detections of each method, from tables of `ranking`."""
+    cells = [figures.binned(t["score"].clip(0, 1), t["iou"], m) for m, t in rankings.items()]
+    columns = ["pearson", "spearman", "boxes"]
+    about = [{"method": m, **t.summary()[columns]} for m, t in rankings.items()]
+    least = next(iter(rankings.values())).attrs["iou_threshold"]
+    table = pd.concat(cells, ignore_index=True)
+    figure = figures.score_iou(table, pd.DataFrame(about).assign(iou_threshold=least), after_nms)
+    return Chart.of(name, "Score against IoU", figure, table)
+
+
+def oracle_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """method, variant, AP, low, high (over seeds) from the numbers of runs: method, analysis, name, value."""
+    aps = numbers[(numbers["analysis"] == "oracle") & numbers["name"].str.startswith("AP_")]
     rows = []
-    for (m, name), part in own.groupby(["method", "name"], sort=False):
+    for (m, name), part in aps.groupby(["method", "name"], sort=False):
         mean, low, high = interval(part["value"])
         rows.append({"method": m, "variant": name.removeprefix("AP_"), "AP": mean, "low": low, "high": high})
-    yield keep("oracles", "Oracles", figures.oracle_scores(pd.DataFrame(rows)), pd.DataFrame(rows))
+    return pd.DataFrame(rows, columns=["method", "variant", "AP", "low", "high"])
+
+
+def point_counts(figure: Picture) -> pd.DataFrame:
+    """method, object, points of a figure of assignments."""
+    rows = [{"method": r.title, "object": i, "points": int(n)} for r in figure.rows for i, n in enumerate(r.counts)]
+    return pd.DataFrame(rows, columns=["method", "object", "points"])
 
 
 def busiest(dataset: Scenes) -> int:
@@ -131,12 +157,12 @@ def busiest(dataset: Scenes) -> int:
 
 
 def _side_by_side(story: Story, scene: int) -> Picture:
-    chosen = {
+    rules = {
         PLAIN: recipe("scenes-fcos-plain"),
         "FCOS, centre sampling": recipe("scenes-fcos-plain", center_sampling=1.5),
         DSLA: recipe("scenes-dsla"),
     }
-    rows, strides = {name: assigner(r) for name, r in chosen.items()}, chosen[DSLA].strides
+    rows, strides = {name: assigner(r) for name, r in rules.items()}, rules[DSLA].strides
     image, target = story.dataset[scene]
     names = story.dataset.class_names
     figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=names)
@@ -144,36 +170,46 @@ def _side_by_side(story: Story, scene: int) -> Picture:
     return figure
 
 
-def _variety(story: Story, index: int) -> tuple[int, int, int]:
-    """How much a scene's detections have to show: kinds of verdicts, of all methods; then objects, at most 5."""
-    target, kinds = story.dataset.target(index), 0
-    for m in (PLAIN, CENTERNESS, DSLA):
-        if m in story.studies:
-            table, missed = judged(story.studies[m].detections[index], target, 0.5, DRAW_FROM)
-            kinds += table["verdict"].nunique() + bool(missed.any())
-    return kinds, min(len(target["boxes"]), 5), -index
+def _most_varied(story: Story) -> int:
+    """The scene whose detections show most: kinds of verdicts, of all methods; then objects, at most 5."""
+    count = min(LOOKED_AT, len(story.dataset))
+    targets = [story.dataset.target(i) for i in range(count)]
+    objects = np.array([len(t["boxes"]) for t in targets])
+    kinds = np.zeros(count, dtype=int)
+    for m in {PLAIN, CENTERNESS, DSLA} & set(story.studies):
+        table = judged_images(story.studies[m].detections[:count], targets, 0.5, DRAW_FROM)
+        image, hit = table["image"].to_numpy(dtype=np.int64), (table["verdict"] == "hit").to_numpy()
+        seen = np.zeros((count, 3), dtype=bool)
+        seen[image, table["verdict"].map({"hit": 0, "duplicate": 1, "false": 2}).to_numpy(dtype=np.int64)] = True
+        kinds += seen.sum(1) + (np.bincount(image[hit], minlength=count) < objects)
+    return max(range(count), key=lambda i: (kinds[i], min(objects[i], 5), -i))
 
 
-def _hard_object(story: Story) -> tuple[int, int, pd.DataFrame] | None:
-    """The object with most neighbours that plain FCOS does not tell apart: (scene, object, points of all methods)."""
-    table = story.studies.get(PLAIN, story.studies[story.methods[0]]).tables["adjacency"]
-    alike = table[(table["d_score"].abs() < story.threshold) & (table["level_a"] == table["level_b"])]
+def hard_object(
+    studies: Mapping[str, Study], models: Mapping[str, Detector], dataset: Scenes
+) -> tuple[int, int, pd.DataFrame] | None:
+    """The object with most neighbours that plain FCOS does not tell apart: (scene, object, points of all methods).
+
+    Only objects of which every one of the methods has a point; None where there is none.
+    """
+    table = studies.get(PLAIN, studies[ordered(list(studies))[0]]).tables["adjacency"]
+    alike = table[(table["d_score"].abs() < table.attrs["threshold"]) & (table["level_a"] == table["level_b"])]
     counts = alike.groupby(["image", "gt"]).size().sort_values(ascending=False, kind="stable")
     for image_id, gt in list(counts.index)[:20]:
         index = int(image_id) - 1
-        image, target = story.dataset[index]
-        points = {m: object_points(d, image, target, int(gt)) for m, d in story.models.items()}
+        image, target = dataset[index]
+        points = {m: object_points(d, image, target, int(gt)) for m, d in models.items()}
         if all(len(p) for p in points.values()):
             return index, int(gt), figures.method_rows(points)
     return None
 
 
-def _worst(story: Story) -> Iterator[tuple[str, Any, pd.DataFrame]]:
-    """For each method the object that loses most IoU because a worse box has the higher score."""
-    for m in story.methods:
-        table = story.studies[m].tables["suppression"]
+def worst_objects(studies: Mapping[str, Study], dataset: Scenes) -> Iterator[tuple[str, Any, pd.DataFrame]]:
+    """For each method the object that loses most IoU because a worse box has the higher score: method, image, boxes."""
+    for m in ordered(list(studies)):
+        table = studies[m].tables["suppression"]
         lost = table[table["found"].astype(bool) & table["suppressor"].notna() & (table["iou_lost"] > 0)]
         if len(lost):
             row = lost.sort_values("iou_lost", ascending=False, kind="stable").iloc[0]
             index = int(row["image"]) - 1
-            yield m, story.dataset[index][0], suppressed_boxes(row, story.studies[m].candidates[index])
+            yield m, dataset[index][0], suppressed_boxes(row, studies[m].candidates[index])

@@ -12,6 +12,7 @@ from matplotlib.cbook import get_sample_data
 
 from ..assigners import DSLA, METHODS, jittered_predictions
 from ..data import Scenes
+from ..files import OwnFolder
 from ..geometry import PointGrid
 from ..models import build, load
 from ..models.build import assigner
@@ -21,15 +22,14 @@ from ..plots import trends as plots
 from ..plots.comparison import STRIDES
 from ..plots.draw import as_image
 from ..plots.label_maps import label_maps, label_rows, label_table
-from ..plots.style import Picture, picture_bytes
+from ..plots.style import Picture
 from ..recipes.scenes import RECIPES
 from ..settings import repository_file
-from . import trends
-from .claims import read_curves, read_numbers, read_runs
-from .conditions import condition_table
-from .exhibits import LOOKED_AT, busiest
-from .reproduce import reproduce
-from .runs import FILE
+from . import tables
+from .exhibits import LOOKED_AT, busiest, point_counts
+from .pages import Chart
+from .report import reproduce
+from .runs import read_curves, read_runs, stores
 
 SCENE = 7  # of the test split at 512 pixels: the one of the README
 PHOTOGRAPHS = ("compare", "methods", "label-maps", "label-maps-trained")
@@ -44,40 +44,41 @@ PHOTOGRAPH = (  # boxes drawn by hand on matplotlib's "grace_hopper.jpg": person
 JITTER = 0.1  # of the boxes that stand for predictions, in shares of an object's sides
 
 
-def make_figures(out: str | Path = "figures", *, images: int | None = None, progress: bool = True) -> list[Path]:
+def make_figures(
+    out: str | Path = "figures", *, images: int | None = None, progress: bool = True, overwrite: bool = False
+) -> list[Path]:
     """Writes every figure (SVG for line art, PNG for photographs), its CSV, and ``captions.md``.
 
-    The figures of trained models come from the shipped weights, by `reproduce`; those over seeds from the runs of
-    `experiments` in `out`/experiments.jsonl, else the repository's, and are left out where there are none.
-    Equal bytes on a second run on the same machine. images: validation scenes, by default all.
+    The figures of trained models come from the shipped weights, by `reproduce`; those over seeds from the runs in
+    `out`, else the repository's, and are left out where there are none. A second run on the same machine gives equal
+    bytes.
+
+    Args:
+        out: folder.
+        images: validation scenes, by default all.
+        progress: whether to say what is being done.
+        overwrite: whether files in `out` that this did not write may be replaced.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    captions: dict[str, str] = {}
-    for name, figure, table in (*_own(), *_of_runs(folder, progress)):
-        kind = "png" if name in PHOTOGRAPHS else "svg"
-        (folder / f"{name}.{kind}").write_bytes(picture_bytes(figure, kind))
-        table.round(6).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        captions[f"{name}.{kind}"] = figure.caption
+    folder = OwnFolder(out, overwrite=overwrite)
     with tempfile.TemporaryDirectory() as temporary:
+        made, lines = OwnFolder(temporary), []
+        for name, figure, table in (*_method_figures(), *_figures_over_seeds(folder.path, progress)):
+            chart = Chart.of(name, "", figure, table, "png" if name in PHOTOGRAPHS else "svg")
+            chart.save(made)
+            lines.append(f"- **{Path(chart.file).name}**: {chart.caption}\n")
         reproduce(temporary, images=images, progress=progress)
-        made = Path(temporary) / "figures"
-        shown = (made / "captions.md").read_text(encoding="utf-8")
-        for path in made.iterdir():
-            if path.suffix in (".svg", ".png", ".csv"):
-                (folder / path.name).write_bytes(path.read_bytes())
-    text = "# Figures\n\nMade by `dsla figures`; the table of each lies beside it.\n\n"
-    text += "".join(f"- **{name}**: {caption}\n" for name, caption in captions.items()) + shown
-    (folder / "captions.md").write_text(text, encoding="utf-8")
-    return sorted(folder.iterdir())
+        text = "# Figures\n\nMade by `dsla figures`; the table of each lies beside it.\n\n" + "".join(lines)
+        captions = made.path / "figures" / "captions.md"
+        captions.write_text(text + captions.read_text(encoding="utf-8"), encoding="utf-8")
+        return [folder.write(path.name, path.read_bytes()) for path in sorted(captions.parent.iterdir())]
 
 
-def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
+def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     """Figures that need no model: name, picture, table."""
     scenes = Scenes("test", size=SCENE + 1, image_size=512)
     image, target = scenes[SCENE]
     figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
-    yield "compare", figure, _counts(figure)
+    yield "compare", figure, point_counts(figure)
 
     small = Scenes("val", size=LOOKED_AT)
     image, target = small[busiest(small)]
@@ -85,7 +86,7 @@ def _own() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     rows = {entry.title: assigner(of_method[name]) for name, entry in METHODS.items()}
     strides = of_method["dsla"].strides
     figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=small.class_names)
-    yield "methods", figure, _counts(figure)
+    yield "methods", figure, point_counts(figure)
 
     yield from _label_maps()
 
@@ -128,26 +129,20 @@ def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     yield "label-maps-trained", label_maps(image, rows), label_table(rows)
 
 
-def _of_runs(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.DataFrame]]:
-    """Figures over seeds: the ablation, the sweep of γ, training curves, each beside the published ones."""
-    path = folder / FILE if (folder / FILE).exists() else repository_file(f"figures/{FILE}")
-    if path is None:
+def _figures_over_seeds(folder: Path, progress: bool) -> Iterator[tuple[str, Picture, pd.DataFrame]]:
+    """The ablation, the sweep of γ, conditions and training curves, each beside the published ones."""
+    committed = repository_file("figures/captions.md")
+    paths = stores(folder) or (stores(committed.parent) if committed else [])
+    if not paths:
         if progress:
-            print(f"no {FILE}: the ablation, the sweep of γ and the training curves are left out")
+            print("no runs: the ablation, the sweep of γ and the training curves are left out")
         return
-    runs = read_runs(path)
-    for name, study, draw in (("ablation", "ablation", plots.ablation), ("gamma", "gamma", plots.gamma_sweep)):
-        table = trends.study_table(runs, study)
-        yield name, draw(table), table
-    longer = path.with_name("runs.jsonl")
-    table = condition_table(runs, read_numbers(longer) if longer.exists() else None)
+    runs = read_runs(*paths)
+    for study, draw in (("ablation", plots.ablation), ("gamma", plots.gamma_sweep)):
+        table = tables.study_table(runs, study)
+        yield study, draw(table), table
+    table = tables.condition_table(runs)
     if len(table):
         yield "conditions", plots.conditions(table), table
-    table = trends.curve_table(read_curves(path))
+    table = tables.curve_table(read_curves(*paths))
     yield "training-curves", plots.training_curves(table), table
-
-
-def _counts(figure: Picture) -> pd.DataFrame:
-    """method, object, points."""
-    rows = [{"method": r.title, "object": i, "points": int(n)} for r in figure.rows for i, n in enumerate(r.counts)]
-    return pd.DataFrame(rows, columns=["method", "object", "points"])

@@ -1,6 +1,7 @@
-"""Many recipes, several seeds each, one command: every run a line of `experiments.jsonl`, and a table over seeds.
+"""A set of training runs: one store (`runs.jsonl`), one line a run, keyed by a digest of all that decides it.
 
-``dsla reproduce --train --recipes methods,ablation,gamma --seeds 3 --steps 1000 --jobs 2`` made the committed one.
+``dsla reproduce --train --recipes methods,ablation,gamma --seeds 3 --steps 1000 --jobs 2`` made the first one.
+Stores of earlier versions, also those named `experiments.jsonl`, are read the same way; their lines have no key.
 """
 
 from __future__ import annotations
@@ -20,44 +21,99 @@ import pandas as pd
 import torch
 
 from .. import __version__
-from ..analysis.running import assign, run_raw
-from ..analysis.study import study
+from ..analysis.study import Study, study
 from ..coco.results import add_line, plain, read_lines
 from ..data import Scenes
 from ..errors import DataError
-from ..models import Detector
+from ..models import Detector, load
 from ..models.weights import content_hash
+from ..models.weights import read as read_weights
 from ..plots.style import method
 from ..recipes.recipe import Recipe
 from ..recipes.scenes import GROUPS, RECIPES, SHIPPED, recipe
-from .claims import interval, shown
+from .definitions import RECIPES as TITLES
+from .definitions import as_text
+from .tables import method_table
 
-FILE = "experiments.jsonl"
-TABLE = {  # column of the table over seeds: analysis, name
-    "AP": ("evaluation", "AP"),
-    "AP75": ("evaluation", "AP75"),
-    "Spearman": ("ranking", "spearman"),
-    "lost > 0.05": ("suppression", "lost_over_0.05"),
-    "alike": ("adjacency", "alike"),
-    "follows IoU": ("adjacency", "follows_iou"),
-    "points": ("assignment", "points"),
-    "ms": ("assignment", "ms"),
-}
-DEFINITIONS = {
-    "points": "points that learn an object, mean over objects",
-    "mass": "sum of the labels of an object's points, mean over objects",
-    "unlearned": "share of the objects that no point learns",
-    "ms": "milliseconds of one core to assign an image, in batches of 16, boxes and labels of the loss included",
-}
-TITLES = {  # of recipes that are no method of their own
-    "scenes-fcos-sampling": "FCOS + centerness, centre sampling",
-    "scenes-fovea": "FoveaBox",
-    "scenes-fovea-dsla": "FoveaBox, DSLA's labels",
-    "scenes-dsla-merged": "centerness as the class label",
-    "scenes-dsla-core": "the same, with core zone",
-    "scenes-dsla-static": "DSLA, no IoU coupling",
-} | {f"scenes-dsla-gamma-{g:g}": f"DSLA, γ = {g:g}" for g in (0.0, 0.1, 0.3, 0.4)}
+FILE = "runs.jsonl"
+EARLIER = "experiments.jsonl"  # of earlier versions, which had two stores
+ABOUT = ["recipe", "method", "seed", "steps", "images"]
+Run = dict[str, Any]
+Say = Callable[[str], None]
 _EVALUATIONS = 8  # along the runs whose curves are shown
+
+
+def stores(folder: str | Path) -> list[Path]:
+    """The stores of a folder: those that are there."""
+    return [path for path in (Path(folder) / EARLIER, Path(folder) / FILE) if path.is_file()]
+
+
+def read(*paths: str | Path) -> list[Run]:
+    """The runs of stores. Of two lines about one run (recipe, seed, steps, images) the last counts."""
+    runs: dict[tuple[Any, ...], Run] = {}
+    for path in paths:
+        for line in read_lines(path):
+            steps = RECIPES[line["recipe"]].steps if line["recipe"] in RECIPES else None
+            run = {"key": None, "steps": steps, "curve": [], "evaluations": []} | line
+            runs[tuple(run[name] for name in ABOUT if name != "method")] = run
+    return list(runs.values())
+
+
+def read_runs(*paths: str | Path) -> pd.DataFrame:
+    """One row a number of the runs of stores: recipe, method, seed, steps, images, analysis, name, value."""
+    return table_of(read(*paths))
+
+
+def table_of(runs: Iterable[Run]) -> pd.DataFrame:
+    """`read_runs`, of runs that are read."""
+    rows = [{**{k: run[k] for k in ABOUT}, **number} for run in runs for number in run["numbers"]]
+    return pd.DataFrame(rows, columns=[*ABOUT, "analysis", "name", "value"]).astype({"value": float})
+
+
+def read_curves(*paths: str | Path) -> pd.DataFrame:
+    """recipe, method, seed, steps (of the run), step, name (loss, loss_cls, …, AP), value of the runs of stores."""
+    about = ABOUT[:4]
+    rows = [
+        {**{k: run[k] for k in about}, "step": point["step"], "name": name, "value": value}
+        for run in read(*paths)
+        for point in (*run["curve"], *run["evaluations"])
+        for name, value in point.items()
+        if name != "step"
+    ]
+    return pd.DataFrame(rows, columns=[*about, "step", "name", "value"]).astype({"value": float})
+
+
+def title_of(name: str) -> str:
+    """What a recipe is called in tables: a method's name, or one of its own."""
+    return TITLES.get(name) or method(name).name
+
+
+def key_of(r: Recipe | None, seed: int, images: int, weights: str = "") -> str:
+    """A digest of all that decides a run's numbers.
+
+    Args:
+        r: the recipe.
+        seed: of the training.
+        images: validation scenes.
+        weights: hash of those that are given; "" where the recipe and the seed make them.
+    """
+    parts = [r.to_dict() if r else None, seed, images, weights, __version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run_of(name: str, model: Detector, found: Study, **about: Any) -> Run:
+    """A line of the store.
+
+    Args:
+        name: of the recipe.
+        model: with its weights.
+        found: what the analyses say of it.
+        about: key, seed, images; curve and evaluations where it was trained here.
+    """
+    numbers = found.numbers[["analysis", "name", "value"]].to_dict("records")
+    trained = {"steps": model.recipe.steps, "batch_size": model.recipe.batch_size} if model.recipe else {}
+    run = {"recipe": name, "method": title_of(name), **trained, "weights": content_hash(model.state_dict())}
+    return plain(run | {"version": __version__, "numbers": numbers, "curve": [], "evaluations": []} | about)
 
 
 def chosen(names: str | Iterable[str | Recipe]) -> list[Recipe]:
@@ -67,17 +123,17 @@ def chosen(names: str | Iterable[str | Recipe]) -> list[Recipe]:
         DataError: a name that is neither, or that of a recipe which is not for the embedded set.
     """
     every = tuple(name for group in GROUPS.values() for name in group)
-    found: list[Recipe] = []
+    recipes: list[Recipe] = []
     for part in names.split(",") if isinstance(names, str) else names:
         if isinstance(part, Recipe):
-            found.append(part)
+            recipes.append(part)
             continue
         for name in every if part.strip() == "all" else GROUPS.get(part.strip(), (part.strip(),)):
             if not name.startswith("scenes-") or name not in RECIPES:
                 near = ", ".join([*GROUPS, "all", *(n for n in RECIPES if n.startswith("scenes-"))])
                 raise DataError(f"{name!r} is no recipe of the embedded set: choose from {near}")
-            found.append(recipe(name))
-    return list({r.name: r for r in found}.values())
+            recipes.append(recipe(name))
+    return list({r.name: r for r in recipes}.values())
 
 
 def experiments(
@@ -88,123 +144,85 @@ def experiments(
     steps: int | None = None,
     images: int | None = None,
     jobs: int = 1,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> pd.DataFrame:
     """Train each recipe with each seed on the embedded set, ask all analyses, and write one line a run.
 
-    What is in `out`/experiments.jsonl is not run again; a training that was interrupted goes on. Seeds are the outer
+    What is in `out`/runs.jsonl is not run again; a training that was interrupted goes on. Seeds are the outer
     loop, so that whatever stops it leaves all recipes equally far.
 
     Args:
         recipes: as `chosen` takes them. Methods of `dsla.register` are known to this process alone: with jobs=1.
-        seeds: 0 … seeds − 1.  steps: of training, instead of the recipes'.  images: validation scenes, default all.
+        out: folder of the store, and of the trainings in `runs/`.
+        seeds: 0 … seeds − 1.
+        steps: of training, instead of the recipes'.
+        images: validation scenes, default all.
         jobs: runs at a time, each on one core: a network this small gains less from a second one.
         say: is told what is done.
+
     Returns:
-        `table` of the runs.
+        `tables.method_table` of the runs.
     """
+    return method_table(table_of(complete(chosen(recipes), out, seeds, steps, images, jobs, say)))
+
+
+def complete(
+    recipes: Sequence[Recipe],
+    out: str | Path,
+    seeds: int,
+    steps: int | None,
+    images: int | None,
+    jobs: int,
+    say: Say,
+    progress: bool = False,
+) -> list[Run]:
+    """The runs of recipes and seeds, those that the store lacks trained first; arguments as in `experiments`."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    each = [r if steps is None else r.replace(steps=steps, epochs=None) for r in chosen(recipes)]
-    wanted = [(r, seed) for seed in range(seeds) for r in each]
     size = len(Scenes("val", size=images))
-    rows = read_lines(folder / FILE)
-    there = {_key(row) for row in rows}
-    left = [(r, seed) for r, seed in wanted if (r.name, seed, _digest(r), size) not in there]
-    say(f"{len(wanted)} runs, {len(wanted) - len(left)} of them there")
+    each = [r if steps is None else r.replace(steps=steps) for r in recipes]
+    wanted = {key_of(r, seed, size): (r, seed) for seed in range(seeds) for r in each}
+    there = {run["key"]: run for run in read_lines(folder / FILE) if run.get("key") in wanted}
+    left = [(key, *what) for key, what in wanted.items() if key not in there]
+    say(f"{len(wanted)} runs, {len(there)} of them there")
     began = time.perf_counter()
-    for number, row in enumerate(_each(left, folder, size, jobs), 1):
-        rows.append(row)
-        add_line(folder / FILE, row)
-        ap = next(n["value"] for n in row["numbers"] if n["name"] == "AP")
+    for number, run in enumerate(_each(left, folder, size, jobs, say, progress), 1):
+        there[run["key"]] = run
+        add_line(folder / FILE, run)
+        ap = next(n["value"] for n in run["numbers"] if n["name"] == "AP")
         minutes = (time.perf_counter() - began) / 60
-        say(f"[{minutes:4.0f} min] {number} of {len(left)}: {row['recipe']}, seed {row['seed']}: AP {shown('AP', ap)}")
-    keys = {(r.name, seed, _digest(r), size) for r, seed in wanted}
-    return table(row for row in rows if _key(row) in keys)
+        ap = as_text("AP", np.nan if ap is None else ap)
+        say(f"[{minutes:4.0f} min] {number} of {len(left)}: {run['recipe']}, seed {run['seed']}: AP {ap}")
+    return [there[key] for key in wanted]
 
 
-def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row a recipe, in their order: method, seeds, and for each column of `TABLE` its mean, low and high (95 %)."""
-    runs = list(rows)
-    lines = []
-    for name in dict.fromkeys(run["recipe"] for run in runs):
-        mine = [run for run in runs if run["recipe"] == name]
-        line: dict[str, Any] = {"recipe": name, "method": mine[0]["method"], "seeds": len(mine)}
-        line["steps"] = mine[0]["steps"]
-        for column, key in TABLE.items():
-            values = [n["value"] for run in mine for n in run["numbers"] if (n["analysis"], n["name"]) == key]
-            numbers = [np.nan if v is None else v for v in values]
-            line[column], line[f"{column} low"], line[f"{column} high"] = interval(numbers)
-        lines.append(line)
-    order = {name: i for i, name in enumerate(RECIPES)}
-    frame = pd.DataFrame(lines, columns=["recipe", "method", "seeds", "steps", *_columns()])
-    return frame.sort_values("recipe", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+def trained(r: Recipe, seed: int, out: Path, images: int | None = None, progress: bool = False) -> Detector:
+    """The model of a recipe and a seed: read where it is, else trained, or trained to its end."""
+    from ..training.loop import train_anew_or_on
+
+    folder = out / "runs" / f"{r.name}-{seed}"
+    path = folder / "model.safetensors"
+    if path.exists() and Recipe.from_dict(read_weights(path)[0]["recipe"]) == r:
+        return load(path)
+    steps = r.steps or 0
+    data = _scenes("train", min(6000, steps * r.batch_size))
+    options: dict[str, Any] = {"seed": seed, "progress": progress}
+    if r.name in SHIPPED:
+        options |= {"val": _scenes("val", images), "eval_every": steps * r.batch_size / len(data) / _EVALUATIONS}
+    return train_anew_or_on(r, data, folder, **options)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """`table` for a README: mean, and half the width of its 95 % interval."""
-    head = ["method", "recipe", *TABLE]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for _, row in frame.iterrows():
-        cells = [str(row["method"]), f"`{row['recipe']}`"]
-        for column in TABLE:
-            half = row[f"{column} high"] - row[column]
-            digits = {"AP": 1, "AP75": 1, "points": 1}.get(column, 2)
-            scale = 100 if column.startswith("AP") else 1
-            mean = "n/a" if row[column] != row[column] else f"{scale * row[column]:.{digits}f}"
-            cells.append(mean if half != half else f"{mean} ± {scale * half:.{digits}f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def assignment_numbers(model: Detector, dataset: Any, batch_size: int = 16) -> list[dict[str, Any]]:
-    """What the model's assigner teaches on a data set, and what that costs: rows analysis, name, value.
-
-    The cost is the thread's own time, not the wall's, and so that of one core where torch has one thread.
-    """
-    points, mass, seconds, images = [], [], 0.0, 0
-    for raw, _, ids in run_raw(model, dataset, batch_size=batch_size):
-        with torch.inference_mode():
-            assert model.assigner is not None
-            began = time.thread_time()
-            own = assign(model.assigner, raw)
-            seconds, images = seconds + time.thread_time() - began, images + len(ids)
-        for image, target in enumerate(raw.targets):
-            taught = own.gt_index[image] >= 0
-            index, count = own.gt_index[image][taught], len(target["boxes"])
-            points.append(torch.bincount(index, minlength=count).double())
-            mass.append(torch.bincount(index, own.label[image][taught].double(), minlength=count))
-    every = torch.cat(points)
-    values = {
-        "points": float(every.mean()),
-        "mass": float(torch.cat(mass).mean()),
-        "unlearned": float((every == 0).double().mean()),
-        "ms": 1000 * seconds / images,
-    }
-    return [{"analysis": "assignment", "name": k, "value": v} for k, v in values.items()]
-
-
-def _columns() -> list[str]:
-    return [column + end for column in TABLE for end in ("", " low", " high")]
-
-
-def _digest(r: Recipe) -> str:
-    """Of everything that decides a run, so that a changed recipe is run again."""
-    return hashlib.sha256(json.dumps(r.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(k) for k in ("recipe", "seed", "digest", "images"))
-
-
-def _each(runs: list[tuple[Recipe, int]], folder: Path, images: int, jobs: int) -> Iterator[dict[str, Any]]:
+def _each(
+    runs: Sequence[tuple[str, Recipe, int]], out: Path, images: int, jobs: int, say: Say, progress: bool
+) -> Iterator[Run]:
     if jobs <= 1:
-        for r, seed in runs:
-            yield _run(r, seed, folder / "runs" / f"{r.name}-{seed}", images)
+        for key, r, seed in runs:
+            say(f"{r.name}, seed {seed}: training, {r.steps} steps")
+            yield _run(key, r, seed, out, images, progress)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(_run, r, s, folder / "runs" / f"{r.name}-{s}", images) for r, s in runs]
+        waiting = [pool.submit(_run, *run, out, images, False) for run in runs]
         try:
             for done in as_completed(waiting):
                 yield done.result()
@@ -213,40 +231,20 @@ def _each(runs: list[tuple[Recipe, int]], folder: Path, images: int, jobs: int) 
 
 
 @cache
-def _scenes(split: str, size: int) -> Scenes:
+def _scenes(split: str, size: int | None) -> Scenes:
     return Scenes(split, size=size).prepare()
 
 
-def _run(r: Recipe, seed: int, folder: Path, images: int) -> dict[str, Any]:
-    """One line of the file."""
-    from ..training.loop import read_log, train_anew_or_on
+def _run(key: str, r: Recipe, seed: int, out: Path, images: int, progress: bool) -> Run:
+    from ..training.loop import read_log
 
-    val = _scenes("val", images)
-    steps = r.steps or 0
-    data = _scenes("train", min(6000, steps * r.batch_size))
-    options: dict[str, Any] = {"seed": seed, "progress": False}
-    if r.name in SHIPPED:
-        options |= {"val": val, "eval_every": steps * r.batch_size / len(data) / _EVALUATIONS}
-    model = train_anew_or_on(r, data, folder, **options)
-    log = read_log(folder / "log.jsonl")
-    numbers = study(model, val).numbers[["analysis", "name", "value"]].to_dict("records")
-    every = max(1, steps // 40)
-    return plain(
-        {
-            "recipe": r.name,
-            "method": TITLES.get(r.name) or method(r.name).name,
-            "seed": seed,
-            "steps": steps,
-            "batch_size": r.batch_size,
-            "images": images,
-            "digest": _digest(r),
-            "weights": content_hash(model.state_dict()),
-            "version": __version__,
-            "numbers": [*numbers, *assignment_numbers(model, val)],
-            "curve": _curve(log, every),
-            "evaluations": [{"step": e["step"], "AP": e["AP"]} for e in log if e.get("event") == "evaluate"],
-        }
-    )
+    model = trained(r, seed, out, images, progress)
+    log = read_log(out / "runs" / f"{r.name}-{seed}" / "log.jsonl")
+    curve = {
+        "curve": _curve(log, max(1, (r.steps or 0) // 40)),
+        "evaluations": [{"step": e["step"], "AP": e["AP"]} for e in log if e.get("event") == "evaluate"],
+    }
+    return run_of(r.name, model, study(model, _scenes("val", images)), key=key, seed=seed, images=images, **curve)
 
 
 def _curve(log: list[dict[str, Any]], every: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -146,21 +147,28 @@ def contrast(colour: str) -> str:
 
 
 def judged(found: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float) -> tuple[Any, np.ndarray]:
-    """Detections above a score with a column `verdict` (hit, duplicate, false), and [M] bool objects missed.
+    """Detections of an image as in `judged_images`, and [M] bool objects missed."""
+    table = judged_images([found], [target], iou, score)
+    matched = table["match"].dropna().to_numpy(dtype=np.int64)
+    return table, ~np.isin(np.arange(len(target["boxes"])), matched)
+
+
+def judged_images(
+    detections: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]], iou: float, score: float
+) -> pd.DataFrame:
+    """Detections of images above a score, best first, with a column `verdict` (hit, duplicate, false).
 
     The matching is `dsla.analysis`'s, which is COCO's. A detection that overlaps an object of its class enough
-    but finds it taken is a duplicate.
+    but finds it taken is a duplicate. `image` is the place in the sequence.
     """
     from ..analysis.matching import match
 
-    plain = {k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}
-    boxes = {k: found[k] for k in ("boxes", "scores", "labels")}
-    table = match([boxes], [plain], iou_threshold=iou, score_threshold=score)
+    plain = [{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target} for target in targets]
+    boxes = [{k: image[k] for k in ("boxes", "scores", "labels")} for image in detections]
+    table = match(boxes, plain, iou_threshold=iou, score_threshold=score)
     table = table[~table["ignored"]].sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
-    hit = table["match"].notna()
-    table["verdict"] = np.where(hit, "hit", np.where(table["iou"] >= iou, "duplicate", "false"))
-    missed = ~np.isin(np.arange(len(target["boxes"])), table.loc[hit, "match"].to_numpy(dtype=np.int64))
-    return table, missed
+    overlaps = np.where(table["iou"] >= iou, "duplicate", "false")
+    return table.assign(verdict=np.where(table["match"].notna(), "hit", overlaps))
 
 
 def draw_detections(

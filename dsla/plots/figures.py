@@ -105,12 +105,13 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     return figure
 
 
-def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame) -> Picture:
+def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True) -> Picture:
     """Inconsistency 2: score against IoU of all detections, with the margins.
 
     Args:
         cells: `binned`: method, score, iou (centres of cells), count.
         numbers: method, spearman, pearson, boxes, iou_threshold (of the boxes that the correlations are of).
+        after_nms: whether it is known that the detections come from NMS; the caption says so.
     """
     names = methods_of(cells)
     top = max(cells["count"].max(), 2)
@@ -154,9 +155,9 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame) -> Picture:
         bar.outline.set_visible(False)
     least = numbers["iou_threshold"].iloc[0]
     figure.caption = (
-        "Each detection's score against its IoU with the best object of its class (0: none overlaps), after NMS; "
-        "counts on a logarithmic scale. Correlations and margins are those of the boxes above the dashed line, "
-        f"IoU ≥ {least:g}."
+        "Each detection's score against its IoU with the best object of its class (0: none overlaps)"
+        f"{', after NMS' if after_nms else ''}; counts on a logarithmic scale. Correlations and margins are those of "
+        f"the boxes above the dashed line, IoU ≥ {least:g}."
     )
     return figure
 

@@ -97,7 +97,7 @@ def check(truth, rows):
     table, evaluation = errors(rows, truth), evaluate_detections(truth, rows)
     assert kinds_of(table) == expected_kinds(evaluation)
     numbers, ap50 = table.summary(), evaluation.summary["AP50"]
-    np.testing.assert_allclose(numbers["AP"], ap50, atol=1e-12)
+    np.testing.assert_allclose(numbers["AP50"], ap50, atol=1e-12)
     for error in ERRORS:
         better = evaluate_detections(*repaired(truth, rows, table, error)).summary["AP50"]
         np.testing.assert_allclose(numbers[f"dAP_{error}"], better - ap50, atol=1e-9, err_msg=error)
@@ -155,7 +155,7 @@ def test_each_kind_by_hand(one_image):
     numbers = table.summary()
     assert numbers[["detections", "objects", "missed", "covered", "ignored"]].tolist() == [9, 4, 1, 2, 1]
     # Class 1: 1 of 2 objects at precision 1, then none (51 of 101 recalls); class 2: none of 2.
-    assert numbers["AP"] == pytest.approx(51 / 101 / 2)
+    assert numbers["AP50"] == pytest.approx(51 / 101 / 2)
     # The third detection becomes a hit with precision 2/3, from recall 0.5 on.
     assert numbers["dAP_localisation"] == pytest.approx((51 + 50 * 2 / 3) / 101 / 2 - 51 / 101 / 2)
     # Class 2 gets a hit of the highest score; class 1 loses four false boxes after its last hit: no change.
@@ -216,10 +216,10 @@ def test_undefined_numbers_have_a_reason(one_image):
         no_object = errors(one_image([], [(1, 0.5, 0, 0, 5, 5)])[1], one_image([], [])[0]).summary()
         no_detection = errors([], one_image([(1, 0, 0, 10, 10)], [])[0]).summary()
     for numbers in (nothing, no_object):
-        assert np.isnan(numbers["AP"])
+        assert np.isnan(numbers["AP50"])
         assert numbers.attrs["reasons"]["dAP_missed"] == "no object in the ground truth"
     assert no_object["background"] == 1
-    assert (no_detection["AP"], no_detection["missed"], no_detection["dAP_background"]) == (0, 1, 0)
+    assert (no_detection["AP50"], no_detection["missed"], no_detection["dAP_background"]) == (0, 1, 0)
     assert np.isnan(no_detection["dAP_missed"])
     assert no_detection.attrs["reasons"] == {"dAP_missed": "no object would be left"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from dsla.coco.results import add_line, read_lines, write_lines
 from dsla.errors import DataError
-from dsla.paper.claims import read_numbers
+from dsla.paper.runs import read_runs
 
 
 def test_what_was_added_is_read(tmp_path):
@@ -44,4 +44,4 @@ def test_a_broken_line_is_named(tmp_path):
     with pytest.raises(DataError, match=r"runs\.jsonl, line 2: not JSON"):
         read_lines(path)
     with pytest.raises(DataError, match="line 2"):
-        read_numbers(path)
+        read_runs(path)

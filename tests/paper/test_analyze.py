@@ -107,7 +107,7 @@ def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
     run(capsys, files["good_results"], files["other"], "--annotations", files["instances"],
         "--html", tmp_path / "page.html", "--out", tmp_path / "out")  # fmt: skip
     made = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
-    assert len(made) == 1 + len(TABLES) + 2 * 5
+    assert len(made) == 3 + len(TABLES) + 2 * 5  # page, notebook, list of what was written
     assert all((tmp_path / p).read_bytes() == (folder / p).read_bytes() for p in made)
 
 
@@ -184,7 +184,7 @@ def test_real_results(shared):
     (found,) = ask([folder / "results" / "yolox_nano_results.json"], folder / "instances.json")
     assert found.name == "yolox_nano"
     assert found.value("evaluation", "AP") == pytest.approx(0.315, abs=5e-4)  # as the README of the results says
-    assert found.value("errors", "AP") == pytest.approx(found.value("evaluation", "AP50"), abs=1e-9)
+    assert found.value("errors", "AP50") == pytest.approx(found.value("evaluation", "AP50"), abs=1e-9)
     assert found.value("oracle", "AP_score") == pytest.approx(found.value("evaluation", "AP"), abs=0.01)  # a second NMS
     assert not found.numbers["value"].isna().any()
     assert (found.numbers["reason"] == "").all()

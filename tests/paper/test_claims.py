@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dsla.paper.claims import CLAIMS, Claim, interval, judge, shown
+from dsla.paper.claims import CLAIMS, Claim, interval, judge
+from dsla.paper.definitions import as_text
 
 HIGHER = Claim("higher AP", "evaluation", "AP")
 LOWER = Claim("lower share", "suppression", "lost_over_0.05", sign=-1, other="FCOS + centerness")
@@ -69,12 +70,12 @@ def test_a_seed_that_one_method_lacks_is_left_out():
 
 
 def test_numbers_as_a_person_reads_them():
-    assert shown("AP", 0.3514) == "35.1"
-    assert shown("AP_iou", -0.0123, signed=True) == "−1.2"
-    assert shown("ranking_cost", 0.25) == "25.0"
-    assert shown("spearman", 0.5, signed=True) == "+0.500"
-    assert shown("pairs", 12345.0) == "12,345"
-    assert shown("AP", float("nan")) == "n/a"
+    assert as_text("AP", 0.3514) == "35.1"
+    assert as_text("AP_iou", -0.0123, signed=True) == "−1.2"
+    assert as_text("ranking_cost", 0.25) == "25.0"
+    assert as_text("spearman", 0.5, signed=True) == "+0.500"
+    assert as_text("pairs", 12345.0) == "12,345"
+    assert as_text("AP", float("nan")) == "n/a"
 
 
 def test_both_baselines_are_compared():

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dsla.paper.claims import Claim, judge
-from dsla.paper.effects import effects, plainly
+from dsla.paper.claims import Claim, effects, judge
 
 AP = Claim("DSLA does better", "evaluation", "AP")
 COST = Claim("Ranking costs less", "oracle", "ranking_cost", sign=-1)
@@ -40,14 +39,14 @@ def test_effects_are_differences_in_the_numbers_unit():
 )
 def test_the_sentence_says_whether_the_claim_holds(dsla, words):
     found = judge(AP, numbers("evaluation", "AP", dsla, [0.40] * len(dsla)))
-    first, second = plainly(found).split("\n")
+    first, second = str(found).split("\n")
     assert first == f"{words}. DSLA does better."
     assert second.strip() == found.sentence
 
 
 def test_a_number_that_claims_do_not_name_is_named_in_lines_that_break_between_words():
     found = judge(COST, numbers("oracle", "ranking_cost", [0.2, 0.21], [0.3, 0.29]))
-    lines = plainly(found).split("\n")
+    lines = str(found).split("\n")
     text = " ".join(line.strip() for line in lines)
     assert len(lines) == 3
     assert max(map(len, lines)) <= 92

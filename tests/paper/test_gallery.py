@@ -41,7 +41,7 @@ def test_quality_focal_table_vanishes_at_its_target():
 def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
     from dsla.plots.style import picture_bytes
 
-    first = list(gallery._own())
+    first = list(gallery._method_figures())
     photographs = ["compare", "methods", "label-maps", "label-maps-trained"]
     names = [*photographs, "intervals", "core-zone", "quality-focal-loss", "network"]
     assert [name for name, _, _ in first] == names
@@ -50,7 +50,7 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
         assert len(table)
     methods = {n: t for n, _, t in first}["methods"]
     assert methods["method"].nunique() == len(METHODS)
-    second = {n: (f, t) for n, f, t in gallery._own()}
+    second = {n: (f, t) for n, f, t in gallery._method_figures()}
     for name, figure, table in first:
         pd.testing.assert_frame_equal(table, second[name][1])
         if name not in photographs:
@@ -58,7 +58,7 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
 
 
 def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, capsys):
-    found = {name: (figure, table) for name, figure, table in gallery._of_runs(tmp_path, True)}
+    found = {name: (figure, table) for name, figure, table in gallery._figures_over_seeds(tmp_path, True)}
     assert list(found) == ["ablation", "gamma", "conditions", "training-curves"]
     for figure, _ in found.values():
         assert "3 seeds" in figure.caption
@@ -74,15 +74,15 @@ def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, ca
 
 
 def test_without_runs_they_are_left_out(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gallery, "FILE", "none.jsonl")
-    assert list(gallery._of_runs(tmp_path, True)) == []
+    monkeypatch.setattr(gallery, "repository_file", lambda name: None)
+    assert list(gallery._figures_over_seeds(tmp_path, True)) == []
     assert "left out" in capsys.readouterr().out
 
 
 def test_the_network_is_the_built_one():
     import dsla
 
-    table = {n: t for n, _, t in gallery._own()}["network"].set_index("name")
+    table = {n: t for n, _, t in gallery._method_figures()}["network"].set_index("name")
     assert table.loc["P3", ["channels", "height", "width", "stride"]].tolist() == [256, 100, 168, 8]
     assert table.loc["P7", ["height", "width"]].tolist() == [7, 11]
     model = dsla.build("r50-1x", num_classes=80)

@@ -8,7 +8,9 @@ from scipy import stats
 import dsla
 from dsla.cli.main import main
 from dsla.errors import DataError
-from dsla.paper.runs import FILE, TABLE, chosen, experiments, markdown
+from dsla.paper.definitions import ROWS
+from dsla.paper.runs import FILE, chosen, experiments
+from dsla.paper.tables import methods_markdown
 from dsla.recipes.scenes import GROUPS
 
 OPTIONS = {"seeds": 2, "steps": 3, "images": 4}
@@ -38,7 +40,7 @@ def test_every_run_is_a_line(done):
         assert row["curve"][-1]["step"] == 3
         assert row["curve"][-1]["loss"] > 0
         names = {(n["analysis"], n["name"]) for n in row["numbers"]}
-        assert set(TABLE.values()) <= names
+        assert set(map(tuple, ROWS["seeds"].values())) <= names
     assert rows[0]["evaluations"][-1]["step"] == 3  # of the recipes whose curves are shown
     value = {n["name"]: n["value"] for n in rows[0]["numbers"] if n["analysis"] == "assignment"}
     model = dsla.build("scenes-fcos", class_names=dsla.Scenes.class_names)
@@ -63,7 +65,7 @@ def test_the_table_is_their_mean(done):
     assert found["follows IoU"][0] == pytest.approx(sum(mine) / 2)
     half = stats.t.ppf(0.975, 1) * abs(mine[0] - mine[1]) / 2
     assert found["follows IoU high"][0] - found["follows IoU"][0] == pytest.approx(half)
-    assert "| FCOS + centerness | `scenes-fcos` |" in markdown(found)
+    assert "| FCOS + centerness | `scenes-fcos` |" in methods_markdown(found)
 
 
 def test_nothing_runs_twice(done, monkeypatch):

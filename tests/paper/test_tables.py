@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dsla.paper.conditions import condition_table, markdown
+from dsla.paper.tables import condition_table, conditions_markdown
 from dsla.recipes.scenes import GROUPS, recipe
 
 NUMBERS = (
@@ -48,18 +48,14 @@ def test_each_condition_has_its_own_runs_paired_by_seed():
     assert lost["images of 96 pixels"] == "seen"
 
 
-def test_the_longer_runs_come_from_their_own_table():
-    longer = pd.DataFrame(
-        [
-            {"method": m, "seed": s, "analysis": "evaluation", "name": "AP", "value": v + 0.01 * s}
-            for m, v in (("DSLA", 0.5), ("FCOS + centerness", 0.45))
-            for s in range(3)
-        ]
-    )
-    table = condition_table(runs({"": [0.04, 0.05, 0.06]}), longer)
+def test_the_longer_runs_are_a_condition_of_their_own():
+    longer = runs({"": [0.05, 0.05, 0.05]}, steps=2000)
+    longer = longer[longer["name"] == "AP"]
+    table = condition_table(pd.concat([runs({"": [0.04, 0.05, 0.06]}), longer]))
     row = table[table["condition"] == "2,000 steps"]
     assert row["number"].tolist() == ["AP"]
     assert row["difference"].item() == pytest.approx(0.05)
+    assert row["low"].item() == pytest.approx(0.05)  # the shorter runs are not among them
 
 
 def test_runs_of_another_length_are_not_of_the_condition():
@@ -71,7 +67,7 @@ def test_runs_of_another_length_are_not_of_the_condition():
 
 
 def test_the_table_of_a_readme_has_a_row_a_condition():
-    text = markdown(condition_table(runs({"": [0.04, 0.05, 0.06]}))).splitlines()
+    text = conditions_markdown(condition_table(runs({"": [0.04, 0.05, 0.06]}))).splitlines()
     assert text[0] == "| condition | AP | Spearman | lost > 0.05 |"
     assert text[2].startswith("| 1,000 steps, GIoU loss, 128 pixels | +5.0 (+2.5 to +7.5), seen | +0.050 (")
     assert text[3] == "| small objects (under 32² pixels) | +5.0 (+2.5 to +7.5), seen |  |  |"

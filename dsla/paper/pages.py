@@ -1,0 +1,168 @@
+"""Pages: one self-contained HTML file each, text, tables and figures inside it, nothing loaded from anywhere.
+
+What they say lies in `templates/`, how they look in `templates/page.css`: read on a phone or a desktop, light or dark.
+Equal content gives equal bytes: no dates, no times. Beside a page lies a notebook that loads its folder.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jinja2
+import nbformat.v4 as notebooks
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from ..errors import visible
+from ..files import OwnFolder, csv_text
+from ..plots.draw import many
+from ..plots.style import Picture, picture_bytes
+from . import claims, definitions
+
+MIME = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn figure with its caption and its table; "svg" for line art, "png" for photographs."""
+
+    name: str
+    title: str
+    caption: str
+    data: bytes
+    table: pd.DataFrame
+    kind: str = "svg"
+
+    @classmethod
+    def of(cls, name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> Chart:
+        return cls(name, title, figure.caption, picture_bytes(figure, kind), table, kind)
+
+    @property
+    def file(self) -> str:
+        return f"figures/{self.name}.{self.kind}"
+
+    @property
+    def address(self) -> str:
+        """The picture as a data: address."""
+        return f"data:{MIME[self.kind]};base64,{base64.b64encode(self.data).decode()}"
+
+    def save(self, folder: OwnFolder) -> None:
+        """Picture and table, into the `figures/` of a folder."""
+        folder.write(self.file, self.data)
+        folder.write(f"figures/{self.name}.csv", csv_text(self.table))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table in text: one row a number of an analysis, or whatever else the index holds.
+
+    Attributes:
+        frame: the cells.
+        caption: what it is.
+        meanings: of rows, by their index; folded away below.
+        notes: sentences below it.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        analysis: str,
+        caption: str,
+        methods: Iterable[str],
+        cell: Callable[[str, str], str],
+        about: pd.DataFrame,
+        notes: Sequence[str] = (),
+    ) -> Grid:
+        """The numbers of an analysis, a column a method.
+
+        Args:
+            analysis: one of `definitions.ROWS["page"]`.
+            caption: what it is.
+            methods: the columns.
+            cell: (method, name of the number) → text.
+            about: definition, by the number's name; rows that it lacks are left out.
+            notes: sentences below it.
+        """
+        names = [name for name in definitions.ROWS["page"][analysis] if name in about.index]
+        frame = pd.DataFrame({m: [cell(m, n) for n in names] for m in methods}, index=names)
+        meanings = {n: about["definition"][n] or definitions.meaning(analysis, n) for n in names}
+        return cls(frame, caption, meanings, notes)
+
+
+def page(template: str, **content: Any) -> str:
+    """A template of the package, filled. All text is escaped; control characters in it are made visible."""
+    return _templates().get_template(template).render(contents=[], **content)
+
+
+def notebook(title: str, about: str, charts: Iterable[Chart]) -> str:
+    """A notebook that loads the tables and figures of the folder it lies in, for those who want to go on.
+
+    Args:
+        title: of what lies there.
+        about: a sentence on the tables.
+        charts: each gets a cell that shows the picture and its table.
+    """
+    what_to_do = "Run the cells from the top, then change what you like."
+    sources = [f"# {visible(title)}\n\n{visible(about)} {what_to_do}", LOADING]
+    for chart in charts:
+        sources += [f"## {chart.title}\n\n{visible(chart.caption)}", f'show("{chart.name}")']
+    make = (notebooks.new_markdown_cell, notebooks.new_code_cell)
+    cells = [make[i % 2](source, id=f"cell-{i}") for i, source in enumerate(sources)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return str(notebooks.writes(notebooks.new_notebook(cells=cells, metadata=kernel)))
+
+
+LOADING = """
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import SVG, Image, display
+
+tables = {path.stem: pd.read_csv(path) for folder in (".", "figures") for path in sorted(Path(folder).glob("*.csv"))}
+
+
+def show(name):
+    for path in Path("figures").glob(f"{name}.*g"):
+        display(SVG(path) if path.suffix == ".svg" else Image(path))
+    return tables[name]
+
+
+{name: table.shape for name, table in tables.items()}
+""".strip()
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dsla", "paper/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.do"],
+    )
+    environment.globals |= {
+        "words": definitions.WORDS,
+        "verdicts": definitions.VERDICTS,
+        "one_seed": definitions.ONE_SEED,
+        "label": definitions.label,
+        "text": definitions.as_text,
+        "many": many,
+        "finite": lambda values: bool(np.isfinite(list(values)).all()),
+        "PLAIN": claims.PLAIN,
+        "DSLA": claims.DSLA,
+    }
+    environment.filters["slug"] = lambda text: "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")
+    return environment

@@ -1,0 +1,169 @@
+"""Tables over many runs: methods over seeds, the ablation, the sweep of γ, conditions, training curves.
+
+All take runs as `dsla.paper.runs.read_runs` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..recipes.scenes import RECIPES
+from . import published
+from .claims import CENTERNESS, DSLA, Claim, Finding, interval, judge, same_budget
+from .definitions import ROWS, as_text, is_in, read
+
+OURS, PAPER = "embedded set", "paper, COCO"
+CURVES = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # recipes whose training is drawn
+CONDITION_CLAIMS = {
+    "AP": Claim("", other=CENTERNESS),
+    "Spearman": Claim("", "ranking", "spearman", other=CENTERNESS),
+    "lost > 0.05": Claim("", "suppression", "lost_over_0.05", other=CENTERNESS, sign=-1),
+}
+_BASE = {"ablation": "scenes-fcos", "gamma": "scenes-dsla"}  # what the others are compared with
+
+
+def method_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe: recipe, method, seeds, steps, and for each of `ROWS["seeds"]` mean, low, high."""
+    lines = []
+    for name, mine in runs.groupby("recipe", sort=False):
+        about = {"recipe": name, "method": mine["method"].iloc[0], "seeds": mine["seed"].nunique()}
+        line: dict[str, Any] = about | {"steps": mine["steps"].iloc[0]}
+        for column, (analysis, number) in ROWS["seeds"].items():
+            values = mine.loc[(mine["analysis"] == analysis) & (mine["name"] == number), "value"]
+            line[column], line[f"{column} low"], line[f"{column} high"] = interval(values)
+        lines.append(line)
+    order = {name: i for i, name in enumerate(RECIPES)}
+    columns = [column + end for column in ROWS["seeds"] for end in ("", " low", " high")]
+    frame = pd.DataFrame(lines, columns=["recipe", "method", "seeds", "steps", *columns])
+    return frame.sort_values("recipe", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+
+
+def study_table(runs: pd.DataFrame, study: str) -> pd.DataFrame:
+    """AP of every setting of a study on the embedded set, and as published.
+
+    Args:
+        runs: those of one number of steps are taken.
+        study: "ablation" or "gamma".
+
+    Returns:
+        setting (text, or γ), recipe, source (`OURS`, `PAPER`), seed (<NA> for the mean over seeds and for the paper),
+        AP, low, high (95 % interval over seeds), gain, gain_low, gain_high (AP against the first setting of the
+        ablation, or against γ = 0.2; of runs with the same seed), seeds, steps, images. Settings that have neither runs
+        nor published numbers are left out.
+    """
+    settings = published.ablation() if study == "ablation" else published.gamma_sweep()
+    settings = settings.rename(columns={"gamma": "setting"})
+    runs = same_budget(runs)
+    aps = runs[(runs["analysis"] == "evaluation") & (runs["name"] == "AP")].drop_duplicates(["recipe", "seed"])
+    base = aps[aps["recipe"] == _BASE[study]].set_index("seed")["value"]
+    base_published = settings.set_index("recipe")["AP"][_BASE[study]]
+    rows = []
+    for setting, recipe, ap in settings[["setting", "recipe", "AP"]].itertuples(index=False):
+        mine = aps[aps["recipe"] == recipe].sort_values("seed").set_index("seed")
+        gains = mine["value"] - base.reindex(mine.index)
+        here = {"setting": setting, "recipe": recipe}
+        if len(mine):
+            budget = {"seeds": len(mine), "steps": mine["steps"].iloc[0], "images": mine["images"].iloc[0]}
+            values = dict(zip(("AP", "low", "high"), interval(mine["value"]), strict=True))
+            values |= dict(zip(("gain", "gain_low", "gain_high"), interval(gains), strict=True))
+            rows.append({**here, "source": OURS, "seed": pd.NA, **values, **budget})
+            rows += [
+                {**here, "source": OURS, "seed": seed, "AP": mine["value"][seed], "gain": gains[seed], **budget}
+                for seed in mine.index
+            ]
+        if np.isfinite(ap):
+            rows.append({**here, "source": PAPER, "seed": pd.NA, "AP": ap, "gain": ap - base_published})
+    columns = ["setting", "recipe", "source", "seed", "AP", "low", "high", "gain", "gain_low", "gain_high"]
+    table = pd.DataFrame(rows, columns=[*columns, "seeds", "steps", "images"])
+    return table.astype(dict.fromkeys(("seed", "seeds", "steps", "images"), "Int64"))
+
+
+def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """DSLA against FCOS with centerness under each condition of `claims.toml`, runs of the same seed compared.
+
+    ``dsla reproduce --train --recipes conditions --seeds 3`` makes the runs that differ from those of the other tables.
+
+    Returns:
+        condition, number (of `CONDITION_CLAIMS`), better (DSLA), other, difference, low, high (95 % over seeds), seeds,
+        verdict. The first condition is what the others change. What was not run is left out.
+    """
+    rows = []
+    for condition in read("claims")["conditions"]:
+        ending = condition.get("ending", "")
+        names = {f"scenes-fcos{ending}": CENTERNESS, f"scenes-dsla{ending}": DSLA}
+        mine = runs[(runs["steps"] == condition["steps"]) & runs["recipe"].isin(names)]
+        mine = mine.assign(method=mine["recipe"].map(names))
+        claims = CONDITION_CLAIMS
+        if "part" in condition:
+            analysis, name = condition["part"]
+            claims = {"AP": Claim("", analysis, name, other=CENTERNESS)}
+        for number, claim in claims.items():
+            f = judge(claim, mine)
+            values = {k: getattr(f, k) for k in ("better", "other", "difference", "low", "high", "seeds", "verdict")}
+            rows.append({"condition": condition["title"], "number": number, **values})
+    table = pd.DataFrame(rows)
+    return table[table["seeds"] > 0].reset_index(drop=True)
+
+
+def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """Loss and AP in training, of runs on the embedded set and of the release on COCO.
+
+    Args:
+        curves: `runs.read_curves`.
+
+    Returns:
+        source (`OURS`, "release, COCO"), method (of ours; the release's recipe), seed (<NA>: the release's), x (steps
+        of ours, epochs of the release), name (loss, AP), value.
+    """
+    mine = same_budget(curves[curves["recipe"].isin(CURVES) & curves["name"].isin(["loss", "AP"])])
+    mine = mine.rename(columns={"step": "x"}).assign(source=OURS)
+    release = []
+    for name, rows, x in (("loss", published.release_losses(), "epochs"), ("AP", published.release_ap(), "epoch")):
+        part = rows.rename(columns={"recipe": "method", x: "x", name: "value"})
+        release.append(part[["method", "x", "value"]].assign(name=name, source="release, COCO", seed=pd.NA))
+    table = pd.concat([mine, *release], ignore_index=True)
+    return table[["source", "method", "seed", "x", "name", "value"]].astype({"seed": "Int64", "x": float})
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a README."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def claims_markdown(findings: Iterable[Finding]) -> str:
+    """Findings: claim, published, measured, verdict."""
+    rows = [(f.claim.text, f.claim.published or "–", f.sentence, f.verdict) for f in findings]
+    return markdown(["claim", "published (COCO)", "measured on the embedded set", "verdict"], rows)
+
+
+def methods_markdown(table: pd.DataFrame) -> str:
+    """`method_table`: mean, and half the width of its 95 % interval."""
+    rows = []
+    for _, row in table.iterrows():
+        cells = [str(row["method"]), f"`{row['recipe']}`"]
+        for column, (_, name) in ROWS["seeds"].items():
+            scale, digits = (100, 1) if is_in("points", name) else (1, 1 if name == "points" else 2)
+            mean, half = scale * row[column], scale * (row[f"{column} high"] - row[column])
+            text = f"{mean:.{digits}f}" if np.isfinite(mean) else "n/a"
+            cells.append(f"{text} ± {half:.{digits}f}" if np.isfinite(half) else text)
+        rows.append(cells)
+    return markdown(["method", "recipe", *ROWS["seeds"]], rows)
+
+
+def conditions_markdown(table: pd.DataFrame) -> str:
+    """`condition_table`: differences with their intervals and verdicts."""
+    rows = []
+    for title, part in table.groupby("condition", sort=False):
+        cells = dict.fromkeys(CONDITION_CLAIMS, "")
+        for row in part.itertuples(index=False):
+            name, measured = CONDITION_CLAIMS[row.number].name, (row.difference, row.low, row.high)
+            difference, low, high = (as_text(name, v, signed=True) for v in measured)
+            cells[row.number] = f"{difference} ({low} to {high}), {row.verdict}"
+        rows.append([str(title), *cells.values()])
+    return markdown(["condition", *CONDITION_CLAIMS], rows)
