@@ -30,13 +30,21 @@ def unknown(what: str, name: object, names: Iterable[str], more: str = "") -> Da
     return DataError(f"no {what} {name!r}: {hint}")
 
 
-def visible(text: str) -> str:
-    """Text of a stranger, such as a file's or a class's name, with control characters as signs: "a\\nb" → "a␊b"."""
-    if text.isprintable():
+def visible(text: str, kept: str = "\n\t") -> str:
+    r"""Text of a stranger, such as a file's or a class's name, with its control characters written out, as ``\x1b``.
+
+    Args:
+        text: that is shown in a terminal, on a page, in a figure.
+        kept: control characters that may stay.
+    """
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(_sign(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    return "".join(
+        c if c in kept or (unicodedata.category(c) not in _ESCAPED and c not in _TURNING)
+        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )  # fmt: skip
 
 
-def _sign(character: str) -> str:
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else f"<U+{code:04X}>"
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs (names that are no text), line separators
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they make text run the other way

@@ -6,25 +6,13 @@ import contextlib
 import os
 import re
 import sys
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs (names that are no text), line separators
+from ..errors import visible
+
 _BAR = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how a progress bar moves before it writes
-_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they make text run the other way
-
-
-def visible(text: str) -> str:
-    """The text with control characters but line feed and tabulator written out, as ``\\x1b``."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if c in "\n\t" or (unicodedata.category(c) not in _ESCAPED and c not in _TURNING)
-        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )  # fmt: skip
 
 
 class Shown:

@@ -104,9 +104,7 @@ def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, 
         by_name = {a.name: a for a in answers}
         about = answers[0].about(analysis)
         notes = notes_of(answers, analysis, [n for n in ROWS["page"][analysis] if n in about.index])
-        return Grid.of(
-            analysis, caption, by_name, lambda m, n: as_text(n, by_name[m].value(analysis, n)), about, notes
-        )
+        return Grid.of(analysis, caption, by_name, lambda m, n: as_text(n, by_name[m].value(analysis, n)), about, notes)
 
     return page(
         "analyze.html",

@@ -113,9 +113,9 @@ def notebook(title: str, about: str, charts: Iterable[Chart]) -> str:
         charts: each gets a cell that shows the picture and its table.
     """
     what_to_do = "Run the cells from the top, then change what you like."
-    sources = [f"# {visible(title)}\n\n{visible(about)} {what_to_do}", LOADING]
+    sources = [f"# {_line(title)}\n\n{_line(about)} {what_to_do}", LOADING]
     for chart in charts:
-        sources += [f"## {chart.title}\n\n{visible(chart.caption)}", f'show("{chart.name}")']
+        sources += [f"## {chart.title}\n\n{_line(chart.caption)}", f'show("{chart.name}")']
     make = (notebooks.new_markdown_cell, notebooks.new_code_cell)
     cells = [make[i % 2](source, id=f"cell-{i}") for i, source in enumerate(sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -141,13 +141,18 @@ def show(name):
 """.strip()
 
 
+def _line(text: str) -> str:
+    """Text with all its control characters made visible, ends of lines, too."""
+    return visible(text, kept="")
+
+
 @cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dsla", "paper/templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else _line(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from dsla.errors import visible
+from dsla.files import OwnFolder
 from dsla.paper import pages
 from dsla.paper.claims import Claim, judge
-from dsla.files import OwnFolder
 from dsla.paper.pages import Chart, Grid, notebook, page
 from dsla.plots.style import picture, picture_bytes, style
 
@@ -146,8 +146,8 @@ def test_text_is_escaped_and_numbers_are_shown():
     [
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
         ('"><img src=x onerror=y>', '"><img src=x onerror=y>'),
-        ("a\nb\x1b[31m\x7f", "a␊b␛[31m␡"),
-        ("evil\u202egpj.exe", "evil<U+202E>gpj.exe"),
+        ("a\nb\x1b[31m\x7f", r"a\nb\x1b[31m\x7f"),
+        ("evil\u202egpj.exe", r"evil\u202egpj.exe"),
         ("\u00e4\u00a0\u4f60", "\u00e4\u00a0\u4f60"),
         ("{{ 7 * 7 }}", "{{ 7 * 7 }}"),
     ],
@@ -157,7 +157,7 @@ def test_what_strangers_wrote_is_text(stranger, expected):
     assert expected in "".join(checked.text)
     assert "script" not in checked.tags
     assert len(checked.images) == 2
-    assert visible(stranger) == expected
+    assert visible(stranger, kept="") == expected
 
 
 def test_same_content_same_bytes():
