@@ -19,8 +19,9 @@ from .dsla import centerness
 from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, inside_rule, label_rule
-from .sparse.keys import LAST, index_of, ordering_key, reduce_pairs, winners
-from .sparse.regions import Levels, map_sizes
+from .sparse.cells import Cells, Levels
+from .sparse.keys import LAST, index_of, ordering_key
+from .sparse.regions import map_sizes
 from .truth import Decision, Truth
 
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
@@ -57,9 +58,8 @@ class ATSS(Assigner):
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)
         passed = near.inside & (near.iou >= near.threshold[:, None])
-        box = torch.arange(len(truth.boxes), device=grid.device)[:, None].expand_as(near.point)
-        keys = reduce_pairs(grid, truth, box, near.point + (truth.image * len(grid))[:, None], near.iou * passed)
-        point, box, iou = winners(truth, keys)
+        every = torch.arange(len(truth.boxes), device=grid.device)[:, None]
+        point, box, iou = Cells(grid, truth, every, near.point, passed).winners(near.iou)
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
     def candidates(self, grid: PointGrid, truth: Truth) -> Nearest:

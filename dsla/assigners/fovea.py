@@ -18,8 +18,9 @@ from .dsla import centerness, interval_relaxation
 from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, label_rule, range_rule
-from .sparse.keys import reduce_pairs, winners
-from .sparse.regions import Levels, Region, map_sizes
+from .sparse.cells import Levels
+from .sparse.keys import winners
+from .sparse.regions import Region, map_sizes
 from .truth import Decision, Truth
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
@@ -78,9 +79,8 @@ class FoveaBox(Assigner):
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
         for cells in self.fovea(grid, truth).cells():
-            box = cells.box.expand_as(cells.point)
-            label = self._smooth(cells.pairs)["label"] if self.smooth else torch.ones(box.shape, device=grid.device)
-            reduce_pairs(grid, truth, box, cells.point, cells.counted(label), into=keys)
+            hard = torch.ones(cells.point.shape, device=grid.device)
+            cells.keys(self._smooth(cells.pairs)["label"] if self.smooth else hard, into=keys)
         return Decision(*winners(truth, keys))
 
     def fovea(self, grid: PointGrid, truth: Truth) -> Region:

@@ -18,8 +18,9 @@ from .dsla import centerness
 from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, label_rule
-from .sparse.keys import reduce_pairs, winners
-from .sparse.regions import Cells, Levels, Region, map_sizes
+from .sparse.cells import Cells, Levels, pick
+from .sparse.keys import winners
+from .sparse.regions import Region, map_sizes
 from .truth import Decision, Truth
 
 
@@ -63,14 +64,15 @@ class MaxIoU(Assigner):
             claimed = iou >= self.positive
             if self.low_quality:
                 claimed |= (iou == best[cells.box]) & (iou > 0)
-            reduce_pairs(grid, truth, cells.box.expand_as(iou), cells.point, iou * claimed, into=keys)
+            cells.keys(iou * claimed, into=keys)
             highest.scatter_reduce_(0, cells.point.flatten(), iou.flatten(), "amax")
         point, box, iou = winners(truth, keys)
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou}, ignored=highest >= self.negative)
 
     def _overlaps(self, cells: Cells) -> tuple[Tensor, Tensor]:
         """IoU of each pair, which are all of an IoU ≥ `negative` and all best ones; best IoU [N] of the boxes in it."""
-        iou = cells.counted(overlap(anchors(cells.grid, self.anchor_scale)[cells.at], cells.truth.boxes[cells.box])[0])
+        anchor, box = pick(anchors(cells.grid, self.anchor_scale), cells.at), pick(cells.truth.boxes, cells.box)
+        iou = cells.counted(overlap(anchor, box)[0])
         best = torch.zeros(len(cells.truth.boxes), device=iou.device)
         return iou, best.scatter_reduce_(0, cells.box.expand_as(iou).flatten(), iou.flatten(), "amax")
 

@@ -13,7 +13,7 @@ from .base import Assigner
 from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, checked_ranges, label_rule, range_rule, region_rules, value_rules
-from .sparse.windows import Windows
+from .sparse.windows import candidates
 from .truth import Decision, Truth
 
 
@@ -66,8 +66,8 @@ class PairAssigner(Assigner):
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         low, high = zip(*(self.reach or ((0.0, 1e8),) * len(grid.shapes)), strict=True)
-        candidates = Windows.of(grid, truth, low, high, self.center_sampling).candidates()
-        return Decision(*candidates.winners(self.label(candidates.pairs)))
+        cells = candidates(grid, truth, low, high, self.center_sampling)
+        return Decision(*cells.winners(self.label(cells.pairs)))
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside the box, the range if there is one, each factor, then the label."""

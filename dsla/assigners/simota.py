@@ -20,8 +20,9 @@ from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, centre_rule, label_rule, region_rules
 from .sparse.best import best_by_overlap
+from .sparse.cells import Levels
 from .sparse.keys import LAST, index_of, ordering_key
-from .sparse.regions import PIECE, Levels, Region, spread
+from .sparse.regions import PIECE, Region, spread
 from .truth import Decision, Truth
 
 

@@ -19,7 +19,8 @@ from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, inside_rule, label_rule
 from .sparse.best import best_by_overlap, tile_points
-from .sparse.keys import reduce_pairs, winners, winning_key
+from .sparse.cells import Cells
+from .sparse.keys import winners, winning_key
 from .truth import Decision, Truth
 
 
@@ -60,9 +61,8 @@ class TaskAligned(Assigner):
         kept = (metric > 0) & (depth > INSIDE)
         iou = overlap(boxes[truth.image[:, None], point], near)[0].where(kept, 0)
 
-        box = torch.arange(len(truth.boxes), device=grid.device)[:, None].expand_as(point)
-        row = point + (truth.image * len(grid))[:, None]
-        keys = reduce_pairs(grid, truth, box, row, iou)
+        cells = Cells(grid, truth, torch.arange(len(truth.boxes), device=grid.device)[:, None], point)
+        row, keys = cells.point, cells.keys(iou)
         owned = kept & (keys[row] == winning_key(iou, truth.rank[:, None])) if len(keys) else kept
         metric = metric.where(owned, 0)
         highest = metric.amax(1, keepdim=True)

@@ -82,18 +82,14 @@ def test_a_batch_equals_its_images_one_by_one(kind, options):
 @pytest.mark.parametrize(("kind", "options"), CONFIGURATIONS, ids=NAMES)
 def test_fixed_windows_and_kept_candidates_give_the_same_bits(kind, options):
     """A GPU keeps whole windows, a CPU only the valid pairs of them."""
-    from dsla.assigners.sparse.windows import Candidates, Windows
+    from dsla.assigners.sparse.windows import candidates
     from dsla.assigners.truth import Truth
 
     assigner = kind(RANGES, **options)
-    boxes = random_boxes(5, 30)
-    truth = Truth.of([boxes], [torch.zeros(30)], torch.device("cpu"))
-    windows = Windows.of(GRID, truth, *zip(*assigner.reach, strict=True), assigner.center_sampling)
-    kept = windows.candidates()
-    box = torch.arange(30).view(-1, 1, 1, 1)
-    valid = windows.in_y[..., None] & windows.in_x[:, :, None]
-    fixed = Candidates(windows, windows.pairs, box, windows.point, valid)
-    assert kept.box.numel() == int(valid.sum())
+    truth = Truth.of([random_boxes(5, 30)], [torch.zeros(30)], torch.device("cpu"))
+    ranges = tuple(zip(*assigner.reach, strict=True))
+    kept, fixed = (candidates(GRID, truth, *ranges, assigner.center_sampling, listed=each) for each in (True, False))
+    assert kept.box.numel() == int(fixed.valid.sum())
     assert kept.box.numel() < fixed.point.numel() / 3
     keys = [c.keys(assigner.label(c.pairs)) for c in (kept, fixed)]
     assert torch.equal(*keys)

@@ -31,9 +31,8 @@ _RANK, _INDEX = 2**31 - 1, 2**30 - 1
 
 
 def winning_key(value: Tensor, rank: Tensor) -> Tensor:
-    """float32 values and int64 ranks below 2³¹, one shape → int64 keys; 0 where the value is not above 0."""
-    key = value.view(torch.int32).long() << 32
-    key |= _RANK - rank
+    """float32 values and int64 ranks below 2³¹ → int64 keys; 0 where the value is not above 0."""
+    key = value.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(_RANK - rank)
     return key.masked_fill_(~(value > 0), 0)
 
 
@@ -69,15 +68,16 @@ def reduce_pairs(
     Args:
         grid: of P points.
         truth: the boxes.
-        box: index into N; broadcasts to `value`.
-        point: index into B·P, of the shape of `value`.
-        value: float32, not negative.
+        box: index into N.
+        point: index into B·P.
+        value: float32, not negative; all three broadcast against each other.
         into: keys of other pairs that take part; changed.
     """
     if into is None:
         into = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
     rank = truth.rank.index_select(0, box.flatten()).view_as(box)
-    return into.scatter_reduce_(0, point.flatten(), winning_key(value, rank).flatten(), "amax")
+    key, point = torch.broadcast_tensors(winning_key(value, rank), point)
+    return into.scatter_reduce_(0, point.flatten(), key.flatten(), "amax")
 
 
 def winners(truth: Truth, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,33 +9,17 @@ points of the map, whose shapes are known.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...geometry import PointGrid, constant
-from ..pairs import Pairs
+from ...geometry import PointGrid
 from ..truth import Truth
+from .cells import Cells, Levels, pick
 
 PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
-
-
-class Levels(NamedTuple):
-    """What regions need to know of the levels, [L] each."""
-
-    stride: Tensor  # float32
-    height: Tensor  # int64
-    width: Tensor
-    first: Tensor  # index of the level's first point
-
-    @classmethod
-    def of(cls, grid: PointGrid) -> Levels:
-        first = tuple(sum(grid.num_points[:i]) for i in range(len(grid.shapes)))
-        sizes = (constant(v, grid.device, torch.int64) for v in (*zip(*grid.shapes, strict=True), first))
-        return cls(constant(grid.strides, grid.device), *sizes)
 
 
 def map_sizes(grid: PointGrid, truth: Truth) -> tuple[Tensor, Tensor]:
@@ -57,14 +41,16 @@ def spread(counts: Tensor) -> tuple[Tensor, Tensor]:
     total = int(counts.sum())  # read back from the device
     owner = torch.repeat_interleave(counts, output_size=total)
     first = counts.cumsum(0) - counts
-    return owner, torch.arange(total, device=counts.device) - first[owner]
+    return owner, torch.arange(total, device=counts.device) - pick(first, owner)
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
     """A rectangle of cells for each (box, level), both ends included; empty where an end precedes its start.
 
-    Attributes: left, top, right, bottom: [N, L] int64 columns and rows.
+    Attributes:
+        left, top, right, bottom: [N, L] int64 columns and rows; or [N, K] of some levels of each box.
+        level: [N, K] int64 which levels those are; None: all, in their order.
     """
 
     grid: PointGrid
@@ -73,6 +59,7 @@ class Region:
     top: Tensor
     right: Tensor
     bottom: Tensor
+    level: Tensor | None = None
 
     @classmethod
     def inside(cls, grid: PointGrid, truth: Truth, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Region:
@@ -86,34 +73,35 @@ class Region:
     def __and__(self, other: Region) -> Region:
         low = (torch.maximum(getattr(self, side), getattr(other, side)) for side in ("left", "top"))
         high = (torch.minimum(getattr(self, side), getattr(other, side)) for side in ("right", "bottom"))
-        return Region(self.grid, self.truth, *low, *high)
+        return replace(self, **dict(zip(("left", "top", "right", "bottom"), (*low, *high), strict=True)))
 
     @cached_property
-    def start(self) -> Tensor:
-        """[N, L] index into B·P of the first point of the level in the box's image."""
-        return self.truth.image[:, None] * len(self.grid) + Levels.of(self.grid).first
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Width of the map of each rectangle, and the index into P of the first point of its first row, [N·K]."""
+        table = Levels.of(self.grid)
+        every = torch.arange(len(table.first), device=self.left.device).expand(self.left.shape[0], -1)
+        level = (every if self.level is None else self.level).flatten()
+        width = pick(table.width, level)
+        return width, pick(table.first, level) + self.top.flatten() * width
 
     def cells(self) -> Iterator[Cells]:
         """All (box, point) of the rectangles, in pieces that hold all points of a box; one piece on a CPU."""
         if self.left.device.type == "cpu":
-            yield self._listed()
+            yield self.listed()
             return
         step = max(1, PIECE // len(self.grid))
         for i in range(0, len(self.left), step):
             yield self._table(torch.arange(i, min(i + step, len(self.left)), device=self.left.device))
 
-    def _listed(self) -> Cells:
+    def listed(self) -> Cells:
         columns = (self.right - self.left + 1).clamp(min=0).flatten()
         rows = (self.bottom - self.top + 1).clamp(min=0).flatten()
+        width, first = self._rows
         owner, place = spread(columns * rows)
-        along = columns[owner]
+        along = pick(columns, owner)
         row = place.div(along, rounding_mode="floor")
-        column = place - row * along
-        row, column = row + self.top.flatten()[owner], column + self.left.flatten()[owner]
-        levels, table = self.left.shape[1], Levels.of(self.grid)
-        level = owner % levels
-        at = table.first[level] + row * table.width[level] + column
-        return Cells(self.grid, self.truth, owner.div(levels, rounding_mode="floor"), at)
+        at = pick(first + self.left.flatten(), owner) + row * pick(width, owner) + (place - row * along)
+        return Cells(self.grid, self.truth, owner.div(self.left.shape[1], rounding_mode="floor"), at)
 
     def _table(self, box: Tensor) -> Cells:
         grid = self.grid
@@ -127,9 +115,10 @@ class Region:
         Each row of a rectangle is a run of points: +1 where it begins, −1 behind its end, then one sum.
         """
         runs = (self.bottom - self.top + 1).clamp(min=0) * (self.right >= self.left)
+        width, first = self._rows
+        first = first + (self.truth.image[:, None] * len(self.grid)).expand_as(runs).flatten()
         owner, place = spread(runs.flatten())
-        width = Levels.of(self.grid).width[owner % self.left.shape[1]]
-        base = self.start.flatten()[owner] + (self.top.flatten()[owner] + place) * width
+        base = first[owner] + place * width[owner]
         size = len(self.truth.first) * len(self.grid)
         change = torch.zeros(size + 1, dtype=torch.int32, device=base.device)
         one = torch.ones_like(base, dtype=torch.int32)
@@ -141,32 +130,6 @@ class Region:
         """Whether the rectangle of the first box holds this cell."""
         left, top, right, bottom = (int(v[0, level]) for v in (self.left, self.top, self.right, self.bottom))
         return left <= column <= right and top <= row <= bottom
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """(box, point) pairs: a list, or a table [n, P] of which only the valid ones count."""
-
-    grid: PointGrid
-    truth: Truth
-    box: Tensor  # [Q] or [n, 1] index into N
-    at: Tensor  # [Q] or [P] index into P
-    valid: Tensor | None = None  # [n, P] bool
-
-    @cached_property
-    def point(self) -> Tensor:
-        """Index into B·P of each pair."""
-        return self.truth.image[self.box] * len(self.grid) + self.at
-
-    @cached_property
-    def pairs(self) -> Pairs:
-        x, y = self.grid.xy[self.at].unbind(-1)
-        x1, y1, x2, y2 = self.truth.boxes.t().contiguous()[:, self.box].unbind()
-        return Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[self.at], self.grid.level[self.at])
-
-    def counted(self, values: Tensor) -> Tensor:
-        """The values of pairs, 0 at those that do not count."""
-        return values if self.valid is None else values.where(self.valid, 0)
 
 
 def _span(low: Tensor, high: Tensor, stride: Tensor, size: Tensor, offset: float) -> tuple[Tensor, Tensor]:

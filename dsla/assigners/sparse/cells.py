@@ -1,0 +1,74 @@
+"""(point, box) pairs as indices: what windows and regions give, and how they are reduced to one box a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...geometry import PointGrid, constant
+from ..pairs import Pairs
+from ..truth import Truth
+from .keys import reduce_pairs, winners
+
+
+class Levels(NamedTuple):
+    """What windows and regions need to know of the levels, [L] each."""
+
+    stride: Tensor  # float32
+    height: Tensor  # int64
+    width: Tensor
+    first: Tensor  # index of the level's first point
+
+    @classmethod
+    def of(cls, grid: PointGrid) -> Levels:
+        return _levels(grid.shapes, grid.strides, grid.device)
+
+
+@lru_cache(maxsize=64)
+def _levels(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device) -> Levels:
+    first = tuple(sum(h * w for h, w in shapes[:i]) for i in range(len(shapes)))
+    heights, widths = zip(*shapes, strict=True)
+    return Levels(constant(strides, device), *(constant(v, device, torch.int64) for v in (heights, widths, first)))
+
+
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` along the first axis; on a CPU several times faster."""
+    return values.index_select(0, index.flatten()).view(*index.shape, *values.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Pairs of boxes and points: a list, or a table of which only the valid ones count."""
+
+    grid: PointGrid
+    truth: Truth
+    box: Tensor  # index into N
+    at: Tensor  # index into P; broadcasts with `box`
+    valid: Tensor | None = None  # bool, of the shape of both
+
+    @cached_property
+    def point(self) -> Tensor:
+        """Index into B·P of each pair."""
+        return pick(self.truth.image, self.box) * len(self.grid) + self.at
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        x, y = (pick(self.grid.xy[:, axis], self.at) for axis in (0, 1))
+        x1, y1, x2, y2 = (pick(side, self.box) for side in self.truth.boxes.t().contiguous())
+        return Pairs(x, y, (x1, y1, x2, y2), pick(self.grid.stride, self.at), pick(self.grid.level, self.at))
+
+    def counted(self, values: Tensor) -> Tensor:
+        """The values of pairs, 0 at those that do not count."""
+        return values if self.valid is None else values.where(self.valid, 0)
+
+    def keys(self, value: Tensor, into: Tensor | None = None) -> Tensor:
+        """Value of each pair, 0 where excluded → winning key of each point, [B·P]; `into`: as in `reduce_pairs`."""
+        return reduce_pairs(self.grid, self.truth, self.box, self.point, self.counted(value), into)
+
+    def winners(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same → point, box and value, as `keys.winners` has them."""
+        return winners(self.truth, self.keys(value))
