@@ -11,7 +11,15 @@ from torchvision.ops import box_iou
 
 import dsla
 from dsla import DataError, PointGrid
-from dsla.geometry import Frame, aligned_iou, boxes_to_distances, distances_to_boxes, pairwise_iou
+from dsla.geometry import (
+    Frame,
+    aligned_iou,
+    box_area,
+    boxes_to_distances,
+    distances_to_boxes,
+    on_device,
+    pairwise_iou,
+)
 
 
 def test_points_by_hand():
@@ -117,3 +125,56 @@ def test_frames(image, input_size, size, padded):
 def test_input_sizes_that_are_none(size):
     with pytest.raises(DataError, match="input size"):
         Frame.of((10, 10), size)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "strides", "message"),
+    [
+        ([(2, 2)], (0,), "strides must be positive whole numbers, got 0"),
+        ([(2, 2)], (-8,), "strides must be positive whole numbers, got -8"),
+        ([(2, 2)], (8.5,), "strides must be positive whole numbers, got 8.5"),
+        ([(2, 2)], (float("nan"),), "strides must be"),
+        ([(2, 2), (0, 3)], (8, 16), "feature map 1 must be positive whole numbers, got 0, 3"),
+        ([(2, -1)], (8,), "feature map 0 must be"),
+        ([], (), "at least one level"),
+    ],
+)
+def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message):
+    with pytest.raises(ValueError, match=message):
+        dsla.PointGrid.from_shapes(shapes, strides)
+    with pytest.raises(ValueError, match=r"width of the image must be positive whole numbers, got 8\.5, 8"):
+        dsla.PointGrid((8.5, 8), (8,))
+    with pytest.raises(ValueError, match="finite offset"):
+        dsla.PointGrid((8, 8), (8,), offset=float("inf"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8])
+def test_areas_of_whole_numbers_are_exact(dtype):
+    """The largest box of the type, up to 30,000 pixels; in the type itself 100 × 100 is 16 as int8."""
+    side = min(torch.iinfo(dtype).max, 30_000)
+    boxes = torch.tensor([[0, 0, side, side], [0, 0, side, 1]], dtype=dtype)
+    assert box_area(boxes).tolist() == [side * side, side]
+    assert pairwise_iou(boxes, boxes).tolist() == [[1, 1 / side], [1 / side, 1]]
+    assert aligned_iou(boxes, boxes.float()).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_areas_of_floats_do_not_overflow(dtype):
+    boxes = torch.tensor([[0, 0, 512, 1024]], dtype=dtype)
+    assert box_area(boxes).tolist() == [512 * 1024]
+    assert box_area(boxes).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_values_of_tensors_compare_by_identity_and_print_their_shapes():
+    grid = dsla.PointGrid((16, 24), (8,))
+    a, b = (dsla.HeadOutputs(torch.zeros(1, 6, 3), torch.zeros(1, 6, 4), grid) for _ in range(2))
+    assert a == a
+    assert a != b
+    assert len({a, b, a}) == 2
+    assert repr(a) == f"HeadOutputs(logits=[1, 6, 3], distances=[1, 6, 4], grid={grid}, quality=None)"
+
+
+def test_one_copy_to_a_device_keeps_types_and_shapes():
+    values = [torch.tensor([1, 2**40]), torch.tensor([0.1, 1e-30]), torch.zeros(0, 4), torch.tensor([[True], [False]])]
+    for there, here in zip(on_device(torch.device("meta"), *values), values, strict=True):
+        assert (there.dtype, there.shape) == (here.dtype, here.shape)

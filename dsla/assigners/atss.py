@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +50,6 @@ class ATSS(Assigner):
         if topk < 1 or not anchor_scale > 0:
             raise ValueError(f"topk must be at least 1 and anchor_scale above 0, got {topk} and {anchor_scale}")
         self.topk, self.anchor_scale = int(topk), float(anchor_scale)
-
-    def options(self) -> dict[str, Any]:
-        return {"topk": self.topk, "anchor_scale": self.anchor_scale}
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)

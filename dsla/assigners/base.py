@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class Assigner(ABC):
 
     def rules(self, case: Case) -> list[Rule]:
         """Each rule for one point and one box, with numbers and verdict; the last one is the label."""
-        values = {k: float(v) for k, v in self.factors(case.pairs).items()}
+        values = case.values(self)
         label = values.pop("label")
         return [*region_rules(case.pairs), *value_rules(values), label_rule(f"{label:.4g}", label)]
 
@@ -137,8 +138,8 @@ class Assigner(ABC):
         return f"{type(self).__name__}({options})"
 
     def options(self) -> dict[str, Any]:
-        """The constructor's arguments, so that ``type(a)(**a.options())`` is the same assigner."""
-        return {}
+        """The constructor's arguments, kept as attributes: ``type(a)(**a.options())`` is the same assigner."""
+        return {k: getattr(self, k) for k in signature(type(self)).parameters if hasattr(self, k)}
 
     def _assignment(
         self, grid: PointGrid, truth: Truth, decision: Decision, ignored: Tensor, coupling: str

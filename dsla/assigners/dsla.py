@@ -11,7 +11,6 @@ How labels become an assignment is defined in `dsla.assigners.dense`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,10 +80,6 @@ class DSLA(PairAssigner):
         self.relaxation, self.truncate = relaxation or 0.0, truncate
         self.core_zone, self.center_sampling = core_zone, center_sampling
 
-    def options(self) -> dict[str, Any]:
-        names = ("regress_ranges", "relaxation", "truncate", "core_zone", "center_sampling")
-        return {n: getattr(self, n) for n in names}
-
     @property
     def relaxed_ranges(self) -> tuple[tuple[float, float], ...]:
         """(low·(1−γ), high·(1+γ)) of each level, pixels; the ranges themselves where γ is 0."""
@@ -122,8 +117,8 @@ class DSLA(PairAssigner):
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre sampling, interval relaxation, centerness, core zone; then the label."""
         pairs, level = case.pairs, int(case.pairs.level)
-        factor = {k: float(v) for k, v in self.factors(pairs).items()}
-        h, c, label, core = (factor[k] for k in ("relaxation", "centerness", "label", "core_zone"))
+        values = case.values(self)
+        c, core, h, label = (values[k] for k in ("centerness", "core_zone", "relaxation", "label"))
         full, fading = range_text(*self.regress_ranges[level]), range_text(*self.relaxed_ranges[level])
         (dx, dy), half = (float(d) for d in pairs.from_centre), float(pairs.stride) / 2
         zone = "in the core zone, c = 1" if core else "outside the core zone"

@@ -7,7 +7,6 @@ journal version and mmdetection's ``FCOSHead``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -40,9 +39,6 @@ class FCOS(PairAssigner):
         self.regress_ranges = checked_ranges(regress_ranges, center_sampling)
         self.center_sampling = center_sampling
 
-    def options(self) -> dict[str, Any]:
-        return {"regress_ranges": self.regress_ranges, "center_sampling": self.center_sampling}
-
     def label(self, pairs: Pairs) -> Tensor:
         """1 or 0: the factors exclude all that is excluded."""
         return self.factors(pairs)["label"]
@@ -63,7 +59,7 @@ class FCOS(PairAssigner):
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre sampling, regression range; then the label."""
         pairs = case.pairs
-        c, label = (float(self.factors(pairs)[k]) for k in ("centerness", "label"))
+        c, label = (case.values(self)[k] for k in ("centerness", "label"))
         return [
             *region_rules(pairs, self.center_sampling),
             range_rule("regression range", "m", float(pairs.measure), self.regress_ranges[int(pairs.level)]),

@@ -7,7 +7,6 @@ the same numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +65,6 @@ class FoveaBox(Assigner):
         self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)
         if smooth:
             self.name, self.default_coupling = "FoveaBox + DSLA", "on"
-
-    def options(self) -> dict[str, Any]:
-        return {n: getattr(self, n) for n in ("scale_ranges", "sigma", "smooth", "relaxation")}
 
     @property
     def reach(self) -> tuple[tuple[float, float], ...]:

@@ -6,8 +6,6 @@ comparison. Positives equal those of torchvision's ``Matcher`` with ``allow_low_
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -52,9 +50,6 @@ class MaxIoU(Assigner):
             raise ValueError(f"anchor_scale must be above 0, got {anchor_scale}")
         self.positive, self.negative, self.low_quality = float(positive), float(negative), low_quality
         self.anchor_scale = float(anchor_scale)
-
-    def options(self) -> dict[str, Any]:
-        return {n: getattr(self, n) for n in ("positive", "negative", "low_quality", "anchor_scale")}
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,9 +34,6 @@ class PairAssigner(Assigner):
 
     def __init__(self, regress_ranges: Sequence[Sequence[float]] | None = None) -> None:
         self.regress_ranges = None if regress_ranges is None else checked_ranges(regress_ranges, None)
-
-    def options(self) -> dict[str, Any]:
-        return {"regress_ranges": self.regress_ranges}
 
     @property
     def reach(self) -> tuple[tuple[float, float], ...] | None:
@@ -75,6 +71,6 @@ class PairAssigner(Assigner):
         if self.regress_ranges is not None:
             ends = self.regress_ranges[int(case.pairs.level)]
             rules.append(range_rule("regression range", "m", float(case.pairs.measure), ends))
-        factors = {k: float(v) for k, v in self.factors(case.pairs).items() if k != "label"}
+        factors = {k: v for k, v in case.values(self).items() if k != "label"}
         label = float(self.label(case.pairs))
         return [*rules, *value_rules(factors), label_rule(f"{label:.4g}", label)]

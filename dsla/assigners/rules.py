@@ -26,9 +26,11 @@ def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | N
     return checked
 
 
-class _Named(Protocol):
+class _Method(Protocol):
     name: str
     needs_predictions: bool
+
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ class Case:
     @classmethod
     def of(
         cls,
-        method: _Named,
+        method: _Method,
         grid: PointGrid,
         point: int,
         box: Iterable[float],
@@ -78,6 +80,10 @@ class Case:
         only = torch.stack(pairs.boxes)[None]
         truth = Truth.of([only], [[category]], grid.device, classes=classes if method.needs_predictions else None)
         return cls(grid, point, pairs, truth, category, alone, others)
+
+    def values(self, method: _Method) -> dict[str, float]:
+        """The method's factors for this pair."""
+        return {name: float(value) for name, value in method.factors(self.pairs).items()}
 
 
 def explained(method: str, case: Case, rules: list[Rule], coupling: str) -> Explanation:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,10 +63,6 @@ class SimOTA(Assigner):
             )
         self.center_radius, self.candidate_topk = float(center_radius), int(candidate_topk)
         self.iou_weight, self.cls_weight = float(iou_weight), float(cls_weight)
-
-    def options(self) -> dict[str, Any]:
-        names = ("center_radius", "candidate_topk", "iou_weight", "cls_weight")
-        return {n: getattr(self, n) for n in names}
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         assert predictions is not None

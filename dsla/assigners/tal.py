@@ -6,8 +6,6 @@ the targets of ``TOODHead`` give the same numbers.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -48,9 +46,6 @@ class TaskAligned(Assigner):
         if topk < 1 or alpha < 0 or beta <= 0:
             raise ValueError(f"needs topk ≥ 1, alpha ≥ 0, beta > 0; got {topk}, {alpha}, {beta}")
         self.topk, self.alpha, self.beta = int(topk), float(alpha), float(beta)
-
-    def options(self) -> dict[str, Any]:
-        return {"topk": self.topk, "alpha": self.alpha, "beta": self.beta}
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         assert predictions is not None

@@ -1,11 +1,13 @@
 """Every assigner through the same protocol."""
 
+import numpy as np
 import pytest
 import reference_more as ref
 import torch
 
 from dsla.assigners import DSLA, FCOS, METHODS, Assigner, Assignment, FoveaBox
-from dsla.geometry import HeadOutputs, PointGrid
+from dsla.assigners.sparse.regions import Region
+from dsla.geometry import HeadOutputs, PointGrid, aligned_iou
 
 STRIDES = (8, 16, 32, 64, 128)
 ALL = {name: method.assigner() for name, method in METHODS.items()} | {
@@ -227,3 +229,116 @@ def test_no_gradient_flows(method):
     a = run(method, boxes, labels, learnt)
     assert not a.label.requires_grad
     assert not any(v.requires_grad for v in a.extras.values())
+
+
+@every
+def test_lists_and_arrays_are_boxes_too(method):
+    boxes, labels = [[[48, 30, 210, 190], [120, 80, 300, 240]], []], [[0, 1], []]
+    tensors = [torch.tensor(boxes[0], dtype=torch.float32), torch.zeros(0, 4)], [torch.tensor([0, 1]), torch.zeros(0)]
+    outputs = ref.head(GRID, tensors[0])
+    want = run(method, *tensors, outputs)
+    assert same(run(method, boxes, labels, outputs, ignore=[[], []]), want)
+    arrays = [np.array(boxes[0], dtype=np.int16), np.zeros((0, 4))], [np.array([0, 1]), np.zeros(0, dtype=int)]
+    assert same(run(method, *arrays, outputs), want)
+    crowd = [[[100.0, 100, 300, 250]], []]
+    assert same(run(method, boxes, labels, outputs, ignore=crowd), run(method, *tensors, outputs, ignore=[
+        torch.tensor(crowd[0]), torch.zeros(0, 4)]))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "message"),
+    [
+        ([[[0, 0, 9, 9]], [0, 0, 9, 9]], [[0], [0]], r"image 1 of the batch: expected boxes \[M, 4\].*got \[4\]"),
+        ([[[0, 0, 9, 9], [0, 0, 9]]], [[0, 0]], "image 0 of the batch.*got list"),
+        ([[[0, 0, 9, 9]], "boxes"], [[0], [0]], "image 1 of the batch.*got str"),
+        ([[[0, 0, 9, 9]]], [[0, 1]], r"got \[1, 4\] and \[2\]"),
+        ([[[0, 0, 9, 9]]], [[0], [1]], "boxes of 1 images but labels of 2"),
+        ([[[0, 0, 9, 9]], [[0, 0, float("inf"), 9]]], [[0], [3]], "image 1 of the batch, box 0: .*must be finite"),
+    ],
+)
+def test_bad_shapes_name_the_image(boxes, labels, message):
+    with pytest.raises(ValueError, match=message):
+        FCOS()(GRID, boxes, labels)
+
+
+def test_numbers_that_do_not_fit_the_batch():
+    with pytest.raises(ValueError, match="sizes of 2"):
+        FCOS()(GRID, [[]], [[]], image_sizes=[(256, 320)] * 2)
+    with pytest.raises(ValueError, match=r"crowd boxes \(ignore\) of 2"):
+        FCOS()(GRID, [[]], [[]], ignore=[[], []])
+    with pytest.raises(ValueError, match=r"image 0 of the batch: expected boxes \[M, 4\]"):
+        FCOS()(GRID, [[]], [[]], ignore=[[1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("name", ["simota", "tal"])
+def test_a_label_that_is_no_class_of_the_predictions(name):
+    method, outputs = ALL[name], ref.head(GRID, [torch.zeros(0, 4)] * 2)
+    message = r"image 1 of the batch, box 1: box \[20.0, .*label 5; .*labels in 0…4: the predictions are of C = 5"
+    boxes = [[[10, 10, 90, 90]], [[10, 10, 90, 90], [20, 20, 60, 60]]]
+    with pytest.raises(ValueError, match=message):
+        method(GRID, boxes, [[4], [0, 5]], predictions=outputs)
+    with pytest.raises(ValueError, match="label 5"):
+        method.explain(GRID, 0, (10, 10, 90, 90), predictions=outputs, category=5)
+    with pytest.raises(ValueError, match="predictions for 2 images of"):
+        method(GRID, boxes[:1], [[4]], predictions=outputs)
+
+
+def test_assignments_compare_by_identity_and_print_their_shapes():
+    a, b = (FCOS()(GRID, [[[60, 50, 190, 150]]], [[0]]) for _ in range(2))
+    assert a == a
+    assert a != b
+    assert len({a, b}) == 2
+    assert len({a.pairs(), b.pairs()}) == 2
+    assert f"gt_index=[1, {len(GRID)}]" in repr(a)
+    assert "coupling='off'" in repr(a)
+    assert len(repr(a)) < 600
+    assert repr(a.pairs()).startswith("Pairs(x=[")
+
+
+@every
+def test_default_coupling_of_a_bare_assigner(method):
+    soft = {"DSLA": "on", "FoveaBox + DSLA": "on", "ATSS + IoU label": "iou-only"}
+    a = run(method, [[[60, 50, 190, 150]]], [[0]], ref.head(GRID, [torch.tensor([[60.0, 50, 190, 150]])]))
+    assert a.coupling == method.default_coupling == soft.get(method.name, "off")
+    assert run(method, [[]], [[]], ref.head(GRID, [torch.zeros(0, 4)]), coupling="off").coupling == "off"
+
+
+@every
+def test_explanations_say_what_is_needed_and_end_with_what_is_taught(method):
+    """Numbers carry a true minus sign, and a rule that failed does not read as if it held."""
+    boxes = [torch.tensor([[60.0, 50, 190, 150]])]
+    outputs = ref.head(GRID, boxes)
+    a = run(method, boxes, [torch.tensor([0])], outputs)
+    target = a.target(outputs.boxes)[0]
+    for point in [0, *a.positive[0].nonzero().flatten().tolist()[:5]]:
+        told = method.explain(GRID, point, boxes[0][0], predictions=outputs)
+        last = told.rules[-1]
+        assert last.value == pytest.approx(float(target[point]), abs=1e-6)
+        assert last.name == ("label" if a.coupling == "off" else "taught label")
+        if a.coupling != "off":
+            assert told["IoU"].value == pytest.approx(float(aligned_iou(outputs.boxes[0, point], boxes[0][0])))
+            plain = method.explain(GRID, point, boxes[0][0], predictions=outputs, coupling="off")
+            assert plain.rules == told.rules[:-2]
+        for rule in told.rules:
+            assert "-" not in rule.text.replace("one-hot", "").replace("1e-7", ""), rule
+    if "inside the box" in {r.name for r in told.rules} and method.name != "SimOTA":
+        outside = method.explain(GRID, 0, boxes[0][0], predictions=outputs)["inside the box"]
+        assert outside.text.startswith("l, t, r, b = −56, −46, 186, 146; smallest −56, must be > ")
+        assert outside.passed is False
+
+
+class TestOnADevice:
+    """What a GPU runs, on the CPU: tables of fixed shape in place of lists."""
+
+    @pytest.mark.parametrize("method", [ALL["max-iou"], ALL["fovea"], FoveaBox(smooth=True)], ids=lambda m: m.name)
+    def test_tables_of_regions_give_what_lists_give(self, method, monkeypatch):
+        boxes, labels = ref.scene(3, images=3, boxes=20)
+        sizes = [(256, 320), (100, 320), (200, 150)]
+        want = run(method, boxes, labels, image_sizes=sizes)
+
+        def tables(region):
+            return (region._table(part) for part in torch.arange(len(region.left)).split(7))
+
+        monkeypatch.setattr(Region, "cells", tables)
+        assert same(run(method, boxes, labels, image_sizes=sizes), want)
+        assert want.positive.sum() > 30
