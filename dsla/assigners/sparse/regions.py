@@ -9,7 +9,7 @@ points of the map, whose shapes are known.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -71,9 +71,9 @@ class Region:
         return cls(grid, truth, left, top, right, bottom)
 
     def __and__(self, other: Region) -> Region:
-        low = (torch.maximum(getattr(self, side), getattr(other, side)) for side in ("left", "top"))
-        high = (torch.minimum(getattr(self, side), getattr(other, side)) for side in ("right", "bottom"))
-        return replace(self, **dict(zip(("left", "top", "right", "bottom"), (*low, *high), strict=True)))
+        left, top = torch.maximum(self.left, other.left), torch.maximum(self.top, other.top)
+        right, bottom = torch.minimum(self.right, other.right), torch.minimum(self.bottom, other.bottom)
+        return Region(self.grid, self.truth, left, top, right, bottom, self.level)
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
