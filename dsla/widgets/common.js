@@ -1,7 +1,7 @@
 // Shared by the drawing surfaces: elements, pictures, boxes with tags. Nothing here knows what a label is.
-const FONT = "11px system-ui, sans-serif";
+export const FONT = "11px system-ui, sans-serif";
 
-function element(parent, tag, name, text = "") {
+export function element(parent, tag, name, text = "") {
   const node = document.createElement(tag);
   node.className = name;
   node.textContent = text;
@@ -9,16 +9,16 @@ function element(parent, tag, name, text = "") {
   return node;
 }
 
-function bytes(view) {
+export function bytes(view) {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-async function bitmap(view) {
+export async function bitmap(view) {
   return view && view.byteLength ? createImageBitmap(new Blob([bytes(view)])) : null;
 }
 
 // A canvas of w × h CSS pixels, sharp on screens with more pixels than that.
-function fit(canvas, w, h) {
+export function fit(canvas, w, h) {
   const ratio = window.devicePixelRatio || 1;
   canvas.style.width = `${w}px`;
   canvas.style.height = `${h}px`;
@@ -30,7 +30,7 @@ function fit(canvas, w, h) {
 }
 
 // The picture scaled once to the size at which it is drawn again and again.
-function scaled(image, w, h) {
+export function scaled(image, w, h) {
   const ratio = window.devicePixelRatio || 1;
   const copy = new OffscreenCanvas(Math.max(1, Math.round(w * ratio)), Math.max(1, Math.round(h * ratio)));
   const ctx = copy.getContext("2d");
@@ -40,7 +40,7 @@ function scaled(image, w, h) {
   return copy.transferToImageBitmap();
 }
 
-function outline(ctx, box, k, colour, width, dash = [], halo = true) {
+export function outline(ctx, box, k, colour, width, dash = [], halo = true) {
   const [x1, y1, x2, y2] = box.map((v) => v * k);
   ctx.setLineDash([]);
   if (halo) {
@@ -55,17 +55,25 @@ function outline(ctx, box, k, colour, width, dash = [], halo = true) {
   ctx.setLineDash([]);
 }
 
-function dark(colour) {
+export function dark(colour) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
   return 0.299 * r + 0.587 * g + 0.114 * b < 140;
 }
 
-// A tag above the box, or inside it at the upper border of the picture.
-function tag(ctx, box, k, text, colour, width) {
+// A tag above the box, or inside it at the upper border of the picture; below the box where one of `taken` ([x, y, w] of
+// tags) is in the way, nowhere where that place is taken too.
+export function tag(ctx, box, k, text, colour, width, taken = null) {
   ctx.font = FONT;
   const w = ctx.measureText(text).width + 8;
   const x = Math.min(Math.max(box[0] * k - 1, 0), Math.max(0, width - w));
-  const y = box[1] * k >= 17 ? box[1] * k - 17 : box[1] * k + 1;
+  let y = box[1] * k >= 17 ? box[1] * k - 17 : box[1] * k + 1;
+  if (taken) {
+    const free = (at) => taken.every(([a, b, c]) => x >= a + c || x + w <= a || Math.abs(b - at) >= 16);
+    const places = [y, box[3] * k + 1, box[3] * k - 17].filter(free);
+    if (!places.length) return;
+    y = places[0];
+    taken.push([x, y, w]);
+  }
   ctx.fillStyle = colour;
   ctx.fillRect(x, y, w, 16);
   ctx.fillStyle = dark(colour) ? "#ffffff" : "#1f2430";
@@ -73,61 +81,100 @@ function tag(ctx, box, k, text, colour, width) {
   ctx.fillText(text, x + 4, y + 8.5);
 }
 
-const within = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
-const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
+export const within = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
+export const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
 
 // The eight handles of a box, from its upper left corner clockwise.
-function handles([x1, y1, x2, y2]) {
+export function handles([x1, y1, x2, y2]) {
   const mx = (x1 + x2) / 2, my = (y1 + y2) / 2;
   return [[x1, y1], [mx, y1], [x2, y1], [x2, my], [x2, y2], [mx, y2], [x1, y2], [x1, my]];
 }
 
 // Wraps functions: what goes wrong in one is shown in the widget, until one works again.
-function guardIn(root) {
+export function guardIn(root) {
   const banner = element(root, "div", "dsla-wrong");
   root.prepend(banner);
-  return (call) => async () => {
+  const wrong = (error) => {
+    console.warn(error);
+    write(banner, String(error));
+  };
+  const guard = (call) => async (...values) => {
     try {
-      await call();
+      await call(...values);
       write(banner, "");
     } catch (error) {
-      console.warn(error);
-      write(banner, String(error));
+      wrong(error);
     }
   };
+  // For what must happen within the event itself, as a file dialogue or the clipboard.
+  guard.sync = (call) => (...values) => {
+    try {
+      call(...values);
+      write(banner, "");
+    } catch (error) {
+      wrong(error);
+    }
+  };
+  return guard;
 }
 
 // Calls the functions when these traits change, until what comes back is called.
-function follow(model, functions, guard) {
+export function follow(model, functions, guard) {
   const pairs = Object.entries(functions).map(([name, call]) => [`change:${name}`, guard(call)]);
   for (const [event, call] of pairs) model.on(event, call);
   return () => pairs.forEach(([event, call]) => model.off(event, call));
 }
 
+// Puts text on the clipboard; says whether the browser allowed it.
+export async function clip(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false; // no permission, or a page that is not secure
+  }
+}
+
+// Offers content as a file.
+export function save(name, content, kind) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type: kind }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// The picture in dim grey, for labels to stand out on: as `dsla.plots.draw.backdrop`.
+export function dimmed(image) {
+  const copy = new OffscreenCanvas(image.width, image.height), ctx = copy.getContext("2d", { willReadFrequently: true });
+  ctx.drawImage(image, 0, 0);
+  const pixels = ctx.getImageData(0, 0, image.width, image.height), data = pixels.data;
+  for (let i = 0; i < data.length; i += 4) {
+    data[i] = data[i + 1] = data[i + 2] = 26 + 0.42 * (0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2]);
+  }
+  ctx.putImageData(pixels, 0, 0);
+  return copy.transferToImageBitmap();
+}
+
 // Files and the clipboard: offered by the browser, wherever the kernel runs.
-function listenForFiles(model) {
+export function listenForFiles(model, copied = () => {}) {
   const handle = (message, buffers) => {
-    if (message.type === "copy") navigator.clipboard?.writeText(message.text).catch(() => {});
-    if (message.type !== "download") return;
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([bytes(buffers[0])], { type: message.kind }));
-    link.download = message.name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    if (message.type === "copy") clip(message.text).then(copied);
+    if (message.type === "download") save(message.name, bytes(buffers[0]), message.kind);
   };
   model.on("msg:custom", handle);
   return () => model.off("msg:custom", handle);
 }
 
 // The colour of each byte of a label map (0: none, 1…255: label 0…1) as the pixels of an image hold it.
-function paletteOf(lut) {
+export function paletteOf(lut) {
   const palette = new Uint32Array(256), parts = new Uint8Array(palette.buffer);
   for (let i = 1; i < 256; i++) parts.set([...lut.slice(3 * i - 3, 3 * i), 209], 4 * i);
   return palette;
 }
 
 // What the colours mean.
-function scale(parent, text, lut) {
+export function scale(parent, text, lut) {
   const line = element(parent, "div", "dsla-scale"), at = Array.from({ length: 17 }, (_, i) => 3 * Math.round((254 * i) / 16));
   const ramp = at.map((i) => `rgb(${[...lut.slice(i, i + 3)].join(",")})`);
   element(line, "span", "", `${text}  0`);
@@ -137,7 +184,7 @@ function scale(parent, text, lut) {
 
 // Label maps as small canvases, one a level, a pixel a point. Those of before are used again, untouched where the map
 // is the same.
-function layersOf(row, palette, before = []) {
+export function layersOf(row, palette, before = []) {
   return row.maps.map((map, level) => {
     const [h, w] = row.shapes[level], source = bytes(map), old = before[level];
     const fits = old?.canvas.width === w && old.canvas.height === h;
@@ -151,6 +198,8 @@ function layersOf(row, palette, before = []) {
 }
 
 // Only what changes: a text that is set again is laid out again.
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+export function write(node, text) {
+  const other = node.textContent !== text;
+  if (other) node.textContent = text;
+  return other;
 }

@@ -1,4 +1,6 @@
 // The surface of the DetectionBrowser: objects, the boxes that NMS kept and removed, and which box removed which.
+import { bitmap, element, fit, follow, guardIn, outline, scaled, tag, within } from "./common.js";
+
 const KEPT = 2, REMOVED = 1.2;
 
 function render({ model, el }) {

@@ -243,7 +243,8 @@ function fovea({ scale_ranges: ranges, sigma, smooth, relaxation }, levels, boxe
 
 // ---- anchors: max-IoU and ATSS
 /** @type {Method} */
-function maxIoU({ positive, low_quality: lowQuality, anchor_scale: scale }, levels, boxes, won, { offset }) {
+function maxIoU({ positive, negative, low_quality: lowQuality, anchor_scale: scale }, levels, boxes, won, { offset }) {
+  if (negative > positive) throw new Error(`negative ${negative} is above positive ${positive}`);
   const threshold = f(positive);
   boxes.forEach((box, n) => {
     const halves = levels.map(({ stride }) => f(stride * f(scale / 2)));

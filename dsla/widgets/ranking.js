@@ -1,4 +1,6 @@
 // The surface of the RankingExplorer: a scatter of score and IoU, and the images of the boxes that are chosen in it.
+import { FONT, area, bitmap, bytes, element, fit, follow, guardIn, outline, tag, within } from "./common.js";
+
 const SIDE = 430, LEFT = 40, BOTTOM = 34, PAD = 8, CARD = 250, NEAR = 7;
 
 function render({ model, el }) {

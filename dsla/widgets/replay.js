@@ -1,4 +1,6 @@
 // The surface of the TrainingReplay: one frame of a recorded run at a time. All frames are here, none is asked for.
+import { FONT, bitmap, bytes, element, fit, follow, guardIn, layersOf, outline, paletteOf, scale, scaled, tag } from "./common.js";
+
 const PHOTO = 320, MAP = 150, LINES = 170, SHOWN = 8; // SHOWN: least score that is drawn, of 255
 
 function render({ model, el }) {

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torchvision.models.detection.transform import resize_boxes
 
 from ..assigners import (
-    DEFAULT_RANGES,
+    ATSS,
+    DSLA,
+    FCOS,
+    GFL,
     METHODS,
     Assigner,
     Assignment,
     Explanation,
+    FoveaBox,
+    MaxIoU,
     jittered_predictions,
     method,
+    point_offset,
 )
-from ..geometry import HeadOutputs, PointGrid
+from ..assigners import ranges_of as level_ranges
+from ..errors import DataError
+from ..geometry import Frame, HeadOutputs, InputSize
 from ..plots.comparison import Row
-from ..plots.draw import many
 
 COUPLINGS = ("off", "jittered boxes", "trained model")
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fcos, centre sampling 1.5": ("fcos", {"center_sampling": 1.5}),
-    "dsla, no core zone": ("dsla", {"core_zone": False}),
-    "dsla, hard ranges": ("dsla", {"relaxation": 0.0}),
-}
-"""Rows beside those of the registry: a method and what of it stays as it is, whatever the controls say."""
-
-
-def choices() -> list[str]:
-    """Rows to choose from: the methods of the registry, each followed by its variants."""
-    return [row for name in METHODS for row in (name, *(v for v, (base, _) in VARIANTS.items() if base == name))]
+SCRIPTS = {FCOS: "fcos", DSLA: "dsla", FoveaBox: "fovea", MaxIoU: "max-iou", ATSS: "atss", GFL: "atss"}
+"""Classes whose labels `labels.js` computes, by the name that it has for them."""
 
 
 @contextmanager
@@ -53,9 +51,90 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def ranges_of(bounds: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Ends of the regression ranges, one more than levels → (low, high) of each level."""
-    return tuple(pairwise(float(b) for b in bounds))
+def initial(
+    rows: Sequence[dict[str, Any]], strides: Sequence[int], offset: float | None, input_size: InputSize
+) -> dict[str, Any]:
+    """The state of an explorer: all but image and boxes that decides what is drawn, as plain values.
+
+    rows: {"method", "options"}: those that differ from the method's own.  strides: of the levels.  bounds: ends of
+    their ranges, pixels, one more.  offset: of the points, None: each method's own.  input: the input size, as text.
+    coupling: one of `COUPLINGS`.  jitter, seed: of `jittered_predictions`.  level: [row, level] seen large, or None.
+    """
+    several = isinstance(input_size, Sequence) and not isinstance(input_size, str)
+    return {
+        "rows": list(rows),
+        "strides": list(strides),
+        "bounds": [*bounds_for(strides)],
+        "offset": offset,
+        "input": "/".join(map(str, input_size)) if several else str(input_size),  # type: ignore[arg-type]
+        "coupling": "off",
+        "jitter": 0.1,
+        "seed": 0,
+        "level": None,
+    }
+
+
+def catalogue(given: Mapping[str, Assigner]) -> dict[str, dict[str, Any]]:
+    """All methods of the registry, and assigners that stay as they are given, as the browser reads them."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, entry in METHODS.items():
+        controls = [
+            {k: getattr(o, k) for k in ("name", "default", "meaning", "optional")}
+            | {"kind": o.kind.__name__}
+            | {end: value if isfinite(value) else None for end, value in (("low", o.low), ("high", o.high))}
+            for o in entry.options
+            if o.kind is not str
+        ]
+        plain = {"summary": entry.summary, "ranges": entry.ranges, "controls": controls}
+        entries[name] = _entry(entry.title, entry.assigner()) | plain
+    return entries | {title: _entry(title, assigner) for title, assigner in given.items()}
+
+
+def _entry(title: str, assigner: Assigner) -> dict[str, Any]:
+    script = SCRIPTS.get(type(assigner))
+    return {
+        "title": title,
+        "summary": repr(assigner),
+        "script": script,
+        "options": assigner.options() if script else {},
+        "ranges": None,
+        "offset": point_offset(assigner),
+        "coupling": assigner.default_coupling,
+        "needs": assigner.needs_predictions,
+        "controls": [],
+    }
+
+
+def title_of(title: str, options: Mapping[str, Any]) -> str:
+    """A row's title: the method's, and the options that differ from its own."""
+
+    def short(value: Any) -> str:
+        return "none" if value is None else ("off", "on")[value] if isinstance(value, bool) else f"{value:.10g}"
+
+    return ", ".join([title, *(f"{name.replace('_', ' ')} {short(v)}" for name, v in options.items())])
+
+
+def assigners_of(
+    state: Mapping[str, Any], bounds: Sequence[float], levels: int, given: Mapping[str, Assigner]
+) -> dict[str, tuple[str, Assigner]]:
+    """Title → (method, assigner) of the rows of a state.
+
+    Raises:
+        DataError: bounds that are not one more than levels and growing; a method or an option that there is not.
+    """
+    if len(bounds) != levels + 1 or any(not low < high for low, high in pairwise(bounds)):
+        text = f"{levels} levels have {levels + 1} ends, each larger than the one before"
+        raise DataError(f"ranges {[f'{b:g}' for b in bounds]}: {text}")
+    rows: dict[str, tuple[str, Assigner]] = {}
+    for row in state["rows"]:
+        name, options = row["method"], row.get("options", {})
+        if name in given:
+            rows.setdefault(name, (name, given[name]))
+        else:
+            entry = method(name)
+            title = title_of(entry.title, options)
+            rows.setdefault(title, (name, entry.assigner(tuple(pairwise(bounds)), **options)))
+    return rows
 
 
 def bounds_for(strides: Sequence[int]) -> tuple[float, ...]:
@@ -63,18 +142,12 @@ def bounds_for(strides: Sequence[int]) -> tuple[float, ...]:
     return (0.0, *(8.0 * s for s in strides[:-1]), 1e8)
 
 
-def make(name: str, options: dict[str, Any]) -> Assigner:
-    """The assigner of a row, with those of the options that its method has.
-
-    Raises:
-        ValueError: no such row, or options that the method refuses.
-    """
-    base, fixed = VARIANTS.get(name, (name, {}))
-    entry = method(base)
-    ranges = options.get("regress_ranges", DEFAULT_RANGES)
-    given = {o.name: options[o.name] for o in entry.options if o.name in options}
-    # by default the method's own ranges: FoveaBox's differ a little at the ends
-    return entry.assigner(None if ranges == DEFAULT_RANGES else ranges, **given | fixed)
+def bounds_of_model(model: Any, strides: Sequence[int]) -> tuple[float, ...]:
+    """Ends of the ranges that the model was trained with; those of the strides if it does not say."""
+    ranges = getattr(getattr(model, "recipe", None), "ranges", None)
+    if not ranges:
+        return bounds_for(strides)
+    return float(ranges[0][0]), *(float(high) for _, high in ranges)
 
 
 @dataclass(frozen=True)
@@ -100,14 +173,14 @@ class ModelOutputs:
 class Shown:
     """One row: an assignment (batch of one), the predictions that it was coupled with, and the values drawn.
 
-    values: [P] the label; coupled with predictions, what the classification would be taught. scale: image pixels
-    per pixel of the grid's frame, (x, y).  labels: [M] of the boxes.
+    values: [P] the label; coupled with predictions, what the classification would be taught. labels: [M] of the boxes.
     """
 
     title: str
+    method: str
     assignment: Assignment
     predictions: HeadOutputs | None
-    scale: tuple[float, float]
+    frame: Frame
     coupled: bool
     labels: Tensor
 
@@ -119,19 +192,13 @@ class Shown:
         return a.target(self.predictions.boxes)[0]
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """`to_frame()`, given the predictions if there are any."""
         return self.assignment.to_frame(self.predictions)
 
     @cached_property
     def counts(self) -> np.ndarray:
         return self.assignment.counts().numpy()
-
-    def maps(self) -> list[bytes]:
-        """Per level h·w bytes, row by row: 0 background, 1…255 a point that learns, from label 0 to 1."""
-        positive = self.assignment.gt_index[0] >= 0
-        levels = ((self.values.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8)
-        return [level.numpy().tobytes() for level in levels.split(self.assignment.grid.num_points)]
 
     def row(self) -> Row:
         """For `dsla.plots.comparison.figure_of`: a picture of the very values drawn here."""
@@ -157,7 +224,8 @@ class View:
 
     Attributes:
         size: (height, width) of the image.  boxes: [M, 4] in its pixels.  labels: [M].
-        assigners: title → assigner.  strides: of the levels.  offset: of the points, None: each method's own.
+        assigners: title → (name, assigner).  input_size: as `Frame.of` has it.  strides: of the levels.
+        offset: of the points, None: each method's own.
         coupling: one of `COUPLINGS`.  jitter, seed: of `jittered_predictions`.
         model: with "trained model", what it says; its grid and its frame then replace strides and offset.
         image_source: Python that loads the image, where it is known.
@@ -166,7 +234,8 @@ class View:
     size: tuple[int, int]
     boxes: Tensor
     labels: Tensor
-    assigners: dict[str, Assigner]
+    assigners: dict[str, tuple[str, Assigner]]
+    input_size: InputSize = "native"
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)
     offset: float | None = None
     coupling: str = "off"
@@ -185,31 +254,37 @@ class View:
         Raises:
             ValueError: an assigner with ranges for another number of levels.
         """
-        return [self._row(title, assigner) for title, assigner in self.assigners.items()]
+        return [self._row(title, *pair) for title, pair in self.assigners.items()]
 
-    def _row(self, title: str, assigner: Assigner) -> Shown:
+    @property
+    def frame(self) -> Frame:
+        if self.model is not None:
+            return Frame(self.size, self.model.size, self.model.size)
+        return Frame.of(self.size, self.input_size)
+
+    def _row(self, title: str, name: str, assigner: Assigner) -> Shown:
         strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        ranges = assigner.level_ranges or strides
+        ranges = level_ranges(assigner) or strides
         if len(ranges) != len(strides):
             raise ValueError(
                 f"{title} has ranges for {len(ranges)} levels but there are {len(strides)} strides {strides}"
             )
+        frame = self.frame
+        boxes = frame.boxes(self.boxes)
         if self.model is not None:
-            size, predictions = self.model.size, self.model.outputs
-            grid = predictions.grid
-            boxes = resize_boxes(self.boxes, list(self.size), list(size))
+            predictions: HeadOutputs | None = self.model.outputs
+            grid = self.model.outputs.grid
         else:
-            size, boxes, predictions = self.size, self.boxes, None
-            grid = PointGrid(size, strides, assigner.point_offset if self.offset is None else self.offset)
+            predictions = None
+            grid = frame.grid(strides, point_offset(assigner) if self.offset is None else self.offset)
             if self.coupling != "off" or assigner.needs_predictions:
                 predictions = jittered_predictions(grid, [boxes], [self.labels], self.jitter, self.classes, self.seed)
-        found = assigner(grid, [boxes], [self.labels], predictions=predictions, image_sizes=[size])
-        scale = (self.size[1] / size[1], self.size[0] / size[0])
-        return Shown(title, found, predictions, scale, self.coupling != "off", self.labels)
+        assignment = assigner(grid, [boxes], [self.labels], predictions=predictions, image_sizes=[frame.size])
+        return Shown(title, name, assignment, predictions, frame, self.coupling != "off", self.labels)
 
     def table(self, rows: Sequence[Shown]) -> pd.DataFrame:
         """`to_frame()` of all rows below each other, the first column `assigner`."""
-        parts = [row.frame.assign(assigner=row.title) for row in rows]
+        parts = [row.table.assign(assigner=row.title) for row in rows]
         columns = ["assigner", *dict.fromkeys(c for p in parts for c in p.columns if c != "assigner")]
         return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
@@ -234,12 +309,17 @@ class View:
                 "grid, predictions, size = raw.outputs.grid, raw.outputs, raw.image_sizes[0]",
                 'boxes = raw.targets[0]["boxes"]',
             ]
+        else:
+            lines += [
+                f"frame = dsla.geometry.Frame.of(size, {self.input_size!r})",
+                "boxes, size = frame.boxes(boxes), frame.size",
+            ]
         lines.append("assignments = {}")
-        for title, assigner in self.assigners.items():
+        for title, (_, assigner) in self.assigners.items():
             needs = self.coupling != "off" or assigner.needs_predictions
             if self.model is None:
-                offset = assigner.point_offset if self.offset is None else self.offset
-                lines.append(f"grid = dsla.PointGrid(size, strides={self.strides}, offset={offset:g})")
+                offset = point_offset(assigner) if self.offset is None else self.offset
+                lines.append(f"grid = frame.grid(strides={self.strides}, offset={offset:g})")
                 if needs:
                     call = f"[boxes], [labels], {self.jitter:g}, {self.classes}, seed={self.seed}"
                     lines.append(f"predictions = dsla.plots.jittered_predictions(grid, {call})")
@@ -248,7 +328,7 @@ class View:
                 f"assigner = {assigner!r}",
                 f"assignments[{title!r}] = assigner(grid, [boxes], [labels]{more}, image_sizes=[size])",
             ]
-        for module in ("plots", "data"):
+        for module in ("plots", "data", "geometry"):
             if any(f"dsla.{module}." in line for line in lines):
                 lines.insert(3, f"import dsla.{module}")
         return "\n".join(lines) + "\n"
@@ -259,24 +339,17 @@ def _numbers(boxes: Tensor) -> str:
 
 
 def drawn(row: Shown) -> dict[str, Any]:
-    """A row as `BoxSurface.frame` has it."""
-    grid, counts = row.assignment.grid, row.counts
-    index = row.assignment.gt_index[0].split(grid.num_points)
-    lost = int((counts == 0).sum())
-    note = many(int(counts.sum()), "point") + (" learns" if counts.sum() == 1 else " learn") + " an object"
-    if row.coupled and row.assignment.coupling != "off":
-        note += " · colour: label × IoU of the predicted box"
-    if lost:
-        note += f" · {many(lost, 'object')} without a point"
+    """A row as the browser draws it: gt int32 and values float32 of all points, as bytes."""
+    assignment, grid = row.assignment, row.assignment.grid
+    width, height = row.frame.scale
     return {
         "title": row.title,
-        "note": note,
-        "counts": counts.tolist(),
-        "objects_at": [level[level >= 0].unique().tolist() for level in index],
-        "totals": [int((level >= 0).sum()) for level in index],
+        "method": row.method,
+        "follows": row.coupled and assignment.coupling != "off",
         "shapes": [list(shape) for shape in grid.shapes],
         "strides": list(grid.strides),
         "offset": grid.offset,
-        "scale": list(row.scale),
-        "maps": row.maps(),
+        "scale": [1 / width, 1 / height],
+        "gt": assignment.gt_index[0].int().numpy().tobytes(),
+        "values": row.values.float().numpy().tobytes(),
     }

@@ -28,7 +28,7 @@ MAKE = {
     "replay": lambda: TrainingReplay(RECORDING),
 }
 SET = {  # the i-th of forty values of a slider
-    "assignment": lambda view, i: setattr(view.controls["relaxation"], "value", 0.02 * i),
+    "assignment": lambda view, i: view.set(relaxation=0.02 * i),
     "detection": lambda view, i: setattr(view.controls["score"], "value", 0.025 * i),
     "ranking": lambda view, i: view.choose((0.02 * i, 1), (0, 1)),
     "replay": lambda view, i: view.show(i, (i + 1) % 3),
@@ -69,10 +69,10 @@ def test_an_exception_in_a_callback_is_shown_and_goes_once_it_works_again(name, 
     assert view.error == view._banner.value == ""
 
 
-@pytest.mark.parametrize("file", ["wire.js boxes.js", "detections.js", "ranking.js", "replay.js"])
+@pytest.mark.parametrize("file", ["explorer.js", "detections.js", "ranking.js", "replay.js"])
 def test_errors_of_the_browser_are_shown_too(file):
     """By its text: every function that a change calls is wrapped; the browser's test sees one fail."""
-    text = script(*file.split())
+    text = script(file)
     assert "follow(model, {" in text
     assert "}, guard);" in text
     assert text.count('model.on("change:') == 0

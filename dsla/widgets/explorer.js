@@ -1,0 +1,319 @@
+// The AssignmentExplorer: labels follow the hand, computed here; Python's assigners are asked when it rests, and replace
+// what is shown. Without a kernel (a page of its own) the same code shows the same labels.
+import { bitmap, bytes, clip, dimmed, element, fit, follow, guardIn, layersOf, listenForFiles, paletteOf, save, scale, scaled, write } from "./common.js";
+import { controlColumn } from "./controls.js";
+import { rulesOf } from "./explain.js";
+import { levelPanels, objectList } from "./panels.js";
+import { isLost, listen, paintStage, pointAt } from "./stage.js";
+import { COUPLINGS, drawnOf, frameOf, optionsOf, rowsOf } from "./state.js";
+
+const REST = 150, PATIENCE = 6000, LONG = 1344; // ms until Python is asked; until it is missed; longest side of an upload
+
+export function render({ model, el }) {
+  const root = element(el, "div", "dsla-boxes"), guard = guardIn(root);
+  const body = element(root, "div", "dsla-body"), aside = element(body, "div", "dsla-controls"), wrong = element(aside, "div", "dsla-problem");
+  const column = element(aside, "div", ""), main = element(body, "div", "dsla-main");
+  const bar = element(main, "div", "dsla-bar");
+  const button = (name, text, tip, click) => {
+    const made = element(bar, "button", name, text);
+    made.type = "button";
+    made.title = tip;
+    made.addEventListener("click", guard.sync(click));
+    return made;
+  };
+  const drawing = button("dsla-draw", "+ draw a box", "drag on the picture to draw; dragging outside all boxes, or with Shift, draws too", () => ((store.draw = !store.draw), paint()));
+  const kinds = element(bar, "select", "dsla-class");
+  kinds.title = "class of the chosen box, and of the next one";
+  const remove = button("dsla-delete", "delete", "delete the chosen box (Delete)", (e) => erase(e));
+  const undo = button("dsla-undo", "undo", "Ctrl+Z", () => travel(past, future));
+  const redo = button("dsla-redo", "redo", "Ctrl+Shift+Z", () => travel(future, past));
+  button("dsla-reset", "reset", "as it was opened", () => (began(), restore(first), changed(null)));
+  const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
+  button("dsla-zoom", "+", "zoom in (+, pinch, Ctrl+wheel; Alt+drag or arrows move)", () => hand.zoomAt(store.zoom * 1.5));
+  button("dsla-zoom", "−", "zoom out (−; 0 for all)", () => hand.zoomAt(store.zoom / 1.5));
+  const hint = element(bar, "span", "dsla-hint");
+  const top = element(main, "div", "dsla-top"), left = element(top, "div", "dsla-left");
+  const size = element(left, "div", "dsla-size"), stage = element(left, "canvas", "dsla-stage");
+  stage.tabIndex = 0;
+  stage.setAttribute("role", "application");
+  stage.setAttribute("aria-roledescription", "picture with boxes");
+  const lut = bytes(model.get("lut")), palette = paletteOf(lut);
+  scale(left, "label", lut);
+  const side = element(top, "div", "dsla-side"), list = element(side, "div", "dsla-counts"), why = element(side, "div", "dsla-why");
+  const spoken = element(side, "div", "dsla-spoken"), panels = element(main, "div", "dsla-panels");
+  spoken.setAttribute("aria-live", "polite");
+  wrong.setAttribute("role", "alert");
+  const foot = element(main, "div", "dsla-bar"), told = element(foot, "span", "dsla-hint");
+
+  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel");
+  const store = {
+    image: model.get("size"), objects: [], names: [], state: {}, catalogue: {}, rows: [], selected: -1, active: null, hovered: null,
+    draw: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
+    trained: model.get("trained"), scenes: model.get("scenes"), scene: model.get("scene"), turn: 0,
+  };
+  let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
+  let past = [], future = [], first = null, ctx = null;
+
+  // ---- what is shown
+  const snapshot = () => JSON.stringify([store.objects, store.state]);
+  function restore(text) {
+    [store.objects, store.state] = JSON.parse(text);
+    store.selected = Math.min(store.selected, store.objects.length - 1);
+    store.active = store.state.level ? { row: store.state.level[0], level: store.state.level[1] } : null;
+  }
+  function began() {
+    const now = snapshot();
+    if (past.at(-1) !== now) past.push(now);
+    past = past.slice(-100);
+    future = [];
+  }
+  function travel(from, to) {
+    const now = snapshot();
+    while (from.length && from.at(-1) === now) from.pop();
+    if (!from.length) return;
+    to.push(now);
+    restore(from.pop());
+    changed(null);
+  }
+  function compute() {
+    const began = performance.now(), before = store.rows;
+    let rows = /** @type {any[]} */ ([]), refused = problem;
+    try {
+      if (!problem) rows = rowsOf(store.state, store.objects, store.image, store.catalogue);
+    } catch (error) {
+      refused = error.message;
+    }
+    const same = (row, r) => row && !row.local && row.method === store.state.rows[r].method;
+    store.rows = rows.map((row, r) => row ?? (same(before[r], r) ? before[r] : null));
+    write(wrong, refused);
+    if (store.active && !store.rows[store.active.row]?.shapes[store.active.level]) store.active = null;
+    return performance.now() - began;
+  }
+  // Something that a hand changed: labels at once, Python when the hand rests, or now where only it can say.
+  function changed(event) {
+    const spent = compute();
+    timing = event ? { event: event.timeStamp, labels: spent } : null;
+    seq += 1;
+    paintAll();
+    if (!kernel) return keep();
+    clearTimeout(rest);
+    if (store.state.rows.some((row) => !store.catalogue[row.method].script) || store.state.coupling === COUPLINGS[2]) {
+      if (awaited) rest = setTimeout(ask, REST);
+      else ask();
+    } else rest = setTimeout(ask, REST);
+  }
+  function ask() {
+    if (problem) return;
+    awaited = seq;
+    model.send({ type: "edit", seq, objects: store.objects, state: store.state });
+    clearTimeout(missed);
+    missed = setTimeout(() => write(told, awaited ? "the kernel does not answer: it is busy, or it ended" : ""), PATIENCE);
+  }
+  // The labels by Python's assigners.
+  function heard() {
+    const frame = model.get("frame");
+    if (!frame.rows) return;
+    root.dataset.seq = frame.seq;
+    if (frame.seq >= awaited) (awaited = 0), clearTimeout(missed), write(told, "");
+    const stale = frame.seq < seq;
+    const rows = frame.rows.map((row) => drawnOf({
+      ...row, gt: numbers(row.gt, Int32Array), values: numbers(row.values, Float32Array), local: false,
+    }, stale ? frame.objects : store.objects.length));
+    store.rows = frame.rows.length ? rows.map((row, r) => (stale && store.rows[r]?.local ? store.rows[r] : row)) : [];
+    if (!store.active && store.state.level === null && rows.length && !problem && first === null) open();
+    paintAll();
+  }
+  const numbers = (view, kind) => new kind(bytes(view).slice().buffer);
+  function open() { // on the level that learns most
+    const totals = store.rows.at(-1)?.totals ?? [];
+    if (totals.length) store.active = { row: store.rows.length - 1, level: totals.indexOf(Math.max(...totals)) };
+  }
+  function choose(place) {
+    store.active = place && !(store.active?.row === place[0] && store.active?.level === place[1]) ? { row: place[0], level: place[1] } : null;
+    store.state.level = store.active ? place : null;
+    if (!kernel) keep();
+    paintAll();
+  }
+  function keep() { // in the address
+    model.set("seq", seq);
+    model.set("view", { scene: store.scene, objects: store.objects, state: store.state });
+  }
+  function erase(e) {
+    if (store.selected < 0) return;
+    began();
+    store.objects.splice(store.selected, 1);
+    store.selected = -1;
+    changed(e);
+  }
+
+  // ---- painting: all at the next frame, once, however many events come until then
+  function paint(what = 1) { // 1: the picture, 2: the panels and texts as well
+    if (!due) requestAnimationFrame(guard(show));
+    due = Math.max(due, what);
+  }
+  const paintAll = () => paint(2);
+  function show() {
+    const what = due, began = performance.now();
+    due = 0;
+    if (closed || !store.backdrops.photo) return;
+    store.rows.forEach((row, r) => row && !row.canvases && (row.canvases = canvases[r] = layersOf(row, palette, canvases[r])));
+    paintStage(ctx, store);
+    if (what > 1) paintPanels(), paintList(), paintControls();
+    texts();
+    if (!timing) return;
+    const drawn = performance.now(), detail = { ...timing, painting: drawn - began, drawn };
+    timing = null;
+    root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
+  }
+  const canvases = [];
+  function texts() {
+    const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
+    if (chosen && kinds.value !== String(chosen[4])) kinds.value = chosen[4];
+    photo.classList.toggle("on", !active);
+    drawing.classList.toggle("on", store.draw);
+    remove.disabled = selected < 0;
+    undo.disabled = !past.some((text) => text !== snapshot());
+    redo.disabled = !future.length;
+    write(hint, chosen ? chosen.slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
+      : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box");
+    const box = chosen && `object ${selected}, ${nameOf(chosen[4])}, ${chosen.slice(0, 4).map(Math.round).join(", ")}`;
+    const learn = chosen && rows.filter(Boolean).map((r) => `${r.title}: ${isLost(r, store, selected) ? "no point" : `${r.counts[selected]} points`}`);
+    write(spoken, chosen ? [box, ...learn].join("; ") : "");
+    stage.setAttribute("aria-label", `${objects.length} objects. Tab goes through them, arrows move, Shift with arrows resizes.${box ? ` Chosen: ${box}` : ""}`);
+    const where = active && row ? `${row.title}, P${Math.log2(row.strides[active.level])}` : "photograph";
+    if (state.coupling === COUPLINGS[2]) return void write(size, where);
+    const frame = frameOf(store.image, state.input), [h, w] = frame.size, [H, W] = store.image;
+    const native = h === H && w === W ? "" : ` (stored as ${W} × ${H})`, pad = String(frame.padded) === String(frame.size) ? "" : `, padded to ${frame.padded[1]} × ${frame.padded[0]}`;
+    write(size, `${where} · input ${w} × ${h}${native}${pad}`);
+  }
+  function layout() {
+    const [H, W] = (store.image = model.get("size"));
+    const most = Math.max(220, Math.min(model.get("width"), (root.clientWidth || 1e4) - 4));
+    store.width = Math.min(most, Math.round((440 * W) / H));
+    store.height = Math.round((store.width * H) / W);
+    (store.zoom = 1), (store.k = store.width / W), (store.ox = 0), (store.oy = 0);
+    ctx = fit(stage, store.width, store.height);
+    const w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W), big = [Math.min(images.photo.width, 2 * store.width), Math.min(images.photo.height, 2 * store.height)];
+    store.backdrops = { photo: scaled(images.photo, ...big), dim: scaled(images.dim, ...big), small: scaled(images.dim, w, h) };
+    paintAll();
+  }
+
+  // ---- a point under the mouse or the finger
+  function hover(r, level, place) {
+    const row = store.rows[r], at = place && row ? pointAt(row, level, place) : null;
+    if (!at) return void (store.hovered && ((store.hovered = null), paintAll()));
+    if (store.hovered?.row === r && store.hovered.level === level && store.hovered.point === at.point) return;
+    store.hovered = { row: r, ...at };
+    if (kernel) model.set("hover", [r, at.point, store.selected]), model.save_changes();
+    else explain(row, r, at);
+    paintAll();
+  }
+  function explain(row, r, { level, i, j, point }) {
+    const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
+    const f = Math.fround, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
+    why.replaceChildren();
+    element(why, "b", "", `${row.title}: ${won < 0 ? "background" : `learns object ${won}, ${nameOf(store.objects[won][4])}`}`);
+    if (n >= 0) {
+      const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
+      const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level };
+      element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
+      for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box)) {
+        const line = table.insertRow();
+        for (const cell of [verdict === null ? "" : verdict ? "✓" : "✗", rule, text]) element(line, "td", "", cell);
+      }
+    }
+    element(why, "div", "", `taught label ${Number(row.values[point].toPrecision(4))}${row.follows ? ": label × IoU of the predicted box" : ""}`);
+  }
+
+  // ---- a picture of one's own
+  async function upload(file) {
+    const whole = await createImageBitmap(file), share = Math.min(1, LONG / Math.max(whole.width, whole.height));
+    const [w, h] = [whole.width, whole.height].map((v) => Math.max(1, Math.round(v * share)));
+    const copy = new OffscreenCanvas(w, h);
+    copy.getContext("2d").drawImage(whole, 0, 0, w, h);
+    const note = share < 1 ? `${file.name} was shrunk from ${whole.width} × ${whole.height} to ${w} × ${h} pixels` : "";
+    const content = new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer());
+    if (kernel) model.send({ type: "image", name: file.name, shrunk: share < 1 }, undefined, [content.buffer]);
+    else model.picture({ photo: content, size: [h, w], objects: [], names: store.names, scene: null });
+    write(told, note);
+  }
+
+  const hand = listen(stage, store, { began, changed, erase, paint, hover: (place) => store.active ? hover(store.active.row, store.active.level, place) : place ?? null });
+  const paintPanels = levelPanels(panels, store, { choose: (r, level) => choose([r, level]), hover }).paint;
+  const paintList = objectList(list, store, (n) => ((store.selected = n), stage.focus({ preventScroll: true }), paintAll()));
+  const paintControls = controlColumn(column, store, {
+    began, changed, upload: (file) => guard(() => upload(file))(),
+    problem: (text) => ((problem = text), compute(), (store.turn += text ? 0 : 1), paintAll()),
+    scene: (n) => model.send({ type: "scene", scene: n }),
+  });
+  kinds.addEventListener("change", (e) => {
+    store.kind = Number(kinds.value);
+    if (store.selected >= 0) began(), (store.objects[store.selected][4] = store.kind), changed(e);
+  });
+  root.addEventListener("keydown", (e) => {
+    if (!(e.ctrlKey || e.metaKey) || e.key.toLowerCase() !== "z") return;
+    e.preventDefault();
+    e.shiftKey ? travel(future, past) : travel(past, future);
+  });
+  const actions = kernel ? [["PNG", "png"], ["CSV", "csv"], ["copy as Python", "python"]] : [["copy link", "link"], ["PNG", "png"]];
+  for (const [text, name] of actions) {
+    const made = element(foot, "button", "", text);
+    made.type = "button";
+    foot.insertBefore(made, told);
+    made.addEventListener("click", guard(async () => {
+      if (kernel) return ask(), model.send({ type: name });
+      if (name === "link") return write(told, (await clip(location.href)) ? "the address was copied" : "copy the address of this page: it holds the view");
+      stage.toBlob((blob) => save("assignment.png", blob, "image/png"));
+    }));
+  }
+
+  function fillNames() {
+    store.names = model.get("names").length ? model.get("names") : ["0"];
+    kinds.replaceChildren(...store.names.map((name, n) => new Option(name, String(n))));
+    paintAll();
+  }
+  async function load() {
+    const colour = await bitmap(model.get("photo"));
+    if (closed || !colour) return;
+    images = { photo: colour, dim: dimmed(colour) };
+    store.selected = -1;
+    layout();
+  }
+  function adopt() { // what Python or the address says
+    if (hand.busy() || model.get("seq") < seq) return;
+    store.objects = model.get("objects").map((o) => [...o]);
+    store.state = structuredClone(model.get("state"));
+    store.catalogue = model.get("catalogue");
+    store.scene = model.get("scene");
+    store.selected = Math.min(store.selected, store.objects.length - 1);
+    (store.image = model.get("size")), (problem = "");
+    store.active = store.state.level ? { row: store.state.level[0], level: store.state.level[1] } : store.active;
+    compute();
+    if (kernel) heard();
+    if (!store.active && first === null) open();
+    first ??= snapshot();
+    paintAll();
+  }
+  const ignore = follow(model, {
+    objects: adopt, state: adopt, catalogue: adopt, frame: () => (model.get("seq") >= seq && (seq = model.get("seq")), heard()), names: fillNames, photo: load, size: adopt,
+    width: layout, why: () => (why.innerHTML = model.get("why")), note: () => write(told, model.get("note")),
+    trained: () => ((store.trained = model.get("trained")), paintAll()),
+  }, guard);
+  const silent = listenForFiles(model, (done) => write(told, done ? "the code was copied" : "the code is below: this page may not copy it"));
+  let wide = 0;
+  const watch = new ResizeObserver(() => {
+    if (Math.abs(root.clientWidth - wide) < 8 || !images.photo) return;
+    wide = root.clientWidth;
+    layout();
+  });
+  watch.observe(root);
+  fillNames(), adopt(), (why.innerHTML = model.get("why")), write(told, model.get("note")), guard(load)();
+  return () => {
+    closed = true;
+    watch.disconnect();
+    clearTimeout(rest), clearTimeout(missed);
+    ignore(), silent();
+  };
+}
+
+export default { render };

@@ -1,0 +1,53 @@
+// The explorer as a page of its own: no kernel, no network. Its pictures lie in the page, its view in the address after #.
+import { element, write } from "./common.js";
+import { render } from "./explorer.js";
+import { addressOf, checkedState, viewOf } from "./state.js";
+
+function start() {
+  const { traits, pictures } = JSON.parse(document.getElementById("dsla-data").textContent), listeners = {};
+  const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const shown = pictures.map((picture) => ({ ...picture, photo: decoded(picture.photo) }));
+  const values = { ...traits, lut: decoded(traits.lut), scenes: shown.map((picture) => picture.name) };
+  const root = document.getElementById("dsla-page"), problem = element(root, "div", "dsla-wrong");
+  const tell = (names) => names.forEach((name) => (listeners[`change:${name}`] ?? []).forEach((call) => call()));
+
+  const model = {
+    get: (name) => values[name],
+    set(name, value) {
+      values[name] = value;
+      if (name !== "view") return;
+      write(problem, "");
+      history.replaceState(null, "", value.scene === null ? "#" : addressOf(value));
+    },
+    save_changes() {},
+    on: (event, call) => (listeners[event] ??= []).push(call),
+    off: (event, call) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== call)),
+    send: ({ type, scene }) => type === "scene" && model.picture({ ...shown[scene], scene }),
+    picture({ photo, size, objects, names, scene }) {
+      Object.assign(values, { photo, size, objects, names, scene });
+      tell(["names", "photo", "objects"]);
+    },
+  };
+
+  function visit() { // what the address says
+    try {
+      const view = viewOf(location.hash);
+      if (!view) return;
+      if (!(view.scene in shown)) throw new Error(`the view in this address is of picture ${view.scene}; this page has ${shown.length}`);
+      const picture = shown[view.scene], [H, W] = picture.size;
+      const fits = (o) => o.length === 5 && o.every(Number.isFinite) && 0 <= o[0] && o[0] < o[2] && o[2] <= W && 0 <= o[1] && o[1] < o[3] && o[3] <= H && o[4] >= 0;
+      if (!Array.isArray(view.objects) || !view.objects.every(fits)) throw new Error("the boxes in this address do not fit the picture");
+      values.state = checkedState(view.state, traits.state, values.catalogue);
+      write(problem, "");
+      model.picture({ ...picture, objects: view.objects, scene: view.scene });
+    } catch (error) {
+      write(problem, error.message);
+    }
+  }
+  Object.assign(values, shown[traits.scene ?? 0], { objects: traits.objects, scene: traits.scene ?? 0 });
+  visit();
+  window.addEventListener("hashchange", visit);
+  render({ model, el: root });
+}
+
+start();
