@@ -85,8 +85,9 @@ export function render({ model, el }) {
     }
     const same = (row, r) => row && !row.local && row.method === store.state.rows[r].method;
     store.rows = rows.map((row, r) => row ?? (same(before[r], r) ? before[r] : null));
-    write(wrong, refused);
-    if (store.active && !store.rows[store.active.row]?.shapes[store.active.level]) store.active = null;
+    write(wrong, problem ? "" : refused); // a problem stands at its control
+    const large = store.rows[store.active?.row];
+    if (rows.length && (large === undefined || (large && !large.shapes[store.active.level]))) store.active = null;
     return performance.now() - began;
   }
   // Something that a hand changed: labels at once, Python when the hand rests, or now where only it can say.

@@ -17,6 +17,7 @@ function start() {
       values[name] = value;
       if (name !== "view") return;
       write(problem, "");
+      Object.assign(values, { state: value.state, objects: value.objects });
       history.replaceState(null, "", value.scene === null ? "#" : addressOf(value));
     },
     save_changes() {},
@@ -26,6 +27,7 @@ function start() {
     picture({ photo, size, objects, names, scene }) {
       Object.assign(values, { photo, size, objects, names, scene });
       tell(["names", "photo", "objects"]);
+      if (scene === null) history.replaceState(null, "", "#"); // a picture of one's own is in no address
     },
   };
 

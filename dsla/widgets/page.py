@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,12 @@ WIDTH = 640  # of the large picture at most, screen pixels
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page. name: to choose it by.  pixels: [H, W, 3] float32 in 0…1.  objects: x1, y1, x2, y2, label."""
+    """A picture of the page.
+
+    Attributes:
+        name: to choose it by.  pixels: [H, W, 3] float32 in 0…1.  objects: x1, y1, x2, y2, label of each.
+        names: of the classes.
+    """
 
     name: str
     pixels: np.ndarray
@@ -79,7 +83,8 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
         "note": "",
     }
     data = json.dumps({"traits": traits, "pictures": [p.plain() for p in pictures]}, separators=(",", ":"))
-    return PAGE.format(style=STYLE, data=data.replace("<", "\\u003c"), script=script("page.js"), title=html.escape(TITLE))
+    safe = data.replace("<", "\\u003c")  # no end tag within the script
+    return PAGE.format(style=STYLE, data=safe, script=script("page.js"), title=TITLE)
 
 
 TITLE = "Who learns what? Label assignment in object detection"
@@ -92,8 +97,8 @@ PAGE = """<!DOCTYPE html>
 <style>{style}</style>
 <body class="dsla-alone">
 <h1>{title}</h1>
-<p>Drag a box: each coloured cell surrounds a point of the detector that learns the object, its colour is the label that it
-is taught. Red and dashed: no point learns this object. Click a small picture to see its level large.</p>
+<p>Drag a box: each coloured cell surrounds a point of the detector that learns the object, its colour is the label
+that it is taught. Red and dashed: no point learns this object. Click a small picture to see its level large.</p>
 <main id="dsla-page"></main>
 <script type="application/json" id="dsla-data">{data}</script>
 <script type="module">{script}</script>
