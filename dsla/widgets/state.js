@@ -59,10 +59,11 @@ export const boundsFor = (strides) => [0, ...strides.slice(0, -1).map((s) => 8 *
 /** @param {number[]} bounds */
 export const boundsText = (bounds) => bounds.map((v) => (v >= NO_END ? "∞" : String(v))).join("  ");
 
-/** The assigner's `options()`. @param {Entry} entry @param {Row} row @param {number[]} bounds */
+/** The assigner's `options()`; its own ranges where they are those of P3…P7, from which FoveaBox's differ at the ends.
+ * @param {Entry} entry @param {Row} row @param {number[]} bounds */
 export function optionsOf(entry, row, bounds) {
   const options = { ...entry.options, ...row.options }, half = entry.ranges === "scale_ranges" ? 2 : 1;
-  if (entry.ranges) options[entry.ranges] = bounds.slice(1).map((high, n) => [bounds[n] / half, high]);
+  if (entry.ranges && String(bounds) !== String(boundsFor([8, 16, 32, 64, 128]))) options[entry.ranges] = bounds.slice(1).map((high, n) => [bounds[n] / half, high]);
   return options;
 }
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..assigners import (
     ATSS,
+    DEFAULT_RANGES,
     DSLA,
     FCOS,
     GFL,
@@ -28,9 +29,7 @@ from ..assigners import (
     MaxIoU,
     jittered_predictions,
     method,
-    point_offset,
 )
-from ..assigners import ranges_of as level_ranges
 from ..errors import DataError
 from ..geometry import Frame, HeadOutputs, InputSize
 from ..plots.comparison import Row
@@ -98,7 +97,7 @@ def _entry(title: str, assigner: Assigner) -> dict[str, Any]:
         "script": script,
         "options": assigner.options() if script else {},
         "ranges": None,
-        "offset": point_offset(assigner),
+        "offset": assigner.point_offset,
         "coupling": assigner.default_coupling,
         "needs": assigner.needs_predictions,
         "controls": [],
@@ -125,6 +124,8 @@ def assigners_of(
     if len(bounds) != levels + 1 or any(not low < high for low, high in pairwise(bounds)):
         text = f"{levels} levels have {levels + 1} ends, each larger than the one before"
         raise DataError(f"ranges {[f'{b:g}' for b in bounds]}: {text}")
+    ranges = tuple(pairwise(bounds))
+    levels_of = None if ranges == DEFAULT_RANGES else ranges  # by default the method's own: FoveaBox's ends differ
     rows: dict[str, tuple[str, Assigner]] = {}
     for row in state["rows"]:
         name, options = row["method"], row.get("options", {})
@@ -133,7 +134,7 @@ def assigners_of(
         else:
             entry = method(name)
             title = title_of(entry.title, options)
-            rows.setdefault(title, (name, entry.assigner(tuple(pairwise(bounds)), **options)))
+            rows.setdefault(title, (name, entry.assigner(levels_of, **options)))
     return rows
 
 
@@ -264,7 +265,7 @@ class View:
 
     def _row(self, title: str, name: str, assigner: Assigner) -> Shown:
         strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        ranges = level_ranges(assigner) or strides
+        ranges = assigner.level_ranges or strides
         if len(ranges) != len(strides):
             raise ValueError(
                 f"{title} has ranges for {len(ranges)} levels but there are {len(strides)} strides {strides}"
@@ -276,7 +277,7 @@ class View:
             grid = self.model.outputs.grid
         else:
             predictions = None
-            grid = frame.grid(strides, point_offset(assigner) if self.offset is None else self.offset)
+            grid = frame.grid(strides, assigner.point_offset if self.offset is None else self.offset)
             if self.coupling != "off" or assigner.needs_predictions:
                 predictions = jittered_predictions(grid, [boxes], [self.labels], self.jitter, self.classes, self.seed)
         assignment = assigner(grid, [boxes], [self.labels], predictions=predictions, image_sizes=[frame.size])
@@ -318,7 +319,7 @@ class View:
         for title, (_, assigner) in self.assigners.items():
             needs = self.coupling != "off" or assigner.needs_predictions
             if self.model is None:
-                offset = point_offset(assigner) if self.offset is None else self.offset
+                offset = assigner.point_offset if self.offset is None else self.offset
                 lines.append(f"grid = frame.grid(strides={self.strides}, offset={offset:g})")
                 if needs:
                     call = f"[boxes], [labels], {self.jitter:g}, {self.classes}, seed={self.seed}"

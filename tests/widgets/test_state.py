@@ -40,6 +40,7 @@ def test_rows_of_a_state():
             for size, coupling in (("native", "off"), ((800, 1333), "jittered boxes"), (300, "jittered boxes")):
                 state = initial([{"method": name, "options": options}], (8, 16, 32), None, size)
                 views.append({**state, "coupling": coupling, "jitter": 0.2, "seed": 3})
+        views.append(initial([{"method": name}], (8, 16, 32, 64, 128), None, "native"))
     views.append({**initial([{"method": "dsla"}], (4, 8), 0.25, "native"), "bounds": [10, 40, 1e8]})
     entries = catalogue({})
     asked = [{"state": s, "objects": OBJECTS, "size": SIZE, "catalogue": entries} for s in views]
