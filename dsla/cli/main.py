@@ -54,6 +54,10 @@ COMMANDS = {  # name, also of the module → what its help says
         "List the methods: who is positive, what they are taught, their options.",
         "dsla methods atss --plugin ellipse.py",
     ),
+    "explore": Command(
+        "Make a page on which to draw boxes and see which points learn them, with any photographs.",
+        "dsla explore photo.jpg --html explorer.html",
+    ),
     "figures": Command("Make everything in figures/ anew.", "dsla figures --out figures"),
     "convert": Command(
         "Turn a checkpoint of mmdetection or torchvision into a weights file with its recipe inside.",

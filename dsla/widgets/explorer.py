@@ -17,11 +17,14 @@ from torch import Tensor
 from ..assigners import Assigner, Assignment, method
 from ..data import Scenes
 from ..errors import DataError, unknown
+from ..files import csv_text, refuse_existing, write
 from ..geometry import InputSize
 from ..models import load
 from ..plots import draw, picture_bytes
 from ..plots.comparison import STRIDES, as_labels, figure_of
 from ..plots.style import Picture
+from .page import Picture as PagePicture
+from .page import page, scenes
 from .pane import Pane, guarded
 from .point import point_html
 from .surface import BoxSurface
@@ -281,7 +284,7 @@ class AssignmentExplorer(Pane):
         self.surface.why = point_html(self.shown[row], point, chosen) if exists else ""
 
     def _csv(self) -> bytes:
-        return self.table().to_csv(index=False).encode()
+        return csv_text(self.table()).encode()
 
     def _show_code(self) -> None:
         self._code.value, self._code.layout.display = self.python(), None
@@ -300,6 +303,25 @@ class AssignmentExplorer(Pane):
         """The view as a figure of `dsla.compare`, for where no widgets run."""
         view, names = self._current(), self.surface.names
         return figure_of([row.row() for row in self.shown], self._pixels, view.frame, view.boxes, view.labels, names)
+
+    def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """The explorer with this view as one file that opens without Python and without a network.
+
+        Its pictures are this one and the built-in scenes; its view can be linked, it is in the address after #. Methods
+        that only Python can assign, and the trained model, are left out.
+
+        Args:
+            path: of the file, under 1 MB.
+            overwrite: replace a file that is there.
+        Raises:
+            DataError: a file is there; or no method of this view works without Python.
+        """
+        refuse_existing([path], overwrite=overwrite)
+        scene = self.surface.scene
+        name = "this picture" if scene is None else f"scene {scene}"
+        here = PagePicture(name, self._pixels, self.surface.objects, self.surface.names)
+        others = [p for p in scenes() if p.name != here.name]
+        return write(path, page([here, *others], self.state, self.surface.catalogue))
 
     def _current(self) -> View:
         if self.view is None or not self.shown:

@@ -1,0 +1,51 @@
+"""``dsla explore``: who learns what on a person's own photographs, as one page that opens in any browser."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..errors import DataError
+from .arguments import Needs, output_option, plugin_option
+
+NEEDS = (Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),)
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("images", nargs="*", metavar="PHOTO", help="files or folders (default: built-in scenes)")
+    p.add_argument("--annotations", help="COCO-format file that lists the images: their boxes and classes")
+    p.add_argument("--html", default="explorer.html", metavar="FILE", help="the page (default: %(default)s)")
+    p.add_argument(
+        "--methods", nargs="+", default=["fcos", "dsla"], metavar="METHOD", help="one to three (default: fcos dsla)"
+    )
+    p.add_argument("--input-size", default="native", help="native, 800/1333 or 640 (letterbox) (default: %(default)s)")
+    plugin_option(p)
+    output_option(p, "the page")
+
+
+def run(args: Namespace) -> None:
+    if missing := [path for path in args.images if not os.path.exists(path)]:
+        raise DataError(f"{Path(missing[0]).absolute()}: no such image or folder")
+    if len(args.methods) > 3:
+        raise DataError(f"--methods: one to three, got {len(args.methods)}")
+    from ..assigners import method
+    from ..data import CocoDataset
+    from ..files import refuse_existing, write
+    from ..geometry import Frame
+    from ..plots.comparison import STRIDES
+    from ..widgets.page import page, photograph, scenes
+    from ..widgets.view import catalogue, initial
+    from .predict import find_images, plan
+
+    Frame.of((1, 1), args.input_size)  # refuses what is none
+    rows = [{"method": method(name).name, "options": {}} for name in args.methods]
+    paths = find_images(args.images)[0] if args.images else []
+    refuse_existing([args.html], inputs=[*paths, *filter(None, [args.annotations])], overwrite=args.overwrite)
+    truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
+    planned = plan(paths, Path(os.curdir), truth)
+    pictures = [photograph(p.path, truth, p.image_id) for p in planned] or scenes()
+    text = page(pictures, initial(rows, STRIDES, None, args.input_size), catalogue({}))
+    write(args.html, text)
+    size = len(text.encode()) / 1e6
+    print(f"{args.html}: {len(pictures)} pictures, {size:.2f} MB; it opens in a browser, without Python")
