@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError
@@ -104,8 +105,8 @@ def plan(paths: Sequence[Path], out: Path, truth: CocoDataset | None = None) -> 
     """
     listed: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {}
     for entry in truth.ground_truth()["images"] if truth else ():
-        parts = PurePosixPath(entry["file_name"].replace("\\", "/")).parts
-        listed.setdefault(parts[-1], []).append((parts, entry))
+        file = PurePosixPath(entry["file_name"].replace("\\", "/"))
+        listed.setdefault(file.name, []).append((file.parts, entry))
     pictures, taken = [], set()
     for number, path in enumerate(paths, 1):
         image_id, size = number, None
@@ -142,13 +143,13 @@ def predict_files(
     Returns:
         What is wrong with the images that could not be read, a line each; the others are complete.
     """
-    from ..data import load_image
+    from ..data import load_image, to_coco_results
     from ..files import put_in_place, write
     from ..models.prediction import detections
     from ..plots.draw import draw_detections
 
-    names, broken, results = model.class_names, [], list[dict[str, Any]]()
-    ids = category_ids or range(1, len(names) + 1)
+    names, broken, results = model.class_names, list[str](), list[dict[str, Any]]()
+    ids: Any = SimpleNamespace(name="the images", category_ids=category_ids or range(1, len(names) + 1))
     for picture in pictures:
         try:
             image = load_image(picture.path, picture.size)
@@ -162,19 +163,10 @@ def predict_files(
         figure = draw_detections(image, {k: v[drawn] for k, v in columns.items()}, names)
         with put_in_place(picture.drawn) as partial:
             figure.savefig(partial, format="png")
-        for (x1, y1, x2, y2), score, label in zip(
-            *(columns[k].tolist() for k in ("boxes", "scores", "labels")), strict=True
-        ):
-            results.append(
-                {
-                    "image_id": picture.image_id,
-                    "file_name": str(picture.path),
-                    "category_id": ids[label],
-                    "category": names[label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": score,
-                }
-            )
+        rows = to_coco_results(ids, [picture.image_id], [columns])
+        categories = [names[label] for label in columns["labels"].tolist()]
+        for row, category in zip(rows, categories, strict=True):
+            results.append({**row, "file_name": str(picture.path), "category": category})
         print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
     write(out / RESULTS, json.dumps(results))
     return broken

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 import zipfile
@@ -196,17 +197,11 @@ def _unpack(path: Path, folder: Path, gives: str) -> None:
         raise DataError(f"{path}: cannot be unpacked ({error})") from error
     if not (beside / gives).exists():
         raise DataError(f"{path}: has no {gives} inside; it lies unpacked in {beside}")
-    for source in sorted(p for p in beside.rglob("*") if p.is_file() and p.relative_to(beside) != Path(gives)):
-        if (beside / gives) in source.parents:
-            continue
+    for source in sorted(p for p in beside.rglob("*") if p.is_file() and (beside / gives) not in (p, *p.parents)):
         target = folder / source.relative_to(beside)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # perhaps changed by a person
-            source.unlink()
-        else:
+        if not target.exists():  # else perhaps changed by a person
             os.replace(source, target)
     (folder / gives).parent.mkdir(parents=True, exist_ok=True)
     os.replace(beside / gives, folder / gives)
-    for left in sorted(beside.rglob("*"), reverse=True):
-        left.rmdir()
-    beside.rmdir()
+    shutil.rmtree(beside)
