@@ -12,7 +12,6 @@ stream of growing length.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -33,11 +32,12 @@ import torch
 
 from dsla import analysis
 from dsla.analysis import Truth
-from dsla.coco.results import read_detections, read_ground_truth
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco.detections import Results
+from dsla.coco.evaluation import evaluate_detections
+from dsla.coco.ground_truth import GroundTruth
 
 UNIT = 1e9 if sys.platform == "darwin" else 1e6  # of ru_maxrss to GB
-EVALUATION = ("numpy", "faster", "pycocotools")
+EVALUATION = ("numpy", "pycocotools")
 
 
 def evaluation(engine: str, folder: Path) -> dict[str, float]:
@@ -50,8 +50,8 @@ def whole(name: str, folder: Path) -> dict[str, float]:
 
 
 def loop(name: str, folder: Path) -> dict[str, float]:
-    truth = read_ground_truth(folder / "instances.json")
-    return getattr(loops, name)(truth, read_detections(folder / "results.json", truth))
+    truth = GroundTruth.of(folder / "instances.json")
+    return getattr(loops, name)(truth.to_coco(), Results.of(folder / "results.json", truth).to_rows())
 
 
 def stream(name: str, images: int, candidates: int) -> dict[str, float]:
@@ -61,7 +61,7 @@ def stream(name: str, images: int, candidates: int) -> dict[str, float]:
 
 def written(folder: Path, images: int, boxes: int) -> dict[str, float]:
     crowd.write(folder, images, boxes)
-    return {"objects": len(read_ground_truth(folder / "instances.json")["annotations"])}
+    return {"objects": len(GroundTruth.of(folder / "instances.json").boxes)}
 
 
 def job(words: list[str]) -> None:
@@ -138,7 +138,7 @@ def main() -> None:
         # By another process: the peak of a process starts from that of the one that started it.
         objects = measured("write", folder, args.images, args.boxes)["numbers"]["objects"]
         print(f"{args.images} images, {objects} objects, {args.boxes} detections an image\n")
-        engines = [e for e in EVALUATION if e != "faster" or importlib.util.find_spec("faster_coco_eval")]
+        engines = EVALUATION
         print("evaluation\n", side_by_side({e: ("evaluate", e, folder) for e in engines}, args.rounds), "\n")
         for analysed in ("ranking", "suppression"):
             jobs = {"dsla": ("whole", analysed, folder), "loops": ("loop", analysed, folder)}

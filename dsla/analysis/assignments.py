@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions
-from ..coco.results import read_json, some
+from ..coco.problems import some
 from ..errors import DataError
 from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
 from .tables import BOX, Numbers, Table, Truth, array, summarises
@@ -77,7 +76,7 @@ def assignment_statistics(
     if levels != len(strides):
         raise ValueError(f"{chosen.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
     offset = chosen.point_offset if offset is None else offset
-    truth = Truth.of(data, max_images)
+    truth = Truth.of(data, max_images, taught=True)
     parts: list[pd.DataFrame] = []
     # Predictions belong to the points of one image: with others in the batch they would be drawn differently.
     for batch in _batches(truth, data, image_sizes, input_size, 1 if chosen.needs_predictions else batch_size):
@@ -137,12 +136,10 @@ def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]
         return [(int(h), int(w)) for h, w in table]
     if hasattr(data, "image_size"):
         return [tuple(data.image_size(i)) for i in range(count)]
-    known = read_json(data)[0] if isinstance(data, (str, Path)) else data
-    entries = known.get("images", []) if hasattr(known, "get") else []
-    found = {e["id"]: (int(e["height"]), int(e["width"])) for e in entries if e.get("height") and e.get("width")}
-    if missing := [image for image in truth.images if image not in found]:
+    sizes = np.stack([truth.columns.heights, truth.columns.widths], 1)
+    if missing := [image for image, size in zip(truth.images, sizes, strict=True) if not size.all()]:
         raise DataError(f"height and width of images {some(missing)} are not known; give image_sizes=(height, width)")
-    return [found[image] for image in truth.images]
+    return [(int(h), int(w)) for h, w in sizes]
 
 
 def _counted(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..coco.results import read_ground_truth, read_json, read_table
+from ..coco.detections import Results
+from ..coco.evaluation import Evaluation, evaluate_detections
 from ..errors import DataError
-from ..models.evaluation import Evaluation, evaluate_detections
 from .confidence import ranking, reliability
 from .nms import suppression
 from .oracles import oracle
@@ -70,27 +70,22 @@ def ask(
         raise DataError("no results file")
     if not 0 < nms_threshold <= 1:
         raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
-    data, file = read_json(annotations)
-    try:
-        truth = read_ground_truth(data)
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from None
-    known, found = Truth.of(data), []
+    truth, answers = Truth.of(annotations), []
     for name, path in zip(names_of(results), results, strict=True):
         if say is not None:
             say(name)
-        table = read_table(path, truth)
-        table = table[table["score"] >= score_threshold].reset_index(drop=True)
-        evaluation = evaluate_detections(data, table, engine="numpy")
+        detections = Results.of(path, truth.columns)
+        detections = detections.where(detections.score >= score_threshold)
+        evaluation, table = evaluate_detections(truth.columns, detections), detections.to_frame()
         tables: dict[str, Any] = {
-            "ranking": ranking(table, known),
-            "suppression": suppression(table, known, nms_threshold=nms_threshold),
-            "oracle": oracle(table, known, nms_threshold=nms_threshold),
-            "errors": errors(table, known),
+            "ranking": ranking(table, truth),
+            "suppression": suppression(table, truth, nms_threshold=nms_threshold),
+            "oracle": oracle(table, truth, nms_threshold=nms_threshold),
+            "errors": errors(table, truth),
         }
         tables["reliability"] = reliability(tables["ranking"])
-        found.append(Answers(name, Path(path).name, evaluation, numbers_of(evaluation, tables), tables))
-    return found
+        answers.append(Answers(name, Path(path).name, evaluation, numbers_of(evaluation, tables), tables))
+    return answers
 
 
 def names_of(files: Sequence[str | Path]) -> list[str]:

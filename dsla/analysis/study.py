@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assignment
-from ..coco.results import Rows
+from ..coco.evaluation import Evaluation, evaluate_detections
 from ..data import to_coco_results
 from ..geometry import aligned_iou, pairwise_iou
 from ..models import Detector
-from ..models.evaluation import Evaluation, evaluate_detections
 from .adjacent import adjacency_of, hard_rule, profile_of
 from .confidence import ranking, reliability
 from .nms import suppression
@@ -144,7 +143,7 @@ def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
     return frame
 
 
-def crowding(truth: dict[str, Any], rows: Rows) -> pd.DataFrame:
+def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.DataFrame:
     """NUMBERS: AP of the images in which objects overlap, and of the others.
 
     Args:

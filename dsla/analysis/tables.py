@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ..coco.results import BOX, SIZE, read_ground_truth, read_table, some, with_size
+from ..coco.columns import CORNERS as BOX
+from ..coco.columns import SIZE, comparable, corners_of, with_size
+from ..coco.detections import Results
+from ..coco.ground_truth import GroundTruth
+from ..coco.problems import some
 from ..errors import DataError
 
 OBJECT_COLUMNS = ["image", "gt", "category", *BOX, *SIZE, "crowd"]
@@ -96,7 +101,7 @@ class Numbers:
         return series
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truth:
     """Ground truth in columns.
 
@@ -106,56 +111,53 @@ class Truth:
         images: the image ids, in order.
         categories: category id → name.
         category_ids: label 0…C−1 → category id, for detections that carry labels; None if they are the same.
+        source: the columns of the file, where there is one.
     """
 
     objects: pd.DataFrame
     images: list[Any]
     categories: dict[Any, str]
     category_ids: tuple[Any, ...] | None = None
+    source: GroundTruth | None = None
 
-    def as_coco(self) -> dict[str, Any]:
-        """Images and categories as far as `read_table` needs them."""
-        return {
-            "images": [{"id": i} for i in self.images],
-            "categories": [{"id": c} for c in self.categories],
-        }
+    @cached_property
+    def columns(self) -> GroundTruth:
+        """What `Results` refer to: the file's columns, or images and categories alone."""
+        if self.source is not None:
+            return self.source
+        content = {"images": [{"id": i} for i in self.images], "annotations": []}
+        return GroundTruth.of(content | {"categories": [{"id": c} for c in self.categories]}, warn=False)
 
     @classmethod
-    def of(cls, source: Any, max_images: int | None = None) -> Truth:
-        """From any of the sources that the module names."""
+    def of(cls, source: Any, max_images: int | None = None, *, taught: bool = False) -> Truth:
+        """From any of the sources that the module names.
+
+        Args:
+            source: COCO json, data set, targets, or a Truth, which is given back.
+            max_images: only the first ones.
+            taught: boxes as a network is taught them: cut to the image, without those outside, what the flag `ignore`
+                excludes as crowds. By default as the file has them, as evaluation takes them.
+        """
         if isinstance(source, Truth):
             return source
-        if hasattr(source, "ground_truth"):
-            return cls._of_coco(read_ground_truth(source.ground_truth()), tuple(source.category_ids), max_images)
-        if isinstance(source, (str, Path, Mapping)):
-            return cls._of_coco(read_ground_truth(source), None, max_images)
-        return cls._of_targets(list(source)[:max_images])
-
-    @classmethod
-    def _of_coco(cls, data: dict[str, Any], category_ids: tuple[Any, ...] | None, most: int | None) -> Truth:
-        rows = data["annotations"]
-        ids = [row["original_id"] for row in rows]
-        if len(set(ids)) < len(ids) or not all(isinstance(i, int) for i in ids):
-            ids = [row["id"] for row in rows]
-        xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
-        objects = pd.DataFrame(
-            {
-                "image": [row["image_id"] for row in rows],
-                "gt": np.array(ids, dtype=np.int64),
-                "category": [row["category_id"] for row in rows],
-            }
-        )
-        objects[[*BOX, *SIZE]] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:], xywh[:, 2:]], axis=1)
-        objects["crowd"] = np.array([row["iscrowd"] for row in rows], dtype=bool)
-        images = [image["id"] for image in data["images"]][:most]
-        categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in data["categories"]}
+        if isinstance(source, (list, tuple)):
+            return cls._of_targets(list(source)[:max_images])
+        columns = GroundTruth.of(source)
+        if max_images is not None and max_images < len(columns):
+            columns = columns.part(range(max_images))
+        crowd, boxes = columns.crowd, columns.boxes
+        if taught:
+            crowd, boxes = crowd | columns.ignore, columns.inside
+        images, categories, ids = (comparable(i) for i in (columns.image_ids, columns.category_ids, columns.ids))
+        if ids.dtype != np.int64 or len(np.unique(ids)) < len(ids):
+            ids = np.arange(1, len(ids) + 1)
+        objects = pd.DataFrame({"image": images[columns.image], "gt": ids, "category": categories[columns.category]})
+        objects[[*BOX, *SIZE]] = np.concatenate([corners_of(boxes), boxes[:, 2:]], axis=1)
+        objects["crowd"] = crowd
+        names = dict(zip(categories.tolist(), columns.category_names, strict=True))
         # Without a data set the labels of a network are taken in the order of the ids, as ours are.
-        return cls(
-            objects[objects["image"].isin(images)],
-            images,
-            categories,
-            category_ids or tuple(sorted(categories)),
-        )
+        labels = tuple(source.category_ids) if hasattr(source, "ground_truth") else tuple(names)
+        return cls(objects[np.isfinite(boxes[:, 0])], images.tolist(), names, labels, columns)
 
     @classmethod
     def _of_targets(cls, targets: list[Mapping[str, Any]]) -> Truth:
@@ -164,9 +166,10 @@ class Truth:
             images.append(int(target.get("image_id", i)))
             boxes, labels = array(target["boxes"]).reshape(-1, 4), array(target["labels"]).reshape(-1)
             crowds = array(target.get("crowd_boxes", np.zeros((0, 4)))).reshape(-1, 4)
+            flags = array(target.get("iscrowd", np.zeros(len(boxes)))).reshape(-1)  # torchvision's, with their class
             part = pd.DataFrame(np.concatenate([boxes, crowds]).astype(float), columns=BOX)
             part["category"] = np.concatenate([labels, np.full(len(crowds), EVERY_CLASS)]).astype(np.int64)
-            part["crowd"] = np.arange(len(part)) >= len(boxes)
+            part["crowd"] = np.concatenate([flags, np.ones(len(crowds))]).astype(bool)
             part["gt"], part["image"] = np.arange(len(part)), images[-1]
             parts.append(with_size(part))
         objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=OBJECT_COLUMNS)
@@ -212,7 +215,9 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
     if isinstance(detections, (str, Path)) or (
         isinstance(detections, list) and (not detections or "bbox" in detections[0])
     ):
-        detections = read_table(detections, truth.as_coco())
+        detections = Results.of(detections, truth.columns)
+    if isinstance(detections, Results):
+        detections = detections.to_frame()
     if isinstance(detections, pd.DataFrame):
         table = _numbered(detections, place)
         order = np.argsort(table["image_index"].to_numpy(), kind="stable")

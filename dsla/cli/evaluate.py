@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from ..errors import DataError
 from ..files import refuse_existing, write
-from .arguments import EMBEDDED, ONE_FILE, Needs, data_options, output_option, plugin_option
+from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, output_option, plugin_option
 
 NEEDS = (EMBEDDED, ONE_FILE, Needs("overwrite", lambda args: args.json, "needs --json, the file that it replaces"))
 
@@ -17,8 +16,13 @@ def options(p: ArgumentParser) -> None:
     data_options(p)
     p.add_argument("--per-class", action="store_true", help="a line a class, too")
     p.add_argument("--json", metavar="FILE", help="write the numbers to this file")
-    engines = ("pycocotools", "numpy", "faster")
-    p.add_argument("--engine", default=engines[0], choices=engines, help="all give the same numbers; numpy is quick")
+    p.add_argument(
+        "--engine", default="numpy", choices=("numpy", "pycocotools"), help="the same numbers; pycocotools is slow"
+    )
+    p.add_argument(
+        "--max-detections", type=count, default=100, metavar="N",
+        help="of an image and class that AP counts (default: %(default)s, as COCO's)",
+    )  # fmt: skip
     output_option(p, "the file of --json")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     plugin_option(p)
@@ -27,7 +31,8 @@ def options(p: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from tqdm.auto import tqdm
 
-    from ..coco.results import plain, render
+    from ..coco.evaluation import shown
+    from ..coco.results import plain
     from ..data.sources import open_dataset
     from ..models import load
     from ..models.evaluation import evaluate, usable
@@ -37,16 +42,12 @@ def run(args: Namespace) -> None:
         refuse_existing([args.json], inputs=inputs, overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
     dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
-    if tuple(dataset.class_names) != tuple(model.class_names):
-        raise DataError(
-            f"{args.weights} knows the classes {', '.join(model.class_names)}, but {dataset.name} has "
-            f"{', '.join(dataset.class_names)}: evaluate on data with the same classes in the same order"
-        )
     with tqdm(total=len(dataset), unit="image", leave=False) as bar:
-        numbers = evaluate(model, dataset, engine=args.engine, progress=lambda n, _: bar.update(n - bar.n) and None)
-    print(render(numbers))
-    for note in numbers.attrs.get("notes", ()):
-        print(f"note: {note}")
+        numbers = evaluate(
+            model, dataset, engine=args.engine, max_detections=args.max_detections,
+            progress=lambda n, _: bar.update(n - bar.n) and None,
+        )  # fmt: skip
+    print(shown(numbers))
     if args.per_class:
         import pandas as pd
 

@@ -52,6 +52,17 @@ def ascending(ids: np.ndarray) -> np.ndarray:
     return np.array(sorted(range(len(values)), key=lambda n: (isinstance(values[n], str), values[n])), dtype=np.int64)
 
 
+def comparable(ids: np.ndarray) -> np.ndarray:
+    """The ids, as text where they are of several kinds, which no table can sort."""
+    kinds = set() if ids.dtype == np.int64 else {type(i) for i in ids.tolist()}
+    return np.array([str(i) for i in ids.tolist()], dtype=object) if len(kinds) > 1 else ids
+
+
+def uniform(ids: np.ndarray) -> bool:
+    """Whether NumPy and pandas can sort the ids: all of them int64, or all text."""
+    return ids.dtype == np.int64 or all(isinstance(i, str) for i in ids.tolist())
+
+
 def types_of(ids: np.ndarray, listed: np.ndarray) -> str:
     """Says so where the one is text and the other a number."""
     texts = [any(isinstance(v, str) for v in side.tolist()) for side in (ids, listed)]

@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from .columns import CORNERS, NO_BOX, SIZE, corners_of, id_array, places, refuse_other_forms, types_of, with_size
+from .columns import (
+    CORNERS,
+    NO_BOX,
+    SIZE,
+    comparable,
+    corners_of,
+    id_array,
+    places,
+    refuse_other_forms,
+    types_of,
+    with_size,
+)
 from .ground_truth import GroundTruth
 from .problems import NOTED, Problems, many, refuse, some
 from .reading import name_of, read_results
@@ -41,11 +52,15 @@ class Results:
     problems: Problems
 
     @classmethod
-    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True) -> Results:
+    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True) -> Results:
         """From a path, COCO results rows, or a table with image, category (ids), x1, y1, x2, y2 and score.
 
         Args:
+            source: where it comes from.
+            truth: what the ids refer to.
             warn: say the problems, in one `DataWarning`.
+            guess: refuse boxes that as a whole look like fractions or corners; a network that has learnt nothing yet
+                may say such ones.
 
         Raises:
             DataError: rows without the fields or with a value that is not finite; ids that the ground truth does not
@@ -54,6 +69,8 @@ class Results:
         if isinstance(source, Results):
             return source
         results = _of_table(source, truth) if isinstance(source, pd.DataFrame) else _of_rows(source, truth)
+        if guess:
+            results.check_form()
         if warn:
             results.problems.warn()
         return results
@@ -64,17 +81,27 @@ class Results:
     def __repr__(self) -> str:
         return f"Results({self.name}: {many(len(self), 'detection')} on {many(len(self.truth), 'image')})"
 
+    @property
+    def corners(self) -> np.ndarray:
+        """[D,4] x1, y1, x2, y2."""
+        return corners_of(self.boxes)
+
+    def check_form(self) -> None:
+        """Raises DataError for boxes that as a whole are no x, y, w, h in pixels."""
+        sized = (self.boxes[:, 2:] > 0).all(1)
+        if sized.sum() > len(self) / 2:
+            sizes = (side[self.image[sized]] for side in (self.truth.widths, self.truth.heights))
+            refuse_other_forms(self.name, "detection", self.boxes[sized], *sizes)
+
     def where(self, mask: Any) -> Results:
         """Those of the detections for which the mask [D] holds."""
         return replace(self, **{k: getattr(self, k)[mask] for k in ("image", "category", "boxes", "score")})
 
     def to_frame(self) -> pd.DataFrame:
         """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
-        frame = pd.DataFrame(
-            np.concatenate([corners_of(self.boxes), self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE]
-        )
-        ids = self.truth.image_ids[self.image], self.truth.category_ids[self.category]
-        return frame.assign(image=ids[0], category=ids[1], score=self.score)
+        frame = pd.DataFrame(np.concatenate([self.corners, self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE])
+        images, categories = (comparable(ids) for ids in (self.truth.image_ids, self.truth.category_ids))
+        return frame.assign(image=images[self.image], category=categories[self.category], score=self.score)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """COCO results rows with id (from 1), area and iscrowd, as pycocotools wants them."""
@@ -108,8 +135,8 @@ def _of_rows(source: Any, truth: GroundTruth) -> Results:
             f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
         )
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
-    image = _located(id_array([r.image_id for r in rows]), truth.image_ids, "image", name)
-    category = _located(id_array([r.category_id for r in rows]), truth.category_ids, "category", name)
+    image = _located(id_array([r.image_id for r in rows]), truth.image_ids, "an image_id", name)
+    category = _located(id_array([r.category_id for r in rows]), truth.category_ids, "a category_id", name)
     _check_files(rows, image, truth, name)
     return _results(name, truth, image, category, boxes, score)
 
@@ -123,8 +150,8 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
-    image = _located(id_array(table["image"].tolist()), truth.image_ids, "image", name)
-    category = _located(id_array(table["category"].tolist()), truth.category_ids, "category", name)
+    image = _located(id_array(table["image"].tolist()), truth.image_ids, "an image_id", name)
+    category = _located(id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
     return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])
 
 
@@ -133,9 +160,11 @@ def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str) -> np.ndar
     place = places(ids, listed)
     if (place < 0).any():
         strange = list(dict.fromkeys(ids[place < 0].tolist()))
-        message = f"{name}: {many(int((place < 0).sum()), 'detection')} with a {of}_id that the ground truth does not "
-        message += f"know: {some(strange)}; it knows {some(listed.tolist(), 10)}{types_of(ids, listed)}"
-        raise DataError(message + " (results carry the file's ids, not 0…C−1)" * (of == "category"))
+        raise DataError(
+            f"{name}: {many(int((place < 0).sum()), 'detection')} with {of} that the ground truth does not know: "
+            f"{some(strange)}; it knows {some(listed.tolist(), 10)}{types_of(ids, listed)}"
+            + " (results carry the file's ids, not 0…C−1)" * ("category" in of)
+        )
     return place.astype(np.int32)
 
 
@@ -155,9 +184,6 @@ def _results(
     name: str, truth: GroundTruth, image: np.ndarray, category: np.ndarray, boxes: np.ndarray, score: np.ndarray
 ) -> Results:
     problems = Problems(name)
-    sized = (boxes[:, 2:] > 0).all(1)
-    if sized.sum() > len(boxes) / 2:
-        refuse_other_forms(name, "detection", boxes[sized], truth.widths[image[sized]], truth.heights[image[sized]])
 
     def add(mask: np.ndarray, kind: str, action: str) -> None:
         problems.add(kind, action, [f"at {n}" for n in np.flatnonzero(mask).tolist()], "detection", NOTED)

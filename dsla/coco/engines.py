@@ -1,122 +1,117 @@
-"""What evaluates: pycocotools, faster-coco-eval, or whole arrays; all three give the same numbers.
+"""What evaluates: whole arrays, or pycocotools, the reference; both give the same bits.
 
-pycocotools is the reference. It walks through every image, class and size with Python's own objects, which takes
-minutes and gigabytes for half a million detections. "numpy" needs seconds and no package, and gives the same bits;
-"faster" (C++, of the package faster-coco-eval) is for those who know and trust it, and differs in the last bit.
+pycocotools walks through every image, class and size with Python's own objects, which takes minutes and gigabytes for
+half a million detections; "numpy" needs seconds. C classes, T IoU thresholds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ..errors import DataError
+from .columns import ascending, uniform
+from .detections import Results
+from .ground_truth import GroundTruth
 from .matching import CAPS, RECALLS, THRESHOLDS, Pairs, greedy, iou, join, precisions, ranks, slices
-from .results import BOX, SIZE, rows_of
 
-ENGINES = ("pycocotools", "faster", "numpy")
+ENGINES = ("numpy", "pycocotools")
 AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # all, small, medium, large; pixels
 TOGETHER = 1024  # images
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Precision [T,101,C,areas] with the 100 best of an image and class, and recall [T,C,areas,caps]; −1 undefined.
+    """Precision [T,101,C,areas] with as many detections of an image and class as the last cap, recall [T,C,areas,caps];
+    −1 undefined.
 
-    Classes are those of `categories`; `coco` is the object that did the work, where there is one.
+    Attributes:
+        extremes: precision [T,101,C] for objects of all sizes if of equal scores the false ones came first, and if the
+            true ones did; empty where their order changes nothing, and of pycocotools.
+        coco: the `COCOeval` that did the work, where it was that.
     """
 
     precision: np.ndarray
     recall: np.ndarray
-    categories: list[Any]
+    extremes: tuple[np.ndarray, ...] = ()
     coco: Any = None
 
 
-def curves(engine: str, truth: Mapping[str, Any], table: pd.DataFrame) -> Curves:
-    """Of a ground truth and a table of detections as `results` reads them.
+def curves(engine: str, results: Results, caps: Sequence[int] = CAPS) -> Curves:
+    """Of detections against their ground truth.
+
+    Args:
+        engine: one of ENGINES.
+        caps: detections of an image and class that count, ascending.
 
     Raises:
-        ValueError: an engine of another name.  DataError: the package of the engine is not installed.
+        ValueError: an engine of another name.
     """
-    if engine == "numpy":
-        return _by_arrays(truth, table)
-    if engine == "pycocotools":
-        return _by_package("pycocotools.coco", "pycocotools.cocoeval", "COCOeval", truth, rows_of(table))
-    if engine != "faster":
+    if engine not in ENGINES:
         raise ValueError(f"an engine is one of {', '.join(ENGINES)}; got {engine!r}")
-    images, categories = (_numbers(truth[key]) for key in ("images", "categories"))  # its ids are whole numbers
-    sides = []
-    for rows in (truth["annotations"], rows_of(table)):
-        ids = [{"image_id": images[r["image_id"]], "category_id": categories[r["category_id"]]} for r in rows]
-        sides.append([{**r, **i} for r, i in zip(rows, ids, strict=True)])
-    renamed = {"images": [{"id": i} for i in images.values()], "annotations": sides[0]}
-    renamed["categories"] = [{"id": i} for i in categories.values()]
-    package = "faster_coco_eval"
-    found = _by_package(package, package, "COCOeval_faster", renamed, sides[1])
-    return Curves(found.precision, found.recall, list(categories), found.coco)
+    return (_by_arrays if engine == "numpy" else _by_pycocotools)(results, caps)
 
 
-def _numbers(entries: list[dict[str, Any]]) -> dict[Any, int]:
-    """Id → its place in the order of the ids, from 1."""
-    return {name: i for i, name in enumerate(sorted({entry["id"] for entry in entries}), 1)}
+def image_ranks(truth: GroundTruth) -> np.ndarray:
+    """[B] place of each image in the order of the ids, in which COCO goes through them."""
+    rank = np.empty(len(truth), dtype=np.int64)
+    rank[ascending(truth.image_ids)] = np.arange(len(truth))
+    return rank
 
 
-def _by_package(home: str, evaluator: str, name: str, truth: Mapping[str, Any], rows: list[dict[str, Any]]) -> Curves:
-    try:
-        dataset, evaluation = importlib.import_module(home).COCO, getattr(importlib.import_module(evaluator), name)
-    except ImportError as error:
-        raise DataError(
-            f"the engine needs a package that is not installed: pip install 'dsla[fast]' ({error})"
-        ) from error
+def _by_pycocotools(results: Results, caps: Sequence[int]) -> Curves:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = results.truth
+    images, classes = image_ranks(truth), np.arange(len(truth.category_ids))
+    # It sorts ids with numpy, which takes one kind only.
+    truth = truth if uniform(truth.image_ids) else replace(truth, image_ids=images)
+    truth = truth if uniform(truth.category_ids) else replace(truth, category_ids=classes)
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
         # loadRes fails on an empty list and copies the images' table; a COCO filled by hand does neither.
-        for annotations in (truth["annotations"], rows):
-            side = dataset()
-            side.dataset = {**truth, "annotations": annotations}
+        content = truth.to_coco()
+        for row, name in zip(content["annotations"], truth.ids.tolist(), strict=True):
+            row["original_id"] = name
+        for rows in (content["annotations"], replace(results, truth=truth).to_rows()):
+            side = COCO()
+            side.dataset = {**content, "annotations": rows}
             side.createIndex()
             sides.append(side)
-        run = evaluation(*sides, iouType="bbox")
+        run = COCOeval(*sides, iouType="bbox")
+        run.params.maxDets = list(caps)
         run.evaluate()
         run.accumulate()
-    return Curves(run.eval["precision"][..., -1], run.eval["recall"], list(run.params.catIds), run)
+    return Curves(run.eval["precision"][..., -1], run.eval["recall"], coco=run)
 
 
-def _by_arrays(truth: Mapping[str, Any], table: pd.DataFrame) -> Curves:
-    images, categories = (pd.Index(list(_numbers(truth[key]))) for key in ("images", "categories"))
-    count = len(categories)
-    objects = truth["annotations"]
-    home, kind = (index.get_indexer(pd.Index([a[key] for a in objects], dtype=index.dtype))
-                  for index, key in ((images, "image_id"), (categories, "category_id")))  # fmt: skip
-    xywh = np.array([a["bbox"] for a in objects], dtype=float).reshape(-1, 4)
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    area = np.array([a["area"] for a in objects], dtype=float)
-    crowd = np.array([a["iscrowd"] for a in objects], dtype=bool)
+def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
+    truth = results.truth
+    count, images = len(truth.category_ids), len(truth)
+    rank_of = image_ranks(truth)
+    home, kind, crowd, area = rank_of[truth.image], truth.category.astype(np.int64), truth.crowd, truth.area
+    corners, extent = truth.corners, truth.boxes[:, 2] * truth.boxes[:, 3]
     outside = [(area < low) | (area > high) for low, high in AREAS]
 
-    place = images.get_indexer(table["image"])
+    place = rank_of[results.image]
     order = np.argsort(place, kind="stable")
-    place, category = place[order], categories.get_indexer(table["category"])[order]
-    score = table["score"].to_numpy(dtype=float)[order]
+    place, category, score = place[order], results.category[order].astype(np.int64), results.score[order]
     rank = ranks(score, place * count + category)
-    order, place, category, score, rank = (v[rank < CAPS[-1]] for v in (order, place, category, score, rank))
-    boxes = table[BOX].to_numpy(dtype=float)[order]
-    size = table[SIZE].to_numpy(dtype=float)[order].prod(axis=1)
+    order, place, category, score, rank = (v[rank < caps[-1]] for v in (order, place, category, score, rank))
+    boxes, size = results.corners[order], results.boxes[order, 2] * results.boxes[order, 3]
 
     hit, ignored = (np.zeros((len(AREAS), len(THRESHOLDS), len(order)), dtype=bool) for _ in range(2))
-    for first in range(0, len(images), TOGETHER):
+    for first in range(0, images, TOGETHER):
         here = slice(*np.searchsorted(place, [first, first + TOGETHER]))
         mine = np.flatnonzero((home >= first) & (home < first + TOGETHER))
         left, right = join(place[here] * count + category[here], home[mine] * count + kind[mine])
         a, b = np.arange(here.start, here.stop)[left], mine[right]
-        value = iou(boxes[a], corners[b], crowd[b], (size[a], xywh[b, 2] * xywh[b, 3]))
+        value = iou(boxes[a], corners[b], crowd[b], (size[a], extent[b]))
         pairs = Pairs(left, right, value).where(value > 0)
         for i, out in enumerate(outside):
             match, ignored[i, :, here] = greedy(pairs, rank[here], crowd[mine], outside=out[mine])
@@ -125,14 +120,52 @@ def _by_arrays(truth: Mapping[str, Any], table: pd.DataFrame) -> Curves:
         ignored[i] |= ~hit[i] & ((size < low) | (size > high))
 
     order = np.lexsort([-score, category])  # of equal scores COCO takes the lower image id, then the earlier row
-    category, rank, hit, ignored = category[order], rank[order], hit[..., order], ignored[..., order]
+    category, score, rank, hit, ignored = (
+        category[order],
+        score[order],
+        rank[order],
+        hit[..., order],
+        ignored[..., order],
+    )
     precision = np.full((len(THRESHOLDS), len(RECALLS), count, len(AREAS)), -1.0)
-    recall = np.full((len(THRESHOLDS), count, len(AREAS), len(CAPS)), -1.0)
+    recall = np.full((len(THRESHOLDS), count, len(AREAS), len(caps)), -1.0)
     for i, out in enumerate(outside):
         total = np.bincount(kind[~crowd & ~out], minlength=count)
+        precision[..., i] = _precision(hit[i], ignored[i], category, total)
         for k, rows in enumerate(slices(category, count)):
             if total[k]:
-                precision[:, :, k, i] = precisions(hit[i, :, rows], ignored[i, :, rows], total[k])
-                for m, cap in enumerate(CAPS):
+                for m, cap in enumerate(caps):
                     recall[:, k, i, m] = (hit[i, :, rows] & (rank[rows] < cap)).sum(axis=1) / total[k]
-    return Curves(precision, recall, categories.tolist())
+    total = np.bincount(kind[~crowd & ~outside[0]], minlength=count)
+    return Curves(precision, recall, _extremes(hit[0], ignored[0], category, score, total))
+
+
+def _precision(hit: np.ndarray, ignored: np.ndarray, category: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """[T,101,C] of detections (hit, ignored: [T,D]) by class, in falling order of score; −1 without objects."""
+    precision = np.full((len(hit), len(RECALLS), len(total)), -1.0)
+    for k, rows in enumerate(slices(category, len(total))):
+        if total[k]:
+            precision[:, :, k] = precisions(hit[:, rows], ignored[:, rows], total[k])
+    return precision
+
+
+def _extremes(
+    hit: np.ndarray, ignored: np.ndarray, category: np.ndarray, score: np.ndarray, total: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Precision with the false detections of every equal score first, and with the true ones first."""
+    if not len(score):
+        return ()
+    group = np.cumsum((np.diff(score, prepend=score[0]) != 0) | (np.diff(category, prepend=category[0]) != 0))
+    tied = np.bincount(group)[group] > 1
+    counted = ~ignored[:, tied]
+    true, false = (
+        np.stack([np.bincount(group[tied], row, group[-1] + 1) for row in side])
+        for side in (hit[:, tied] & counted, ~hit[:, tied] & counted)
+    )
+    if not ((true > 0) & (false > 0)).any():
+        return ()
+    orders = (np.argsort(2 * group + side, axis=1, kind="stable") for side in (hit, ~hit))
+    return tuple(
+        _precision(np.take_along_axis(hit, order, 1), np.take_along_axis(ignored, order, 1), category, total)
+        for order in orders
+    )

@@ -1,146 +1,25 @@
-"""COCO box evaluation: the 12 numbers of pycocotools, with undefined values as NaN and everything odd said.
-
-pycocotools (`COCOeval`), or one of the quicker `engines`, does the matching and the curves. Around it: the ground
-truth is copied and completed (annotation ids from 1, `iscrowd` 0 and `area` w·h where absent), results are checked,
-an empty list of detections is allowed, and −1 never leaves this module.
-"""
+"""A model runs over a data set: in evaluation mode, on a device, batch after batch; `evaluate` asks for its AP."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..coco.engines import curves
+from ..coco.detections import Results
+from ..coco.evaluation import evaluate_detections
+from ..coco.ground_truth import GroundTruth
 from ..coco.matching import CAPS
-from ..coco.results import Detections, Rows, plain, read_ground_truth, read_table, render, some
+from ..coco.problems import some
 from ..data.loading import to_coco_results
 from ..errors import DataError
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
-
-METRICS = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-    *("AR@1", "AR@10", "AR@100", "AR_small", "AR_medium", "AR_large"),
-)
-_AREAS = ("all", "small", "medium", "large")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of one evaluation; numbers are 0…1 floats, NaN where undefined (no object to find)."""
-
-    summary: pd.Series  # METRICS → value
-    per_class: pd.DataFrame  # index category id; name, objects, detections, AP, AP50, AP75, AR@100
-    notes: tuple[str, ...]
-    n_images: int
-    coco: Any = field(default=None, repr=False, compare=False)  # COCOeval behind it
-
-    def to_json(self) -> str:
-        """JSON text with null for undefined values."""
-        per_class = [
-            {"category_id": index, **row}
-            for index, row in zip(self.per_class.index.tolist(), self.per_class.to_dict("records"), strict=True)
-        ]
-        return json.dumps(
-            plain(
-                {
-                    "summary": self.summary.to_dict(),
-                    "per_class": per_class,
-                    "notes": list(self.notes),
-                    "n_images": self.n_images,
-                }
-            ),
-            indent=1,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-
-    def to_series(self) -> pd.Series:
-        """The summary with per_class, notes and n_images in its `attrs`."""
-        series = self.summary.copy()
-        # A plain dict: pandas compares attrs with ==, which a DataFrame inside would break.
-        series.attrs = {
-            "per_class": self.per_class.to_dict("index"),
-            "notes": list(self.notes),
-            "n_images": self.n_images,
-        }
-        return series
-
-    def __str__(self) -> str:
-        return "\n".join([render(self.summary), *(f"note: {note}" for note in self.notes)])
-
-
-def evaluate_detections(
-    ground_truth: str | Path | Mapping[str, Any], detections: Detections, *, engine: str = "pycocotools"
-) -> Evaluation:
-    """COCO box evaluation of detections against a ground truth (dicts or paths of JSON files).
-
-    Args:
-        detections: COCO results rows, or a table, as `results.read_table` takes them.
-        engine: "pycocotools", the reference; "numpy" (whole arrays, least time and memory), which gives the same bits;
-            or "faster" (faster-coco-eval, an optional package), the same within 1e-15. Only the first keeps its
-            matches, in `Evaluation.coco`.
-    """
-    truth = read_ground_truth(ground_truth)
-    table = read_table(detections, truth)
-    found = curves(engine, truth, table)
-    precision, recall = found.precision, found.recall
-    summary = {
-        "AP": _mean(precision[..., 0]),
-        "AP50": _mean(precision[0, ..., 0]),
-        "AP75": _mean(precision[5, ..., 0]),
-    }
-    summary |= {f"AP_{_AREAS[i]}": _mean(precision[..., i]) for i in (1, 2, 3)}
-    summary |= {f"AR@{cap}": _mean(recall[..., 0, i]) for i, cap in enumerate(CAPS)}
-    summary |= {f"AR_{_AREAS[i]}": _mean(recall[..., i, -1]) for i in (1, 2, 3)}
-    names = {category["id"]: str(category.get("name", category["id"])) for category in truth["categories"]}
-    objects = pd.Series([a["category_id"] for a in truth["annotations"] if not a["iscrowd"]]).value_counts()
-    counts = table["category"].value_counts()
-    per_class = pd.DataFrame(
-        [
-            {
-                "name": names[c],
-                "objects": int(objects.get(c, 0)),
-                "detections": int(counts.get(c, 0)),
-                "AP": _mean(precision[:, :, k, 0]),
-                "AP50": _mean(precision[0, :, k, 0]),
-                "AP75": _mean(precision[5, :, k, 0]),
-                "AR@100": _mean(recall[:, k, 0, -1]),
-            }
-            for k, c in enumerate(found.categories)
-        ],
-        index=pd.Index(found.categories, name="category_id"),
-    )
-    notes = [] if len(table) else ["0 detections"]
-    if not len(objects):
-        notes.append("no ground truth object: every number is undefined")
-    lost = per_class[(per_class["objects"] == 0) & (per_class["detections"] > 0)] if len(per_class) else per_class
-    if len(lost):
-        n = int(lost["detections"].sum())
-        where = "a class" if len(lost) == 1 else f"{len(lost)} classes"
-        notes.append(f"{n} detection{'s' * (n > 1)} in {where} without ground truth: {some(list(lost['name']))}")
-    return Evaluation(
-        pd.Series(summary, index=list(METRICS), name="value", dtype=float),
-        per_class,
-        tuple(notes),
-        len(truth["images"]),
-        found.coco,
-    )
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of the defined values (pycocotools marks undefined ones −1); NaN if there are none."""
-    defined = values[values > -1]
-    return float(defined.mean()) if defined.size else float("nan")
 
 
 @contextlib.contextmanager
@@ -204,14 +83,27 @@ def predict_dataset(
     device: Any = None,
     max_images: int | None = None,
     progress: Progress | None = None,
-) -> Rows:
+) -> list[dict[str, Any]]:
     """The model's detections as COCO results rows (the data set's own image and category ids)."""
     device = device_of(model, device)
-    rows: Rows = []
+    rows: list[dict[str, Any]] = []
     with evaluation_mode(model.to(device)):
         for images, targets in batches(dataset, batch_size, max_images, device, progress):
             rows += to_coco_results(dataset, [target["image_id"] for target in targets], model(images))
     return rows
+
+
+def check_classes(model: nn.Module, dataset: Any) -> None:
+    """Raises DataError where the classes differ; a model whose classes have no names only needs as many."""
+    ours, theirs = (tuple(getattr(side, "class_names", None) or ()) for side in (model, dataset))
+    if not ours or not theirs or ours == theirs:
+        return
+    if len(ours) != len(theirs) or ours != tuple(f"class {i}" for i in range(len(ours))):
+        name = getattr(dataset, "name", "the data set")
+        raise DataError(
+            f"the model knows the classes {some(ours)}, but {name} has {some(theirs)}: evaluate on data with the same "
+            "classes in the same order"
+        )
 
 
 def evaluate(
@@ -222,30 +114,38 @@ def evaluate(
     device: Any = None,
     max_images: int | None = None,
     progress: Progress | None = None,
-    engine: str = "pycocotools",
+    engine: str = "numpy",
+    max_detections: int = CAPS[-1],
 ) -> pd.Series:
     """The 12 COCO numbers of a model on a data set (its first `max_images` images).
 
     Args:
         model: called in evaluation mode with a list of [3,H,W] images, returns a list of detection dicts.
         dataset: the package's data sets, or anything with `ground_truth()`, `category_ids`, and samples of
-            (image, target with `image_id`).
+            (image, target with `image_id`); its classes are those of the model.
+        batch_size: images at a time.
+        device: to run on, by default where the model is.
+        max_images: only the first ones; the notes say so.
         progress: called with (images done, images in all) after each batch.
-        engine: as in `evaluate_detections`.
+        engine, max_detections: as in `evaluate_detections`.
 
     Returns:
-        Series of METRICS, 0…1, NaN where undefined; its `attrs` hold per_class (category id → row), notes
-        and n_images.
+        Series of METRICS, 0…1, NaN where undefined; its `attrs` hold per_class (category id → row), notes, n_images
+        and max_detections.
+
+    Raises:
+        DataError: the model was made for other classes.
     """
+    check_classes(model, dataset)
     rows = predict_dataset(
         model, dataset, batch_size=batch_size, device=device, max_images=max_images, progress=progress
     )
-    truth = dataset.ground_truth()
-    if max_images is not None and max_images < len(dataset):
-        kept = {int(dataset.image_id(i)) for i in range(max_images)}
-        truth = {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] in kept],
-            "annotations": [a for a in truth["annotations"] if a["image_id"] in kept],
-        }
-    return evaluate_detections(truth, rows, engine=engine).to_series()
+    truth = GroundTruth.of(dataset)
+    notes: tuple[str, ...] = ()
+    if max_images is not None and max_images < len(truth):
+        first = {dataset.image_id(i) for i in range(max_images)}
+        truth, total = truth.part([i for i, name in enumerate(truth.image_ids.tolist()) if name in first]), len(truth)
+        notes = (f"{len(truth)} of {total} images",)
+    results = Results.of(rows, truth, guess=False)
+    evaluation = evaluate_detections(truth, results, engine=engine, max_detections=max_detections)
+    return replace(evaluation, notes=notes + evaluation.notes).to_series()

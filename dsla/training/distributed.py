@@ -17,10 +17,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..coco.evaluation import evaluate_detections
 from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..errors import DataError
-from ..models.evaluation import evaluate, evaluate_detections, predict_dataset, usable
+from ..models.evaluation import evaluate, predict_dataset, usable
 
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
 

@@ -20,11 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..coco.evaluation import METRICS
 from ..data import DetectionDataset, collate
 from ..data.sampling import Augmented, Order, aspects, empty_item, with_boxes
 from ..errors import DataError, NotFinite
 from ..models import Detector, build, save
-from ..models.evaluation import METRICS
 from ..recipes.recipe import Recipe
 from .distributed import agree, averaged, evaluate_together, parallel, process_group, rank, wait, world
 from .folder import LOG, MODEL, Records, read_log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ from pycocotools import mask
 
 from dsla.analysis import errors, summary
 from dsla.analysis.tide import ERRORS, fixed_ap
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco import evaluation as coco_evaluation
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
+
+evaluate_detections = partial(coco_evaluation.evaluate_detections, engine="pycocotools")
 
 
 def expected_kinds(evaluation):

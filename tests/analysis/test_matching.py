@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import weakref
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from torchvision.ops import box_iou
 
 from dsla.analysis import errors, match, oracle, suppression
 from dsla.analysis.tables import Truth, stream
+from dsla.coco import evaluation as coco_evaluation
 from dsla.coco.matching import THRESHOLDS, iou, join
 from dsla.errors import DataError
-from dsla.models.evaluation import evaluate_detections
+
+evaluate_detections = partial(coco_evaluation.evaluate_detections, engine="pycocotools")
 
 
 def coco_matches(evaluation, threshold):

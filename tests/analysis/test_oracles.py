@@ -12,7 +12,7 @@ from pycocotools import mask
 
 from dsla.analysis import oracle
 from dsla.analysis.oracles import _centerness
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco.evaluation import evaluate_detections
 
 
 def ap_of(table):

@@ -87,7 +87,7 @@ def test_policy_by_kind():
         "the flag ignore: 1": ("dropped", (9,)),
         "outside the image": ("dropped", (6,)),
         "reaches more than 1 px out of the image": ("noted", (7,)),
-        "an id that is used twice": ("noted", (1,)),
+        "an id that is used twice": ("mended", (1,)),
     }
     assert truth.ids.tolist() == [1, 6, 7, 9, 10, 11, 1, 12]  # kept: evaluation uses boxes as the file has them
     assert truth.boxes[[1, 2, 7]].tolist() == [[200, 10, 30, 30], [-10, 10, 40, 30], [5, 20, 25, 30]]

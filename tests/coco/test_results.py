@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from dsla.analysis import match
-from dsla.coco.results import read_detections, read_table
-from dsla.errors import DataError
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco.detections import Results
+from dsla.coco.evaluation import evaluate_detections
+from dsla.coco.ground_truth import GroundTruth
+from dsla.errors import DataError, DataWarning
 
 TRUTH = {
     "images": [{"id": 1}, {"id": 2}],
@@ -25,26 +29,33 @@ ROWS = [
 ]
 
 
+COLUMNS = GroundTruth.of(TRUTH)
+
+
 def test_results_in_columns_are_the_rows():
-    table = read_table(ROWS, TRUTH)
+    results = Results.of(ROWS, COLUMNS)
+    assert (results.image.tolist(), results.category.tolist()) == ([1, 0], [1, 0])
+    table = results.to_frame()
     assert table.columns.tolist() == ["x1", "y1", "x2", "y2", "w", "h", "image", "category", "score"]
     assert table[["x1", "y1", "w", "h"]].to_numpy().tolist() == [r["bbox"] for r in ROWS]
     assert table["x2"].tolist() == [0.1 + 30.3, 12.0]
-    again = read_detections(ROWS, TRUTH)
+    again = results.to_rows()
     assert again == [{"id": i + 1, "iscrowd": 0, "area": r["bbox"][2] * r["bbox"][3], **r} for i, r in enumerate(ROWS)]
     kinds = {name: type(value) for name, value in again[1].items()}
     assert kinds == {"id": int, "image_id": int, "category_id": int, "bbox": list, "area": float, "iscrowd": int,
                      "score": float}  # fmt: skip
     mixed = [{**ROWS[0], "bbox": tuple(ROWS[0]["bbox"])}, {**ROWS[1], "bbox": torch.tensor([5.0, 6, 7, 8])}]
-    pd.testing.assert_frame_equal(read_table(iter(mixed), TRUTH), table)
+    mixed[1] |= {"image_id": np.int64(1), "score": np.float32(1)}
+    pd.testing.assert_frame_equal(Results.of(iter(mixed), COLUMNS).to_frame(), table)
+    assert len(results.where(results.score > 0.95)) == 1
 
 
 def test_a_table_is_a_source_of_detections():
-    table = read_table(ROWS, TRUTH)
+    table = Results.of(ROWS, COLUMNS).to_frame()
     lean = table.drop(columns=["w", "h"])
-    pd.testing.assert_frame_equal(read_table(lean, TRUTH)[table.columns], table)
+    pd.testing.assert_frame_equal(Results.of(lean, COLUMNS).to_frame(), table)
     # Columns of that name that say something else, the size of the image for one, are not those of the boxes.
-    pd.testing.assert_frame_equal(read_table(lean.assign(w=640, h=480), TRUTH)[table.columns], table)
+    pd.testing.assert_frame_equal(Results.of(lean.assign(w=640, h=480), COLUMNS).to_frame(), table)
     for engine in ("pycocotools", "numpy"):
         assert evaluate_detections(TRUTH, lean, engine=engine).summary["AP"] == pytest.approx(1.0)
     with pytest.raises(DataError, match=r"\['score'\] missing"):
@@ -53,5 +64,60 @@ def test_a_table_is_a_source_of_detections():
         evaluate_detections(TRUTH, table.assign(x1=float("nan")))
     with pytest.raises(DataError, match=r"^image 2, detection 0: .* not finite"):
         match(table.assign(x1=float("nan")), TRUTH)
-    with pytest.raises(DataError, match=r"2 detections have a category_id .*: 4; it knows 1, 7"):
+    with pytest.raises(DataError, match=r"2 detections with a category_id .*: 4; it knows 1, 7"):
         evaluate_detections(TRUTH, table.assign(category=4))
+
+
+def written(path, text, encoding="utf-8"):
+    path.write_text(text, encoding)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_rows_or_of_one_row_a_line(tmp_path, encoding):
+    expected = Results.of(ROWS, COLUMNS).to_frame()
+    for text in (json.dumps(ROWS), "\n".join(map(json.dumps, ROWS)) + "\n\n"):
+        if encoding == "utf-8" or text[0] == "[":
+            results = Results.of(written(tmp_path / "r.json", text, encoding), COLUMNS)
+            pd.testing.assert_frame_equal(results.to_frame(), expected)
+
+
+def test_archives_are_called_by_their_name(tmp_path):
+    for start, word in ((b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "zip")):
+        (tmp_path / "r.json").write_bytes(start + bytes(30))
+        with pytest.raises(DataError, match=rf"r.json: not JSON but .*{word}.*; unpack it"):
+            Results.of(tmp_path / "r.json", COLUMNS)
+
+
+def test_what_is_odd_is_counted_and_said_once():
+    rows = [ROWS[0], ROWS[1], ROWS[0], ROWS[0] | {"score": 1.5}, ROWS[0] | {"bbox": [9, 9, -3, 4]}, ROWS[0]]
+    with pytest.warns(DataWarning) as caught:
+        results = Results.of(rows, COLUMNS)
+    assert len(caught) == 1
+    assert [(p.kind, p.ids) for p in results.problems] == [
+        ("a score outside 0…1", ("at 3",)),
+        ("a negative width or height", ("at 4",)),
+        ("repeats an earlier detection bit for bit", ("at 2", "at 5")),
+    ]
+    assert len(results) == len(rows)
+
+
+def test_boxes_in_another_form_are_refused_with_the_guess():
+    sized = GroundTruth.of(TRUTH | {"images": [{"id": i, "width": 100, "height": 90} for i in (1, 2)]})
+    shares = [ROWS[0] | {"bbox": [0.1, 0.2, 0.3, 0.4]}, ROWS[1] | {"bbox": [0.5, 0.5, 0.5, 0.5]}]
+    for truth in (sized, COLUMNS):
+        with pytest.raises(DataError, match=r"no box of 2 detections reaches a pixel .* fractions"):
+            Results.of(shares, truth)
+    corners = [ROWS[0] | {"bbox": [40, 50, 90, 80]}, ROWS[1] | {"bbox": [60, 10, 99, 80]}]
+    with pytest.raises(DataError, match=r"2 of 2 detections reach out .* as corners x1, y1, x2, y2"):
+        Results.of(corners, sized)
+    assert len(Results.of(shares, sized, guess=False)) == 2  # a network that has learnt nothing yet
+
+
+def test_ids_and_file_names_that_contradict_each_other():
+    named = GroundTruth.of(TRUTH | {"images": [{"id": 1, "file_name": "x/b.png"}, {"id": 2, "file_name": "a.png"}]})
+    assert len(Results.of([ROWS[0] | {"file_name": "photos/a.png"}, ROWS[1] | {"file_name": "C:\\b.png"}], named)) == 2
+    with pytest.raises(DataError, match=r"detections of 'b.png' carry image_id 2, which in the given dict is 'a.png'"):
+        Results.of([ROWS[0] | {"file_name": "b.png"}], named)
+    with pytest.raises(DataError, match=r"image_id that .*: 2; it knows 1, 2 \(text here, numbers there\)"):
+        Results.of([ROWS[0] | {"image_id": "2"}], COLUMNS)

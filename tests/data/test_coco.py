@@ -1,6 +1,8 @@
 """COCO files: what is read, what is refused, and that every refusal names its culprit."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dsla.coco.ground_truth import GroundTruth
 from dsla.data import CocoDataset, write_coco
-from dsla.data.coco import check_box
 from dsla.data.sampling import Part, with_boxes
-from dsla.errors import DataError
+from dsla.errors import DataError, DataWarning
 
 SIZE = {"width": 120, "height": 80}
 
@@ -109,33 +111,37 @@ DEGENERATE = {
 def test_degenerate_boxes_are_dropped_with_one_warning_that_counts_and_names_each(make):
     bad = [{**box(n), "bbox": b} for n, b in enumerate(DEGENERATE.values(), 2)]
     bad.append({k: v for k, v in box(len(bad) + 2).items() if k != "bbox"})
-    with pytest.warns(UserWarning, match="annotations dropped") as caught:
+    with pytest.warns(DataWarning) as caught:
         data = make(coco([box(), *bad]))
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert f"{len(bad)} of {len(bad) + 1} annotations dropped" in message
-    assert "ann.json" in message
-    for row in bad:
-        assert f"annotation {row['id']} (image 1): " in message
-    assert [p.annotation_id for p in data.problems] == [row["id"] for row in bad]
+    assert "ann.json:\n" in message
+    assert sum(p.count for p in data.problems) == len(bad)
+    assert sorted(i for p in data.problems for i in p.ids) == [row["id"] for row in bad]
+    for problem in data.problems:
+        assert f"{problem.count} annotation" in message
+        assert f"({', '.join(map(str, problem.ids))})" in message
     assert data[0][1]["boxes"].tolist() == [[10, 10, 50, 40]]
-    assert len(data.ground_truth()["annotations"]) == 1
+    outside = [n for n, name in enumerate(DEGENERATE, 2) if name.startswith("outside")]
+    assert [p.ids for p in data.problems if p.kind == "outside the image"] == [tuple(outside)]
+    assert len(data.ground_truth()["annotations"]) == 3  # evaluation counts these as the file has them
 
 
 def test_strict_refuses_with_one_error_that_lists_all(make):
     bad = [{**box(n), "bbox": b} for n, b in enumerate(DEGENERATE.values(), 2)]
     with pytest.raises(DataError) as error:
         make(coco([box(), *bad]), strict=True)
-    assert f"{len(bad)} unusable annotations" in str(error.value)
-    assert all(f"annotation {row['id']} (image 1): " in str(error.value) for row in bad)
+    assert "unusable rows" in str(error.value)
+    assert "annotation 2 (image 1): bbox (10.0, 10.0, 0.0, 20.0)" in str(error.value)
+    listed = [i for ids in re.findall(r"annotations? \(([^)]*)\)", str(error.value)) for i in ids.split(", ")]
+    assert sorted(map(int, listed)) == [row["id"] for row in bad]
 
 
 def test_a_long_list_of_problems_is_cut_in_the_warning_but_complete_in_problems(make):
-    with pytest.warns(UserWarning, match="70 of 70 annotations dropped") as caught:
+    with pytest.warns(DataWarning, match="70 annotations") as caught:
         data = make(coco([box(n, bbox=(0, 0, 0, 0)) for n in range(1, 71)]))
-    assert "and 20 more" in str(caught[0].message)
-    assert "annotation 51 " not in str(caught[0].message)
-    assert len(data.problems) == 70
+    assert "19, 20, …)" in str(caught[0].message)
+    assert data.problems[0].ids == tuple(range(1, 71))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +153,10 @@ def test_a_long_list_of_problems_is_cut_in_the_warning_but_complete_in_problems(
         ([10.5, 10.25, 3.125, 4.5], [10.5, 10.25, 3.125, 4.5]),
     ],
 )
-def test_boxes_are_cut_to_the_image(make, bbox, inside):
+def test_boxes_that_are_taught_are_cut_to_the_image(make, bbox, inside):
     data = make(coco([box(bbox=bbox)]))
     x, y, w, h = inside
-    assert data.ground_truth()["annotations"][0]["bbox"] == inside
+    assert data.ground_truth()["annotations"][0]["bbox"] == bbox  # evaluation takes boxes as the file has them
     assert data[0][1]["boxes"].tolist() == [[x, y, x + w, y + h]]
 
 
@@ -164,11 +170,13 @@ number = st.floats(-20, 150) | st.integers(-20, 150) | st.floats()
 
 @given(anything | st.lists(number, min_size=4, max_size=4))
 def test_any_bbox_is_a_finite_box_in_the_image_or_a_reason(bbox):
-    found = check_box(bbox, 120, 80)
-    if isinstance(found, str):
-        assert found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = GroundTruth.of(coco([{**box(), "bbox": bbox}, box(2), box(3)]))
+    if not truth.taught[0] or len(truth.boxes) == 2:
+        assert truth.problems
         return
-    x, y, w, h = found
+    x, y, w, h = truth.inside[0]
     assert x >= 0
     assert y >= 0
     assert x + w <= 120 + 1e-9
@@ -178,14 +186,21 @@ def test_any_bbox_is_a_finite_box_in_the_image_or_a_reason(bbox):
 
 
 @given(st.lists(anything | st.fixed_dictionaries({}, optional=dict.fromkeys(box(iscrowd=0, area=1), anything))))
-def test_any_annotation_list_is_read_or_reported(tmp_path_factory, rows):
+def test_any_annotation_list_is_read_or_reported_or_refused(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(coco(rows)), encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = CocoDataset(path.parent, path)
+        try:
+            data = CocoDataset(path.parent, path)
+        except DataError as error:
+            data, message = None, str(error)
+    if data is None:
+        assert str(path) in message
+        return
     truth = data.ground_truth()["annotations"]
-    assert len(truth) + sum(p.dropped for p in data.problems) == len(rows)
+    lost = [p for p in data.problems if p.level == "dropped" and p.action == "left out"]
+    assert len(truth) + sum(p.count for p in lost) == len(rows)
     assert all(np.isfinite([*a["bbox"], a["area"]]).all() and a["area"] > 0 for a in truth)
 
 
@@ -211,29 +226,32 @@ def test_annotation_id_zero_and_absent_ids_are_numbered_from_one(make):
 
 
 def test_repeated_annotation_ids_are_kept_and_reported(make):
-    with pytest.warns(UserWarning, match="0 of 2 annotations dropped, 1 kept under new ids") as caught:
+    with pytest.warns(DataWarning, match=r"an id that is used twice: 1 annotation \(5\), kept"):
         data = make(coco([box(5), box(5, bbox=(1, 2, 30, 40))]))
-    assert "annotation 5 (image 1): id is used twice" in str(caught[0].message)
     assert data[0][1]["boxes"].shape == (2, 4)
-    with pytest.raises(DataError, match="annotation 5"):
+    assert [a["id"] for a in data.ground_truth()["annotations"]] == [1, 2]
+    with pytest.raises(DataError, match=r"1 annotation \(5\)"):
         make(coco([box(5), box(5)]), strict=True)
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (box(7, image=9), r"annotation 7 \(image 9\): no such image id"),
-        (box(7, image="1"), r"annotation 7 \(image '1'\): no such image id"),
-        (box(7, category=4), r"annotation 7 \(image 1\): no such category id in 'categories': 4"),
-        (box(7, iscrowd="yes"), r"annotation 7 \(image 1\): iscrowd is 'yes'"),
-        ("text", "annotation 'at 0'.*not an object"),
+        (box(7, image="1"), r"no annotation belongs to an image .* '1', the images are 1 \(text here, numbers there\)"),
+        (box(7, category=4), r"which lists 1.*\n  annotation 7 \(image 1\): category_id 4"),
+        (box(7, iscrowd="yes"), r"annotation 7 \(image 1\): iscrowd 'yes'"),
+        ("text", "at 0: not an object"),
     ],
 )
-def test_annotations_that_point_nowhere_are_reported(make, row, reason):
-    with pytest.warns(UserWarning, match=reason):
-        data = make(coco([row]))
-    assert len(data.problems) == 1
-    assert data[0][1]["boxes"].shape == (0, 4)
+def test_annotations_that_point_nowhere_are_refused(make, row, reason):
+    with pytest.raises(DataError, match=reason):
+        make(coco([row]))
+
+
+def test_an_annotation_of_another_image_is_left_out_and_reported(make):
+    with pytest.warns(DataWarning, match=r"no such image id in 'images': 1 annotation \(7\), left out"):
+        data = make(coco([box(), box(7, image=9)]))
+    assert data[0][1]["boxes"].shape == (1, 4)
 
 
 def test_area_iscrowd_info_may_be_absent_and_the_file_stays_untouched(make, tmp_path):
@@ -274,15 +292,18 @@ IMAGE = {"id": 1, "file_name": "a.png", **SIZE}
         ({"categories": [{"id": 1, "name": "x"}], "images": {}}, "needs a list 'images', it is a dict"),
         ({"categories": [{"id": 1, "name": "x"}], "images": []}, "needs a list 'annotations', it is missing"),
         (coco(categories=[]), "the list is empty"),
-        (coco(categories=[{"id": 1}]), r"categories\[0\]: needs"),
+        (coco(categories=[{"id": None, "name": "x"}]), r"categories\[0\]: needs"),
         (coco(categories=[{"id": 1, "name": "x"}, {"id": 1, "name": "y"}]), "id 1 is taken by 'x'"),
         (coco(categories=["x"]), r"categories\[0\]: needs"),
-        (coco(images=["a.png"]), r"images\[0\]: needs"),
-        (coco(images=[{**IMAGE, "id": "1"}]), r"images\[0\]: needs a whole number 'id'"),
+        (coco(images=["a.png"]), r"images\[0\]: 'a.png' is not what"),
+        (coco(images=[{**IMAGE, "id": 1.5}]), r"images\[0\] \(a.png\): needs an 'id', a whole number or text"),
+        (coco(images=[{**IMAGE, "id": True}]), r"images\[0\]: id True"),
+        (coco(images=[{**IMAGE, "file_name": None}]), r"image 1 \(\): needs a text 'file_name'"),
         (coco(images=[IMAGE, IMAGE]), r"images\[1\] \(a.png\): id 1 is used twice"),
-        (coco(images=[{**IMAGE, "width": None}]), r"image 1 \(a.png\): needs 'width' and 'height'"),
+        (coco(images=[{**IMAGE, "width": None}]), r"\(a.png\): needs a text 'file_name', and 'width' and 'height'"),
         (coco(images=[{**IMAGE, "height": 0}]), r"image 1 \(a.png\): needs"),
-        (coco(images=[{**IMAGE, "height": float("inf")}]), r"image 1 \(a.png\): needs"),
+        (coco(images=[{**IMAGE, "height": float("inf")}]), r"image 1 \(a.png\): 120xinf"),
+        (coco(images=[{**IMAGE, "height": -4}]), r"image 1 \(a.png\): 120x-4"),
     ],
 )
 def test_other_files_are_refused_with_the_reason(make, content, says):
@@ -292,7 +313,7 @@ def test_other_files_are_refused_with_the_reason(make, content, says):
 
 
 def test_annotation_file_missing_or_a_folder_or_not_utf8(tmp_path):
-    with pytest.raises(DataError, match="no such annotation file") as error:
+    with pytest.raises(DataError, match="no such file") as error:
         CocoDataset(tmp_path, tmp_path / "none.json")
     assert str(tmp_path / "none.json") in str(error.value)
     with pytest.raises(DataError, match="cannot be read"):
@@ -308,7 +329,7 @@ def test_missing_image_files_are_named_in_full_at_load_or_up_front(make, tmp_pat
     with pytest.raises(DataError, match="image id 2") as error:
         data[1]
     assert str(tmp_path / "b.png") in str(error.value)
-    with pytest.raises(DataError, match="2 image files are missing") as error:
+    with pytest.raises(DataError, match="image files are missing") as error:
         make(coco(images=images), check_files=True)
     assert str(tmp_path / "b.png") in str(error.value)
     assert str(tmp_path / "sub" / "c.png") in str(error.value)
@@ -325,6 +346,49 @@ def test_backslashes_in_file_names(make, tmp_path):
     (tmp_path / "a.png").rename(tmp_path / "sub" / "a.png")
     Image.new("RGB", (120, 80)).save(tmp_path / "a.png")
     assert make(coco(images=[{**IMAGE, "file_name": "sub\\a.png"}]), check_files=True)[0][0].shape == (3, 80, 120)
+
+
+@pytest.mark.parametrize("name", ["../out/b.png", "{tmp}/out/b.png", "link.png", "sub/../../out/b.png"])
+def test_image_files_outside_the_folder_only_if_allowed(tmp_path, name):
+    folder = tmp_path / "images"
+    (tmp_path / "out").mkdir()
+    (folder / "sub").mkdir(parents=True)
+    Image.new("RGB", (120, 80), "red").save(tmp_path / "out" / "b.png")
+    (folder / "link.png").symlink_to(tmp_path / "out" / "b.png")
+    name = name.format(tmp=tmp_path)
+    (tmp_path / "ann.json").write_text(json.dumps(coco([box()], [{**IMAGE, "file_name": name}])), encoding="utf-8")
+    data = CocoDataset(folder, tmp_path / "ann.json")
+    for read in (lambda: data[0], lambda: write_coco(data, tmp_path / "copy"), lambda: data.path(0)):
+        with pytest.raises(DataError, match=rf"id 1: file_name '{re.escape(name)}' leads out of .*allow_outside=True"):
+            read()
+    allowed = CocoDataset(folder, tmp_path / "ann.json", allow_outside=True)
+    assert allowed[0][0].shape == (3, 80, 120)
+    (tmp_path / "linked").symlink_to(folder)  # a folder that is a link itself is no way out
+    (folder / "in.png").symlink_to(folder / "sub" / "c.png")
+    Image.new("RGB", (120, 80)).save(folder / "sub" / "c.png")
+    (tmp_path / "ann.json").write_text(json.dumps(coco([box()], [{**IMAGE, "file_name": "in.png"}])), encoding="utf-8")
+    assert CocoDataset(tmp_path / "linked", tmp_path / "ann.json")[0][0].shape == (3, 80, 120)
+
+
+def test_a_pipe_is_no_image(make, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    data = make(coco(images=[{**IMAGE, "file_name": "pipe.png"}]))
+    with pytest.raises(DataError, match=r"file_name 'pipe.png' is no regular file"):
+        data[0]
+
+
+def test_the_flag_ignore_is_taught_as_a_crowd_and_said(make):
+    with pytest.warns(DataWarning, match=r"the flag ignore: 1: 1 annotation \(2\), not taught, like a crowd"):
+        data = make(coco([box(), box(2, bbox=(70, 20, 50, 60), ignore=1)]))
+    target = data[0][1]
+    assert target["boxes"].tolist() == [[10, 10, 50, 40]]
+    assert target["crowd_boxes"].tolist() == [[70, 20, 120, 80]]
+    assert [a["iscrowd"] for a in data.ground_truth()["annotations"]] == [0, 0]
+
+
+def test_keep_empty_false_with_nothing_left_says_why(make):
+    with pytest.raises(DataError, match="no image has an object to learn"):
+        make(coco([box(iscrowd=1)]), keep_empty=False)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from dsla.coco.results import number, read_ground_truth, render
-from dsla.errors import DataError
-from dsla.models.evaluation import METRICS, evaluate, evaluate_detections, predict_dataset
+from dsla.coco.evaluation import METRICS, evaluate_detections
+from dsla.coco.ground_truth import GroundTruth
+from dsla.coco.results import number, render
+from dsla.errors import DataError, DataWarning
+from dsla.models.evaluation import evaluate, predict_dataset
 
 
 def truth_of(boxes: list[tuple[int, int, list[float]]], categories: dict[int, str], images: int = 1) -> dict[str, Any]:
@@ -196,27 +198,39 @@ def test_a_row_that_is_none_is_named(row):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"bbox": [float("nan"), 0, 1, 1]}, ["ids 2", "nan"]),
-        ({"bbox": None}, ["ids 2", "None"]),
-        ({"bbox": []}, ["ids 2", "[]"]),
-        ({"image_id": 5}, ["ids 2", "image_id 5"]),
-        ({"category_id": 9}, ["ids 2", "category_id 9"]),
+        ({"bbox": [float("nan"), 0, 1, 1]}, ["annotation 2", "nan", "left out"]),
+        ({"bbox": None}, ["annotation 2", "None", "left out"]),
+        ({"bbox": []}, ["annotation 2", "[]", "left out"]),
+        ({"bbox": [1, 2, 0, 5]}, ["annotation 2", "(1.0, 2.0, 0.0, 5.0)", "left out"]),
+        ({"image_id": 5}, ["annotation 2 (image 5)", "no such image id", "left out"]),
     ],
 )
-def test_a_bad_annotation_is_named(change, words):
+def test_a_bad_annotation_is_left_out_and_named(change, words):
+    """One way with a data set, one with a file, made 0.505 and 1.0 of the same box without area."""
     truth = truth_of(THREE_SIZES, {1: "a"})
     truth["annotations"][1] |= change
-    with pytest.raises(DataError) as error:
+    with pytest.warns(DataWarning) as caught:
+        evaluation = evaluate_detections(truth, perfect(truth_of(THREE_SIZES, {1: "a"}))[::2])
+    assert len(caught) == 1
+    assert all(word in str(caught[0].message) for word in words)
+    assert evaluation.summary["AP"] == ONE
+    assert evaluation.per_class.loc[1, "objects"] == 2
+
+
+def test_an_unlisted_category_is_refused_with_its_annotation():
+    truth = truth_of(THREE_SIZES, {1: "a"})
+    truth["annotations"][1]["category_id"] = 9
+    with pytest.raises(DataError, match=r"which lists 1; .*\n  annotation 2 \(image 1\): category_id 9"):
         evaluate_detections(truth, [])
-    assert all(word in str(error.value) for word in words)
 
 
 def test_files_that_are_something_else_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     (tmp_path / "list.json").write_text("[]", encoding="utf-8")
-    for name, word in (("absent.json", "cannot read"), ("broken.json", "not JSON"), ("list.json", "no 'images'")):
+    words = {"absent.json": "cannot read", "broken.json": "not valid JSON", "list.json": "a list instead"}
+    for name, word in words.items():
         with pytest.raises(DataError, match=word) as error:
-            read_ground_truth(tmp_path / name)
+            GroundTruth.of(tmp_path / name)
         assert name in str(error.value)
     with pytest.raises(DataError, match="results list"):
         evaluate_detections(truth_of(THREE_SIZES, {1: "a"}), {"annotations": []})
@@ -286,6 +300,24 @@ def test_evaluating_the_first_images_only():
     series = evaluate(Seer(), Pictures(), max_images=3)
     assert series["AP"] == ONE
     assert series.attrs["n_images"] == 3
+    assert series.attrs["notes"] == ["3 of 4 images"]
+
+
+def test_a_limit_of_detections_can_be_asked_for():
+    series = evaluate(Seer(), Pictures(), max_detections=1)
+    assert list(series.index)[6:8] == ["AR@1", "AR_small"]
+    assert series.attrs["max_detections"] == 1
+
+
+def test_a_model_of_other_classes_is_refused():
+    model = Seer()
+    for names in (("seven", "ninety"), ("ninety",), ("class 0", "class 1", "class 2")):
+        model.class_names = names
+        with pytest.raises(DataError, match=r"the model knows the classes .*, but the data set has ninety, seven"):
+            evaluate(model, Pictures())
+    for names in (("ninety", "seven"), ("class 0", "class 1")):  # the latter have no names yet
+        model.class_names = names
+        assert evaluate(model, Pictures())["AP"] == ONE
 
 
 def test_modes_are_restored_when_a_model_fails():

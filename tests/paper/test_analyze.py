@@ -13,7 +13,7 @@ import pytest
 from dsla.analysis import errors, ranking
 from dsla.analysis.detectors import ask, names_of
 from dsla.cli.main import main
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco.evaluation import evaluate_detections
 from dsla.plots.mistakes import error_costs
 from dsla.plots.style import distinct, method, ordered
 
@@ -138,7 +138,9 @@ def test_undefined_numbers_are_na_with_the_reason(tmp_path, capsys, objects, det
     row = {"image_id": 0, "category_id": 2, "bbox": [5, 5, 20, 20], "score": 0.5}
     if objects:
         row |= {k: truth["annotations"][0][k] for k in ("category_id", "bbox")}
-    files = write(tmp_path, truth, empty=[row] * 2 * detections)
+    x, *rest = row["bbox"]  # two of equal IoU
+    rows = [{**row, "bbox": [x + step, *rest]} for step in (-1, 1)]
+    files = write(tmp_path, truth, empty=rows * detections)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         page = ["--html", tmp_path / "a.html"] if objects != detections else []
@@ -158,7 +160,7 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
     files = write(tmp_path, truth, rows=rows, strange=[{**rows[0], "image_id": 77}], object={"a": 1})
     for argv, words in (
         ([tmp_path / "nowhere.json"], "nowhere.json"),
-        ([files["strange"]], "strange.json: 1 detections have a image_id that the ground truth does not know: 77"),
+        ([files["strange"]], "strange.json: 1 detection with an image_id that the ground truth does not know: 77"),
         ([files["object"]], "object.json is not a COCO results list"),
         ([files["instances"]], "is not a COCO results list"),
         ([files["rows"], "--nms", "0"], "NMS lies in 0…1, got 0"),
@@ -169,7 +171,7 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
     code, _, err = run(capsys, files["rows"], "--annotations", files["object"])
     assert code == 2
     assert "object.json" in err
-    assert "no 'images'" in err
+    assert "needs a list 'categories', it is missing" in err
 
 
 def test_names(tmp_path):

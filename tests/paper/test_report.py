@@ -147,7 +147,7 @@ def test_study_equals_the_analyses_one_by_one(models):
     found = study(model, data)
     lost = suppression(found.candidates, data, nms_threshold=0.6)
     pd.testing.assert_frame_equal(pd.DataFrame(found.tables["suppression"]), pd.DataFrame(lost))
-    coco = dsla.models.evaluation.evaluate_detections(
+    coco = dsla.coco.evaluation.evaluate_detections(
         data.ground_truth(), data.results([data.image_id(i) for i in range(IMAGES)], found.detections)
     )
     assert found.value("evaluation", "AP") == coco.summary["AP"]

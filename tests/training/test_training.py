@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_images_and_the_last_checkpoint
 def test_the_best_weights_stay(scenes, tmp_path, monkeypatch):
     """APs of three evaluations 0.2, 0.3, 0.1, then of a fourth after resuming, 0.25."""
     aps = iter((0.2, 0.3, 0.1, 0.25))
-    metrics = dict.fromkeys(dsla.models.evaluation.METRICS, 0.5)
+    metrics = dict.fromkeys(dsla.coco.evaluation.METRICS, 0.5)
     monkeypatch.setattr("dsla.training.loop.evaluate_together", lambda model, val: {**metrics, "AP": next(aps)})
     r = TINY.replace(steps=8)
     quiet(r, scenes, val=scenes, out=tmp_path, eval_every=1, stop_after=6)
