@@ -14,7 +14,7 @@ from PIL import Image
 import dsla
 from dsla.cli.main import main
 from dsla.cli.terminal import visible
-from dsla.models.evaluation import evaluate_detections
+from dsla.coco.evaluation import evaluate_detections
 
 
 def picture(path, colour=(200, 30, 90), size=(96, 64)):
