@@ -98,7 +98,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 def waits(report: Any, steps: int = 10) -> None:
     """Ten steps of each method: which line makes the host wait, once the images are on the card."""
     if report.device.type != "cuda":
-        report.row("waits", "left out", reason="no GPU; tests/test_devices.py counts them on a pretended one")
+        report.row("waits", "left out", reason="no GPU; tests/models/test_devices.py counts them on a pretended one")
         return
     for name in methods():
         try:

@@ -157,7 +157,7 @@ def on_device(device: torch.device, *values: Tensor) -> list[Tensor]:
     if device.type == "cpu" or not outside:
         return [v.to(device) for v in values]
     packed = torch.cat([v.flatten().double() for v in outside])
-    packed = packed.pin_memory() if torch.cuda.is_available() else packed
+    packed = packed.pin_memory() if device.type == "cuda" else packed
     parts = iter(packed.to(device, non_blocking=True).split([v.numel() for v in outside]))
     return [next(parts).to(v.dtype).view(v.shape) if v.device.type == "cpu" else v.to(device) for v in values]
 

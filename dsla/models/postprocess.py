@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.transform import resize_boxes
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms, nms
 
-from ..geometry import HeadOutputs
+from ..geometry import HeadOutputs, on_device
+
+TOGETHER = 25_000  # boxes of a batch that NMS takes at once: its table of pairs has a bit each
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,61 @@ class Postprocess:
                 pair = level.flatten(1).topk(min(self.top_k, count * classes)).indices
                 chosen.append(pair + first * classes)
             first += count
-        index = torch.cat(chosen, 1)
+        index = torch.cat(chosen, 1)  # [B, K]
+        point = index // classes
         passes = select.flatten(1).gather(1, index) > self.score_threshold
-        result = []
-        for i in range(images):
-            pair = index[i][passes[i]]
-            point = pair // classes
-            boxes = clip_boxes_to_image(outputs.boxes[i, point], image_sizes[i])
-            if original_sizes is not None:
-                boxes = resize_boxes(boxes, image_sizes[i], original_sizes[i])
-            values = scores[i].flatten()[pair]
-            result.append({"boxes": boxes, "scores": values, "labels": pair % classes, "points": point})
-        return result
+        frame = [
+            (h, w, *(float(torch.tensor(float(n)) / o) for n, o in zip(original, (h, w), strict=True)))
+            for (h, w), original in zip(image_sizes, original_sizes or image_sizes, strict=True)
+        ]
+        (frames,) = on_device(index.device, torch.tensor(frame))
+        limit, scale = frames.view(images, 1, 2, 2).flip(-1).repeat(1, 1, 1, 2).unbind(2)  # x, y, x, y
+        boxes = outputs.boxes.gather(1, point[..., None].expand(-1, -1, 4))
+        columns = {
+            "boxes": torch.minimum(boxes.clamp(min=0), limit) * scale,
+            "scores": scores.flatten(1).gather(1, index),
+            "labels": index % classes,
+            "points": point,
+        }
+        counts = passes.sum(1).tolist()  # the one place where the host waits for a device, for the whole batch
+        kept = torch.argsort(passes.flatten().logical_not(), stable=True)[: sum(counts)]
+        parts = {k: v.flatten(0, 1)[kept].split(counts) for k, v in columns.items()}
+        return [{k: v[i] for k, v in parts.items()} for i in range(images)]
 
     def suppress(self, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
         """NMS within each class, then the best `max_detections`, in descending order of score."""
-        keep = batched_nms(candidates["boxes"], candidates["scores"], candidates["labels"], self.nms_iou)
+        keep = _kept(candidates["boxes"], candidates["scores"], candidates["labels"], self.nms_iou)
         return {k: v[keep[: self.max_detections]] for k, v in candidates.items()}
+
+    def suppress_all(self, candidates: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """`suppress` of each image; on a GPU in one go, in which the host waits twice whatever their number."""
+        counts = [len(c["scores"]) for c in candidates]
+        if candidates[0]["scores"].device.type == "cpu" or len(counts) == 1 or not 0 < sum(counts) <= TOGETHER:
+            return [self.suppress(c) for c in candidates]
+        return self._suppress_together(candidates, counts)
+
+    def _suppress_together(self, candidates: Sequence[dict[str, Tensor]], counts: list[int]) -> list[dict[str, Tensor]]:
+        columns = {k: torch.cat([c[k] for c in candidates]) for k in candidates[0]}
+        every = torch.arange(len(counts))
+        image, every = on_device(columns["labels"].device, every.repeat_interleave(torch.tensor(counts)), every)
+        groups = image * (columns["labels"].amax() + 1) + columns["labels"]
+        keep = _kept(columns["boxes"], columns["scores"], groups, self.nms_iou)
+        keep = keep[image[keep].argsort(stable=True)]  # by image, and still best first
+        left = (image[keep, None] == every).sum(0).tolist()
+        parts = {k: v[keep].split(left) for k, v in columns.items()}
+        return [{k: v[i][: self.max_detections] for k, v in parts.items()} for i in range(len(counts))]
+
+
+def _kept(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """Indices of what NMS within each group leaves, best first.
+
+    In float64, where a group that is moved away from the others keeps its boxes to the bit; half precision and boxes
+    beyond the image are no exception.
+    """
+    if not len(boxes):
+        return groups
+    boxes, scores = boxes.double(), scores.double()
+    boxes = boxes - boxes.amin()
+    if boxes.device.type == "cpu":
+        return batched_nms(boxes, scores, groups, iou)
+    return nms(boxes + (groups * (boxes.amax() + 1))[:, None], scores, iou)
