@@ -36,11 +36,12 @@ class Chart:
     caption: str
     data: bytes
     table: pd.DataFrame
-    kind: str = "svg"
+    kind: str
+    figure: Picture
 
     @classmethod
     def of(cls, name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> Chart:
-        return cls(name, title, figure.caption, picture_bytes(figure, kind), table, kind)
+        return cls(name, title, figure.caption, picture_bytes(figure, kind), table, kind, figure)
 
     @property
     def file(self) -> str:

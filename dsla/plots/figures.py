@@ -21,12 +21,14 @@ from .style import (
     FAINT,
     INK,
     LABELS,
-    LOST,
     SOFT,
     UNIT,
     VERDICTS,
     WIDTH,
     Picture,
+    beside,
+    by_method,
+    label_first,
     method,
     ordered,
     picture,
@@ -46,10 +48,6 @@ ORACLES = {
 }
 
 
-def methods_of(table: pd.DataFrame) -> list[str]:
-    return ordered(list(dict.fromkeys(table["method"])))
-
-
 def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) -> Picture:
     """Inconsistency 1 on one object: what its points are taught, and what the model scores there.
 
@@ -60,28 +58,27 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     the row of points through the object's best one.
     """
     pixels = draw.as_image(image)
-    names = methods_of(points)
+    methods = by_method(points)
     with style():
         figure = picture(WIDTH, 4.7)
-        grid = figure.add_gridspec(2, len(names), height_ratios=(1.25, 1))
+        grid = figure.add_gridspec(2, len(methods), height_ratios=(1.25, 1))
         upper = []
-        for i, name in enumerate(names):
-            own = points[points["method"] == name]
+        for i, (look, own) in enumerate(methods):
             best = own[own["best"]].iloc[0]
             own = own[own["level"] == best["level"]]
             ax = figure.add_subplot(grid[0, i])
             half = _crop(ax, pixels, box, 1.5 * best["stride"], dim=True)
             draw.show_boxes(ax, [box], "#ffffff", 1.2)
-            spacing = best["stride"] / (2 * half) * 72 * min(0.82 * WIDTH / len(names), 2.3)  # of circles, points
+            spacing = best["stride"] / (2 * half) * 72 * min(0.82 * WIDTH / len(methods), 2.3)  # of circles, points
             edge = ["white" if label > 0 else "#9aa3b2" for label in own["label"]]
-            look: Any = {"cmap": LABELS, "norm": Normalize(0, 1), "edgecolors": edge, "linewidths": 0.7, "zorder": 5}
-            dots = ax.scatter(own["x"], own["y"], s=min(0.86 * spacing, 24) ** 2, c=own["label"], **look)
+            fill: Any = {"cmap": LABELS, "norm": Normalize(0, 1), "edgecolors": edge, "linewidths": 0.7, "zorder": 5}
+            dots = ax.scatter(own["x"], own["y"], s=min(0.86 * spacing, 24) ** 2, c=own["label"], **fill)
             font = min(0.3 * spacing, 7)
             for x, y, label, score in own[["x", "y", "label", "score"]].itertuples(index=False):
                 dark = INK if label > 0.55 else "white"
                 place: Any = {"ha": "center", "va": "center_baseline", "zorder": 6, "clip_on": True}
                 ax.text(x, y, f"{score:.2f}".removeprefix("0"), fontsize=font, color=dark, **place)
-            ax.set_title(method(name).name)
+            ax.set_title(look.name)
             upper.append(ax)
             row = own[own["row"] == best["row"]].sort_values("x")
             below = figure.add_subplot(grid[1, i])
@@ -89,10 +86,7 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
             below.bar(offset, row["label"], label="label", **BAR)
             below.plot(offset, row["score"], color=SCORE_INK, marker="o", label="score", zorder=4)
             below.set(ylim=(0, 1.05), xlabel="strides from the best point")
-            if i:
-                below.tick_params(labelleft=False)
-            else:
-                below.set_ylabel("label, score")
+            label_first(below, i, "label, score")
         bar = figure.colorbar(dots, ax=upper, ticks=[0, 0.5, 1], aspect=24, pad=0.01)
         bar.set_label("label")
         bar.outline.set_visible(False)
@@ -113,16 +107,15 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
         numbers: method, spearman, pearson, boxes, iou_threshold (of the boxes that the correlations are of).
         after_nms: whether it is known that the detections come from NMS; the caption says so.
     """
-    names = methods_of(cells)
+    methods = by_method(cells)
     top = max(cells["count"].max(), 2)
     with style():
         figure = picture(WIDTH, 3.1)
         grid = figure.add_gridspec(
-            2, 2 * len(names), height_ratios=(1, 4.4), width_ratios=(4.4, 1) * len(names), hspace=0.02, wspace=0.02
+            2, 2 * len(methods), height_ratios=(1, 4.4), width_ratios=(4.4, 1) * len(methods), hspace=0.02, wspace=0.02
         )
-        for i, name in enumerate(names):
-            own, look = cells[cells["method"] == name], method(name)
-            number = numbers[numbers["method"] == name].iloc[0]
+        for i, (look, own) in enumerate(methods):
+            number = numbers[numbers["method"] == own["method"].iloc[0]].iloc[0]
             density = np.zeros((CELLS, CELLS))
             column, row = ((own[axis] * CELLS).astype(int) for axis in ("score", "iou"))
             density[row, column] = own["count"]
@@ -146,10 +139,7 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
             said += f"\n{number['boxes']:,.0f} boxes"
             ax.text(0.97, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=7,
                     bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": FAINT, "pad": 2.5})  # fmt: skip
-            if i:
-                ax.tick_params(labelleft=False)
-            else:
-                ax.set_ylabel("IoU with the object")
+            label_first(ax, i, "IoU with the object")
         bar = figure.colorbar(mesh, ax=figure.axes, shrink=0.6, pad=0.01, aspect=30)
         bar.set_label("detections")
         bar.outline.set_visible(False)
@@ -209,26 +199,21 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
         steps: method, difference, share: of the pairs whose |Δ score| is at most this.
         threshold: differences below it count as not told apart.
     """
-    names = methods_of(profiles)
+    methods = by_method(profiles)
     with style():
         figure = picture(WIDTH, 4.4)
-        grid = figure.add_gridspec(2, len(names))
-        for i, name in enumerate(names):
-            own, ax = profiles[profiles["method"] == name], figure.add_subplot(grid[0, i])
+        grid = figure.add_gridspec(2, len(methods))
+        for i, (look, own) in enumerate(methods):
+            ax = figure.add_subplot(grid[0, i])
             ax.bar(own["offset"], own["label"], label="label", **BAR)
             ax.plot(own["offset"], own["score"], color=SCORE_INK, marker="o", label="score")
             ax.plot(own["offset"], own["iou"], color=IOU_INK, marker="^", ls=(0, (3, 1.2)), label="IoU of the box")
-            ax.set(ylim=(0, 1.05), title=method(name).name, xlabel="strides from the best point")
-            if i:
-                ax.tick_params(labelleft=False)
-            else:
-                ax.set_ylabel("mean over objects")
+            ax.set(ylim=(0, 1.05), title=look.name, xlabel="strides from the best point")
+            label_first(ax, i, "mean over objects")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
         ax = figure.add_subplot(grid[1, :])
-        for name in names:
-            own, look = steps[steps["method"] == name], method(name)
-            ax.plot(own["difference"], own["share"], color=look.colour, ls=look.line, marker=look.marker,
-                    markevery=10, label=look.name)  # fmt: skip
+        for look, own in by_method(steps):
+            ax.plot(own["difference"], own["share"], markevery=10, **look.marked)
         ax.axvline(threshold, color=SOFT, lw=0.8, ls=(0, (2, 2)))
         ax.text(threshold + 0.008, 0.04, f"{threshold:g}: not told apart below", fontsize=7, color=SOFT)
         ax.set_title("neighbouring points, one positive and one negative under FCOS's rule")
@@ -250,12 +235,11 @@ def reliability_curves(curves: pd.DataFrame) -> Picture:
         figure = picture(WIDTH, 3.7)
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (2, 2)))
-        names = methods_of(curves)
-        for i, name in enumerate(names):
-            own, look = curves[(curves["method"] == name) & (curves["count"] > 0)], method(name)
-            ax.plot(own["score"], own["iou"], color=look.colour, ls=look.line, marker=look.marker, label=look.name)
-            width = 0.09 / len(names)
-            middle = (own["low"] + own["high"]) / 2 + (i - (len(names) - 1) / 2) * width
+        methods = by_method(curves[curves["count"] > 0])
+        for i, (look, own) in enumerate(methods):
+            ax.plot(own["score"], own["iou"], **look.marked)
+            width = 0.09 / len(methods)
+            middle = (own["low"] + own["high"]) / 2 + beside(len(methods), i, width)
             below.bar(middle, own["count"], width=width, color=look.colour)
         ax.set(xlim=UNIT, ylim=UNIT, ylabel="mean IoU")
         ax.legend(loc="upper left")
@@ -272,17 +256,8 @@ def lost_to_nms(losses: pd.DataFrame) -> Picture:
     with style():
         figure = picture(WIDTH, 2.8)
         ax = figure.subplots()
-        for name in methods_of(losses):
-            own, look = losses[losses["method"] == name], method(name)
-            ax.plot(
-                own["loss"],
-                own["share"],
-                color=look.colour,
-                ls=look.line,
-                marker=look.marker,
-                markevery=5,
-                label=look.name,
-            )
+        for look, own in by_method(losses):
+            ax.plot(own["loss"], own["share"], markevery=5, **look.marked)
         for mark in (0.05, 0.1):
             ax.axvline(mark, color=SOFT, lw=0.7, ls=(0, (2, 2)))
         ax.set(xlim=(0, losses["loss"].max()), ylim=(0, None), xlabel="IoU lost to NMS: best before − best after",
@@ -296,15 +271,15 @@ def lost_to_nms(losses: pd.DataFrame) -> Picture:
 
 def oracle_scores(table: pd.DataFrame) -> Picture:
     """AP with scores or boxes replaced: method, variant, AP, low, high (interval, NaN with a single seed)."""
-    names = methods_of(table)
+    methods = by_method(table)
     variants = [v for v in ORACLES if v in set(table["variant"])]
     with style():
         figure = picture(WIDTH, 0.4 * len(variants) + 0.85)
         ax = figure.subplots()
-        for i, name in enumerate(names):
-            own, look = table[table["method"] == name].set_index("variant").reindex(variants), method(name)
+        for i, (look, own) in enumerate(methods):
+            own = own.set_index("variant").reindex(variants)
             middle, low, high = (100 * own[c].to_numpy(dtype=float) for c in ("AP", "low", "high"))
-            y = np.arange(len(variants)) + (i - (len(names) - 1) / 2) * 0.2
+            y = np.arange(len(variants)) + beside(len(methods), i, 0.2)
             error = np.nan_to_num([middle - low, high - middle])
             drawn: Any = {"fmt": look.marker, "color": look.colour, "ms": 5.5, "elinewidth": 1.2, "label": look.name}
             ax.errorbar(middle, y, xerr=error, **drawn)
@@ -348,16 +323,3 @@ def method_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Tables by method → one table with a column method, in the order of all figures."""
     return pd.concat([tables[n].assign(method=method(n).name) for n in ordered(list(tables))], ignore_index=True)
 
-
-__all__ = [
-    "LOST",
-    "adjacency_profiles",
-    "binned",
-    "labels_and_scores",
-    "lost_to_nms",
-    "method_rows",
-    "oracle_scores",
-    "reliability_curves",
-    "score_iou",
-    "suppressed",
-]

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .figures import methods_of
-from .style import SOFT, WIDTH, Picture, method, picture, style
+from .style import SOFT, WIDTH, Picture, beside, by_method, picture, style
 
 NAMES = {
     "classification": "classification",
@@ -22,14 +21,14 @@ NAMES = {
 
 def error_costs(table: pd.DataFrame) -> Picture:
     """What each kind of error costs, and how many there are: method, error, gain (AP, NaN if undefined), count."""
-    names, kinds = methods_of(table), list(NAMES)
+    methods, kinds = by_method(table), list(NAMES)
     with style():
-        figure = picture(WIDTH, max(0.16 * len(kinds) * len(names) + 1.4, 2.4))
+        figure = picture(WIDTH, max(0.16 * len(kinds) * len(methods) + 1.4, 2.4))
         gains, counts = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
-        thick = 0.8 / len(names)
-        for i, name in enumerate(names):
-            own, look = table[table["method"] == name].set_index("error").reindex(kinds), method(name)
-            y = np.arange(len(kinds)) + (i - (len(names) - 1) / 2) * thick
+        thick = 0.8 / len(methods)
+        for i, (look, own) in enumerate(methods):
+            own = own.set_index("error").reindex(kinds)
+            y = np.arange(len(kinds)) + beside(len(methods), i, thick)
             drawn: Any = {"height": 0.88 * thick, "color": look.colour, "label": look.name}
             gain, count = 100 * own["gain"].to_numpy(dtype=float), own["count"].to_numpy(dtype=float)
             gains.barh(y, np.nan_to_num(gain), **drawn)

@@ -6,7 +6,6 @@ with them, so that a slider moved a hundred times leaves no hundred figures behi
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import zlib
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
@@ -42,6 +43,16 @@ class Look:
     marker: str
     line: Any
     order: int
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Options of a line of this method, without markers."""
+        return {"color": self.colour, "ls": self.line, "label": self.name}
+
+    @property
+    def marked(self) -> dict[str, Any]:
+        """Options of a line of this method, with markers."""
+        return self.drawn | {"marker": self.marker}
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,23 @@ def ordered(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda n: method(n).order)
 
 
+def by_method(table: pd.DataFrame) -> list[tuple[Look, pd.DataFrame]]:
+    """The rows of each value of the column method with its look, in the order of all figures."""
+    return [(method(name), table[table["method"] == name]) for name in ordered(list(dict.fromkeys(table["method"])))]
+
+
+def beside(count: int, place: int, width: float) -> float:
+    """How far the middle of one of `count` bars or marks lies from their common place, each `width` wide."""
+    return (place - (count - 1) / 2) * width
+
+
+def label_first(ax: Axes, place: int, text: str) -> None:
+    """The label of the vertical axis, and its numbers, for the first of panels that share it."""
+    ax.tick_params(labelleft=not place)
+    if not place:
+        ax.set_ylabel(text)
+
+
 class Picture(Figure):
     """A matplotlib Figure that shows itself in notebooks, whether or not pyplot was ever imported.
 
@@ -238,8 +266,3 @@ def save(figure: Figure, path: str | Path) -> Path:
     if kind not in ("svg", "png"):
         raise ValueError(f"{path}: figures are saved as .svg or .png")
     return write(path, picture_bytes(figure, kind))
-
-
-def as_data_uri(figure: Figure) -> str:
-    """The figure as a PNG inside a data: address, for pages that load nothing."""
-    return "data:image/png;base64," + base64.b64encode(picture_bytes(figure, "png")).decode()

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .figures import methods_of
-from .style import INK, SOFT, WIDTH, Picture, method, picture, style
+from .style import INK, SOFT, WIDTH, Picture, by_method, method, picture, style
 
 PUBLISHED = {  # runs of the release; grey and dash tell them apart without colour
     "r50-1x": (INK, "-"),
@@ -23,24 +22,15 @@ _PAPER: Any = {"color": INK, "marker": "o", "ls": "none", "ms": 5.5, "mfc": "whi
 def ablation(table: pd.DataFrame) -> Picture:
     """Settings of the ablation: AP here, and AP against the first setting here and in the paper.
 
-    table: setting, source, seed, AP, low, high, gain, gain_low, gain_high, as `dsla.paper.trends.study_table` has them.
+    table: setting, source, seed, AP, low, high, gain, gain_low, gain_high, as `dsla.paper.tables.study_table` has them.
     """
     settings = list(dict.fromkeys(table["setting"]))
-    at = {s: i for i, s in enumerate(settings)}
-    table = table.assign(at=table["setting"].map(at))
+    table = table.assign(at=table["setting"].map(settings.index))
     with style():
         figure = picture(WIDTH, 0.36 * len(settings) + 1.15)
         left, right = figure.subplots(1, 2, sharey=True)
-        _points(left, table, "AP", "low", "high")
-        _points(right, table, "gain", "gain_low", "gain_high", table)
-        left.set_yticks(range(len(settings)), settings)
-        left.set(ylim=(len(settings) - 0.5, -0.5), xlabel="AP on the embedded set, points of 100")
-        right.axvline(0, color=SOFT, lw=0.8)
-        right.set(xlabel="AP against the first row")
-        for ax in (left, right):
-            ax.grid(axis="y", visible=False)
-            ax.margins(x=0.12)
-        figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        _gains(figure, left, right, table, "AP against the first row")
+        _rows(left, settings)
     figure.caption = "The paper's way from FCOS to DSLA, one step at a time. " + _how(table)
     return figure
 
@@ -51,16 +41,37 @@ def gamma_sweep(table: pd.DataFrame) -> Picture:
     with style():
         figure = picture(WIDTH, 2.9)
         left, right = figure.subplots(1, 2, sharex=True)
-        _points(left, table, "AP", "low", "high", upright=True)
-        _points(right, table, "gain", "gain_low", "gain_high", table, upright=True)
-        left.set(ylabel="AP on the embedded set, points of 100", xlabel="relaxation γ")
-        right.axhline(0, color=SOFT, lw=0.8)
-        right.set(ylabel="AP against γ = 0.2", xlabel="relaxation γ", xticks=sorted(set(table["at"])))
-        for ax in (left, right):
-            ax.margins(0.08)
-        figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        _gains(figure, left, right, table, "AP against γ = 0.2", upright=True)
+        left.set(xlabel="relaxation γ")
+        right.set(xlabel="relaxation γ", xticks=sorted(set(table["at"])))
     figure.caption = "How wide the regression ranges are relaxed, with everything else of DSLA on. " + _how(table)
     return figure
+
+
+def _gains(figure: Picture, left: Axes, right: Axes, table: pd.DataFrame, gain: str, upright: bool = False) -> None:
+    """AP on the left, what is gained on the right; values upwards or to the right."""
+    _points(left, table, "AP", "low", "high", upright=upright)
+    _points(right, table, "gain", "gain_low", "gain_high", table, upright=upright)
+    label, zero = ("ylabel", right.axhline) if upright else ("xlabel", right.axvline)
+    zero(0, color=SOFT, lw=0.8)
+    for ax, text in ((left, "AP on the embedded set, points of 100"), (right, gain)):
+        ax.set(**{label: text})
+        if upright:
+            ax.margins(0.08)
+        else:
+            ax.margins(x=0.12)
+            ax.grid(axis="y", visible=False)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+
+
+def _rows(ax: Axes, titles: list[str]) -> None:
+    ax.set_yticks(range(len(titles)), titles)
+    ax.set_ylim(len(titles) - 0.5, -0.5)
+
+
+def _seeds(counts: pd.Series) -> str:
+    seeds = sorted(set(counts))
+    return f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
 
 
 def conditions(table: pd.DataFrame) -> Picture:
@@ -79,15 +90,12 @@ def conditions(table: pd.DataFrame) -> Picture:
             ax.set_xlabel("AP, points of 100" if number == "AP" else number)
             ax.grid(axis="y", visible=False)
             ax.margins(x=0.12)
-        axes[0].set_yticks(range(len(titles)), titles)
-        axes[0].set_ylim(len(titles) - 0.5, -0.5)
-    seeds = sorted(set(table["seeds"]))
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        _rows(axes[0], titles)
     figure.caption = (
         "DSLA minus FCOS with centerness on the embedded set: AP, Spearman correlation of score and IoU, share of the "
         "objects whose best box NMS replaces by one that is worse by more than 0.05 IoU (here less is better). Each "
         "row changes one thing of the first, for both. Differences between runs of the same seed: mean and 95 % "
-        f"interval (Student's t), {count} seeds."
+        f"interval (Student's t), {_seeds(table['seeds'])} seeds."
     )
     return figure
 
@@ -128,16 +136,15 @@ def _how(table: pd.DataFrame) -> str:
     text = "Published: COCO val2017, ResNet-50, 12 epochs, one run each; where no number is known, none is drawn."
     if not len(ours):
         return text
-    seeds = sorted(set(ours["seeds"]))
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
-        f"Embedded set: {ours['steps'].iloc[0]:,} steps of training, {ours['images'].iloc[0]} scenes, {count} seeds a "
-        "setting; mean and 95 % interval over seeds (Student's t), differences between runs of the same seed. " + text
+        f"Embedded set: {ours['steps'].iloc[0]:,} steps of training, {ours['images'].iloc[0]} scenes, "
+        f"{_seeds(ours['seeds'])} seeds a setting; mean and 95 % interval over seeds (Student's t), "
+        f"differences between runs of the same seed. {text}"
     )
 
 
 def training_curves(table: pd.DataFrame) -> Picture:
-    """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.paper.trends.curve_table`."""
+    """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.paper.tables.curve_table`."""
     ours, release = (table[(table["source"] == "embedded set") == here] for here in (True, False))
     with style():
         figure = picture(WIDTH, 4.6)
@@ -145,11 +152,10 @@ def training_curves(table: pd.DataFrame) -> Picture:
         for line, name in zip(axes, ("loss", "AP"), strict=True):
             scale = 100 if name == "AP" else 1
             mine = ours[ours["name"] == name]
-            for m in methods_of(mine):
-                spread = mine[mine["method"] == m].groupby("x")["value"].agg(["mean", "min", "max"]) * scale
-                look = method(m)
+            for look, runs in by_method(mine):
+                spread = runs.groupby("x")["value"].agg(["mean", "min", "max"]) * scale
                 line[0].fill_between(spread.index, spread["min"], spread["max"], color=look.colour, alpha=0.18, lw=0)
-                line[0].plot(spread.index, spread["mean"], color=look.colour, ls=look.line, label=look.name)
+                line[0].plot(spread.index, spread["mean"], **look.drawn)
             for run, rows in release[release["name"] == name].groupby("method", sort=False):
                 colour, dash = PUBLISHED[str(run)]
                 rows = rows.sort_values("x")
