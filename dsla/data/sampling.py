@@ -5,7 +5,9 @@ Neither depends on the number of processes, of loading workers, or on where a ru
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import chain, count, islice
 from typing import Any
 
 import torch
@@ -16,20 +18,31 @@ from torchvision.transforms import v2
 from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors
 
 Item = tuple[int, int]  # index of an image, seed of what chance does to it
+Place = tuple[int, int]  # place among all images that are given, index of the image
+
+
+VERSION = 2  # of `Order`; runs and checkpoints that say none began with 1
 
 
 class Order:
-    """Batches of items, each of images of one group; every image once an epoch, in an order of its own.
+    """Batches of items: every image once in each epoch, in an order of its own, if possible with images of its group.
 
-    Images wait for others of their group until a batch is full, if need be into the next epoch: none is dropped or
-    repeated to fill one.
+    The images of epoch e are the e-th N of all that are given. Within an epoch images wait for others of their group
+    until a batch is full. At its end those that still wait join one queue of mixed batches; what fills no batch goes
+    first in the next epoch, filled up with the first images of that. Where all images are alike, batches are the
+    pieces of the epochs' permutations, one after another.
 
     Args:
-        images: in the data set.  batch_size: images a step, over all processes.
-        start, total: the first step to give, and the step to end before.
+        images: N, in the data set.
+        batch_size: images a step, over all processes.
+        start: the first step to give.
+        total: the step to end before.
+        seed: of the permutations and of what chance does to each item.
         groups: of each image (see `aspects`); by default all are alike.
         part, parts: give of each step only this part of so many, contiguous and as equal as can be; a step of fewer
             images than parts has empty ones.
+        version: 1 is the order of runs that began before 2: images wait into the next epoch, so that those of a
+            small group come late, and the permutation of epoch e is that of epoch e − 1 of the next seed.
     """
 
     def __init__(
@@ -43,31 +56,49 @@ class Order:
         groups: Sequence[int] | None = None,
         part: int = 0,
         parts: int = 1,
+        version: int = VERSION,
     ) -> None:
         self.images, self.batch_size, self.start, self.total, self.seed = images, batch_size, start, total, seed
-        self.groups, self.part, self.parts = groups, part, parts
+        self.groups, self.part, self.parts, self.version = groups, part, parts, version
 
     def __len__(self) -> int:
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[Item]]:
         first, last = (self.batch_size * k // self.parts for k in (self.part, self.part + 1))
-        waiting: dict[int, list[Item]] = {}
-        step, n = 0, 0
-        while step < self.total:
-            epoch, place = divmod(n, self.images)
-            if place == 0:
-                generator = torch.Generator().manual_seed(self.seed + epoch)
-                order = torch.randperm(self.images, generator=generator).tolist()
-            index = order[place]
-            batch = waiting.setdefault(self.groups[index] if self.groups else 0, [])
-            batch.append((index, self.seed * 1_000_003 + n))
-            n += 1
-            if len(batch) == self.batch_size:
-                if step >= self.start:
-                    yield batch[first:last]
-                batch.clear()
-                step += 1
+        for batch in islice(self._batches(), self.start, self.total):
+            yield [(index, self._chance(n)) for n, index in batch[first:last]]
+
+    def _batches(self) -> Iterator[list[Place]]:
+        """Full batches without end; each image with its place among all that are given."""
+        waiting: dict[int, list[Place]] = {}
+        mixed: list[Place] = []
+        for epoch in count():
+            for place, index in enumerate(self._permutation(epoch)):
+                group = self.groups[index] if self.groups else 0
+                queue = mixed if mixed else waiting.setdefault(group, [])
+                queue.append((epoch * self.images + place, index))
+                if len(queue) == self.batch_size:
+                    yield list(queue)
+                    queue.clear()
+            if self.version > 1:
+                mixed = sorted(chain(mixed, *waiting.values()))
+                waiting.clear()
+                while len(mixed) >= self.batch_size:
+                    yield mixed[: self.batch_size]
+                    del mixed[: self.batch_size]
+
+    def _permutation(self, epoch: int) -> list[int]:
+        seed = self.seed + epoch if self.version == 1 else _hash(self.seed, epoch)
+        return torch.randperm(self.images, generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def _chance(self, n: int) -> int:
+        return self.seed * 1_000_003 + n if self.version == 1 else _hash(self.seed, -1 - n)
+
+
+def _hash(*numbers: int) -> int:
+    """63 bits of the numbers, another value for each of them."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def aspects(dataset: DetectionDataset) -> list[int]:

@@ -1,53 +1,26 @@
-"""From a recipe to a detector: the one place that knows which field of a recipe makes which part."""
+"""From a recipe to a detector: the one place where a recipe's fields become parts, each written out by name."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
 
 from ..assigners import Assigner, method
 from ..errors import DataError
 from ..recipes import Recipe
 from ..recipes import recipe as named
 from .backbone import Backbone, SmallNet, pyramid
-from .criteria import CRITERIA, Criterion
+from .criteria import Criterion, DSLACriterion, FCOSCriterion
 from .detector import Detector
 from .efficientnet import EfficientNetLite
 from .head import Head
 from .postprocess import Postprocess
-from .resnet import NETWORKS, ResNetFeatures, resnet
+from .resnet import NETWORKS, resnet
 from .swin import swin_s
 from .transform import Transform
 from .weights import fit, read
 
-T = TypeVar("T")
-
-def _small(recipe: Recipe, weights: str | None) -> SmallNet:
-    if weights is not None:
-        raise DataError("the small backbone has no ImageNet weights: set pretrained to false")
-    return SmallNet()
-
-
-def _resnet(recipe: Recipe, weights: str | None) -> ResNetFeatures:
-    return resnet(
-        recipe.backbone,
-        weights=weights,
-        style=recipe.backbone_style,
-        frozen_stages=recipe.frozen_stages,
-        norm=recipe.norm,
-        dcn_stages=recipe.dcn_stages,
-    )
-
-
-BACKBONES: dict[str, Callable[[Recipe, str | None], Backbone]] = {
-    "small": _small,
-    **dict.fromkeys(NETWORKS, _resnet),
-    "swin_s": lambda r, w: swin_s(drop_path=r.drop_path, frozen_stages=r.frozen_stages, weights=w),
-    "efficientnet_lite0": lambda r, w: EfficientNetLite(r.norm, r.frozen_stages, r.drop_path, w),
-}
+MAX_CLASSES = 65_536
 
 
 def build(
@@ -59,18 +32,24 @@ def build(
     """The detector of a recipe, or of a recipe's name.
 
     Args:
+        recipe: what to build.
         num_classes: C; may be left out where `class_names` are given.
         weights: None for random ones; "imagenet" for a backbone trained on ImageNet, which the first use
             downloads; or a file of `dsla.save`, whose tensors must fit.
+        class_names: of labels 0…C−1.
     Raises:
-        DataError: unknown recipe, method or backbone; no number of classes; weights that do not fit.
+        DataError: unknown recipe or method; no number of classes, or one beyond any use; weights that do not fit.
     """
     if isinstance(recipe, str):
         recipe = named(recipe)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
+        raise DataError(f"class names are a list of texts, got {class_names!r:.80}")
     if num_classes is None:
         if class_names is None:
             raise DataError("how many classes? Give num_classes or class_names")
         num_classes = len(class_names)
+    if not 1 <= num_classes <= MAX_CLASSES:
+        raise DataError(f"{num_classes} classes: from 1 to {MAX_CLASSES} are possible")
     net = backbone(recipe, "imagenet" if weights == "imagenet" else None)
     model = Detector(
         net,
@@ -103,9 +82,17 @@ def build(
             rounding=recipe.rounding,
         ),
         postprocess=Postprocess(
-            **{f.name: getattr(recipe, f.name) for f in fields(Postprocess) if hasattr(recipe, f.name)}
+            score_threshold=recipe.score_threshold,
+            nms_iou=recipe.nms_iou,
+            top_k=recipe.top_k,
+            max_detections=recipe.max_detections,
+            top_k_over=recipe.top_k_over,
+            score=recipe.score,
+            select_by=recipe.select_by,
+            keep_padding=recipe.padding != "ignore",
         ),
         crowd=recipe.crowd,
+        padding="background" if recipe.padding == "background" else "ignore",
         class_names=class_names,
         recipe=recipe,
     )
@@ -115,30 +102,69 @@ def build(
 
 
 def backbone(recipe: Recipe, weights: str | None = None) -> Backbone:
-    """The backbone of a recipe: maps c3, c4, c5, and their channels as ``out_channels``."""
-    if recipe.backbone not in BACKBONES:
-        raise DataError(f"no backbone {recipe.backbone!r}: there are {', '.join(BACKBONES)}")
-    if recipe.backbone not in NETWORKS and (recipe.dcn_stages or recipe.backbone_style != "pytorch"):
-        raise DataError(f"recipe {recipe.name}: dcn_stages and backbone_style are of ResNets, not {recipe.backbone}")
-    return BACKBONES[recipe.backbone](recipe, weights)
+    """The backbone of a recipe: maps c3, c4, c5, and their channels as ``out_channels``.
+
+    Args:
+        recipe: its fields of the backbone are read.
+        weights: None or "imagenet".
+    Raises:
+        DataError: the backbone has no ImageNet weights, or needs a package that is not installed.
+    """
+    if recipe.backbone in NETWORKS:
+        return resnet(
+            recipe.backbone,
+            weights=weights,
+            style=recipe.backbone_style,
+            frozen_stages=recipe.frozen_stages,
+            norm=recipe.norm,
+            dcn_stages=recipe.dcn_stages,
+        )
+    if recipe.backbone == "swin_s":
+        return swin_s(drop_path=recipe.drop_path, frozen_stages=recipe.frozen_stages, weights=weights)
+    if recipe.backbone == "efficientnet_lite0":
+        return EfficientNetLite(recipe.norm, recipe.frozen_stages, recipe.drop_path, weights)
+    if weights is not None:
+        raise DataError("the small backbone has no ImageNet weights: set pretrained to false")
+    return SmallNet()
 
 
 def assigner(recipe: Recipe) -> Assigner:
-    """Who teaches which point, as the recipe says."""
+    """Who teaches which point, as the recipe says.
+
+    Raises:
+        DataError: options or ranges that the method does not take.
+    """
     entry = method(recipe.method)
-    options = {name: getattr(recipe, name) for name in entry.fields} | dict(recipe.options)
+    fields = {
+        "relaxation": recipe.relaxation,
+        "truncate": recipe.truncate,
+        "core_zone": recipe.core_zone,
+        "center_sampling": recipe.center_sampling,
+    }
     try:
-        return entry.assigner(recipe.ranges, **options)
+        return entry.assigner(recipe.ranges, **{k: fields[k] for k in entry.fields}, **dict(recipe.options))
     except (TypeError, ValueError) as error:
         raise DataError(f"recipe {recipe.name}: {error}") from error
 
 
 def criterion(recipe: Recipe) -> Criterion:
     """What an assignment makes of the outputs, as the recipe says."""
-    return _take(CRITERIA[method(recipe.method).criterion], recipe)
+    return _CRITERIA[method(recipe.method).criterion](recipe)
 
 
-def _take(kind: Callable[..., T], recipe: Recipe, **renamed: object) -> T:
-    """An instance whose arguments are the recipe's fields of the same name."""
-    wanted = inspect.signature(kind).parameters
-    return kind(**{k: getattr(recipe, k) for k in wanted if hasattr(recipe, k)}, **renamed)
+# by the names that the registry of methods has for them
+_CRITERIA: dict[str, Callable[[Recipe], Criterion]] = {
+    "dsla": lambda recipe: DSLACriterion(
+        coupling=recipe.coupling,
+        cls_weight=recipe.cls_weight,
+        box_loss=recipe.box_loss,
+        box_loss_weight=recipe.box_loss_weight,
+    ),
+    "fcos": lambda recipe: FCOSCriterion(
+        quality=recipe.quality,
+        box_weighting=recipe.box_weighting,
+        cls_weight=recipe.cls_weight,
+        box_loss=recipe.box_loss,
+        box_loss_weight=recipe.box_loss_weight,
+    ),
+}

@@ -102,10 +102,6 @@ class FCOSCriterion:
         return losses
 
 
-CRITERIA: dict[str, Callable[..., Criterion]] = {"dsla": DSLACriterion, "fcos": FCOSCriterion}
-"""By the names that `dsla.assigners.registry` has for them."""
-
-
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a scalar over the processes of a distributed run; the value itself in a single one."""
     value = value.detach()

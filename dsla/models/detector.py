@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -37,13 +38,15 @@ class Detector(nn.Module):
     ``crowd_boxes`` [K, 4]. Detections are dicts with boxes, scores and labels, in pixels of the image as it came,
     best first.
 
-    A batch is padded to its largest image. Nothing is taught or detected at a point of the padding, but
-    near the border convolutions see it: scores there may differ a little from those of the image alone.
+    A batch is padded to its largest image. Unless it is told otherwise, nothing is taught or detected at a point of
+    the padding, but near the border convolutions see it: scores there may differ a little from those of the image
+    alone.
 
     Args:
         backbone: [B, 3, H, W] → dict of maps.  pyramid: dict of maps → dict of maps, finest first.
         assigner: who teaches which point.  criterion: outputs and assignment → losses by name.
         crowd: "ignore": nothing is taught in a crowd box; "background": as the release does.
+        padding: the same for points in the padding of a batch.
         class_names: of labels 0…C−1.  recipe: what the model was built from; stored with its weights.
     """
 
@@ -58,17 +61,20 @@ class Detector(nn.Module):
         transform: Transform | None = None,
         postprocess: Postprocess | None = None,
         crowd: str = "ignore",
+        padding: str = "ignore",
         class_names: Sequence[str] | None = None,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
-        if crowd not in ("ignore", "background"):
-            raise ValueError(f"crowd is 'ignore' or 'background', got {crowd!r}")
+        for name, value in (("crowd", crowd), ("padding", padding)):
+            if value not in ("ignore", "background"):
+                raise ValueError(f"{name} is 'ignore' or 'background', got {value!r}")
         names = tuple(class_names or (f"class {i}" for i in range(head.num_classes)))
         if len(names) != head.num_classes:
             raise ValueError(f"{len(names)} class names for {head.num_classes} classes")
         self.backbone, self.pyramid, self.head = backbone, pyramid, head
-        self.assigner, self.criterion, self.crowd = assigner, criterion, crowd
+        self.assigner, self.criterion = assigner, criterion
+        self.crowd, self.padding = crowd, padding
         self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
         self.class_names, self.recipe = names, recipe
 
@@ -90,13 +96,13 @@ class Detector(nn.Module):
         return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
 
     def assign(self, raw: Raw) -> Assignment:
-        """Who teaches which point, for outputs that came with targets; in the padding nobody, nothing."""
+        """Who teaches which point, for outputs that came with targets; in the padding nobody."""
         if self.assigner is None or raw.targets is None:
             raise ValueError("assigning needs a model with an assigner, and targets")
         crowds = None
         if self.crowd == "ignore":
             crowds = [t.get("crowd_boxes", t["boxes"][:0]) for t in raw.targets]
-        return self.assigner(
+        assignment = self.assigner(
             raw.outputs.grid,
             boxes=[t["boxes"] for t in raw.targets],
             labels=[t["labels"] for t in raw.targets],
@@ -105,6 +111,9 @@ class Detector(nn.Module):
             image_sizes=raw.image_sizes,
             coupling=getattr(self.criterion, "coupling", "off"),
         )
+        if self.padding == "ignore":
+            return assignment
+        return replace(assignment, ignored=assignment.ignored & raw.outputs.grid.inside(raw.image_sizes))
 
     def candidates(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """What enters NMS, in pixels of the images as they came: boxes, scores, labels and grid points."""

@@ -6,6 +6,7 @@ gave the numbers); where they do, docs/recipes.md says. Its run of ResNeXt-101 h
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from .recipe import Recipe
@@ -34,7 +35,7 @@ R50_1X = Recipe(
     box_loss="iou",
     cls_weight=2.0,
     crowd="background",
-    keep_padding=True,
+    padding="background",
     **_CAFFE,
     **_BIAS_RULE,
     **_MMDETECTION,
@@ -71,11 +72,12 @@ R101_DCN_2X = R50_1X.replace(
     **_2X,
 )
 X101_DCN_2X = R101_DCN_2X.replace(name="x101-64x4d-dcn-2x", backbone="resnext101_64x4d", dcn_stages=(4, 5))
-SWIN_S_DCN_3X = R101_DCN_2X.replace(
+SWIN_S_DCN_3X = dataclasses.replace(
+    R101_DCN_2X,
     name="swin-s-dcn-3x",
     backbone="swin_s",
     frozen_stages=-1,
-    norm="train",  # there is no batch norm in it
+    norm="train",  # not used, as there is no batch norm in it; runs that are stored say so
     dcn_stages=(),
     drop_path=0.2,
     optimizer="adamw",
@@ -97,10 +99,12 @@ _FCOS: dict[str, Any] = {
     "box_weighting": "centerness",
     "top_k_over": "pairs",
     "select_by": "class",
+    "nms_iou": 0.5,
 }
 FCOS_R50_1X = R50_1X.replace(name="fcos-r50-1x", **_FCOS)
 FCOSV2_R50_1X = FCOS_R50_1X.replace(
     name="fcosv2-r50-1x",
+    nms_iou=0.6,  # of the configuration with these tricks; mmdetection's plain FCOS has 0.5
     center_sampling=1.5,
     box_coding="relu_stride",
     quality_on="regression",
@@ -120,6 +124,7 @@ TORCHVISION_FCOS = FCOS_R50_1X.replace(
     center_sampling=1.5,
     box_loss="giou",
     box_weighting="none",
+    nms_iou=0.6,
     score="sqrt",
     score_threshold=0.2,
 )
@@ -140,6 +145,6 @@ COCO_RECIPES = (
     FCOS_R50_1X.replace(
         name="fcos-x101-64x4d-2x", backbone="resnext101_64x4d", norm="eval", **_TORCHVISION, **_2X
     ),
-    R101_2X.replace(name="fcosv2-r101-2x", quality_on="regression", **_FCOS),
+    R101_2X.replace(name="fcosv2-r101-2x", quality_on="regression", **{**_FCOS, "nms_iou": 0.6}),
     TORCHVISION_FCOS,
 )

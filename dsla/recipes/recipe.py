@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from ..errors import DataError
+from ..assigners.registry import method
+from ..errors import DataError, unknown
+from .uses import BACKBONES, unused
+from .values import read, typed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A detector, what teaches it, and how it is trained. Unknown or misspelt fields are refused."""
+    """A detector, what teaches it, and how it is trained.
+
+    A value of another type or beyond any sense is refused, as are unknown or misspelt fields; what is typed into
+    `replace`, also where the recipe that comes of it does not use it.
+
+    Raises:
+        DataError: naming the recipe, the field, its value and what is possible.
+    """
 
     name: str
 
@@ -42,7 +49,7 @@ class Recipe:
     quality_on: str = "classification"  # tower it stands on, or "regression"
 
     # what teaches it
-    method: str = "dsla"  # a name of `dsla.models.build.METHODS`
+    method: str = "dsla"  # a name in `dsla.assigners.METHODS`
     options: tuple[tuple[str, float], ...] = ()  # of methods other than DSLA and FCOS: (("topk", 9),)
     ranges: tuple[tuple[float, float], ...] = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
     relaxation: float = 0.2  # γ
@@ -74,7 +81,7 @@ class Recipe:
     top_k: int = 1000  # candidates a level
     top_k_over: str = "points"  # or "pairs" of point and class
     select_by: str = "score"  # what threshold and top-k look at, or the "class" probability alone
-    keep_padding: bool = False  # detections of points in the padding too, as the release
+    padding: str = "ignore"  # points there: taught as "background", and they detect; "detect" alone; or neither
     max_detections: int = 100
 
     # training
@@ -98,23 +105,26 @@ class Recipe:
     amp: str = "none"  # autocast on a GPU: "bf16", "fp16"
 
     def __post_init__(self) -> None:
+        for key, kind in _TYPES.items():
+            value = getattr(self, key)
+            try:
+                object.__setattr__(self, key, typed(value, kind))
+            except ValueError as error:
+                raise DataError(f"recipe {self.name}: {key}={value!r}: {error}") from None
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; choose one of {allowed}")
-        for key in _POSITIVE:
+        for key, (low, high) in _LIMITS.items():
             value = getattr(self, key)
-            if value is not None and not 0 < value < math.inf:
-                raise DataError(f"recipe {self.name}: {key}={value!r}; a number above 0 is needed")
-        for key, (low, high) in _BETWEEN.items():
-            if not low <= getattr(self, key) <= high:
-                wanted = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
-                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; {wanted} is needed")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(low <= number <= high for number in numbers if number is not None):
+                raise DataError(f"recipe {self.name}: {key}={value!r}; from {low:g} to {high:g} is possible")
+        if self.epochs is None and self.steps is None:
+            raise DataError(f"recipe {self.name}: neither epochs nor steps; one of them says how long it trains")
         if self.channels % self.groups:
             raise DataError(f"recipe {self.name}: channels={self.channels} is no multiple of groups={self.groups}")
-        if not set(self.dcn_stages) <= {2, 3, 4, 5}:
-            raise DataError(f"recipe {self.name}: dcn_stages={self.dcn_stages}; each is 2, 3, 4 or 5, for C2 to C5")
-        if not all(side > 0 for side in self.min_size):
-            raise DataError(f"recipe {self.name}: min_size={self.min_size}; sides above 0 are needed")
+        if not self.min_size:
+            raise DataError(f"recipe {self.name}: no min_size; one short side or several are needed")
         levels = 3 if self.extra_levels == "none" else 5
         for key in ("strides", "ranges"):
             if len(getattr(self, key)) != levels:
@@ -126,20 +136,37 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed; values given as text are read by the field's type.
 
+        `epochs` takes the place of `steps`, and the reverse. A method that does not train the quality branch, or
+        does not have an option, comes without it.
+
         Raises:
-            DataError: no such field (with the nearest name), or text that its type cannot read.
+            DataError: no such field (with the nearest name), text that its type cannot read, or a field that the
+                recipe would not use, with the reason.
         """
-        hints = get_type_hints(Recipe)
         for key, value in changes.items():
-            if key not in hints:
-                near = difflib.get_close_matches(key, hints, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(hints))}"
-                raise DataError(f"a recipe has no field {key!r}: {hint}")
+            if key not in _TYPES:
+                raise unknown("field of recipes", key, _TYPES)
             if isinstance(value, str):
-                changes[key] = _read(key, value, hints[key])
-            elif isinstance(value, list):
-                changes[key] = _tuples(value)
-        return dataclasses.replace(self, **changes)
+                changes[key] = read(key, value, _TYPES[key])
+        durations = [k for k in ("epochs", "steps") if changes.get(k) is not None]
+        if len(durations) == 2:
+            raise DataError(f"epochs={changes['epochs']} and steps={changes['steps']}: give one, it clears the other")
+        if durations:
+            changes.setdefault("steps" if durations == ["epochs"] else "epochs", None)
+        copy = dataclasses.replace(self, **changes)
+        idle = unused(copy)
+        for key in changes:
+            if key in idle:
+                raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
+        if "options" in changes:
+            method(copy.method).read(dict(copy.options))
+        left = {}
+        if "quality" in idle:  # a branch that nothing trains would multiply the scores
+            left["quality"] = None
+        if "options" not in changes:
+            options = {o.name for o in method(copy.method).options}
+            left["options"] = tuple((k, v) for k, v in copy.options if k in options)
+        return dataclasses.replace(copy, **left)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored beside the weights."""
@@ -147,18 +174,44 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        if "name" not in values:
+        """The recipe of stored values, also where it holds fields that it does not use.
+
+        Raises:
+            DataError: no recipe; a field that there is not, or a value of another type.
+        """
+        if not isinstance(values, Mapping) or "name" not in values:
             raise DataError("not a recipe: it has no name")
-        return cls(name=str(values["name"])).replace(**{k: v for k, v in values.items() if k != "name"})
+        stored = dict(values)
+        if "keep_padding" in stored:  # before `padding`
+            stored["padding"] = "detect" if stored.pop("keep_padding") else "ignore"
+        if stored.get("steps") is not None:
+            stored["epochs"] = None  # steps held where both were given
+        for key in stored:
+            if key not in _TYPES:
+                raise unknown("field of recipes", key, _TYPES)
+        return cls(**stored)
 
 
-_POSITIVE = ("channels", "groups", "batch_size", "epochs", "steps", "lr", "clip", "max_size", "max_detections", "top_k")
-_BETWEEN: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("flip", "momentum", "drop_path", "warmup_from", "score_threshold", "nms_iou"), (0, 1)),
-    **dict.fromkeys(("head_convs", "warmup_steps", "weight_decay", "cls_weight", "box_loss_weight"), (0, math.inf)),
+_TYPES: dict[str, Any] = get_type_hints(Recipe)
+_LIMITS: dict[str, tuple[float, float]] = {  # both included; of each item where a field has several
+    **dict.fromkeys(("flip", "momentum", "drop_path", "warmup_from", "score_threshold", "nms_iou", "offset"), (0, 1)),
+    **dict.fromkeys(("min_size", "max_size", "strides"), (1, 65_536)),
+    **dict.fromkeys(("top_k", "max_detections", "batch_size"), (1, 1_000_000)),
+    **dict.fromkeys(("cls_weight", "box_loss_weight", "weight_decay", "bias_lr_factor"), (0, 1e6)),
+    **dict.fromkeys(("std", "pixel_scale", "clip", "epochs"), (1e-6, 1e6)),
+    **dict.fromkeys(("channels", "groups"), (1, 4096)),
+    "head_convs": (0, 32),
     "frozen_stages": (-1, 4),
+    "dcn_stages": (2, 5),
+    "mean": (-1e6, 1e6),
+    "box_bias": (-100, 100),
+    "lr": (1e-12, 1000),
+    "steps": (1, 1_000_000_000),
+    "warmup_steps": (0, 1_000_000_000),
+    "milestones": (0, 1e6),
 }
 _CHOICES: dict[str, tuple[str | None, ...]] = {
+    "backbone": tuple(BACKBONES),
     "backbone_style": ("pytorch", "caffe"),
     "norm": ("frozen", "eval", "train"),
     "extra_levels": ("output", "input", "none"),
@@ -168,6 +221,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "quality_on": ("classification", "regression"),
     "coupling": ("on", "off", "iou-only"),
     "crowd": ("ignore", "background"),
+    "padding": ("ignore", "detect", "background"),
     "box_loss": ("giou", "iou", "iou-linear"),
     "box_weighting": ("label", "centerness", "none"),
     "score": ("product", "sqrt"),
@@ -178,30 +232,3 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "warmup": ("constant", "linear"),
     "amp": ("none", "bf16", "fp16"),
 }
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
-
-
-def _read(key: str, text: str, kind: Any) -> Any:
-    """Text from the shell → a field's value: numbers, true/false, none, commas between items."""
-    if get_origin(kind) in (Union, types.UnionType):
-        if text.lower() == "none":
-            return None
-        kind = next(k for k in get_args(kind) if k is not type(None))
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
-        if get_origin(kind) is tuple:
-            if text.lower() in ("", "none"):
-                return ()
-            item = get_args(kind)[0]
-            if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,anchor_scale:4
-                first, second = get_args(item)
-                pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
-                return tuple((first(a), second(b)) for a, b in pairs)
-            return tuple(item(part) for part in text.split(","))
-        return kind(text)
-    except (KeyError, ValueError):
-        raise DataError(f"{key}={text}: not a value of type {getattr(kind, '__name__', kind)}") from None

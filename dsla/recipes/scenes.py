@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, unknown
 from .coco import COCO_RECIPES
 from .recipe import Recipe
 
@@ -123,12 +123,14 @@ GROUPS: dict[str, tuple[str, ...]] = {  # what `dsla reproduce --recipes` takes 
 }
 
 
-def recipe(name: str, **changes: object) -> Recipe:
+def recipe(name: str, /, **changes: object) -> Recipe:
     """The named recipe, with some fields changed.
 
     Raises:
-        DataError: no recipe of this name, or no field of one of these names.
+        DataError: no recipe of this name, or a change that `Recipe.replace` refuses.
     """
     if name not in RECIPES:
-        raise DataError(f"no recipe {name!r}: there are {', '.join(RECIPES)}")
+        raise unknown("recipe", name, RECIPES)
+    if "name" in changes:
+        raise DataError(f"name={changes['name']}: {name} is a recipe's name; Recipe.replace(name=…) gives it another")
     return RECIPES[name].replace(**changes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +14,12 @@ import pytest
 import torch
 
 from dsla import DataError
-from dsla.models.build import assigner, build
+from dsla.assigners.registry import METHODS
+from dsla.models.build import assigner, backbone, build
 from dsla.recipes.recipe import Recipe
 from dsla.recipes.scenes import RECIPES, recipe
-from dsla.training.schedule import learning_rate, optimizer_of
+from dsla.recipes.uses import BACKBONES, unused
+from dsla.training.schedule import learning_rate, optimizer_of, total_steps
 
 DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
 PUBLISHED = ("r50-1x", "r101-dcn-2x", "x101-64x4d-dcn-2x", "swin-s-dcn-3x")
@@ -31,11 +35,11 @@ def ours(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_table_in_the_docs_is_the_recipe(name):
-    said, found = ours(name), recipe(name)
-    assert found.replace(**said) == found
+    table, chosen = ours(name), recipe(name)
+    assert chosen.replace(**table) == chosen
     usual = Recipe(name=name)
-    decided = {f.name for f in dataclasses.fields(Recipe) if getattr(found, f.name) != getattr(usual, f.name)}
-    assert decided <= set(said)  # nothing that the recipe changes is left out
+    decided = {f.name for f in dataclasses.fields(Recipe) if getattr(chosen, f.name) != getattr(usual, f.name)}
+    assert decided - unused(chosen).keys() <= set(table)  # nothing that the recipe changes is left out
 
 
 @pytest.mark.parametrize(("name", "model"), LOGGED)
@@ -107,3 +111,118 @@ def test_the_bias_rule_passes_offsets_of_deformable_convolutions_over():
     assert rule["head.class_tower.9.bias"] == rule["head.box.bias"] == (2.0, 0.0)
     assert rule["head.class_tower.10.bias"] == rule["backbone.layer2.0.bn1.bias"] == (1.0, 1e-4)
     assert {v for n, v in rule.items() if n.endswith("weight")} == {(1.0, 1e-4)}
+
+
+REFUSED = [
+    ("scenes-dsla", {"options": "topk:5"}, "options=.* method dsla does not use it; of .*atss"),
+    ("scenes-fcos", {"coupling": "on"}, "coupling='on' would do nothing: method fcos does not use it; of dsla"),
+    ("scenes-fcos", {"relaxation": "0.1"}, "relaxation"),
+    ("scenes-dsla", {"box_weighting": "none"}, "box_weighting"),
+    ("scenes-dsla", {"quality": "centerness"}, "quality='centerness' would do nothing: method dsla does not use it"),
+    ("scenes-atss", {"center_sampling": "1.5"}, "center_sampling"),
+    ("scenes-atss", {"options": "topp:5"}, "option of atss 'topp': did you mean 'topk'"),
+    ("scenes-atss", {"options": "topk:0"}, "topk=0"),
+    ("scenes-fcos-plain", {"quality_on": "regression"}, "quality_on=.* there is no quality branch"),
+    ("r101-dcn-2x", {"drop_path": "0.1"}, "drop_path=0.1 would do nothing: backbone resnet101 .* of swin_s"),
+    ("scenes-dsla", {"frozen_stages": "2"}, "frozen_stages=2 would do nothing: backbone small does not use it"),
+    ("swin-s-dcn-3x", {"norm": "eval"}, "norm='eval' would do nothing: backbone swin_s"),
+    ("scenes-dsla", {"milestones": "8"}, "milestones=.* schedule=cosine"),
+    ("r50-1x", {"warmup_steps": "0", "warmup": "linear"}, "warmup='linear' would do nothing: there is no warm-up"),
+    ("swin-s-dcn-3x", {"momentum": "0.8"}, "momentum=0.8 would do nothing: it is of SGD"),
+    ("r50-1x", {"mean": "0.5,0.4"}, "mean=.* 3 values are needed"),
+    ("r50-1x", {"std": "0,0,0"}, "std=.* from 1e-06 to 1e\\+06 is possible"),
+    ("r50-1x", {"pixel_scale": "nan"}, "pixel_scale=nan: a finite number is needed"),
+    ("r50-1x", {"lr": "1e300"}, "lr=1e\\+300; from 1e-12 to 1000 is possible"),
+    ("r50-1x", {"channels": "1000000000"}, "channels=1000000000; from 1 to 4096 is possible"),
+    ("r50-1x", {"channels": 1e9}, "channels=1000000000.0: a whole number is needed"),
+    ("r50-1x", {"head_convs": "1000000"}, "head_convs=1000000; from 0 to 32"),
+    ("r50-1x", {"flip": True}, "flip=True: a finite number is needed"),
+    ("r50-1x", {"core_zone": 1}, "core_zone=1: true or false is needed"),
+    ("r50-1x", {"name": "mine"}, "name=mine"),
+    ("r50-1x", {"method": "dlsa"}, "did you mean 'dsla'"),
+    ("r50-1x", {"steps": "none", "epochs": "none"}, "neither epochs nor steps"),
+    ("scenes-dsla", {"epochs": "1", "steps": "5"}, "give one"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "reason"), REFUSED)
+def test_what_a_recipe_would_not_use_is_refused_with_the_reason_in_a_line(name, changes, reason):
+    with pytest.raises(DataError, match=reason) as error:
+        recipe(name, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_every_field_is_used_by_some_recipe():
+    """Else it would be refused everywhere; and what none of the backbones and methods uses is misspelt in a table."""
+    idle = set.intersection(*(set(unused(r)) for r in RECIPES.values()))
+    assert idle == set()
+    fields = {f.name for f in dataclasses.fields(Recipe)}
+    assert {f for uses in BACKBONES.values() for f in uses} <= fields
+    assert {f for entry in METHODS.values() for f in entry.uses} <= fields
+
+
+def test_a_backbone_is_built_from_the_fields_that_its_table_has():
+    """The recipe is read through a spy: what the table does not name, `backbone` does not read."""
+    for name, uses in BACKBONES.items():
+        read = set()
+
+        class Spy:
+            def __getattr__(self, field, read=read, name=name):
+                read.add(field)
+                return name if field == "backbone" else getattr(Recipe(name="usual"), field)
+
+        try:
+            with torch.device("meta"):
+                backbone(Spy())
+        except DataError as error:
+            assert "pip install" in str(error)
+        assert read - {"backbone"} == set(uses)
+
+
+def test_epochs_take_the_place_of_steps_and_the_reverse():
+    assert (recipe("scenes-dsla", epochs="1").epochs, recipe("scenes-dsla", epochs="1").steps) == (1, None)
+    assert total_steps(recipe("scenes-dsla", epochs=1), 6000) == 375
+    assert (recipe("r50-1x", steps=90).epochs, recipe("r50-1x", steps=90).steps) == (None, 90)
+    assert recipe("r50-1x", steps=None) == recipe("r50-1x")
+
+
+def test_another_method_comes_without_the_branch_and_the_options_that_it_does_not_train():
+    assert recipe("scenes-fcos", method="dsla").quality is None
+    assert recipe("scenes-fcos", method="simota", options="iou_weight:2").quality == "centerness"
+    assert recipe("scenes-atss", method="max-iou").options == (("anchor_scale", 4.0),)
+    assert recipe("scenes-atss", method="simota").options == ()
+    assert recipe("scenes-max-iou", options="low_quality:false").options == (("low_quality", 0.0),)
+    assert not assigner(recipe("scenes-max-iou", options="low_quality:false")).low_quality
+
+
+def test_stored_recipes_load_with_fields_that_they_do_not_use_but_by_type():
+    stored = json.loads(json.dumps(recipe("scenes-dsla").to_dict()))
+    lenient = Recipe.from_dict({**stored, "quality": "centerness", "drop_path": 0.2, "frozen_stages": 2, "epochs": 3})
+    assert (lenient.quality, lenient.drop_path, lenient.frozen_stages) == ("centerness", 0.2, 2)
+    assert (lenient.epochs, lenient.steps) == (None, 2000)  # as it was trained
+    old = {k: v for k, v in stored.items() if k != "padding"}
+    assert Recipe.from_dict({**old, "keep_padding": True}).padding == "detect"
+    assert Recipe.from_dict({**old, "keep_padding": False}) == recipe("scenes-dsla")
+    for wrong in (
+        {"pixel_scale": math.nan}, {"mean": [0.5]}, {"strides": "8,16,32"}, {"lr": "0.1"}, {"flip": None},
+        {"name": 3}, {"options": [["topk"]]}, {"ranges": [[0, 64, 1]] * 3}, {"head_convs": 1e6}, {"bgr": 0},
+        {"nothing": 1}, {"channels": 2**40},
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=next(iter(wrong))):
+            Recipe.from_dict({**stored, **wrong})
+    for nothing in ({}, [], "scenes-dsla", None):
+        with pytest.raises(DataError, match="not a recipe"):
+            Recipe.from_dict(nothing)
+
+
+def test_published_runs_teach_the_padding_as_background_and_detect_there():
+    following = {n for n, r in RECIPES.items() if r.padding == "background"}
+    assert set(PUBLISHED) | {"fcos-r50-1x", "r50-1x-merged"} <= following
+    assert not any(n.startswith(("scenes", "efficientnet")) for n in following)
+
+
+def test_nms_of_mmdetections_fcos():
+    """Plain FCOS has 0.5, its configuration with centre sampling, normed boxes and GIoU 0.6, as DSLA's release."""
+    assert {RECIPES[n].nms_iou for n in ("fcos-r50-1x", "fcos-iou-r50-1x", "fcos-r101-2x", "fcos-x101-64x4d-2x")} == {0.5}
+    assert {RECIPES[n].nms_iou for n in (*PUBLISHED, "fcosv2-r50-1x", "torchvision-fcos-r50")} == {0.6}
+

@@ -1,0 +1,69 @@
+"""Values of fields: from text that a person types, and checked against the field's type."""
+
+from __future__ import annotations
+
+import math
+import types
+from numbers import Integral, Real
+from typing import Any, Union, get_args, get_origin
+
+from ..errors import DataError
+
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def read(key: str, text: str, kind: Any) -> Any:
+    """Text from the shell → a field's value: numbers, true/false, none, commas between items.
+
+    Raises:
+        DataError: text that the type cannot read.
+    """
+    if get_origin(kind) in (Union, types.UnionType):
+        if text.lower() == "none":
+            return None
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    try:
+        if kind is bool:
+            return _WORDS[text.lower()]
+        if get_origin(kind) is tuple:
+            if text.lower() in ("", "none"):
+                return ()
+            item = get_args(kind)[0]
+            if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,low_quality:false
+                first, second = get_args(item)
+                pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
+                return tuple((first(a), float(_WORDS[b]) if b in ("true", "false") else second(b)) for a, b in pairs)
+            return tuple(item(part) for part in text.split(","))
+        return kind(text)
+    except (KeyError, ValueError):
+        raise DataError(f"{key}={text}: not a value of type {getattr(kind, '__name__', kind)}") from None
+
+
+def typed(value: Any, kind: Any) -> Any:
+    """The value, lists as tuples.
+
+    Raises:
+        ValueError: it is not of the type, or not finite; says what is needed.
+    """
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if value is None else typed(value, next(k for k in get_args(kind) if k is not type(None)))
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise ValueError("a list is needed")
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        if len(items) != len(value):
+            raise ValueError(f"{len(items)} values are needed")
+        return tuple(typed(v, k) for v, k in zip(value, items, strict=True))
+    if isinstance(value, bool) == (kind is bool):
+        if kind in (bool, str) and isinstance(value, kind):
+            return value
+        if kind in (int, float) and isinstance(value, Integral):
+            return int(value)
+        if kind is float and isinstance(value, Real) and math.isfinite(value):
+            return float(value)
+    raise ValueError(f"{_NAMES[kind]} is needed")
+
+
+_NAMES = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}
