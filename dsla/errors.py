@@ -22,6 +22,14 @@ class NotFinite(RuntimeError):
     """A loss became NaN or infinite. Says at which step and which part; the last good checkpoint stays."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A run was told to stop, and did after its step. Says where its checkpoint is; `signal` is the number."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def unknown(what: str, name: object, names: Iterable[str], more: str = "") -> DataError:
     """The error for a name that there is not: with the one that was probably meant, else with all."""
     names = list(names)

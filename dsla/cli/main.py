@@ -108,9 +108,9 @@ def _run(words: list[str]) -> int:
     except (DataError, NotFinite, OSError) as error:
         print(f"dsla {name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:  # a training that a signal stopped says where it goes on
+        print(f"\ndsla {name}: {error}" if str(error) else "\ninterrupted", file=sys.stderr)
+        return 128 + getattr(error, "signal", 2)
 
 
 def _without_command(words: list[str]) -> int:

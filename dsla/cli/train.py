@@ -33,7 +33,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
     data_options(p)
     p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
-    p.add_argument("--out", help="folder (default: runs/RECIPE-SEED)")
+    p.add_argument("--out", help="folder (default: runs/RECIPE-DATA-SEED)")
     p.add_argument("--weights", help="start from these: a file of ours, as far as it fits, or a backbone's state dict")
     p.add_argument("--seed", type=natural, default=0, help="of weights and order (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
     changes = dict(c.partition("=")[::2] for c in args.changes)
     typed = recipe(args.recipe, **changes)
 
-    from ..training.distributed import process_group, rank
+    from ..training.processes import process_group, rank
     from ..training.schedule import scaled
 
     scheduled = scaled(typed, args.batch_size) if args.batch_size else typed
@@ -102,7 +102,7 @@ def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
         "starts from": start,
         "seed": args.seed,
         "device": args.device or "a GPU if there is one, else the CPU",
-        "folder": str(_folder(args, scheduled)),
+        "folder": str(_folder(args, scheduled, data)),
     }
 
 
@@ -112,16 +112,18 @@ def _evaluated_on(args: Namespace) -> str | None:
     return "the embedded set's val" if args.data is None else f"val of {args.data}"
 
 
-def _folder(args: Namespace, scheduled: Recipe) -> Path:
-    return Path(args.out or f"runs/{scheduled.name}-{args.seed}")
+def _folder(args: Namespace, scheduled: Recipe, data: DetectionDataset) -> Path:
+    from ..training.folder import default_folder
+
+    return Path(args.out) if args.out else default_folder(scheduled, data, args.seed)
 
 
 def _train(args: Namespace, scheduled: Recipe, note: str, say: Callable[[str], None]) -> int:
     from ..data.sources import open_dataset
     from ..models import build
     from ..models.saving import adopt
-    from ..training.distributed import rank, world
     from ..training.loop import taught, train
+    from ..training.processes import rank, world
     from ..training.schedule import plan, spacing
 
     first = rank() == 0
@@ -132,7 +134,7 @@ def _train(args: Namespace, scheduled: Recipe, note: str, say: Callable[[str], N
         val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
     else:
         val = open_dataset(args.data, "val")
-    out = _folder(args, scheduled)
+    out = _folder(args, scheduled, dataset)
     say(f"{scheduled.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
     if len(images) > len(dataset):
         say(f"images without a box, left out as the recipe's empty_images says: {len(images) - len(dataset)}")

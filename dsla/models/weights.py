@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import DataError
@@ -43,14 +43,22 @@ def shipped() -> dict[str, Path]:
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a file (or shipped weights, by name) says about itself, and its tensors. Raises as `load` does."""
-    path = shipped().get(str(path), Path(path))
-    if not path.is_file():
-        known = ", ".join(shipped()) or "none"
-        raise DataError(f"no weights at {path.absolute()}; those that ship with the package: {known}")
+    path, about = _located(path), read_about(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if content_hash(tensors) != about["sha256"]:
+        raise DataError(f"{path} is damaged: its tensors do not have the stored hash. Fetch it again")
+    return about, tensors
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """What a file says about itself; its tensors are not read. Raises as `load` does, but for damaged tensors."""
+    path = _located(path)
     try:
         with safe_open(path, "pt") as file:
             about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS}
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, json.JSONDecodeError) as error:
         hint = "; `dsla convert` makes one of a checkpoint" if Path(path).suffix in (".pth", ".pt") else ""
         raise DataError(f"{path} is not a safetensors file of this package, or damaged: {error}{hint}") from error
@@ -58,9 +66,20 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if missing or about["format"] != FORMAT:
         what = f"no {', '.join(missing)}" if missing else f"format {about['format']!r}"
         raise DataError(f"{path} was not written by dsla.save of this version ({FORMAT}): {what} in it")
-    if content_hash(tensors) != about["sha256"]:
-        raise DataError(f"{path} is damaged: its tensors do not have the stored hash. Fetch it again")
-    return about, tensors
+    kinds = {"recipe": dict, "class_names": list, "metric": dict | None}
+    wrong = [k for k, kind in kinds.items() if not isinstance(about[k], kind)]
+    if wrong:
+        raise DataError(f"{path}: its {wrong[0]} is {about[wrong[0]]!r:.60}, which dsla.save does not write")
+    return about
+
+
+def _located(path: str | Path) -> Path:
+    """The file of a path or of shipped weights by name."""
+    path = shipped().get(str(path), Path(path))
+    if not path.is_file():
+        names = ", ".join(shipped()) or "none"
+        raise DataError(f"no weights at {path.absolute()}; those that ship with the package: {names}")
+    return path
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

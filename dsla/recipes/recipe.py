@@ -205,7 +205,7 @@ _LIMITS: dict[str, tuple[float, float]] = {  # both included; of each item where
     "dcn_stages": (2, 5),
     "mean": (-1e6, 1e6),
     "box_bias": (-100, 100),
-    "lr": (1e-12, 1000),
+    "lr": (1e-30, 1e30),
     "steps": (1, 1_000_000_000),
     "warmup_steps": (0, 1_000_000_000),
     "milestones": (0, 1e6),

@@ -1,4 +1,4 @@
-"""Which fields a recipe uses, by its backbone, its method and its other fields. Plain data: nothing here needs torch."""
+"""Which fields a recipe uses, by its backbone, its method and its other fields. Plain data, without torch."""
 
 from __future__ import annotations
 

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import hashlib
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..coco.results import add_line, read_lines, write_lines
+from ..data import DetectionDataset
+from ..data.sampling import VERSION
 from ..errors import DataError
+from ..files import put_in_place
 from ..models import Detector, save
+from ..models.weights import content_hash, read_about
+from ..recipes import RECIPES
 from ..recipes.recipe import Recipe
 
 CHECKPOINT, LOG, BEST, MODEL = "checkpoint.pt", "log.jsonl", "best.safetensors", "model.safetensors"
+
+
+@dataclass
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        step: of the checkpoint, 0 without one.
+        order: version of `dsla.data.sampling.Order`.
+        window: sums of what the log has not yet the mean of, by name.
+        since: the last step that the log has.
+    """
+
+    step: int = 0
+    order: int = VERSION
+    window: dict[str, float] = field(default_factory=dict)
+    since: int = 0
+
+
+class OtherRun(DataError):
+    """The folder holds a run of another recipe, seed or data."""
 
 
 class Records:
@@ -29,17 +58,15 @@ class Records:
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], tensorboard: bool = False) -> None:
         self.folder, self.identity, self.rows = folder, dict(identity), list[dict[str, Any]]()
-        self.writer = None
-        if tensorboard:
-            self.writer = _tensorboard(folder)
+        self.writer = _tensorboard(folder) if tensorboard else None
 
-    def start(self, step: int, first: Mapping[str, Any]) -> None:
+    def start(self, start: Start, first: Mapping[str, Any]) -> None:
         """Begin the log, or cut an old one to the rows up to the step that a run resumes from."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if step:
-                self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= step]
-        self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity}]
+            if start.step:
+                self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= start.step]
+        self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity, "order": start.order}]
         if self.folder is not None:
             write_lines(self.folder / LOG, self.rows)
 
@@ -56,18 +83,39 @@ class Records:
             self.writer.flush()
 
     def best(self, model: Detector, metric: Mapping[str, Any]) -> None:
-        """Keep the weights if their AP is the highest so far."""
-        before = [r["AP"] for r in self.rows[:-1] if r.get("event") == "evaluate" and r["AP"] is not None]
-        if self.folder is not None and metric["AP"] is not None and metric["AP"] > max(before, default=-1.0):
-            save(model, self.folder / BEST, metric=metric)
+        """Keep the weights if their AP on these data is the highest of all attempts of the run."""
+        if self.folder is None or metric["AP"] is None:
+            return
+        path, highest = self.folder / BEST, -1.0
+        if path.exists():
+            kept = read_about(path)["metric"] or {}
+            highest = float(kept["AP"]) if kept.get("data") == metric["data"] else -1.0
+        if metric["AP"] > highest:
+            save(model, path, metric=metric)
 
-    def checkpoint(self, step: int, **parts: Any) -> None:
-        """Write checkpoint.pt: state dicts of the parts, tensors and plain values only (read with `weights_only`)."""
-        if self.folder is not None:
-            state = {"step": step, "identity": self.identity, **{k: v.state_dict() for k, v in parts.items()}}
-            part = self.folder / f"{CHECKPOINT}.part"
-            torch.save(state, part)
-            os.replace(part, self.folder / CHECKPOINT)
+    def checkpoint(self, start: Start, parts: Mapping[str, Any]) -> None:
+        """Write checkpoint.pt: state dicts of the parts, tensors and plain values only (read with `weights_only`).
+
+        Raises:
+            OSError: it cannot be written; the one before stays.
+        """
+        if self.folder is None:
+            return
+        state = {"step": start.step, "identity": self.identity, "order": start.order}
+        state |= {"window": start.window, "since": start.since}
+        state |= {name: part.state_dict() for name, part in parts.items()}
+        state["sha256"] = digest(state)
+        path = self.folder / CHECKPOINT
+        try:
+            with put_in_place(path) as partial:
+                torch.save(state, partial)
+        except (OSError, RuntimeError) as error:  # torch's own writer has RuntimeErrors for a full disk
+            kept = f"the last good one stays: {path}" if path.exists() else "there is none before it"
+            reason = str(error).splitlines()[0]
+            raise OSError(
+                f"the checkpoint of step {start.step} could not be written to {self.folder} ({reason}); {kept}. Make "
+                "room on the disk and go on with resume=True (--resume)"
+            ) from error
 
     @property
     def last_good(self) -> Path | None:
@@ -76,31 +124,81 @@ class Records:
         return path if path is not None and path.exists() else None
 
 
-def resume(folder: Path, identity: Mapping[str, Any], device: torch.device, **parts: Any) -> int:
-    """Brings the parts to the state of the folder's checkpoint; its step, or 0 where there is none.
+def check_unused(folder: Path, resume: bool) -> None:
+    """Nothing of a run is replaced: raises a DataError that says what to do instead."""
+    files = [name for name in (CHECKPOINT, MODEL, BEST, LOG) if (folder / name).exists()]
+    if files and not resume:
+        raise DataError(
+            f"{folder} holds a run already ({', '.join(files)}): go on with it by resume=True (--resume), or give "
+            "another folder as out (--out)"
+        )
+    if resume and CHECKPOINT not in files and {MODEL, BEST} & set(files):
+        raise DataError(f"{folder} holds weights of a run, but no {CHECKPOINT} to go on from: give another folder")
+
+
+def resume_from(folder: Path, identity: Mapping[str, Any], device: torch.device, parts: Mapping[str, Any]) -> Start:
+    """Brings the parts to the state of the folder's checkpoint, if there is one.
 
     Raises:
-        DataError: a checkpoint of another recipe, seed or number of images.
+        OtherRun: a checkpoint of another recipe, seed or number of images.
+        DataError: one that is damaged, or where a part is missing.
     """
     path = folder / CHECKPOINT
     if not path.exists():
-        return 0
+        for row in read_log(folder / LOG)[:1]:
+            _check_same(row, identity, folder / LOG)
+        return Start()
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        found, step = state["identity"], int(state["step"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError) as error:
+        there, step = dict(state["identity"]), int(state["step"])
+        missing = [name for name in parts if not isinstance(state.get(name), Mapping)]
+        stored = state.pop("sha256", None)
+        # checkpoints of the first order of images had no hash
+        if missing or ((stored is not None or "order" in state) and stored != digest(state)):
+            raise ValueError(f"no {missing[0]} in it" if missing else "another hash than the stored one")
+    except Exception as error:  # whatever flipped bits make of a pickle
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else type(error).__name__
         raise DataError(
-            f"{path}: no checkpoint of a run, or a damaged one ({type(error).__name__}); remove it to begin anew"
+            f"{path}: no checkpoint of a run, or a damaged one ({reason}); remove it to begin anew"
         ) from error
-    for key, value in identity.items():
-        numbers = f"{found.get(key)} there, {value} here" * (found.get(key) != value)
-        what = _differing(found.get(key, {"name": ""}), value) if key == "recipe" else numbers
-        if what:
-            raise DataError(f"{path}: of another {key} ({what}); resume with the same one, or choose another folder")
+    _check_same(there, identity, path)
     for name, part in parts.items():
-        if state.get(name):
+        if state[name]:
             part.load_state_dict(state[name])
-    return step
+    return Start(step, state.get("order", 1), dict(state.get("window", {})), state.get("since", step))
+
+
+def digest(state: Mapping[str, Any]) -> str:
+    """SHA-256 of tensors and plain values, whatever the order of the keys."""
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any, place: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[place] = value.detach().cpu()
+            return None
+        if isinstance(value, Mapping):
+            return {str(k): plain(v, f"{place}/{k}") for k, v in value.items()}
+        return [plain(v, f"{place}/{i}") for i, v in enumerate(value)] if isinstance(value, list | tuple) else value
+
+    text = json.dumps(plain(state, ""), sort_keys=True)
+    return hashlib.sha256(f"{text}{content_hash(tensors)}".encode()).hexdigest()
+
+
+def default_folder(recipe: Recipe, dataset: DetectionDataset, seed: int) -> Path:
+    """runs/RECIPE-DATA-SEED; another one for a recipe with changed fields, by their hash."""
+    parts = [recipe.name, re.sub(r"[^\w.-]+", "-", dataset.name), str(seed)]
+    if recipe != RECIPES.get(recipe.name):
+        text = json.dumps(recipe.to_dict(), sort_keys=True)
+        parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+    return Path("runs", "-".join(parts))
+
+
+def _check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
+    for key, value in here.items():
+        numbers = f"{there.get(key)} there, {value} here" * (there.get(key) != value)
+        what = _differing(there.get(key, {"name": ""}), value) if key == "recipe" else numbers
+        if what:
+            raise OtherRun(f"{path}: of another {key} ({what}); resume with the same one, or choose another folder")
 
 
 def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
@@ -122,4 +220,3 @@ def _tensorboard(folder: Path | None) -> Any:
     except ImportError as error:
         raise DataError(f'TensorBoard is not installed ({error}): pip install "dsla[tensorboard]"') from error
     return SummaryWriter(str(folder / "tensorboard"))
-

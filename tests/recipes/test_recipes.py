@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -132,7 +133,7 @@ REFUSED = [
     ("r50-1x", {"mean": "0.5,0.4"}, "mean=.* 3 values are needed"),
     ("r50-1x", {"std": "0,0,0"}, "std=.* from 1e-06 to 1e\\+06 is possible"),
     ("r50-1x", {"pixel_scale": "nan"}, "pixel_scale=nan: a finite number is needed"),
-    ("r50-1x", {"lr": "1e300"}, "lr=1e\\+300; from 1e-12 to 1000 is possible"),
+    ("r50-1x", {"lr": "1e300"}, "lr=1e\\+300; from 1e-30 to 1e\\+30 is possible"),
     ("r50-1x", {"channels": "1000000000"}, "channels=1000000000; from 1 to 4096 is possible"),
     ("r50-1x", {"channels": 1e9}, "channels=1000000000.0: a whole number is needed"),
     ("r50-1x", {"head_convs": "1000000"}, "head_convs=1000000; from 0 to 32"),
@@ -171,11 +172,8 @@ def test_a_backbone_is_built_from_the_fields_that_its_table_has():
                 read.add(field)
                 return name if field == "backbone" else getattr(Recipe(name="usual"), field)
 
-        try:
-            with torch.device("meta"):
-                backbone(Spy())
-        except DataError as error:
-            assert "pip install" in str(error)
+        with torch.device("meta"), contextlib.suppress(DataError):  # a package that is not installed
+            backbone(Spy())
         assert read - {"backbone"} == set(uses)
 
 
@@ -223,6 +221,7 @@ def test_published_runs_teach_the_padding_as_background_and_detect_there():
 
 def test_nms_of_mmdetections_fcos():
     """Plain FCOS has 0.5, its configuration with centre sampling, normed boxes and GIoU 0.6, as DSLA's release."""
-    assert {RECIPES[n].nms_iou for n in ("fcos-r50-1x", "fcos-iou-r50-1x", "fcos-r101-2x", "fcos-x101-64x4d-2x")} == {0.5}
+    plain = ("fcos-r50-1x", "fcos-iou-r50-1x", "fcos-r101-2x", "fcos-x101-64x4d-2x")
+    assert {RECIPES[n].nms_iou for n in plain} == {0.5}
     assert {RECIPES[n].nms_iou for n in (*PUBLISHED, "fcosv2-r50-1x", "torchvision-fcos-r50")} == {0.6}
 

@@ -16,8 +16,9 @@ from dsla.data.sampling import Order
 from dsla.errors import DataError
 from dsla.recipes.recipe import Recipe
 from dsla.training.folder import BEST
-from dsla.training.loop import NotFinite, _losses, read_log, train_anew_or_on
+from dsla.training.loop import NotFinite, read_log, train_anew_or_on
 from dsla.training.schedule import due, learning_rate, optimizer_of, plan, rates, scaled
+from dsla.training.step import losses_of
 
 
 @pytest.fixture(scope="module")
@@ -232,13 +233,13 @@ def test_a_part_without_images_has_no_loss_and_leaves_the_statistics(scenes):
     model = dsla.build(TINY, class_names=scenes.class_names).train()
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     before = [m.running_mean.clone() for m in norms]
-    losses = _losses(model, [], [], torch.device("cpu"), 1)
+    losses = losses_of(model, [], [], torch.device("cpu"), 1)
     assert [v.item() for v in losses.values()] == [0.0] * len(losses)
     assert len(losses) == 2
     torch.stack(tuple(losses.values())).sum().backward()  # every process must take part in the exchange
     assert all(torch.equal(m.running_mean, old) for m, old in zip(norms, before, strict=True))
     assert all(m.training for m in norms)
-    _losses(model, [scenes[0][0]], [scenes[0][1]], torch.device("cpu"), 1)
+    losses_of(model, [scenes[0][0]], [scenes[0][1]], torch.device("cpu"), 1)
     assert not torch.equal(norms[0].running_mean, before[0])
 
 
@@ -248,10 +249,10 @@ def test_random_numbers_of_a_step_depend_on_the_seed_and_the_step_alone(scenes, 
     def look(step, model, losses):
         seen.setdefault(step, []).append(float(torch.rand(())))
 
-    quiet(TINY, scenes, out=tmp_path, on_step=look)
+    quiet(TINY, scenes, out=tmp_path / "through", on_step=look)
     torch.rand(7)
-    quiet(TINY, scenes, out=tmp_path, on_step=look, stop_after=2)
-    quiet(TINY, scenes, out=tmp_path, on_step=look, resume=True)
+    quiet(TINY, scenes, out=tmp_path / "resumed", on_step=look, stop_after=2)
+    quiet(TINY, scenes, out=tmp_path / "resumed", on_step=look, resume=True)
     assert [len(v) for v in seen.values()] == [2] * 6
     assert all(a == b for a, b in seen.values())
     assert len({a for a, _ in seen.values()}) == 6

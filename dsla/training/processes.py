@@ -6,10 +6,10 @@ Everything here is also right in a single process, where it asks nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -23,6 +23,7 @@ from ..data.sampling import Part
 from ..errors import DataError
 from ..models.evaluation import evaluate, predict_dataset, usable
 
+T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
 
 
@@ -78,14 +79,33 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
+def everyones(value: T) -> list[T]:
+    """The value of each rank."""
+    if not together():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def agree(value: Any, what: str) -> None:
     """Raises a DataError on every rank unless all have the same value."""
-    if not together():
-        return
-    found = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    if any(v != found[0] for v in found):
-        raise DataError(f"the processes have different {what}: {found}; they must see the same files")
+    values = everyones(value)
+    if any(v != values[0] for v in values):
+        raise DataError(f"the processes have different {what}: {values}; they must see the same files")
+
+
+def first_does(action: Callable[[], object]) -> None:
+    """Rank 0 does it; where it raises a DataError, so do all."""
+    message = None
+    try:
+        if rank() == 0:
+            action()
+    except DataError as error:
+        message = str(error)
+    message = everyones(message)[0]
+    if message is not None:
+        raise DataError(message)
 
 
 def wait() -> None:
