@@ -160,7 +160,7 @@ class Recipe:
                 raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
         if "options" in changes:
             method(copy.method).read(dict(copy.options))
-        left = {}
+        left: dict[str, Any] = {}
         if "quality" in idle:  # a branch that nothing trains would multiply the scores
             left["quality"] = None
         if "options" not in changes:

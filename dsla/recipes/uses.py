@@ -35,7 +35,7 @@ def unused(recipe: Any) -> dict[str, str]:
     Raises:
         DataError: no such method.
     """
-    reasons = {}
+    reasons: dict[str, str] = {}
     for fields, holds, reason in _OTHERS:
         if holds(recipe):
             reasons |= dict.fromkeys(fields, reason)

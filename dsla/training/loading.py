@@ -60,7 +60,7 @@ def batches_of(
             if process.is_alive() and hasattr(signal, "SIGCONT"):
                 os.kill(process.pid, signal.SIGCONT)  # one that somebody stopped would not end
         if processes:
-            iterator._shutdown_workers()
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
         for process in processes:
             process.kill()
             process.join()

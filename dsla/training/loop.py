@@ -110,7 +110,12 @@ def train(
     with process_group(device) as device, contextlib.ExitStack() as left:
         first = rank() == 0
         if folder is not None:
-            first_does(lambda: (left.enter_context(locked(folder)), check_unused(folder, resume)))
+
+            def claim() -> None:
+                left.enter_context(locked(folder))
+                check_unused(folder, resume)
+
+            first_does(claim)
         torch.manual_seed(seed)
         if model is None:
             weights = "imagenet" if recipe.pretrained else None
@@ -176,8 +181,9 @@ def train(
             stops = any(everyones(signals.noted)) if logs and world() > 1 else world() == 1 and signals.noted > 0
             if evaluates(step) or stops or step in (stop_after, total) or due(every, step, recipe, images):
                 teach.check_finite(averaged(losses), step, records.last_good)
-                window = dict(averaged(window)) if window else {}
-                records.checkpoint(Start(step, start.order, window, since), teach.parts)
+                sums = averaged(window) if window else {}
+                records.checkpoint(Start(step, start.order, sums, since), teach.parts)
+                window = dict(sums)
             signals.message = f"stopped after step {step} of {total}; " + (
                 "nothing is written without a folder (out)"
                 if folder is None

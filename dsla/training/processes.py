@@ -70,7 +70,7 @@ def parallel(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model) if together() else model
 
 
-def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
+def averaged(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Scalars by name → their means over ranks."""
     stacked = torch.stack([torch.as_tensor(v).detach().double() for v in values.values()])
     if together():

@@ -48,7 +48,7 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16" and gpu)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.amp)
         self.autocast = torch.autocast(device.type, dtype=half, enabled=half is not None and gpu)
-        self.parts = {"model": model, "optimizer": self.optimizer, "scaler": self.scaler}
+        self.parts: dict[str, Any] = {"model": model, "optimizer": self.optimizer, "scaler": self.scaler}
         self.network: nn.Module | None = None
 
     def __call__(

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,23 +69,35 @@ def locked(folder: Path) -> Iterator[None]:
     path = (folder / LOCK).resolve()
     if path in _held:
         raise _in_use(folder, str(os.getpid()))
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = _lock(folder, path)
+    _held.add(path)
     try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        _held.discard(path)
+        os.close(handle)
+
+
+def _lock(folder: Path, path: Path) -> int:
+    """The open and locked file."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if fcntl is not None:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise _in_use(folder, os.read(handle, 20).decode(errors="replace").strip()) from None
+            process = os.read(handle, 20).decode(errors="replace").strip()
+            os.close(handle)
+            raise _in_use(folder, process) from None
         except OSError:  # a file system that knows no locks
-            pass
-        _held.add(path)
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
-        yield
-        os.ftruncate(handle, 0)
-    finally:
-        _held.discard(path)
-        os.close(handle)
+            return handle
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)  # the run before removed this very file in between
 
 
 def _in_use(folder: Path, process: str) -> DataError:

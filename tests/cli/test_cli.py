@@ -141,7 +141,7 @@ def test_a_run_that_diverges_ends_in_one_line_that_says_what_to_do(capsys, tmp_p
     assert code == 2
     last = err.replace("\r", "\n").strip().splitlines()[-1]
     assert last.startswith("dsla train: step ")
-    assert "is not finite (images [" in last
+    assert "is not finite at learning rate" in last
     assert "Lower the learning rate" in last
 
 

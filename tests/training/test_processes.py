@@ -70,7 +70,7 @@ class Some(DetectionDataset):
 
 
 def data_of(name):
-    return Some(bare=(0, 1, 2, 6) if name == "dsla" else ())
+    return Some(bare=(0, 1, 4, 8) if name == "dsla" else ())
 
 
 def model_of(recipe):
