@@ -126,10 +126,10 @@ def test_the_short_side_is_drawn_for_each_image_and_boxes_follow_it():
     for seed in range(16):
         picture, target = data[0, seed]
         assert target["short_side"] == data[0, seed][1]["short_side"]
-        batch, moved = transform([picture], [target])
-        seen[target["short_side"]] = (batch.image_sizes[0], moved[0]["boxes"][0].tolist())
+        batch, image_sizes, moved = transform([picture], [target])
+        seen[target["short_side"]] = (image_sizes[0], moved[0]["boxes"][0].tolist())
         assert target["boxes"][0].tolist() == [8, 6, 40, 30]
-        assert [n % 32 for n in batch.tensors.shape[-2:]] == [0, 0]
+        assert [n % 32 for n in batch.shape[-2:]] == [0, 0]
     size, box = seen[64]
     assert size == (64, 106)
     assert box == pytest.approx([8 * 106 / 80, 8, 40 * 106 / 80, 40])
