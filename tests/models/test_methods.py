@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -56,7 +58,7 @@ def test_a_name_is_enough_everywhere(name):
     assert row.title.split(" · ")[0] == entry.title
     if not entry.needs_predictions:  # where the points lie alike, views and training say the same
         raw = model.eval().forward_raw([image], [target])
-        taught = assigner(model.recipe.replace(ranges=((0, 64), (64, 128), (128, 1e8))))
+        taught = assigner(dataclasses.replace(model.recipe, ranges=((0, 64), (64, 128), (128, 1e8))))
         assert torch.equal(taught(raw.outputs.grid, [target["boxes"]], [target["labels"]]).label, row.assignment.label)
 
     statistics = dsla.analysis.assignment_statistics(name, data, strides=(8, 16, 32))
