@@ -159,7 +159,10 @@ class Recipe:
             if key in idle:
                 raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
         if "options" in changes:
-            method(copy.method).read(dict(copy.options))
+            try:
+                method(copy.method).read(dict(copy.options))
+            except DataError as error:
+                raise DataError(f"recipe {self.name}: {error}") from None
         left: dict[str, Any] = {}
         if "quality" in idle:  # a branch that nothing trains would multiply the scores
             left["quality"] = None
