@@ -176,6 +176,22 @@ class Method:
         made.default_coupling = self.coupling
         return made
 
+    def __str__(self) -> str:
+        """Some lines, options with their defaults and ranges as recipes have them."""
+        origin = self.reference or self.where
+        lines = [
+            f"{self.name}: {self.title}" + (f" ({origin})" if origin else ""),
+            f"  positive  {self.summary}",
+            f"  taught    {self.taught}",
+            f"  from      {'predictions, points and boxes' if self.needs_predictions else 'points and boxes alone'}",
+            f"  recipes   method={self.name}; fields that matter only to some: {', '.join(self.uses)}",
+        ]
+        for option in self.options:
+            value = "none" if option.default is None else str(option.default).lower()
+            typed = f"{option.name}={value}" if option.name in self.fields else f"options={option.name}:{value}"
+            lines.append(f"  {typed:<26} {option.meaning} ({option.range})")
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without what only the package uses."""
         values = {k: v for k, v in vars(self).items() if k not in ("source", "fixed", "options")}
@@ -206,7 +222,9 @@ def entry_of(name: str, kind: type[Assigner], bounds: Mapping[str, tuple[float, 
         meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
         low, high = (bounds or {}).get(key, (-math.inf, math.inf))
         optional = types.NoneType in kinds or argument.default is None
-        options.append(Option(key, scalar[0], argument.default, meaning[1] if meaning else "", low, high, optional))
+        options.append(
+            Option(key, scalar[0], argument.default, meaning[1].rstrip(".") if meaning else "", low, high, optional)
+        )
     for key in bounds or {}:
         if key not in {o.name for o in options}:
             raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")

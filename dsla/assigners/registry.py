@@ -127,6 +127,7 @@ def register(
         origin = f" ({there.where})" if there.where else ""
         raise DataError(f"there is a method {there.name!r} already{origin}: choose another name")
     caller = sys._getframe(1)
+    file = caller.f_code.co_filename
     entry = entry_of(name, kind, options or {})
     given: dict[str, Any] = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
     METHODS[name] = replace(
@@ -134,7 +135,7 @@ def register(
         criterion=LABELS[labels],
         label="0…1" if labels == "soft" else "1",
         reference=reference,
-        where=f"{caller.f_code.co_filename}, line {caller.f_lineno}",
+        where=f"{file}, line {caller.f_lineno}" if Path(file).is_file() else "a notebook's cell",
         **{k: v for k, v in given.items() if v is not None},
     )
 

@@ -23,24 +23,7 @@ def run(args: Namespace) -> None:
     if args.json:
         print(json.dumps([entry.to_dict() for entry in entries], indent=1, ensure_ascii=False))
     else:
-        print(markdown(entries) if args.markdown else "\n\n".join(in_words(entry) for entry in entries))
-
-
-def in_words(entry: Method) -> str:
-    """A method in some lines, its options with their defaults and ranges as recipes have them."""
-    origin = entry.reference or entry.where
-    lines = [
-        f"{entry.name}: {entry.title}" + (f" ({origin})" if origin else ""),
-        f"  positive  {entry.summary}",
-        f"  taught    {entry.taught}",
-        f"  from      {'predictions, points and boxes' if entry.needs_predictions else 'points and boxes alone'}",
-        f"  recipes   method={entry.name}; fields that matter only to some: {', '.join(entry.uses)}",
-    ]
-    for option in entry.options:
-        value = "none" if option.default is None else str(option.default).lower()
-        typed = f"{option.name}={value}" if option.name in entry.fields else f"options={option.name}:{value}"
-        lines.append(f"  {typed:<26} {option.meaning} ({option.range})")
-    return "\n".join(lines)
+        print(markdown(entries) if args.markdown else "\n\n".join(map(str, entries)))
 
 
 def markdown(entries: Iterable[Method]) -> str:

@@ -97,7 +97,7 @@ def test_methods_lists_it_with_its_options(plugin, capsys):
         "name": "power",
         "kind": "float",
         "default": 1.0,
-        "meaning": "of the fall.",
+        "meaning": "of the fall",
         "optional": False,
         "range": "a number from 0.1 to 8",
     }
@@ -113,6 +113,7 @@ def test_processes_that_this_one_starts_have_it(plugin):
     assert done.stdout.strip() == "Ellipse Ellipse(regress_ranges=None, power=3.0)"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_under_torchrun_and_with_workers(plugin, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29431"]
