@@ -146,7 +146,7 @@ def test_it_teaches_and_asserts_and_defines_almost_nothing(path, notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     nodes = [n for c in code for n in ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", c)))]
-    most = 4 if path.stem.endswith("your_own_assigner") else 2  # the assigner is what that page is about
+    most = 6 if path.stem.endswith("your_own_assigner") else 2  # its two assigners are what that page is about
     assert sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes) <= most
     assert sum(isinstance(n, ast.Assert) for n in nodes) >= 5
     assert text.count("**Try.**") >= 3

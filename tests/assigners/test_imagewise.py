@@ -17,9 +17,6 @@ class Nearest(ImageAssigner):
     def __init__(self, k: int = 5) -> None:
         self.k = k
 
-    def options(self):
-        return {"k": self.k}
-
     def labels(self, pairs):
         dx, dy = pairs.from_centre
         distance = (dx.square() + dy.square()).masked_fill(~pairs.inside(), torch.inf)

@@ -14,9 +14,6 @@ class Middle(PairAssigner):
         super().__init__(regress_ranges)
         self.share = share
 
-    def options(self):
-        return {**super().options(), "share": self.share}
-
     def factors(self, pairs):
         dx, dy = pairs.from_centre
         x1, y1, x2, y2 = pairs.boxes
