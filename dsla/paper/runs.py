@@ -152,7 +152,8 @@ def experiments(
     loop, so that whatever stops it leaves all recipes equally far.
 
     Args:
-        recipes: as `chosen` takes them. Methods of `dsla.register` are known to this process alone: with jobs=1.
+        recipes: as `chosen` takes them. With jobs > 1 a method of your own comes from a file of `--plugin`, or of
+            `dsla.assigners.load_plugin`: what a notebook registers is known to its process alone.
         out: folder of the store, and of the trainings in `runs/`.
         seeds: 0 … seeds − 1.
         steps: of training, instead of the recipes'.

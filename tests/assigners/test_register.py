@@ -21,6 +21,27 @@ class Middle(PairAssigner):
         return {"label": (1 - off / self.share).clamp(min=0, max=1)}
 
 
+class Needy(Middle):
+    def __init__(self, share):
+        super().__init__(share=share)
+
+
+class Many(Middle):
+    """A line.
+
+    And more.
+
+    Args:
+        count: of something.
+    """
+
+    name = "Many"
+
+    def __init__(self, regress_ranges=None, count: int = 3, share: float | None = None, both=True, word="a", *, of=()):
+        super().__init__(regress_ranges, share or 1.0)
+        self.count, self.both, self.word, self.of = count, both, word, of
+
+
 @pytest.fixture
 def registered():
     dsla.register("middle", Middle)
@@ -58,10 +79,48 @@ def test_hard_labels_bring_the_focal_loss():
         (("fovea-dsla", Middle), "already"),
         (("mine", Middle()), "no class of assigners"),
         (("mine", int), "no class of assigners"),
+        (("FCOS", Middle), "there is a method 'fcos' already"),
         (("mine", Middle, "firm"), "'soft' or 'hard'"),
+        (("mine", Needy), "Needy: argument 'share' needs a default value"),
     ],
 )
 def test_what_is_refused(args, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(dsla.DataError, match=message):
         dsla.register(*args)
     assert "mine" not in METHODS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"colour": "red"}, "write it as #rrggbb"),
+        ({"coupling": "half"}, "coupling is 'on', 'off' or 'iou-only'"),
+        ({"options": {"width": (0, 1)}}, "Middle has no argument 'width'.*share"),
+    ],
+)
+def test_what_is_refused_of_what_is_said_of_it(options, message):
+    with pytest.raises(dsla.DataError, match=message):
+        dsla.register("mine", Middle, **options)
+    assert "mine" not in METHODS
+
+
+def test_what_is_not_said_is_read_off_the_class():
+    dsla.register("many", Many, coupling="on", colour="#010203", options={"count": (1, 5)}, reference="nobody, 1999")
+    try:
+        entry = METHODS["many"]
+        assert (entry.title, entry.summary, entry.colour) == ("Many", "A line.", "#010203")
+        assert (entry.coupling, entry.assigner().default_coupling, entry.ranges) == ("on", "on", "regress_ranges")
+        assert entry.needs_predictions is False
+        options = {o.name: (o.kind, o.default, o.meaning, o.range) for o in entry.options}
+        assert options == {
+            "count": (int, 3, "of something", "a whole number from 1 to 5"),
+            "share": (float, None, "", "a number, or none"),
+            "both": (bool, True, "", "true or false"),
+            "word": (str, "a", "", "text"),
+        }
+        assert entry.read({"count": 2.0, "share": "none", "both": "no", "word": "b"}) == {
+            "count": 2, "share": None, "both": False, "word": "b",
+        }  # fmt: skip
+        assert "tests" in entry.where
+    finally:
+        del METHODS["many"]
