@@ -316,7 +316,7 @@ class View:
                 "boxes, size = frame.boxes(boxes), frame.size",
             ]
         lines.append("assignments = {}")
-        for title, (_, assigner) in self.assigners.items():
+        for title, (name, assigner) in self.assigners.items():
             needs = self.coupling != "off" or assigner.needs_predictions
             if self.model is None:
                 offset = assigner.point_offset if self.offset is None else self.offset
@@ -325,8 +325,12 @@ class View:
                     call = f"[boxes], [labels], {self.jitter:g}, {self.classes}, seed={self.seed}"
                     lines.append(f"predictions = dsla.plots.jittered_predictions(grid, {call})")
             more = ", predictions=predictions" if needs else ""
+            code = repr(assigner)
+            if name in METHODS and not isinstance(METHODS[name].source, str):  # a class of the reader's own
+                code = f"dsla.assigners.method({name!r}).kind{code[code.index('(') :]}"
+                more += f", coupling={assigner.default_coupling!r}"
             lines += [
-                f"assigner = {assigner!r}",
+                f"assigner = {code}",
                 f"assignments[{title!r}] = assigner(grid, [boxes], [labels]{more}, image_sizes=[size])",
             ]
         for module in ("plots", "data", "geometry"):

@@ -66,8 +66,13 @@ def test_a_name_is_enough_everywhere(name):
     assert statistics.summary()["best_possible_recall"] > 0.5
 
     explorer = AssignmentExplorer(assigners=[name])
-    assert list(explorer.assignments) == [name]
+    assert list(explorer.assignments) == [entry.title]
     assert explorer.error == ""
+    space = {}
+    exec(explorer.python(), space)
+    again, shown = space["assignments"][entry.title], explorer.assignments[entry.title]
+    assert torch.equal(again.label, shown.label)
+    assert again.coupling == shown.coupling == entry.coupling
     explorer.close()
 
 
