@@ -54,22 +54,19 @@ class ATSS(Assigner):
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)
         passed = near.inside & (near.iou >= near.threshold[:, None])
-        every = torch.arange(len(truth.boxes), device=grid.device)[:, None]
-        point, box, iou = Cells(grid, truth, every, near.point, passed).winners(near.iou)
+        point, box, iou = Cells.each(grid, truth, near.point, passed).winners(near.iou)
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
     def candidates(self, grid: PointGrid, truth: Truth) -> Nearest:
         """The nearest anchors of each box over all levels, with their statistics."""
         point, valid = nearest(grid, truth, self.topk)
-        x, y = grid.xy[point].unbind(-1)
-        boxes = truth.boxes[:, None]
-        iou = overlap(anchors(grid, self.anchor_scale)[point], boxes)[0] * valid
-        depth = torch.stack((x - boxes[..., 0], y - boxes[..., 1], boxes[..., 2] - x, boxes[..., 3] - y))
+        iou = overlap(anchors(grid, self.anchor_scale)[point], truth.boxes[:, None])[0] * valid
+        inside = (Cells.each(grid, truth, point).pairs.depth > INSIDE) & valid
         # in double, so that the order of a sum cannot matter to the result in single precision
         count, wide = valid.sum(1).clamp(min=1), iou.double()
         mean = wide.sum(1) / count
         deviation = ((wide - mean[:, None]).square() * valid).sum(1) / (count - 1).clamp(min=1)
-        return Nearest(point, valid, iou, (depth.amin(0) > INSIDE) & valid, mean.float(), deviation.sqrt().float())
+        return Nearest(point, valid, iou, inside, mean.float(), deviation.sqrt().float())
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of a quality branch); "label" is 1 inside the box: the rest depends on other points."""

@@ -95,7 +95,7 @@ class Assigner(ABC):
 
     def rules(self, case: Case) -> list[Rule]:
         """Each rule for one point and one box, with numbers and verdict; the last one is the label."""
-        values = case.values(self)
+        values = case.values(self.factors)
         label = values.pop("label")
         return [*region_rules(case.pairs), *value_rules(values), label_rule(f"{label:.4g}", label)]
 
@@ -124,8 +124,18 @@ class Assigner(ABC):
         Raises:
             ValueError: no such point or image, not one box, or predictions missing.
         """
+        pairs, classes = Pairs.one(grid, point, box), None
+        if predictions is None and self.needs_predictions:
+            raise ValueError(f"{self.name} explains from predictions: pass predictions=HeadOutputs")
+        if predictions is not None:
+            if not 0 <= image < len(predictions.logits):
+                raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
+            of_image = predictions.detach()
+            predictions = HeadOutputs(of_image.logits[image, None], of_image.distances[image, None], grid)
+            classes = predictions.logits.shape[-1] if self.needs_predictions else None
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
-            case = Case.of(self, grid, point, box, predictions, image, category, others)
+            truth = Truth.of([torch.stack(pairs.boxes)[None]], [[category]], grid.device, classes=classes)
+            case = Case(grid, point, pairs, truth, category, predictions, others)
             return explained(self.name, case, self.rules(case), coupling or self.default_coupling)
 
     @property

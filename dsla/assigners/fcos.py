@@ -59,7 +59,7 @@ class FCOS(PairAssigner):
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre sampling, regression range; then the label."""
         pairs = case.pairs
-        c, label = (case.values(self)[k] for k in ("centerness", "label"))
+        c, label = (case.values(self.factors)[k] for k in ("centerness", "label"))
         return [
             *region_rules(pairs, self.center_sampling),
             range_rule("regression range", "m", float(pairs.measure), self.regress_ranges[int(pairs.level)]),

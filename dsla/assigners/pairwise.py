@@ -71,6 +71,6 @@ class PairAssigner(Assigner):
         if self.regress_ranges is not None:
             ends = self.regress_ranges[int(case.pairs.level)]
             rules.append(range_rule("regression range", "m", float(case.pairs.measure), ends))
-        factors = {k: v for k, v in case.values(self).items() if k != "label"}
+        factors = {k: v for k, v in case.values(self.factors).items() if k != "label"}
         label = float(self.label(case.pairs))
         return [*rules, *value_rules(factors), label_rule(f"{label:.4g}", label)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,13 +23,6 @@ def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | N
     if center_sampling is not None and not center_sampling > 0:
         raise ValueError(f"center_sampling is a radius in strides, above 0, or None; got {center_sampling}")
     return checked
-
-
-class _Method(Protocol):
-    name: str
-    needs_predictions: bool
-
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,35 +47,9 @@ class Case:
     predictions: HeadOutputs | None
     others: Tensor | None
 
-    @classmethod
-    def of(
-        cls,
-        method: _Method,
-        grid: PointGrid,
-        point: int,
-        box: Iterable[float],
-        predictions: HeadOutputs | None,
-        image: int,
-        category: int,
-        others: Tensor | None,
-    ) -> Case:
-        """As `Assigner.explain` has the arguments."""
-        pairs, classes, alone = Pairs.one(grid, point, box), None, None
-        if predictions is not None:
-            if not 0 <= image < len(predictions.logits):
-                raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
-            each = predictions.detach()
-            alone = HeadOutputs(each.logits[image, None], each.distances[image, None], grid)
-            classes = alone.logits.shape[-1]
-        elif method.needs_predictions:
-            raise ValueError(f"{method.name} explains from predictions: pass predictions=HeadOutputs")
-        only = torch.stack(pairs.boxes)[None]
-        truth = Truth.of([only], [[category]], grid.device, classes=classes if method.needs_predictions else None)
-        return cls(grid, point, pairs, truth, category, alone, others)
-
-    def values(self, method: _Method) -> dict[str, float]:
-        """The method's factors for this pair."""
-        return {name: float(value) for name, value in method.factors(self.pairs).items()}
+    def values(self, factors: Callable[[Pairs], dict[str, Tensor]]) -> dict[str, float]:
+        """A method's factors for this pair."""
+        return {name: float(value) for name, value in factors(self.pairs).items()}
 
 
 def explained(method: str, case: Case, rules: list[Rule], coupling: str) -> Explanation:

@@ -19,7 +19,7 @@ from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, centre_rule, label_rule, region_rules
 from .sparse.best import best_by_overlap
-from .sparse.cells import Levels
+from .sparse.cells import Cells, Levels
 from .sparse.keys import LAST, index_of, ordering_key
 from .sparse.regions import PIECE, Region, spread
 from .truth import Decision, Truth
@@ -207,10 +207,7 @@ class _Scene:
 
     def both(self, box: Tensor, point: Tensor) -> Tensor:
         """Whether the point lies in both the box and its centre region."""
-        x, y = self.grid.xy[point].unbind(-1)
-        x1, y1, x2, y2 = self.truth.boxes[box].unbind(-1)
-        pairs = Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[point], self.grid.level[point])
-        return pairs.inside(self.method.center_radius)
+        return Cells(self.grid, self.truth, box, point).pairs.inside(self.method.center_radius)
 
     def taken(self) -> tuple[Tensor, Tensor]:
         """(box, point) of the k cheapest points of each box, [Q] twice."""

@@ -51,12 +51,9 @@ class TaskAligned(Assigner):
         assert predictions is not None
         boxes = predictions.boxes.float()
         metric, point = self.best(grid, truth, predictions)  # [N, topk]
-        near = truth.boxes[:, None]
-        depth = torch.cat((grid.xy[point] - near[..., :2], near[..., 2:] - grid.xy[point]), -1).amin(-1)
-        kept = (metric > 0) & (depth > INSIDE)
-        iou = overlap(boxes[truth.image[:, None], point], near)[0].where(kept, 0)
-
-        cells = Cells(grid, truth, torch.arange(len(truth.boxes), device=grid.device)[:, None], point)
+        cells = Cells.each(grid, truth, point)
+        kept = (metric > 0) & (cells.pairs.depth > INSIDE)
+        iou = overlap(boxes[truth.image[:, None], point], truth.boxes[:, None])[0].where(kept, 0)
         row, keys = cells.point, cells.keys(iou)
         owned = kept & (keys[row] == winning_key(iou, truth.rank[:, None])) if len(keys) else kept
         metric = metric.where(owned, 0)

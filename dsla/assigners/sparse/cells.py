@@ -50,6 +50,11 @@ class Cells:
     at: Tensor  # index into P; broadcasts with `box`
     valid: Tensor | None = None  # bool, of the shape of both
 
+    @classmethod
+    def each(cls, grid: PointGrid, truth: Truth, at: Tensor, valid: Tensor | None = None) -> Cells:
+        """Some points of each box: at [N, Q] index into P."""
+        return cls(grid, truth, torch.arange(len(truth.boxes), device=at.device)[:, None], at, valid)
+
     @cached_property
     def point(self) -> Tensor:
         """Index into B·P of each pair."""
