@@ -116,8 +116,8 @@ class Part(DetectionDataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.dataset[self.indices[self.check_index(i)]]
+    def item(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.dataset.item(self.indices[self.check_index(i)])
 
     def load(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         return self.dataset.load(self.indices[self.check_index(i)])
@@ -165,7 +165,7 @@ class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
         index, seed = item
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` also tells every GPU, a millisecond each
-            image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*self.dataset[index])))
+            image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*self.dataset.item(index))))
             if len(self.min_size) > 1:
                 target["short_side"] = self.min_size[int(torch.randint(len(self.min_size), ()))]
         return image, target

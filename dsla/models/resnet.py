@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
@@ -20,6 +21,32 @@ NETWORKS: dict[str, tuple[list[int], dict[str, int]]] = {
     "resnet101": ([3, 4, 23, 3], {}),
     "resnext101_64x4d": ([3, 4, 23, 3], {"groups": 64, "width_per_group": 4}),
 }
+
+
+class Block(Bottleneck):
+    """torchvision's bottleneck; norms whose statistics are fixed are part of their convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(convolved(self.conv1, self.bn1, x))
+        out = self.relu(convolved(self.conv2, self.bn2, out))
+        out = convolved(self.conv3, self.bn3, out)
+        out += x if self.downsample is None else convolved(self.downsample[0], self.downsample[1], x)
+        return self.relu(out)
+
+
+def convolved(conv: Any, norm: Any, x: Tensor) -> Tensor:
+    """norm(conv(x)), in one operation where the statistics are fixed.
+
+    A batch norm is a factor and a bias of each channel then: the factor goes into the weights, which are few beside the
+    map that would be read and written once or twice more.
+    """
+    fixed = isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d) and not norm.training
+    if not (fixed and isinstance(conv, nn.Conv2d)):
+        return norm(conv(x))
+    mean, variance = norm.running_mean, norm.running_var
+    factor = norm.weight * (variance + norm.eps).rsqrt()
+    weight = conv.weight * factor.view(-1, 1, 1, 1)
+    return F.conv2d(x, weight, norm.bias - mean * factor, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class ResNetFeatures(Backbone, ResNet):
@@ -62,7 +89,7 @@ class ResNetFeatures(Backbone, ResNet):
         self._base = base_channels
         blocks, options = NETWORKS[name]
         norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
-        super().__init__(Bottleneck, blocks, norm_layer=norm_layer, **options)
+        super().__init__(Block, blocks, norm_layer=norm_layer, **options)
         del self.fc, self.avgpool
         self.out_channels = [base_channels * 4 * 2**i for i in (1, 2, 3)]
         if style == "caffe":
@@ -85,7 +112,7 @@ class ResNetFeatures(Backbone, ResNet):
         return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        x = self.layer1(self.maxpool(self.relu(convolved(self.conv1, self.bn1, x))))
         c3 = self.layer2(x)
         c4 = self.layer3(c3)
         return OrderedDict(c3=c3, c4=c4, c5=self.layer4(c4))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import dsla.models.resnet as networks
 from dsla import DataError
 from dsla.models import build
 from dsla.models.build import backbone
@@ -103,3 +104,28 @@ def test_swin_maps_and_stages_that_stay_fixed():
     assert [tuple(v.shape[1:]) for v in maps.values()] == [(192, 8, 12), (384, 4, 6), (768, 2, 3)]
     for value in maps.values():  # each position is normalised over its channels
         torch.testing.assert_close(value.mean(1), torch.zeros_like(value.mean(1)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "eval"])
+def test_fixed_norms_inside_their_convolutions_change_no_result(norm, monkeypatch):
+    torch.manual_seed(0)
+    net = networks.resnet("resnet50", base_channels=8, norm=norm, frozen_stages=1).double().train()
+    for module in net.modules():
+        if hasattr(module, "running_var"):
+            with torch.no_grad():
+                module.running_var.uniform_(0.5, 2)
+                module.running_mean.normal_()
+                module.weight.uniform_(0.2, 0.6)
+                module.bias.normal_(std=0.1)
+    images, results = torch.rand(2, 3, 64, 96, dtype=torch.float64), []
+    for function in (networks.convolved, lambda conv, norm, x: norm(conv(x))):
+        monkeypatch.setattr(networks, "convolved", function)
+        net.zero_grad()
+        maps = net(images)
+        sum(m.square().mean() for m in maps.values()).backward()
+        results.append((maps, {k: p.grad.clone() for k, p in net.named_parameters() if p.grad is not None}))
+    (maps, gradients), (plain, plain_gradients) = results
+    assert gradients.keys() == plain_gradients.keys()
+    for one, other in ((maps, plain), (gradients, plain_gradients)):
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=1e-7, atol=1e-10)
