@@ -52,7 +52,7 @@ def scenes_of_boxes(count: int, images: int, height: int = 800, width: int = 133
 
 def frame(report: Any) -> tuple[int, int, int]:
     """Images, height and width."""
-    return (2, 96, 128) if report.small else (16, 800, 1333)
+    return getattr(report, "frame", None) or ((2, 96, 128) if report.small else (16, 800, 1333))
 
 
 def assignment(report: Any) -> None:
