@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ..files import csv_text, write
 from .arguments import Needs, count, output_option, plugin_option, whole
 
 NEEDS = (
@@ -37,7 +38,7 @@ def run(args: Namespace) -> None:
         from ..paper import FILE, experiments, methods_markdown
 
         table = experiments(args.recipes, args.out, **trainings)
-        table.to_csv(Path(args.out) / "experiments.csv", index=False, float_format="%.6g")
+        write(Path(args.out) / "experiments.csv", csv_text(table, float_format="%.6g"))
         print(methods_markdown(table), f"{args.out}/{FILE}, {args.out}/experiments.csv", sep="\n\n")
         return
     from ..paper import reproduce

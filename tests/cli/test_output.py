@@ -173,8 +173,7 @@ def test_control_characters_of_names_never_reach_the_terminal(tmp_path, capsys):
     ("words", "message"),
     [
         ("reproduce --steps 3", "--steps needs --train"),
-        ("reproduce --jobs 2", "--jobs needs --recipes"),
-        ("reproduce --train --jobs 2", "--jobs needs --recipes"),
+        ("reproduce --jobs 2", "--jobs needs --train"),
         ("reproduce --seeds 2", "--seeds needs --train"),
         ("reproduce --recipes all", "--recipes needs --train"),
         ("reproduce --train --recipes all --quiet", "--quiet silences"),
