@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from ..files import csv_text, write
+from ..files import OwnFolder, csv_text
 from .arguments import Needs, count, output_option, plugin_option, whole
 
 NEEDS = (
@@ -37,8 +36,9 @@ def run(args: Namespace) -> None:
     if args.recipes:
         from ..paper import FILE, experiments, methods_markdown
 
+        folder = OwnFolder(args.out, overwrite=args.overwrite)
         table = experiments(args.recipes, args.out, **trainings)
-        write(Path(args.out) / "experiments.csv", csv_text(table, float_format="%.6g"))
+        folder.write("experiments.csv", csv_text(table, 9, float_format="%.6g"))
         print(methods_markdown(table), f"{args.out}/{FILE}, {args.out}/experiments.csv", sep="\n\n")
         return
     from ..paper import reproduce
