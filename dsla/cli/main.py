@@ -68,8 +68,8 @@ COMMANDS = {  # name, also of the module → what its help says
         "dsla export r50.safetensors --out r50.onnx",
     ),
     "data": Command(
-        "Write the embedded set as a COCO data set, or fetch COCO.",
-        "dsla data val --to scenes --size 100",
+        "Write the embedded set as a COCO data set, fetch COCO, or check COCO files of your own.",
+        "dsla data check instances.json results.json --images photos",
     ),
     "doctor": Command("Check the environment, a line a requirement.", "dsla doctor"),
 }

@@ -17,10 +17,10 @@ from .columns import (
     SMALLEST,
     ascending,
     box_around,
-    corners_of,
     cut_to,
     id_array,
     places,
+    reach,
     refuse_other_forms,
     types_of,
 )  # fmt: skip
@@ -103,9 +103,8 @@ def checked(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         if rows[n].bbox is None and (around := box_around(bytes(getattr(rows[n], "segmentation", b"")))) is not None:
             boxes[n], masked[n] = around, True
     add(masked, "polygons or a mask, but no box", "the box around them is taken", MENDED)
-    ends = boxes[:, :2] + boxes[:, 2:]
     size = boxes[:, 2:].min(1, initial=np.inf)
-    finite = np.isfinite(boxes).all(1) & np.isfinite(ends).all(1)
+    finite = np.isfinite(boxes).all(1) & np.isfinite(boxes[:, :2] + boxes[:, 2:]).all(1)
     width, height = (np.append(side, 0)[image] for side in sizes)  # of a lost image: that of none
     good = finite & (size >= SMALLEST) & ~lost
     refuse_other_forms(name, "annotation", boxes[good], width[good], height[good])
@@ -138,10 +137,8 @@ def checked(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         "not taught, like a crowd; COCO's evaluation looks at iscrowd alone and counts them as objects",
         DROPPED,
     )
-    with np.errstate(invalid="ignore"):
-        cut = cut_to(boxes, width, height)
-        outside = good & ~np.isfinite(cut[:, 0])
-        out = np.abs(corners_of(cut) - corners_of(boxes)).max(1, initial=0) > SLACK
+    outside = good & np.isnan(cut_to(boxes, width, height)[:, 0])
+    out = reach(boxes, width, height) > SLACK
     add(outside, "outside the image", "not taught; evaluation counts them", DROPPED, "bbox")
     add(
         good & out & ~outside, f"reaches more than {SLACK:g} px out of the image",

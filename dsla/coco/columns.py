@@ -105,15 +105,28 @@ def corners_of(boxes: np.ndarray) -> np.ndarray:
 
 
 def cut_to(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Boxes cut to images of this size; NaN where nothing is left. Images of no known size cut nothing."""
-    size = np.stack([width, height], 1).astype(float)
+    """Boxes cut to images of this size; NaN where nothing is left. Images of no known size (0) cut nothing."""
+    out = reach(boxes, width, height) > 0
+    if not out.any():
+        return boxes
+    size = np.stack([width, height], 1)[out].astype(float)
     size[size == 0] = np.inf
-    before = corners_of(boxes)
-    after = np.concatenate([before[:, :2].clip(0), np.minimum(before[:, 2:], size)], axis=1)
-    cut = np.concatenate([after[:, :2], after[:, 2:] - after[:, :2]], axis=1)
-    cut[(after == before).all(1)] = boxes[(after == before).all(1)]
-    cut[~(cut[:, 2:] >= SMALLEST).all(1)] = np.nan
+    corners = corners_of(boxes[out])
+    start, end = corners[:, :2].clip(0), np.minimum(corners[:, 2:], size)
+    part = np.concatenate([start, end - start], axis=1)
+    part[~(part[:, 2:] >= SMALLEST).all(1)] = np.nan
+    cut = boxes.copy()
+    cut[out] = part
     return cut
+
+
+def reach(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """[N] pixels that each box reaches out of its image at most; 0 or less inside, NaN for boxes that are NaN."""
+    farthest = -boxes[:, :2].min(1, initial=np.inf)
+    for axis, side in enumerate((width, height)):
+        beyond = boxes[:, axis] + boxes[:, axis + 2] - side
+        farthest = np.where(side > 0, np.maximum(farthest, beyond), farthest)
+    return farthest
 
 
 def box_around(segmentation: bytes) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import DataError, DataWarning
 
-DROPPED, MENDED, NOTED = "dropped", "mended", "noted"
+DROPPED, MENDED, NOTED, REFUSED = "dropped", "mended", "noted", "refused"
 SHOWN = 20  # ids that a text lists; all are in `Problem.ids`
 
 
@@ -22,7 +22,8 @@ class Problem:
         action: what is done about it.
         ids: of the rows that have it, as they stand in the file; "at n" for row n where it has no id.
         of: what these rows are: "annotation", "image", "detection".
-        level: DROPPED (left out, or not taught), MENDED (used otherwise than written), NOTED (used as it is).
+        level: DROPPED (left out, or not taught), MENDED (used otherwise than written), NOTED (used as it is), REFUSED
+            (an error once it is used).
         example: the first of them in the file's words.
     """
 

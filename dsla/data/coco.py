@@ -34,6 +34,7 @@ class CocoDataset(DetectionDataset):
         strict: refuse a file with problems that change what is used, in one error that lists all.
         check_files: look now whether all image files are there, instead of at each image's turn.
         allow_outside: read image files outside the folder, too, where `file_name` is absolute, has ``..`` or is a link.
+        value_range: (black, white) of images with more than 8 bits, as `dsla.data.pictures.to_pixels` takes it.
         transforms: see `DetectionDataset`.
 
     Attributes:
@@ -53,10 +54,11 @@ class CocoDataset(DetectionDataset):
         strict: bool = False,
         check_files: bool = False,
         allow_outside: bool = False,
+        value_range: tuple[float, float] | None = None,
         transforms: Transforms | None = None,
     ):
         self.images_dir, self.annotation_json = Path(images_dir), Path(annotation_json)
-        self.transforms, self.allow_outside = transforms, allow_outside
+        self.transforms, self.allow_outside, self.value_range = transforms, allow_outside, value_range
         self.name, path = self.annotation_json.stem, str(annotation_json)
         self.truth = GroundTruth.of(path, warn=not strict)
         self.truth.require_pictures()
@@ -97,7 +99,7 @@ class CocoDataset(DetectionDataset):
     def load(self, i: int) -> tuple[Tensor, Target]:
         path = self.path(i)
         try:
-            image = load_pixels(path, self.image_size(i))
+            image = load_pixels(path, self.image_size(i), self.value_range)
         except DataError as error:
             raise DataError(f"{self.annotation_json}, image id {self.image_id(i)}: {error}") from None
         return image, self.target(i)

@@ -145,9 +145,12 @@ def to_coco_results(
                 f"the model was made for other classes than {dataset.name}."
             )
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        if not (boxes.isfinite().all() and found["scores"].isfinite().all()):
+            raise DataError(f"image {image_id}: a detection's box or score is not finite; the weights are broken")
+        name = image_id if isinstance(image_id, str) else int(image_id)
         for box, score, label in zip(boxes.tolist(), found["scores"].tolist(), labels, strict=True):
             category = dataset.category_ids[label]
-            rows.append({"image_id": int(image_id), "category_id": category, "bbox": box, "score": score})
+            rows.append({"image_id": name, "category_id": category, "bbox": box, "score": score})
     return rows
 
 

@@ -14,7 +14,7 @@ from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
-from .transform import Target, Transform, check_targets, sizes
+from .transform import Target, Transform, apart, check_targets, sizes
 
 Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
 
@@ -92,6 +92,7 @@ class Detector(nn.Module):
 
     def forward_raw(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Raw:
         """The head's outputs, in the frame of the resized images; targets are brought there too."""
+        targets = None if targets is None else [apart(target) for target in targets]
         batch, image_sizes, targets = self.transform(images, targets)
         return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
 

@@ -15,6 +15,8 @@ Target = dict[str, Tensor]
 Size = tuple[int, int]  # height, width
 
 _BOXES = ("boxes", "crowd_boxes")
+_CROWDS = ("iscrowd", "crowd_boxes")
+_CHANGING = ("ignore", "crowd", "difficult", "weight")  # words of keys that would change what is taught
 
 
 class Transform(nn.Module):
@@ -110,6 +112,16 @@ def scaled(boxes: Tensor, before: Size, after: Size) -> Tensor:
     return torch.stack((boxes[:, 0::2] * across, boxes[:, 1::2] * down), -1).flatten(1)
 
 
+def apart(target: Target) -> Target:
+    """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do."""
+    if "iscrowd" not in target:
+        return target
+    boxes, crowd = target["boxes"], target["iscrowd"].bool()
+    crowds = torch.cat([target.get("crowd_boxes", boxes[:0]), boxes[crowd]])
+    rest = {k: v for k, v in target.items() if k != "iscrowd"}
+    return {**rest, "boxes": boxes[~crowd], "labels": target["labels"][~crowd], "crowd_boxes": crowds}
+
+
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:
     """The targets themselves, if a detector of C classes can be taught with them.
 
@@ -133,7 +145,16 @@ def _problem(target: Target, num_classes: int) -> str | None:
     """Why a target cannot be taught; None where it can."""
     if "boxes" not in target or "labels" not in target:
         return f"a target needs 'boxes' [M, 4] and 'labels' [M], got {sorted(target)}"
+    strange = [k for k in target if k not in _CROWDS and any(word in k.lower() for word in _CHANGING)]
+    if strange:
+        return (
+            f"the keys {strange} would change what is taught and are not understood: give crowds as 'iscrowd' [M] or "
+            "'crowd_boxes' [K, 4], leave out what is not to be taught"
+        )
     boxes, labels = target["boxes"], target["labels"]
+    flags = target.get("iscrowd", labels)
+    if flags.shape != labels.shape:
+        return f"expected iscrowd [M] beside labels {list(labels.shape)}, got {list(flags.shape)}"
     if boxes.ndim != 2 or boxes.shape[-1] != 4 or labels.shape != boxes.shape[:1]:
         return (
             f"expected boxes [M, 4] and labels [M], got {list(boxes.shape)} and {list(labels.shape)}; "

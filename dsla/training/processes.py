@@ -17,7 +17,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..coco.detections import Results
 from ..coco.evaluation import evaluate_detections
+from ..coco.ground_truth import GroundTruth
 from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..errors import DataError
@@ -124,7 +126,8 @@ def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
     dist.gather_object(rows, parts)
     result: list[Any] = [None]
     if parts is not None:
-        found = evaluate_detections(dataset.ground_truth(), [row for part in parts for row in part])
+        truth = GroundTruth.of(dataset)
+        found = evaluate_detections(truth, Results.of([row for part in parts for row in part], truth, guess=False))
         result = [found.to_series()]
     dist.broadcast_object_list(result)
     return result[0]

@@ -1,0 +1,142 @@
+"""What is wrong with COCO files and their images, before anything is trained or evaluated on them."""
+
+from __future__ import annotations
+
+import codecs
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..coco.detections import Results
+from ..coco.ground_truth import GroundTruth
+from ..coco.problems import REFUSED, Problems, many, some
+from ..errors import DataError, DataWarning
+from .coco import CocoDataset
+
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, square pixels
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` says about one file.
+
+    Attributes:
+        name: the file.
+        summary: what it holds, in a line; empty if it is refused.
+        problems: everything odd, with ids and what is done about it.
+        error: why it is refused, if it is.
+    """
+
+    name: str
+    summary: str
+    problems: Problems
+    error: str = ""
+
+    @property
+    def code(self) -> int:
+        """0: nothing odd; 1: problems that are mended or noted; 2: the file, or an image of it, is refused."""
+        if self.error or any(problem.level == REFUSED for problem in self.problems):
+            return 2
+        return int(bool(self.problems))
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"refused: {self.error}"
+        return "\n  ".join(
+            [f"{self.name}: {self.summary}", *(map(str, self.problems) if self.problems else ["nothing odd"])]
+        )
+
+
+def check(
+    files: Sequence[str | Path],
+    images: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Report]:
+    """Reads COCO ground truths and results as everything else does, and reports instead of warning or raising.
+
+    Args:
+        files: ground truths, and results, which are held against the first ground truth among the files.
+        images: folder of the images of the ground truths; every file in it that they name is read whole.
+        progress: called with (images read, images in all).
+    """
+    reports, first = [], None
+    for file in sorted(files, key=_holds_results):
+        try:
+            if _holds_results(file):
+                if first is None:
+                    raise DataError(f"{file}: results are checked against a ground truth; give its file, too")
+                results = Results.of(file, first, warn=False)
+                reports.append(Report(str(file), _about_results(results), results.problems))
+                continue
+            truth, problems = _checked(file, images, progress)
+            first = first or truth
+            reports.append(Report(str(file), _about(truth), problems))
+        except DataError as error:
+            reports.append(Report(str(file), "", Problems(str(file)), str(error)))
+    return reports
+
+
+def _holds_results(file: str | Path) -> bool:
+    """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none."""
+    try:
+        with Path(file).open("rb") as stream:
+            head = stream.read(1000)
+    except OSError:
+        return False
+    for mark in MARKS:
+        head = head.removeprefix(mark)
+    head = head.replace(b"\0", b"").lstrip()
+    return head.startswith(b"[") or (b'"score"' in head.split(b"\n")[0] and head.startswith(b"{"))
+
+
+def _checked(
+    file: str | Path, images: str | Path | None, progress: Callable[[int, int], None] | None
+) -> tuple[GroundTruth, Problems]:
+    if images is None:
+        truth = GroundTruth.of(file, warn=False)
+        return truth, truth.problems
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        dataset = CocoDataset(images, file)
+    unreadable, words = [], ""
+    for i in range(len(dataset)):
+        try:
+            dataset.load(i)
+        except DataError as error:
+            unreadable.append(dataset.image_id(i))
+            words = words or str(error)
+        if progress is not None:
+            progress(i + 1, len(dataset))
+    problems = dataset.problems
+    problems.add(
+        "an image file that is missing, cut or of another size", "cannot be loaded", unreadable, "image", REFUSED, words
+    )
+    return dataset.truth, problems
+
+
+def _about(truth: GroundTruth) -> str:
+    objects = ~truth.crowd
+    counts = np.bincount(truth.category[objects], minlength=len(truth.category_ids))
+    sizes = (
+        f"{((truth.area >= low) & (truth.area < high) & objects).sum()} {name}" for name, (low, high) in SIZES.items()
+    )
+    empty = len(truth) - len(np.unique(truth.image))
+    classes = [f"{name} {n}" for name, n in zip(truth.category_names, counts.tolist(), strict=True)]
+    parts = [
+        f"{many(len(truth), 'image')} ({empty} without a box)",
+        f"{many(int(objects.sum()), 'object')} ({', '.join(sizes)})",
+        many(int(truth.crowd.sum()), "crowd"),
+        f"{many(len(classes), 'class')}: {some(classes, 10)}",
+    ]
+    return ", ".join(parts)
+
+
+def _about_results(results: Results) -> str:
+    scores = f", scores {results.score.min():.3g}…{results.score.max():.3g}" if len(results) else ""
+    return (
+        f"{many(len(results), 'detection')} on {len(np.unique(results.image))} of {len(results.truth)} images{scores}"
+    )

@@ -1,0 +1,85 @@
+"""`dsla data check`: what it reports, by kind, and the codes that other people's CI reads."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+from PIL import Image
+
+from dsla.cli.main import main
+from dsla.data.check import check
+
+TRUTH = {
+    "images": [{"id": n, "file_name": f"{n}.png", "width": 120, "height": 80} for n in (1, 2, 3)],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]},
+        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 60, 60]},
+        {"id": 3, "image_id": 2, "category_id": 2, "bbox": [0, 0, 110, 60], "iscrowd": 1},
+    ],
+    "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+}
+ROWS = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "score": s} for s in (0.5, 0.25)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_nothing_odd(write):
+    lines = "\n".join(map(json.dumps, ROWS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reports = check([write("r.json", ROWS), write("l.json", lines), write("t.json", TRUTH)])
+    assert [(r.code, r.summary) for r in reports] == [
+        (0, "3 images (1 without a box), 2 objects (1 small, 1 medium, 0 large), 1 crowd, 2 classes: dog 2, cat 0"),
+        (0, "2 detections on 1 of 3 images, scores 0.25…0.5"),
+        (0, "2 detections on 1 of 3 images, scores 0.25…0.5"),
+    ]
+
+
+def test_codes_and_words_of_the_shell(write, capsys):
+    mended = {
+        **TRUTH,
+        "annotations": [*TRUTH["annotations"], {**TRUTH["annotations"][0], "id": 9, "bbox": [1, 2, 0, 5]}],
+    }
+    refused = {**TRUTH, "categories": TRUTH["categories"][:1]}
+    cases = {
+        0: (TRUTH, "nothing odd"),
+        1: (mended, "no area: width or height below 0.01 px: 1 annotation (9), left out"),
+        2: (refused, "refused: "),
+    }
+    for code, (content, words) in cases.items():
+        assert main(["data", "check", str(write("t.json", content))]) == code
+        out = capsys.readouterr()
+        assert words in out.out
+        assert out.err == ""
+    assert main(["data", "check", str(write("r.json", ROWS))]) == 2
+    assert "give its file, too" in capsys.readouterr().out
+    assert main(["data", "check"]) == 2
+    assert main(["data", "val"]) == 2
+
+
+def test_image_files_missing_cut_or_of_another_size(write, tmp_path):
+    for n, size in ((1, (120, 80)), (2, (100, 80)), (3, (120, 80))):
+        Image.effect_noise(size, 50).save(tmp_path / f"{n}.png")
+    path = write("t.json", TRUTH)
+    cut = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(cut[: len(cut) // 2])
+    seen = []
+    (report,) = check([path], tmp_path, lambda done, total: seen.append((done, total)))
+    assert report.code == 2
+    assert [(p.kind, p.ids) for p in report.problems] == [
+        ("an image file that is missing, cut or of another size", (2, 3))
+    ]
+    assert "the image is 100x80, but the annotations say 120x80" in str(report)
+    assert seen[-1] == (3, 3)
+    (tmp_path / "1.png").unlink()
+    assert check([path], tmp_path)[0].problems[0].ids == (1, 2, 3)

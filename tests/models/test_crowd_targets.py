@@ -1,0 +1,48 @@
+"""Targets with `iscrowd`, as torchvision's references and torchmetrics write them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import dsla
+from dsla.analysis import oracle
+from dsla.errors import DataError
+
+BOXES, CROWD = [[20.0, 20, 60, 60]], [[100.0, 0, 120, 120]]
+
+
+def losses(target):
+    torch.manual_seed(0)
+    model = dsla.build("scenes-dsla", 5).train()
+    return {k: v.item() for k, v in model([torch.zeros(3, 128, 128)], [target]).items()}
+
+
+def test_iscrowd_trains_as_crowd_boxes():
+    flagged = {"boxes": torch.tensor(BOXES + CROWD), "labels": torch.tensor([0, 3]), "iscrowd": torch.tensor([0, 1]),
+               "area": torch.ones(2), "image_id": torch.tensor([7])}  # fmt: skip
+    apart = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), "crowd_boxes": torch.tensor(CROWD)}
+    assert losses(flagged) == losses(apart)
+    assert losses({**flagged, "iscrowd": torch.zeros(2)}) != losses(apart)
+
+
+@pytest.mark.parametrize("key", ["ignore", "difficult", "is_crowd", "gt_bboxes_ignore", "weights"])
+def test_keys_that_would_change_what_is_taught_are_refused(key):
+    target = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), key: torch.ones(1)}
+    with pytest.raises(DataError, match=rf"image 0 of the batch: the keys \['{key}'\] would change"):
+        losses(target)
+
+
+def test_iscrowd_of_another_length_is_refused():
+    with pytest.raises(DataError, match=r"expected iscrowd \[M\] beside labels \[1\], got \[2\]"):
+        losses({"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), "iscrowd": torch.zeros(2)})
+
+
+def test_analyses_of_targets_with_iscrowd():
+    """By hand: the two detections in the crowd are ignored, the third finds the object."""
+    target = {"boxes": torch.tensor([*BOXES, [100.0, 0, 200, 200]]), "labels": torch.tensor([0, 0]),
+              "iscrowd": torch.tensor([0, 1])}  # fmt: skip
+    boxes = torch.tensor([[110.0, 10, 150, 60], [150, 100, 190, 160], *BOXES])
+    found = {"boxes": boxes, "scores": torch.tensor([0.95, 0.9, 0.8]), "labels": torch.zeros(3, dtype=torch.int64)}
+    table = oracle([found], [target], nms_threshold=1.0).set_index("variant")
+    assert table.loc["score", "AP"] == pytest.approx(1.0)
