@@ -40,7 +40,7 @@ def error_costs(table: pd.DataFrame) -> Picture:
                 counts.annotate(f"{number:,.0f}", (number, at), **text)
         gains.axvline(0, color=SOFT, lw=0.8)
         gains.set_yticks(range(len(kinds)), list(NAMES.values()))
-        gains.set(ylim=(len(kinds) - 0.5, -0.5), xlabel="AP gained if put right, points of 100", title="cost")
+        gains.set(ylim=(len(kinds) - 0.5, -0.5), xlabel="AP50 gained if put right, points of 100", title="cost")
         gains.margins(x=0.14)
         counts.set(xlabel="errors (logarithmic)", title="number")
         counts.set_xscale("symlog", linthresh=1)
@@ -49,7 +49,7 @@ def error_costs(table: pd.DataFrame) -> Picture:
             ax.grid(axis="y", visible=False)
         figure.legend(*gains.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.caption = (
-        "Left, the AP that each kind of error costs: what would be gained if that kind alone were put right. The costs "
-        "do not add up. Right, how many errors of a kind there are; those of low score cost little."
+        "Left, the AP at IoU 0.5 that each kind of error costs: what would be gained if that kind alone were put "
+        "right. The costs do not add up. Right, how many errors of a kind there are; those of low score cost little."
     )
     return figure

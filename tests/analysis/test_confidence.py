@@ -64,6 +64,16 @@ def test_correlations_equal_the_slow_reference_in_every_group(rows):
             assert {k: row[k] for k in expected} == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("levels", [5, 1000])
+def test_groups_of_many_equal_the_slow_reference_too(levels):
+    rng = np.random.default_rng(levels)
+    score, iou = (rng.integers(0, levels, 300) / levels for _ in range(2))
+    table = correlations(score, iou, np.repeat([0, 1], [65, 235]))
+    for group, rows in ((0, slice(0, 65)), (1, slice(65, 300))):
+        expected = slow(score[rows].tolist(), iou[rows].tolist())
+        assert table.loc[group, list(expected)].to_dict() == pytest.approx(expected, abs=1e-12)
+
+
 def pairs(*rows: tuple[float, float]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=["score", "iou"])
 

@@ -206,10 +206,22 @@ def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
     assert (tmp_path / "runs" / "scenes-dsla-0" / "model.safetensors").read_bytes() not in weights.values()
 
 
-def test_seeds_need_training(tmp_path):
-    with pytest.raises(DataError, match="several seeds need training"):
-        reproduce(tmp_path, seeds=3)
+@pytest.mark.parametrize(("option", "name"), [("seeds", "several seeds"), ("steps", "steps"), ("jobs", "jobs")])
+def test_options_of_training_need_training(tmp_path, option, name):
+    with pytest.raises(DataError, match=f"{name} need training"):
+        reproduce(tmp_path, **{option: 3})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_notebook_beside_the_report_loads_its_tables_and_figures(done):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    out, _ = done
+    notebook = nbformat.read(out / "report.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(out)}}).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    pictures = [p.stem for p in (out / "figures").iterdir() if p.suffix in (".svg", ".png")]
+    assert sorted(cell.source for cell in code[1:]) == sorted(f'show("{name}")' for name in pictures)
+    assert all(any(kind.startswith("image/") for o in cell.outputs for kind in o.data) for cell in code[1:])
 
 
 def test_ap_of_crowded_images_and_of_the_others():

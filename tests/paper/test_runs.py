@@ -1,6 +1,7 @@
 """Many recipes and seeds in one command: every run once, resumable, and a table that is the runs' means."""
 
 import json
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -9,7 +10,7 @@ import dsla
 from dsla.cli.main import main
 from dsla.errors import DataError
 from dsla.paper.definitions import ROWS
-from dsla.paper.runs import FILE, chosen, experiments
+from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores
 from dsla.paper.tables import methods_markdown
 from dsla.recipes.scenes import GROUPS
 
@@ -104,3 +105,41 @@ def test_the_shell(tmp_path, capsys):
     assert main(["reproduce", "--train", "--jobs", "2", *options]) == 0
     assert "| FCOS | `scenes-fcos-plain` |" in capsys.readouterr().out
     assert (tmp_path / "experiments.csv").exists()
+
+
+def test_stores_that_shipped_load_as_one():
+    figures = Path(__file__).parents[2] / "figures"
+    assert [p.name for p in stores(figures)] == ["experiments.jsonl", "runs.jsonl"]
+    runs = read_runs(*stores(figures))
+    assert runs[["recipe", "seed", "steps", "images"]].drop_duplicates().shape[0] == 87
+    assert runs.groupby("steps")["recipe"].nunique().to_dict() == {500: 2, 1000: 24, 2000: 3}
+    ap = runs[(runs["steps"] == 2000) & (runs["analysis"] == "evaluation") & (runs["name"] == "AP")]
+    assert ap.set_index(["recipe", "seed"])["value"]["scenes-fcos-plain", 0] == 0.405619016346969
+    curves = read_curves(*stores(figures))
+    assert set(curves["steps"]) == {500, 1000}  # the first store had no curves
+    assert {"loss", "AP"} <= set(curves["name"])
+
+
+def test_the_last_line_about_a_run_counts_and_earlier_lines_know_their_steps(tmp_path):
+    row = {"recipe": "scenes-dsla", "method": "DSLA", "seed": 0, "images": 4, "weights": "a", "version": "0"}
+    ap = {"analysis": "evaluation", "name": "AP"}
+    lines = [{**row, "numbers": [{**ap, "value": v}]} for v in (0.1, None)]
+    lines.append({**row, "steps": 7, "numbers": [{**ap, "value": 0.3}]})
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    runs = read_runs(*stores(tmp_path))
+    assert runs["steps"].tolist() == [2000, 7]
+    assert runs["value"].isna().tolist() == [True, False]
+
+
+def test_everything_that_decides_a_run_is_in_its_key():
+    r = dsla.recipe("scenes-dsla")
+    keys = [
+        key_of(r, 0, 4),
+        key_of(r, 1, 4),
+        key_of(r, 0, 5),
+        key_of(r.replace(relaxation=0.3), 0, 4),
+        key_of(r, 0, 4, "weights"),
+        key_of(None, 0, 4, "weights"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of(dsla.recipe("scenes-dsla"), 0, 4) == keys[0]
