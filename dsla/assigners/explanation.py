@@ -59,8 +59,9 @@ class Explanation:
     @property
     def verdict(self) -> str:
         if self.admitted:
-            return f"admitted, label {self.label:.4g}"
-        failed = [r.name for r in self.rules if r.passed is False]
+            taught = "".join(f", taught {r.value:.4g}" for r in self.rules if r.name == "taught label")
+            return f"admitted, label {self.label:.4g}{taught}"
+        failed = [r.name for r in self.rules if r.passed is False and r.name != "label"]
         return "excluded: " + (", ".join(failed) if failed else "its label is 0")
 
     def __str__(self) -> str:

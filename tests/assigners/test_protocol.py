@@ -319,6 +319,9 @@ def test_explanations_say_what_is_needed_and_end_with_what_is_taught(method):
             assert told["IoU"].value == pytest.approx(float(aligned_iou(outputs.boxes[0, point], boxes[0][0])))
             plain = method.explain(GRID, point, boxes[0][0], predictions=outputs, coupling="off")
             assert plain.rules == told.rules[:-2]
+        taught = "" if a.coupling == "off" else f", taught {last.value:.4g}"
+        verdict = told.verdict
+        assert verdict == f"admitted, label {told.label:.4g}{taught}" if told.admitted else "label" not in verdict
         for rule in told.rules:
             assert "-" not in rule.text.replace("one-hot", "").replace("1e-7", ""), rule
     if "inside the box" in {r.name for r in told.rules} and method.name != "SimOTA":
