@@ -122,6 +122,12 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return write_coco(self, folder, overwrite=overwrite)
 
 
+def item_of(dataset: DetectionDataset, i: int) -> tuple[Tensor, Target]:
+    """Bytes where the data set has them; what its own `__getitem__` gives, where a class has written one."""
+    own = type(dataset).__getitem__ is not DetectionDataset.__getitem__
+    return dataset[i] if own else dataset.item(i)
+
+
 def to_coco_results(
     dataset: DetectionDataset, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]
 ) -> list[dict[str, Any]]:

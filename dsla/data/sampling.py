@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors
+from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors, item_of
 
 Item = tuple[int, int]  # index of an image, seed of what chance does to it
 Place = tuple[int, int]  # place among all images that are given, index of the image
@@ -117,7 +117,7 @@ class Part(DetectionDataset):
         return len(self.indices)
 
     def item(self, i: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.dataset.item(self.indices[self.check_index(i)])
+        return item_of(self.dataset, self.indices[self.check_index(i)])
 
     def load(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         return self.dataset.load(self.indices[self.check_index(i)])
@@ -165,7 +165,7 @@ class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
         index, seed = item
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` also tells every GPU, a millisecond each
-            image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*self.dataset.item(index))))
+            image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*item_of(self.dataset, index))))
             if len(self.min_size) > 1:
                 target["short_side"] = self.min_size[int(torch.randint(len(self.min_size), ()))]
         return image, target
