@@ -61,7 +61,10 @@ export function controlColumn(parent, store, calls) {
     const note = element(group, "div", "dsla-problem");
     note.setAttribute("role", "alert");
     control.value = value;
-    control.addEventListener("change", (e) => {
+    let heard = value;
+    const take = (e) => {
+      if (control.value === heard) return;
+      heard = control.value;
       try {
         const content = read(control.value);
         note.textContent = "";
@@ -73,7 +76,9 @@ export function controlColumn(parent, store, calls) {
         control.setAttribute("aria-invalid", "true");
         calls.problem(`${name}: ${error.message}`);
       }
-    });
+    };
+    control.addEventListener("change", take);
+    control.addEventListener("keydown", (e) => e.key === "Enter" && take(e)); // JupyterLab keeps Enter from being a change
     return line;
   }
   function group(title) {

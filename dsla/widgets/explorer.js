@@ -11,6 +11,7 @@ const REST = 150, PATIENCE = 6000, LONG = 1344; // ms until Python is asked; unt
 
 export function render({ model, el }) {
   const root = element(el, "div", "dsla-boxes"), guard = guardIn(root);
+  root.dataset.lmSuppressShortcuts = "true"; // keys are the widget's: JupyterLab's shortcuts for cells are not meant
   const body = element(root, "div", "dsla-body"), aside = element(body, "div", "dsla-controls"), wrong = element(aside, "div", "dsla-problem");
   const column = element(aside, "div", ""), main = element(body, "div", "dsla-main");
   const bar = element(main, "div", "dsla-bar");
@@ -170,6 +171,7 @@ export function render({ model, el }) {
   function texts() {
     const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
     if (chosen && kinds.value !== String(chosen[4])) kinds.value = chosen[4];
+    root.dataset.source = rows.length && rows.every((r) => r && !r.local) ? "python" : "browser"; // whose labels are shown
     photo.classList.toggle("on", !active);
     drawing.classList.toggle("on", store.draw);
     remove.disabled = selected < 0;

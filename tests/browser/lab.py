@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -92,11 +91,10 @@ def _arguments(where: str, folder: Path, token: str) -> tuple[list[str], str, st
 
 
 @contextmanager
-def opened(cells: list[str], where: str = "lab", wire: bool = True) -> Iterator[tuple[Any, list[str]]]:
+def opened(cells: list[str], where: str = "lab") -> Iterator[tuple[Any, list[str]]]:
     """(page, errors of the console so far) of a notebook whose cells have been started.
 
     where: "lab" (JupyterLab), "notebook" (Notebook 7) or "voila" (Voilà, which shows no code).
-    wire: False keeps the kernel's own socket shut, as where the kernel is on another machine.
     """
     from playwright.sync_api import sync_playwright
 
@@ -111,8 +109,6 @@ def opened(cells: list[str], where: str = "lab", wire: bool = True) -> Iterator[
                 page.set_default_timeout(60_000)
                 page.context.grant_permissions(["clipboard-read", "clipboard-write"])
                 errors = watch(page)
-                if not wire:
-                    page.route_web_socket(re.compile(r"^ws://127\.0\.0\.1:\d+/[\w-]+$"), lambda socket: socket.close())
                 page.goto(address + path)
                 if where != "voila":  # which runs them itself
                     page.wait_for_selector(".jp-Notebook .jp-Cell")

@@ -1,0 +1,129 @@
+"""The explorer's page from a disk, without a kernel, at the size of a desktop and of a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from explorer import HEADS, Mouse, field, wait
+from lab import CHROMIUM, FLAGS, watch
+from PIL import Image
+
+from dsla import Scenes
+from dsla.assigners import DSLA, FCOS
+from dsla.geometry import Frame
+
+PAGE = Path(__file__).parents[2] / "docs" / "explorer.html"
+
+
+def expected(boxes, *assigners):
+    """Points of each level of built-in scene 5."""
+    frame = Frame.of((512, 512))
+    totals = []
+    for a in assigners:
+        grid = frame.grid((8, 16, 32, 64, 128), a.point_offset)
+        index = a(grid, [boxes], [[0] * len(boxes)], image_sizes=[frame.size]).gt_index[0]
+        totals += [int((level >= 0).sum()) for level in index.split(grid.num_points)]
+    return totals
+
+
+def said(page, wanted, what):
+    wait(page, f"() => JSON.stringify({HEADS}) === '{wanted}'.replaceAll(' ', '')", f"{what}: {wanted}")
+
+
+def alone(shots):
+    from playwright.sync_api import sync_playwright
+
+    boxes = Scenes("test", size=6, image_size=512)[5][1]["boxes"].tolist()
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            desktop(browser, shots, [list(b) for b in boxes])
+            phone(browser, shots, [list(b) for b in boxes])
+        finally:
+            browser.close()
+
+
+def desktop(browser, shots, boxes):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    errors, asked = watch(page), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(PAGE.as_uri())
+    said(page, expected(boxes, FCOS(), DSLA()), "as opened")
+    mouse = Mouse(page, 512)
+    mouse.drag((180, 60), (120, 250), steps=12)
+    boxes[1] = mouse.hint()
+    said(page, expected(boxes, FCOS(), DSLA()), "after the move")
+    field(page, "relaxation").fill("0.4")
+    said(page, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "another relaxation")
+    field(page, "IoU coupling").select_option(label="jittered boxes")
+    page.wait_for_selector(".dsla-note >> text=label × IoU of the predicted box")
+    page.mouse.move(*mouse.at(boxes[1][0] + 70, boxes[1][1] + 70))
+    page.wait_for_selector(".dsla-why >> text=taught label")
+    page.locator(".dsla-boxes").scroll_into_view_if_needed()
+    page.screenshot(path=shots / "file.png", full_page=True)
+    snapshot = page.locator(".dsla-boxes").aria_snapshot()
+    for line in ('group "Method 2"', 'slider "relaxation"', 'checkbox "core zone"', 'application "4 objects'):
+        assert line in snapshot, (line, snapshot)
+
+    # The view is in the address; one of another version is refused with a word.
+    again = context.new_page()
+    again.goto(page.url)
+    said(again, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "the view of the address")
+    newer = context.new_page()
+    newer.goto(page.url.replace("#v=1&", "#v=2&"))
+    newer.wait_for_selector(".dsla-wrong >> text=a view of version 2; this page reads version 1")
+    cut = context.new_page()
+    cut.goto(page.url[:-40])
+    cut.wait_for_selector(".dsla-wrong >> text=damaged")
+    assert not errors, errors
+    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    context.close()
+
+
+def phone(browser, shots, boxes):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2,
+        color_scheme="dark",
+    )  # fmt: skip
+    page = context.new_page()
+    errors = watch(page)
+    page.goto(PAGE.as_uri())
+    said(page, expected(boxes, FCOS(), DSLA()), "on the phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    stage = page.locator(".dsla-stage")
+    stage.scroll_into_view_if_needed()
+    area = stage.bounding_box()
+    k = area["width"] / 512
+    page.touchscreen.tap(area["x"] + 180 * k, area["y"] + 60 * k)
+    page.wait_for_selector(".dsla-why >> text=learns object 1")
+
+    # A finger drags; a gesture that the system takes over leaves the box where it was.
+    client = context.new_cdp_session(page)
+
+    def touch(kind, *point):
+        points = [{"x": area["x"] + point[0] * k, "y": area["y"] + point[1] * k}] if point else []
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 180, 60)
+    for i in range(1, 9):
+        touch("touchMove", 180 - 8 * i, 60 + 20 * i)
+    touch("touchCancel")
+    said(page, expected(boxes, FCOS(), DSLA()), "after a cancelled gesture")
+    touch("touchStart", 180, 60)
+    for i in range(1, 9):
+        touch("touchMove", 180 - 8 * i, 60 + 20 * i)
+    touch("touchEnd")
+    text = page.locator(".dsla-bar .dsla-hint").first
+    wait(page, f"() => JSON.stringify({HEADS}) !== '{json.dumps(expected(boxes, FCOS(), DSLA()))}'", "the move")
+    boxes[1] = [float(v) for v in re.findall(r"[\d.]+", text.inner_text())]
+    said(page, expected(boxes, FCOS(), DSLA()), "after the finger")
+    page.screenshot(path=shots / "phone.png", full_page=True)
+    Image.new("RGB", (3000, 4000), (90, 120, 60)).save(shots / "upload.jpg")
+    page.locator("input[type=file]").set_input_files(shots / "upload.jpg")
+    page.wait_for_selector(".dsla-boxes >> text=shrunk from 3000 × 4000 to 1008 × 1344 pixels")
+    (shots / "upload.jpg").unlink()
+    assert not errors, errors
+    context.close()
