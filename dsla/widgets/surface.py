@@ -124,10 +124,13 @@ class BoxSurface(Surface):
     with_dim = False
 
     def take(self, content: dict[str, Any]) -> None:
-        """An edit of the browser; all that follows from it goes back in one message."""
-        with self.hold_sync(), self.hold_trait_notifications():
-            self.seq = int(content["seq"])
-            self.objects, self.state = content["objects"], content["state"]
+        """An edit of the browser; all that follows from it goes back in one message, also where nothing follows."""
+        with self.hold_sync():
+            with self.hold_trait_notifications():
+                self.seq = int(content["seq"])
+                self.objects, self.state = content["objects"], content["state"]
+            if self.frame.get("seq") != self.seq:
+                self.show(self.frame.get("rows", []))
 
     def show(self, rows: list[dict[str, Any]]) -> None:
         """Other labels, of the boxes that are drawn now."""

@@ -71,6 +71,8 @@ def test_moving_adding_and_deleting_boxes_moves_the_labels(explorer):
     explorer.surface._handle_custom_msg(edit, [])  # as it comes from the browser
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     assert explorer.surface.frame["seq"] == 7
+    explorer.surface._handle_custom_msg(edit | {"seq": 8}, [])  # the same again: answered, too
+    assert explorer.surface.frame["seq"] == 8
     agree(explorer, [expected(moved, FCOS(), 0.5), expected(moved, DSLA(), 0.0)])
     more = [*moved, [300.0, 10.0, 380.0, 80.0]]
     explorer.surface.objects = [[*b, 1] for b in more]
