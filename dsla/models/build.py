@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ..assigners import Assigner, method
 from ..errors import DataError
 from ..recipes import Recipe
@@ -99,6 +102,12 @@ def build(
     if weights is not None and weights != "imagenet":
         fit(model, read(weights)[1], str(weights))
     return model
+
+
+def outline(recipe: Recipe, num_classes: int) -> dict[str, Tensor]:
+    """Names and shapes of the tensors that `build` makes, without their memory."""
+    with torch.device("meta"):
+        return build(recipe, num_classes).state_dict()
 
 
 def backbone(recipe: Recipe, weights: str | None = None) -> Backbone:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
@@ -16,17 +15,18 @@ from ..errors import DataError
 from ..recipes import Recipe
 from ..recipes import recipe as named
 from ..recipes.coco import COCO_RECIPES
-from .build import build
+from .build import build, outline
 from .convert import from_mmdetection, from_torchvision_fcos
 from .detector import Detector
 from .saving import save
-from .weights import fit, mismatches, read_checkpoint
+from .weights import check_fit, fit, mismatches, read_checkpoint
 
 # fields that decide names and shapes of tensors
 _SHAPED_BY = (
     *("backbone", "dcn_stages", "channels", "extra_levels"),
     *("head_convs", "conv_bias", "dcn_head", "box_scales", "quality", "strides"),
 )
+_NEEDED = ("head.class_logits.weight", "pyramid.inner_blocks.0.0.weight")
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,15 @@ def convert(
     given = named(recipe) if isinstance(recipe, str) else recipe
     state, about = read_checkpoint(checkpoint)
     torchvision = any(k.startswith("backbone.body.") for k in state)
-    tensors = from_torchvision_fcos(state) if torchvision else from_mmdetection(state)
-    missing = [k for k in ("head.class_logits.weight", "pyramid.inner_blocks.0.0.weight") if k not in tensors]
+    try:
+        tensors = from_torchvision_fcos(state) if torchvision else from_mmdetection(state)
+    except (RuntimeError, IndexError) as error:
+        raise DataError(f"{checkpoint}: tensors of shapes that no such model has ({error})") from error
+    missing = [k for k in _NEEDED if k not in tensors]
     if missing:
         raise DataError(f"{checkpoint}: not a detector of pyramid and head: no {missing[0]} in it")
+    if any(tensors[k].ndim != 4 for k in _NEEDED):
+        raise DataError(f"{checkpoint}: {' and '.join(_NEEDED)} are no convolutions")
     if torchvision and len(tensors["head.class_logits.weight"]) == 91:
         tensors = _without_gaps(tensors)
     count = len(tensors["head.class_logits.weight"])
@@ -74,13 +79,14 @@ def convert(
     for one in candidates:
         key = tuple(getattr(one, k) for k in _SHAPED_BY)
         if key not in outlines:
-            outlines[key] = _outline(one, count)
+            outlines[key] = outline(one, count)
         wrong[one.name] = mismatches(outlines[key], tensors)
     fitting = [r for r in candidates if not wrong[r.name]]
     nearest = min(candidates, key=lambda r: len(wrong[r.name]))
     chosen = fitting[0] if fitting else nearest
     if not fitting and recipe is None:
         checkpoint = f"{checkpoint} fits no recipe; against the nearest, {nearest.name}: it"
+    check_fit(outlines[tuple(getattr(chosen, k) for k in _SHAPED_BY)], tensors, str(checkpoint))
     model = build(chosen, class_names=names)
     fit(model, tensors, str(checkpoint))
     path = None if out is None else save(model, out)
@@ -99,16 +105,14 @@ def _candidates(given: Recipe | None, tensors: Mapping[str, Tensor]) -> list[Rec
     return [r if r.extra_levels == "none" else r.replace(extra_levels=source) for r in recipes]
 
 
-def _outline(recipe: Recipe, classes: int) -> dict[str, Tensor]:
-    """Names and shapes of a recipe's tensors, without their memory."""
-    with torch.device("meta"):
-        return build(recipe, classes).state_dict()
-
-
 def _class_names(about: Mapping[str, Any], count: int) -> list[str]:
-    own = about.get("CLASSES")
-    if isinstance(own, list | tuple) and len(own) == count:
-        return [str(name) for name in own]
+    """mmdetection 2 has them as CLASSES, 3 under dataset_meta."""
+    meta = about.get("dataset_meta")
+    for source in (about, meta if isinstance(meta, Mapping) else {}):
+        for key in ("CLASSES", "classes"):
+            names = source.get(key)
+            if isinstance(names, list | tuple) and len(names) == count:
+                return [str(name) for name in names]
     return _coco_names() if count == 80 else [f"class {i}" for i in range(count)]
 
 

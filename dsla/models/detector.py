@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from ..assigners import Assigner, Assignment
 from ..data.pictures import image_tensor
+from ..errors import DataError
 from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
 from .transform import Target, Transform, apart, check_targets, sizes
 
+COARSEST = 32  # stride of the backbone's last map
 Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
 
 
@@ -94,7 +96,16 @@ class Detector(nn.Module):
         """The head's outputs, in the frame of the resized images; targets are brought there too."""
         targets = None if targets is None else [apart(target) for target in targets]
         batch, image_sizes, targets = self.transform(images, targets)
+        if self.training and len(batch) == 1 and max(batch.shape[-2:]) <= COARSEST:
+            self._check_norms(batch)
         return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
+
+    def _check_norms(self, batch: Tensor) -> None:
+        if any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
+            raise DataError(
+                f"a single image of {batch.shape[-1]}x{batch.shape[-2]} pixels leaves batch normalisation one value a "
+                "channel to learn from: larger images (min_size) or more images a step (batch_size) are needed"
+            )
 
     def assign(self, raw: Raw) -> Assignment:
         """Who teaches which point, for outputs that came with targets; in the padding nobody."""

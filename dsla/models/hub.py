@@ -16,10 +16,10 @@ import torch
 from ..errors import DataError
 from ..files import write
 from ..recipes.recipe import Recipe
-from .build import build
+from .build import build, outline
 from .detector import Detector
 from .saving import save
-from .weights import fit, read
+from .weights import check_fit, fit, read
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -57,11 +57,13 @@ def from_pretrained(
         folder = Path(_hub("snapshot_download", str(name), allow_patterns=[WEIGHTS, CONFIG], **options))
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        recipe, names = Recipe.from_dict(config["recipe"]), config["class_names"]
+        recipe, names = Recipe.from_dict(config["recipe"]), list(config["class_names"])
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{folder / CONFIG}: not the configuration of a detector ({error!r})") from error
+    tensors = read(folder / WEIGHTS)[1]
+    check_fit(outline(recipe, len(names)), tensors, str(folder / WEIGHTS))
     model = build(recipe, class_names=names)
-    fit(model, read(folder / WEIGHTS)[1], str(folder / WEIGHTS))
+    fit(model, tensors, str(folder / WEIGHTS))
     return model.to(device).eval()
 
 

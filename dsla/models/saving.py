@@ -11,9 +11,9 @@ import torch
 from ..assigners import method
 from ..errors import DataError
 from ..recipes.recipe import Recipe
-from .build import build
+from .build import build, outline
 from .detector import Detector
-from .weights import fit, mismatches, read, read_checkpoint, write
+from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
 
 
 def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
@@ -55,7 +55,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
             f"{path}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
             "--plugin FILE.py (in Python: dsla.register first)"
         ) from error
-    model = build(recipe, class_names=about["class_names"])
+    names = about["class_names"]
+    check_fit(outline(recipe, len(names)), tensors, str(path))  # before a stranger's recipe takes any memory
+    model = build(recipe, class_names=names)
     fit(model, tensors, str(path))
     return model.to(device).eval()
 

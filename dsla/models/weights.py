@@ -68,6 +68,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} was not written by dsla.save of this version ({FORMAT}): {what} in it")
     kinds = {"recipe": dict, "class_names": list, "metric": dict | None}
     wrong = [k for k, kind in kinds.items() if not isinstance(about[k], kind)]
+    if not wrong and not all(isinstance(name, str) for name in about["class_names"]):
+        wrong = ["class_names"]
     if wrong:
         raise DataError(f"{path}: its {wrong[0]} is {about[wrong[0]]!r:.60}, which dsla.save does not write")
     return about
@@ -100,10 +102,21 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             "torch.save({'state_dict': model.state_dict()}, …)"
         ) from error
     about = stored.get("meta") if isinstance(stored, Mapping) else None
-    state = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
-        raise DataError(f"{path}: neither a state dict nor a checkpoint with one")
+    state = stored
+    while isinstance(state, Mapping) and not all(isinstance(v, Tensor) for v in state.values()):
+        state = next((state[k] for k in _WRAPPERS if k in state), None)
+    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) for k in state):
+        raise DataError(f"{path}: neither a state dict nor a checkpoint with one (under {', '.join(_WRAPPERS)})")
+    for name, value in state.items():
+        if value.layout != torch.strided or value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise DataError(f"{path}: {name} claims {list(value.shape)} values, but fewer are stored")
+    while any(all(name.startswith(prefix) for name in state) for prefix in _PREFIXES):
+        state = {name.partition(".")[2]: value for name, value in state.items()}
     return dict(state), dict(about) if isinstance(about, Mapping) else {}
+
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which trainers store a model
+_PREFIXES = ("module.", "model.")  # of DataParallel, and of a trainer's own module
 
 
 _KEYS = {"recipe", "class_names", "metric", "normalisation", "point_offset", "format", "sha256"}
@@ -125,11 +138,16 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> N
     Raises:
         DataError: listing the names and shapes that do not fit.
     """
-    wrong = mismatches(model.state_dict(), tensors)
-    if wrong:
-        shown = "\n  ".join(wrong[:20] + ([f"… and {len(wrong) - 20} more"] if len(wrong) > 20 else []))
-        raise DataError(f"{source} does not fit the model:\n  {shown}")
+    check_fit(model.state_dict(), tensors, source)
     model.load_state_dict(dict(tensors))
+
+
+def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises a DataError that lists the names and shapes that do not fit."""
+    wrong = mismatches(wanted, tensors)
+    if wrong:
+        lines = "\n  ".join(wrong[:20] + ([f"… and {len(wrong) - 20} more"] if len(wrong) > 20 else []))
+        raise DataError(f"{source} does not fit the model:\n  {lines}")
 
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -45,9 +45,9 @@ class Recording:
         loss_steps: [S], losses: [S, parts] float32, parts: their names; the last step of a mean and the mean.
         taught: [F, K, P] uint8, 0 background, 1…255 the dynamic label 0…1 of a point that learns.
         score: [F, K, P] uint8 for 0…1; of the taught class where a point learns, else the highest of all classes.
-        boxes: [F, K, D, 4] float16 detections in pixels of the image, best first; box_score: uint8, 0 where there is
-            none; box_label: uint16.
-        own_box: [F, M, 4] float16 the box that each object's point of highest static label predicts (nan: no point).
+        boxes: [F, K, D, 4] float32 detections in pixels of the image, to a sixteenth, best first; box_score: uint8, 0
+            where there is none; box_label: uint16.
+        own_box: [F, M, 4] float32 the box that each object's point of highest static label predicts (nan: no point).
         own: [F, M, 4] float16 of that point: static label, IoU with the object, dynamic label, score of its class.
     """
 
@@ -203,18 +203,18 @@ class Recorder:
             "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
             "own": torch.stack(own).half().numpy() if own else np.zeros((0, 4), np.float16),
-            "own_box": torch.stack(own_box).half().numpy() if own else np.zeros((0, 4), np.float16),
+            "own_box": _sixteenths(torch.stack(own_box)) if own else np.zeros((0, 4), np.float32),
         }
         return frame | self._kept(found)
 
     def _kept(self, found: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
         """The best detections of each image, in arrays of one length."""
         shape = (len(found), self.keep)
-        boxes, label = np.zeros((*shape, 4), np.float16), np.zeros(shape, np.uint16)
+        boxes, label = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.uint16)
         score = np.zeros(shape, np.uint8)
         for k, one in enumerate(found):
             n = min(self.keep, len(one["scores"]))
-            boxes[k, :n] = one["boxes"][:n].cpu().numpy()
+            boxes[k, :n] = _sixteenths(one["boxes"][:n])
             label[k, :n] = one["labels"][:n].cpu().numpy()
             score[k, :n] = (one["scores"][:n].clamp(1 / 255, 1) * 255 + 0.5).cpu().numpy()
         return {"boxes": boxes, "box_score": score, "box_label": label}
@@ -252,3 +252,8 @@ class Recorder:
             **self._about,
             **frames,
         )
+
+
+def _sixteenths(boxes: Tensor) -> np.ndarray:
+    """Pixels as float32, rounded so that they pack well; half precision knows whole pixels only from 1,024 on."""
+    return (boxes.float().cpu() * 16).round().div(16).numpy()

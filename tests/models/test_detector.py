@@ -1,5 +1,7 @@
 """The detector as a whole: batches and padding, empty images, overflow, crowds, errors."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -317,3 +319,26 @@ def test_pyramid_levels(extra):
         source = maps["c5"] if extra == "input" else out[2]
         torch.testing.assert_close(out[3], neck.extra_blocks.p6(source))
         torch.testing.assert_close(out[4], neck.extra_blocks.p7(out[3].relu()))
+
+
+def test_padding_is_taught_as_background_and_detected_where_the_recipe_says_so():
+    """A small image beside a large one: its points in the padding are left alone, or taught that nothing is there."""
+    images, box = [torch.rand(3, 64, 64), torch.rand(3, 128, 128)], torch.tensor([[8.0, 8, 56, 56]])
+    targets = [{"boxes": box, "labels": torch.tensor([1])}] * 2
+    small = recipe("scenes-dsla", channels=16, head_convs=1, min_size="128", score_threshold=0.0)
+    taught, losses = {}, {}
+    for padding in ("ignore", "detect", "background"):
+        torch.manual_seed(0)
+        model = build(dataclasses.replace(small, padding=padding), 3).train()
+        model.transform.min_size = ()
+        raw = model.forward_raw(images, targets)
+        inside = raw.outputs.grid.inside(raw.image_sizes)
+        assignment = model.assign(raw)
+        assert not assignment.positive[~inside].any()
+        taught[padding] = int((~assignment.ignored & ~inside).sum())
+        losses[padding] = float(model.criterion(raw.outputs, assignment)["loss_cls"].detach())
+        points = model.postprocess.candidates(raw.outputs, raw.image_sizes)[0]["points"]
+        assert (~inside[0, points]).any() == (padding != "ignore")
+    assert (taught["ignore"], taught["detect"]) == (0, 0)
+    assert taught["background"] == int((~inside).sum()) == 3 * (8 * 8 + 4 * 4 + 2 * 2)
+    assert losses["ignore"] == losses["detect"] < losses["background"]

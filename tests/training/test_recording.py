@@ -10,7 +10,7 @@ import torch
 import dsla
 from dsla.errors import DataError
 from dsla.losses import dynamic_target
-from dsla.training.recorder import SHIPPED, Recorder, Recording
+from dsla.training.recorder import SHIPPED, Recorder, Recording, _sixteenths
 
 SMALL = dsla.recipe("scenes-dsla").replace(steps=6, batch_size=2, channels=8, head_convs=1, groups=4, warmup_steps=2)
 SCENES = dsla.Scenes("train", size=8)
@@ -166,6 +166,12 @@ def test_what_cannot_be_recorded_is_refused(tmp_path, monkeypatch):
     np.savez(path, about=np.array(json.dumps({"format": "other"})))
     with pytest.raises(DataError, match="another format"):
         Recording.load(path)
+
+
+def test_boxes_of_large_images_keep_their_sixteenths_and_none_becomes_infinite():
+    boxes = _sixteenths(torch.tensor([[1333.0625, 2047.9, 1e6, -3.031]]))
+    assert boxes.dtype == np.float32
+    assert boxes.tolist() == [[1333.0625, 2047.875, 1e6, -3.0]]
 
 
 def test_the_one_that_ships_is_small_and_shows_labels_grow():
