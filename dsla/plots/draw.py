@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from PIL import Image
 
+from ..analysis.matching import match
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
@@ -161,8 +162,6 @@ def judged_images(
     The matching is `dsla.analysis`'s, which is COCO's. A detection that overlaps an object of its class enough
     but finds it taken is a duplicate. `image` is the place in the sequence.
     """
-    from ..analysis.matching import match
-
     plain = [{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target} for target in targets]
     boxes = [{k: image[k] for k in ("boxes", "scores", "labels")} for image in detections]
     table = match(boxes, plain, iou_threshold=iou, score_threshold=score)
