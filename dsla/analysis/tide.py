@@ -140,9 +140,10 @@ def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at(column: pd.Series, index: np.ndarray) -> Any:
-    """Whole numbers of a column at these positions, <NA> where the position is −1."""
-    values = pick(column.to_numpy(dtype=np.int64), index, 0)
-    return pd.arrays.IntegerArray(values.astype(np.int64), index < 0)
+    """Ids of a column at these positions, <NA> where the position is −1; text stays text."""
+    if column.dtype.kind != "i" and len(column):
+        return pd.array(pick(column.to_numpy(dtype=object), index, pd.NA), dtype=object)
+    return pd.arrays.IntegerArray(pick(column.to_numpy(dtype=np.int64), index, 0).astype(np.int64), index < 0)
 
 
 def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
@@ -154,7 +155,7 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
     kind = frame["kind"].to_numpy(dtype=object)
     whole = np.isin(kind, ["correct", "missed", "covered"]) & ~((kind == "missed") & (error == "missed"))
     objects = frame["gt_category"][whole].value_counts()
-    hit, category = kind == "correct", frame["category"].to_numpy(dtype=np.int64)
+    hit, category = kind == "correct", frame["category"].to_numpy()
     keep = ~np.isin(kind, ["missed", "covered"])
     if error in ("classification", "localisation"):
         place = np.flatnonzero(np.isin(kind, [error, "covered"]))
@@ -164,7 +165,7 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
         first = wrong.sort_values("score", ascending=False, kind="stable").drop_duplicates("thing")["place"].to_numpy()
         keep &= kind != error
         keep[first], hit[first] = True, True
-        category = np.where(hit, frame["gt_category"].fillna(0).to_numpy(dtype=np.int64), category)
+        category = np.where(hit, frame["gt_category"].fillna(0).to_numpy(), category)
     elif error is not None:
         keep &= kind != error
     score = frame["score"].to_numpy(dtype=float)

@@ -4,8 +4,12 @@ import json
 
 import pytest
 
+from dsla.analysis import Truth, assignment_statistics
+from dsla.analysis.detectors import ask
+from dsla.coco.engines import ENGINES
+from dsla.coco.evaluation import evaluate_detections
 from dsla.data import CocoDataset
-from dsla.errors import DataWarning
+from dsla.errors import DataError, DataWarning
 
 
 def case(shared, name, file="ann.json", images="images"):
@@ -84,3 +88,52 @@ def test_bccd_is_read(shared):
     data = CocoDataset(folder / "images", folder / "instances_val.json", strict=True, check_files=True)
     assert (len(data), data.class_names) == (72, ("Platelets", "RBC", "WBC"))
     assert sum(len(data.target(i)["boxes"]) for i in range(72)) == 945
+
+
+def test_case_c03(shared):
+    """Left out of teaching like a crowd, and said; evaluation as pycocotools has it: an object without a detection."""
+    with pytest.warns(DataWarning, match=r"the flag ignore: 1: 1 annotation \(2\), not taught"):
+        data = case(shared, "C03")
+    target = data[0][1]
+    assert (target["boxes"].tolist(), target["crowd_boxes"].tolist()) == ([[10, 10, 40, 40]], [[70, 20, 120, 80]])
+    results = shared / "cases/inputs/C03/dets.json"
+    values = [evaluate_detections(data, results, engine=engine).summary["AP"] for engine in ENGINES]
+    assert values == [pytest.approx(51 / 101)] * 2
+
+
+def test_case_c06(shared, tmp_path):
+    """Results whose ids are a counter, beside the files' names: nobody can mean that."""
+    file = shared / "cases/inputs/C06/ann.json"
+    rows = [{"image_id": n, "file_name": f"{name}.png", "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.9}
+            for n, name in enumerate("abc", 1)]  # fmt: skip
+    (tmp_path / "r.json").write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"r.json: detections of 'a.png' carry image_id 1, which in .* is 'b.png'"):
+        ask([tmp_path / "r.json"], file)
+
+
+@pytest.mark.parametrize("form", ["big_images", "huge_images", "wide_images", "float_ids", "mixed_category", "text_ann",
+                                  "text_category", "uuid_ann"])  # fmt: skip
+def test_case_c13(shared, form):
+    folder = shared / "cases/inputs/C13"
+    truth = folder / f"ann_{form}.json"
+    results = next((f for f in [folder / f"dets_{form}.json"] if f.exists()), folder / "dets.json")
+    assert len(CocoDataset(folder / "images", truth)[0][1]["boxes"]) == 1
+    for engine in ENGINES:
+        assert evaluate_detections(truth, results, engine=engine).summary["AP"] == pytest.approx(1.0)
+    assert ask([results], truth)[0].value("evaluation", "AP") == pytest.approx(1.0)
+
+
+def test_case_c17(shared):
+    """One refusal, by whatever door: nobody can know which of the two rows is meant."""
+    folder = shared / "cases/inputs/C17"
+    doors = (
+        lambda f: CocoDataset(folder / "images", f),
+        lambda f: evaluate_detections(f, folder / "dets.json"),
+        lambda f: ask([folder / "dets.json"], f),
+        lambda f: assignment_statistics("fcos", f),
+        lambda f: Truth.of(f),
+    )
+    for door in doors:
+        with pytest.raises(DataError, match=r"images\[2\] \(1.png\): id 1 is used twice; remove one"):
+            door(folder / "ann.json")
+        door(folder / "ann_once.json")
