@@ -169,6 +169,7 @@ def test_the_best_of_all_attempts_stays(scenes, tmp_path, monkeypatch):
 
 
 @posix
+@pytest.mark.slow
 def test_two_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(scenes, script, tmp_path):
     run = script(tmp_path / "run", wait=0.3)
     until(lambda: (tmp_path / "run" / "step").exists())
@@ -185,6 +186,7 @@ def test_two_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(scenes, scri
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_with_a_checkpoint_that_goes_on_to_the_same_weights(script, through, tmp_path, number):
     run = script(tmp_path / "run", wait=0.1)
@@ -198,6 +200,7 @@ def test_signals_end_with_a_checkpoint_that_goes_on_to_the_same_weights(script, 
 
 
 @posix
+@pytest.mark.slow
 def test_a_run_stopped_while_it_evaluates_makes_that_up(script, through, tmp_path):
     run = script(tmp_path / "run", wait=1.0)
     until(lambda: (tmp_path / "run" / "evaluating").exists())
@@ -293,6 +296,7 @@ def test_transforms_that_cannot_be_sent_to_another_process_say_so(monkeypatch):
 
 
 @posix
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_is_one_line(scenes, tmp_path):
     """The system's limit of a file's size stands in for the disk's end; torch's writer fails in the middle."""
     quiet(TINY, scenes, out=tmp_path, stop_after=2)
