@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..assigners import Assigner, Assignment
+from ..coco.columns import plain_id
 from ..errors import DataError
 from ..models.evaluation import Progress, batches, device_of, evaluation_mode
 from .tables import Table, Truth
@@ -32,7 +33,7 @@ def run_raw(
         # Not around the loop: between two batches of a generator the caller's code runs.
         with evaluation_mode(model):
             raw = model.forward_raw(images, moved)
-        yield raw, images, [int(target["image_id"]) for target in targets]
+        yield raw, images, [plain_id(target["image_id"]) for target in targets]
 
 
 def run(model: Any, dataset: Any, *, before_nms: bool = False, **running: Any) -> Iterator[dict[str, Any]]:

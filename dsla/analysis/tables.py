@@ -22,7 +22,7 @@ import pandas as pd
 from torch import Tensor
 
 from ..coco.columns import CORNERS as BOX
-from ..coco.columns import SIZE, comparable, corners_of, with_size
+from ..coco.columns import SIZE, comparable, corners_of, plain_id, with_size
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
@@ -163,7 +163,7 @@ class Truth:
     def _of_targets(cls, targets: list[Mapping[str, Any]]) -> Truth:
         parts, images = [], []
         for i, target in enumerate(targets):
-            images.append(int(target.get("image_id", i)))
+            images.append(plain_id(target.get("image_id", i)))
             boxes, labels = array(target["boxes"]).reshape(-1, 4), array(target["labels"]).reshape(-1)
             crowds = array(target.get("crowd_boxes", np.zeros((0, 4)))).reshape(-1, 4)
             flags = array(target.get("iscrowd", np.zeros(len(boxes)))).reshape(-1)  # torchvision's, with their class
@@ -227,11 +227,11 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
             yield first, table.iloc[order[edges[i] : edges[i + 1]]]
         return
     if isinstance(detections, list) and all("image_id" in found for found in detections):
-        detections = sorted(detections, key=lambda found: place.get(int(found["image_id"]), -1))
+        detections = sorted(detections, key=lambda found: place.get(plain_id(found["image_id"]), -1))
     parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
     for found in detections:
-        index, before = place.get(int(found["image_id"]), -1) if "image_id" in found else index + 1, index
+        index, before = place.get(plain_id(found["image_id"]), -1) if "image_id" in found else index + 1, index
         if not before < index < len(truth.images):
             raise DataError(
                 f"detections of image {found.get('image_id', index)} come after those of image number {before}, "

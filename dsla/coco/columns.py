@@ -58,6 +58,11 @@ def comparable(ids: np.ndarray) -> np.ndarray:
     return np.array([str(i) for i in ids.tolist()], dtype=object) if len(kinds) > 1 else ids
 
 
+def plain_id(value: Any) -> Any:
+    """An image id as a target has it: text, or a number of any kind, a tensor's too, as Python's int."""
+    return value if isinstance(value, str) else int(value)
+
+
 def uniform(ids: np.ndarray) -> bool:
     """Whether NumPy and pandas can sort the ids: all of them int64, or all text."""
     return ids.dtype == np.int64 or all(isinstance(i, str) for i in ids.tolist())

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from ..coco.columns import plain_id
 from ..errors import DataError
 from ..files import refuse_existing, write
 from .pictures import as_floats
@@ -153,7 +154,7 @@ def to_coco_results(
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         if not (boxes.isfinite().all() and found["scores"].isfinite().all()):
             raise DataError(f"image {image_id}: a detection's box or score is not finite; the weights are broken")
-        name = image_id if isinstance(image_id, str) else int(image_id)
+        name = plain_id(image_id)
         for box, score, label in zip(boxes.tolist(), found["scores"].tolist(), labels, strict=True):
             category = dataset.category_ids[label]
             rows.append({"image_id": name, "category_id": category, "bbox": box, "score": score})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ..coco.columns import plain_id
 from ..data.pictures import check_range
 from ..errors import DataError
 
@@ -136,7 +137,7 @@ def check_targets(targets: Sequence[Target] | None, images: int, num_classes: in
     for place, target in enumerate(targets):
         problem = _problem(target, num_classes)
         if problem is not None:
-            name = f"image {int(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
+            name = f"image {plain_id(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
             raise DataError(f"{name}: {problem}")
     return targets
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..coco.columns import plain_id
 from ..data.sampling import empty_item
 from ..errors import NotFinite
 from ..models import Detector
@@ -81,7 +82,7 @@ class Step:
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip or math.inf)
         # fp16 finds its scale by steps that overflow and are left out
         sums["grad_norm"] = norm.nan_to_num(0, 0, 0) if self.scaler.is_enabled() else norm
-        self.ids = [int(t["image_id"]) for t in targets if "image_id" in t]
+        self.ids = [plain_id(t["image_id"]) for t in targets if "image_id" in t]
         if self.device.type == "cpu":
             self.check_finite(sums, step + 1, last_good)  # before the step, while the weights are good
         self.scaler.step(self.optimizer)

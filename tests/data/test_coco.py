@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import dsla
 from dsla.coco.ground_truth import GroundTruth
 from dsla.data import CocoDataset, write_coco
 from dsla.data.sampling import Part, with_boxes
 from dsla.errors import DataError, DataWarning
+from dsla.models.evaluation import predict_dataset
 
 SIZE = {"width": 120, "height": 80}
 
@@ -420,3 +422,13 @@ def test_write_and_read_back(make, tmp_path):
     assert torch.equal(back[0][0], data[0][0])
     assert torch.equal(back[0][1]["boxes"], data[0][1]["boxes"])
     assert back.ground_truth()["annotations"] == data.ground_truth()["annotations"]
+
+
+def test_image_ids_that_are_text_pass_from_the_file_to_the_tables(make):
+    data = make(coco([box(image="a")], [{**IMAGE, "id": "a"}, {**IMAGE, "id": "b"}]))
+    assert [data.image_id(i) for i in range(2)] == ["a", "b"]
+    model = dsla.build("scenes-dsla", class_names=["thing"]).eval()
+    assert {r["image_id"] for r in predict_dataset(model, data)} <= {"a", "b"}
+    assert dsla.evaluate(model, data).attrs["n_images"] == 2
+    assert len(dsla.analysis.match(model, data, score_threshold=2.0)) == 0
+    model.train()([data[0][0]], [data[0][1]])
