@@ -159,10 +159,11 @@ def keys(page, mouse, boxes):
     boxes[0] = [boxes[0][0] - 7, boxes[0][1] + 1, boxes[0][2] - 6, boxes[0][3] + 1]
     assert mouse.hint() == boxes[0], mouse.hint()
     check(page, boxes, "after the keys")
-    assert "object 0, cup" in page.locator(".dsla-spoken").inner_text()
+    assert "object 0, cup" in page.locator(".dsla-spoken").text_content()
     for _ in range(3):
         page.keyboard.press("Tab")
-    assert "to move it" in page.locator(".dsla-bar .dsla-hint").first.inner_text(), "nothing is chosen after the last"
+    hint = "document.querySelector('.dsla-bar .dsla-hint').textContent"
+    wait(page, f"() => {hint}.includes('to move it')", "nothing chosen after the last object")
 
 
 def hovering(page, shots, boxes):
