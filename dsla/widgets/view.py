@@ -130,11 +130,13 @@ def assigners_of(
     for row in state["rows"]:
         name, options = row["method"], row.get("options", {})
         if name in given:
-            rows.setdefault(name, (name, given[name]))
+            title, assigner = name, given[name]
         else:
             entry = method(name)
-            title = title_of(entry.title, options)
-            rows.setdefault(title, (name, entry.assigner(levels_of, **options)))
+            title, assigner = title_of(entry.title, options), entry.assigner(levels_of, **options)
+        while title in rows:
+            title += "′"
+        rows[title] = name, assigner
     return rows
 
 

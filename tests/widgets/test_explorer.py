@@ -366,3 +366,9 @@ def test_an_assigner_of_ones_own_without_ranges():
     explorer = AssignmentExplorer(torch.zeros(3, 64, 96), [[8, 8, 60, 50]], assigners=[Everywhere(), "dsla"])
     counts = explorer.assignments["Everywhere as given"].counts()
     assert counts.item() > explorer.assignments["DSLA"].counts().item() > 0
+
+
+def test_the_same_method_twice_has_two_rows(explorer):
+    explorer.set(rows=["dsla", "dsla", "fcos"])
+    assert list(explorer.assignments) == ["DSLA", "DSLA′", "FCOS"]
+    agree(explorer, [expected(BOXES, DSLA(), 0.0)] * 2 + [expected(BOXES, FCOS(), 0.5)])
