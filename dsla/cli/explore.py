@@ -35,7 +35,7 @@ def run(args: Namespace) -> None:
     from ..geometry import Frame
     from ..plots.comparison import STRIDES
     from ..widgets.page import page, photograph, scenes
-    from ..widgets.view import catalogue, initial
+    from ..widgets.state import catalogue, initial
     from .predict import find_images, plan
 
     Frame.of((1, 1), args.input_size)  # refuses what is none

@@ -27,20 +27,9 @@ from .page import Picture as PagePicture
 from .page import page, scenes
 from .pane import Pane, guarded
 from .point import point_html
+from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
-from .view import (
-    COUPLINGS,
-    ModelOutputs,
-    Shown,
-    View,
-    assigners_of,
-    bounds_for,
-    bounds_of_model,
-    catalogue,
-    drawn,
-    initial,
-    one_thread,
-)
+from .view import ModelOutputs, Shown, View, drawn, one_thread
 
 SIDE, SCENES, FIRST = 512, 12, 5  # of the built-in scenes, the first ones of the test split; the one to open with
 
@@ -65,7 +54,7 @@ class AssignmentExplorer(Pane):
     Attributes:
         assignments: title → `Assignment` of what is shown; it replaces what the browser computed while a hand moved.
         error: message of the last exception of a callback, which the widget shows; "" if there is none.
-        state: what the controls say, as `dsla.widgets.view.initial` has it; `set` changes it.
+        state: what the controls say, as `dsla.widgets.state.initial` has it; `set` changes it.
     """
 
     def __init__(

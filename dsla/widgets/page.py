@@ -16,8 +16,8 @@ from ..data.loading import Target
 from ..errors import DataError
 from ..plots import draw
 from ..plots.style import LOST
+from .state import COUPLINGS
 from .surface import LUT, STYLE, encoded, script
-from .view import COUPLINGS
 
 SIDE = 512
 SCENES = (5, 0, 1, 3, 7, 9)  # of the test split, to choose from where no picture is given
@@ -66,8 +66,8 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
 
     Args:
         pictures: the first one is shown, the others can be chosen.
-        state: as `dsla.widgets.view.initial` has it; couplings with a trained model are off, since none is there.
-        methods: as `dsla.widgets.view.catalogue` has it; those that only Python can assign are left out.
+        state: as `dsla.widgets.state.initial` has it; couplings with a trained model are off, since none is there.
+        methods: as `dsla.widgets.state.catalogue` has it; those that only Python can assign are left out.
     Raises:
         DataError: none of the methods shown is computed without Python, or the pictures are too many.
     """

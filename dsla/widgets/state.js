@@ -67,7 +67,7 @@ export function optionsOf(entry, row, bounds) {
   return options;
 }
 
-/** As Python has it: `dsla.widgets.view.title_of`. @param {Entry} entry @param {Row} row */
+/** As Python has it: `dsla.widgets.state.title_of`. @param {Entry} entry @param {Row} row */
 export function titleOf(entry, row) {
   const short = (/** @type {any} */ v) => (v === null ? "none" : typeof v === "boolean" ? (v ? "on" : "off") : String(v));
   const changed = Object.entries(row.options).map(([name, v]) => `${name.replaceAll("_", " ")} ${short(v)}`);

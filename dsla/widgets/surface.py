@@ -97,10 +97,10 @@ class BoxSurface(Surface):
     `show` is given replaces them.
 
     Attributes:
-        objects: [x1, y1, x2, y2, label] of each box.  state: what else decides what is drawn, see `view.initial`.
+        objects: [x1, y1, x2, y2, label] of each box.  state: what else decides what is drawn, see `state.initial`.
         seq: number of the last edit that came.
         frame: {"seq", "objects": how many, "rows"}, see `view.drawn`.
-        catalogue: methods, their options and their controls, see `view.catalogue`.
+        catalogue: methods, their options and their controls, see `state.catalogue`.
         scenes: names of the built-in pictures.  scene: which one is shown.
         hover: [row, point, selected box or −1], empty where the mouse is on no point.
         why: HTML about that point.  note: a line about what was done.

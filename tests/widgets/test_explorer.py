@@ -17,7 +17,7 @@ from dsla.geometry import Frame
 from dsla.losses import dynamic_target
 from dsla.plots import compare, jittered_predictions
 from dsla.widgets import AssignmentExplorer
-from dsla.widgets.view import COUPLINGS
+from dsla.widgets.state import COUPLINGS
 
 SIZE = (256, 384)
 BOXES = [[40.0, 32.0, 200.0, 180.0], [210.0, 90.0, 330.0, 250.0], [1.0, 1.0, 3.0, 3.0]]

@@ -15,8 +15,8 @@ from dsla.assigners import SimOTA
 from dsla.cli.main import main
 from dsla.widgets import AssignmentExplorer
 from dsla.widgets.page import MOST, Picture, page, scenes
+from dsla.widgets.state import catalogue, initial
 from dsla.widgets.surface import script
-from dsla.widgets.view import catalogue, initial
 
 DOCS = Path(__file__).parents[2] / "docs" / "explorer.html"
 ROWS = [{"method": "fcos", "options": {}}, {"method": "dsla", "options": {}}]

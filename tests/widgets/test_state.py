@@ -10,8 +10,9 @@ from test_labels import needs_node, node
 from dsla.assigners import DSLA, METHODS
 from dsla.geometry import Frame
 from dsla.widgets import AssignmentExplorer
+from dsla.widgets.state import COUPLINGS, catalogue, initial
 from dsla.widgets.surface import script
-from dsla.widgets.view import COUPLINGS, catalogue, drawn, initial
+from dsla.widgets.view import drawn
 
 SIZE = (256, 384)
 OBJECTS = [[40.0, 32.0, 200.0, 180.0, 0], [210.25, 90.5, 330.0, 250.0, 1], [1.0, 1.0, 3.0, 3.0, 0]]
