@@ -20,7 +20,8 @@ from ..plots.curves import training
 from ..plots.style import Picture
 from ..training.folder import LOG, read_log
 
-OUTPUT = "output.txt"  # what a started run prints
+OUTPUT = "output.txt"  # what started runs print
+START = "\n== started: "  # before what each prints
 SHARE = 0.04  # of the time may go into drawing
 
 
@@ -69,8 +70,8 @@ class LiveTraining:
             time.sleep(min(self.every, 0.5))
         self.refresh(now=True)
         if process is not None and process.returncode:
-            said = (Path(out) / OUTPUT).read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"the run ended with code {process.returncode}; it said last:\n{cause(said)}")
+            text = (Path(out) / OUTPUT).read_text(encoding="utf-8", errors="replace").rpartition(START)[2]
+            raise RuntimeError(f"the run ended with code {process.returncode}; it said last:\n{cause(text)}")
 
     def logs(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of each run's log.jsonl so far."""
@@ -119,16 +120,17 @@ def command(
 
 
 def start(words: Sequence[str], out: str | Path) -> subprocess.Popen[bytes]:
-    """Starts what `command` returned, with this Python; what it prints goes to output.txt in `out`.
+    """Starts what `command` returned, with this Python; what it prints is added to output.txt in `out`.
 
-    The run does not end with the notebook or an interrupt of it; `.terminate()` ends it.
+    Of an earlier run nothing is touched: `dsla train` itself refuses a folder that holds one. The run does not end with
+    the notebook or an interrupt of it; `.terminate()` ends it.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    if "--resume" not in words:
-        (folder / LOG).unlink(missing_ok=True)  # of an earlier run, lest it is taken for this one's
     heads = {"torchrun": [sys.executable, "-m", "torch.distributed.run"], "python": [sys.executable]}
-    with (folder / OUTPUT).open("wb") as output:
+    with (folder / OUTPUT).open("ab") as output:
+        output.write(f"{START}{' '.join(words)}\n".encode())
+        output.flush()
         return subprocess.Popen(
             [*heads[words[0]], *words[1:]], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

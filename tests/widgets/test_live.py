@@ -143,12 +143,18 @@ def test_of_several_processes_the_cause_is_told_not_torchruns_report():
     assert cause("\n".join(f"line {n}" for n in range(40))).splitlines() == [f"line {n}" for n in range(25, 40)]
 
 
-def test_a_new_run_is_not_shown_the_log_of_an_earlier_one_and_a_resumed_one_is(tmp_path):
-    log = tmp_path / "log.jsonl"
-    for words, kept in ((["python", "-c", "pass", "--resume"], True), (["python", "-c", "pass"], False)):
-        log.write_text("{}\n", encoding="utf-8")
-        start(words, tmp_path).wait(60)
-        assert log.exists() is kept
+def test_starting_touches_nothing_of_an_earlier_run(display, tmp_path):
+    """`dsla train` itself refuses the folder; what it says is told, not what an earlier run said."""
+    row = {"step": 0, "event": "start", "recipe": tiny().to_dict(), "images": 8}
+    log, output = tmp_path / "log.jsonl", tmp_path / OUTPUT
+    log.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    output.write_text("dsla train: step 2: the loss is not finite\n", encoding="utf-8")
+    process = start(command("scenes-dsla", tmp_path, options=["steps=1", "--size", "2"]), tmp_path)
+    with pytest.raises(RuntimeError, match=f"code 2.*\ndsla train: .*{tmp_path.name}") as error:
+        LiveTraining(every=0.2).follow("x", tmp_path, process)
+    assert "not finite" not in str(error.value)
+    assert json.loads(log.read_text(encoding="utf-8")) == json.loads(json.dumps(row))
+    assert output.read_text(encoding="utf-8").startswith("dsla train: step 2: the loss is not finite\n")
 
 
 def test_half_a_line_is_left_for_the_next_look(display, tmp_path):
