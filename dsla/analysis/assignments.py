@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions
+from ..assigners import as_assigner
 from ..coco.problems import some
 from ..errors import DataError
-from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
-from .tables import BOX, Numbers, Table, Truth, array, summarises
+from ..geometry import InputSize
+from .points import count_points
+from .tables import BOX, Numbers, Table, Truth, summarises
 
-TOGETHER = 2_000_000  # points that are held at a time, so that memory stays bounded whatever the batch
+FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
 Sizes = Sequence[int] | Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class _Image:
-    """Objects of one image in the frame of the network's input."""
-
-    number: int
-    frame: Frame
-    rows: np.ndarray  # positions of its objects, without crowds, in Truth.objects
-    boxes: Tensor
-    labels: Tensor
-    crowds: Tensor
 
 
 def assignment_statistics(
@@ -72,57 +58,49 @@ def assignment_statistics(
         DataError: sizes that are not known, or not of as many images as there are.
     """
     chosen = as_assigner(assigner, strides)
-    levels = len(chosen.level_ranges or strides)
-    if levels != len(strides):
-        raise ValueError(f"{chosen.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
-    offset = chosen.point_offset if offset is None else offset
     truth = Truth.of(data, max_images, taught=True)
-    parts: list[pd.DataFrame] = []
-    # Predictions belong to the points of one image: with others in the batch they would be drawn differently.
-    for batch in _batches(truth, data, image_sizes, input_size, 1 if chosen.needs_predictions else batch_size):
-        size = np.array([image.frame.padded for image in batch]).max(0).tolist()
-        grid, predictions = PointGrid(size, tuple(strides), offset), None
-        if chosen.needs_predictions:
-            image, classes = batch[0], max(len(truth.category_ids or truth.categories), 1)
-            predictions = jittered_predictions(
-                grid, [image.boxes], [image.labels], jitter, classes, seed + image.number
-            )
-        parts.append(_counted(chosen, grid, truth.objects, batch, predictions))
-    table = Table(pd.concat(parts or [_no_objects(truth.objects, strides)], ignore_index=True))
+    sizes = _sizes(truth, data, image_sizes)
+    image, order = place_of_objects(truth)
+    objects = truth.objects.iloc[order]
+    labels = {category: i for i, category in enumerate(truth.category_ids or sorted(truth.categories))}
+    points = count_points(
+        chosen,
+        image,
+        objects[BOX].to_numpy(dtype=float),
+        objects["category"].map(labels).to_numpy(dtype=np.int64),
+        np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        strides=strides,
+        offset=offset,
+        input_size=input_size,
+        batch_size=batch_size,
+        classes=max(len(labels), 1),
+        jitter=jitter,
+        seed=seed,
+    )
+    table = Table(objects[["image", "gt", "category"]].reset_index(drop=True))
+    table[BOX] = points.boxes.astype(float)
+    table["points"] = points.total
+    for level, stride in enumerate(strides):
+        table[f"points_{stride}"] = points.at_level[:, level]
+    columns = ("label_mass", "label_max", "claimed", "ambiguous")
+    table = table.assign(**{name: getattr(points, name) for name in columns})
     table.attrs = {
         "analysis": "assignment",
         "assigner": repr(chosen),
         "strides": tuple(strides),
-        "offset": offset,
+        "offset": chosen.point_offset if offset is None else offset,
         "images": len(truth.images),
         "jitter": jitter if chosen.needs_predictions else None,
     }
     return table
 
 
-def _batches(
-    truth: Truth, data: Any, image_sizes: Sizes | None, input_size: InputSize, batch_size: int
-) -> Iterator[list[_Image]]:
-    """Images that have objects; the others say nothing."""
-    sizes = _sizes(truth, data, image_sizes)
-    labels = {category: i for i, category in enumerate(truth.category_ids or sorted(truth.categories))}
-    label = truth.objects["category"].map(labels).fillna(-1).to_numpy(dtype=np.int64)  # a crowd may have none
-    every, is_crowd = truth.objects[BOX].to_numpy(dtype=float), truth.objects["crowd"].to_numpy(dtype=bool)
-    of_image = truth.objects.groupby("image", sort=False).indices
-    batch: list[_Image] = []
-    for number, (name, (height, width)) in enumerate(zip(truth.images, sizes, strict=True)):
-        rows = of_image.get(name, np.zeros(0, dtype=np.int64))
-        crowds, rows = rows[is_crowd[rows]], rows[~is_crowd[rows]]
-        if not len(rows):
-            continue
-        frame = Frame.of((height, width), input_size)
-        boxes, regions = (frame.boxes(torch.tensor(every[at], dtype=torch.float32)) for at in (rows, crowds))
-        batch.append(_Image(number, frame, rows, boxes, torch.tensor(label[rows]), regions))
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def place_of_objects(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """Of the objects that are no crowds, image after image: place of the image, and position in `truth.objects`."""
+    image = pd.Index(truth.images).get_indexer(truth.objects["image"])
+    order = np.argsort(image, kind="stable")
+    order = order[~truth.objects["crowd"].to_numpy(dtype=bool)[order]]
+    return image[order], order
 
 
 def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]]:
@@ -140,76 +118,6 @@ def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]
     if missing := [image for image, size in zip(truth.images, sizes, strict=True) if not size.all()]:
         raise DataError(f"height and width of images {some(missing)} are not known; give image_sizes=(height, width)")
     return [(int(h), int(w)) for h, w in sizes]
-
-
-def _counted(
-    assigner: Assigner, grid: PointGrid, objects: pd.DataFrame, batch: Sequence[_Image], predictions: HeadOutputs | None
-) -> pd.DataFrame:
-    """The rows of a batch: assigned once together, once with each object alone."""
-    sizes = [image.frame.size for image in batch]
-    together = assigner(
-        grid,
-        [image.boxes for image in batch],
-        [image.labels for image in batch],
-        predictions=predictions,
-        ignore=[image.crowds for image in batch],
-        image_sizes=sizes,
-    )
-    home = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor([len(i.boxes) for i in batch]))
-    names = torch.cat([image.labels for image in batch])
-    claimed, others = _claims(assigner, together, names, home, sizes, predictions)
-
-    image, point = together.positive.nonzero(as_tuple=True)
-    thing = array(together.gt_index[image, point] + together.first[image])
-    label, level = array(together.label[image, point]).astype(float), array(grid.level[point])
-    contested = array(others[image, point])
-    size, levels = len(home), len(grid.strides)
-    table = objects.iloc[np.concatenate([i.rows for i in batch])][["image", "gt", "category"]].reset_index(drop=True)
-    table[BOX] = array(torch.cat([i.boxes for i in batch])).astype(float)
-    table["points"] = np.bincount(thing, minlength=size)
-    at_level = np.bincount(thing * levels + level, minlength=size * levels).reshape(size, levels)
-    for i, stride in enumerate(grid.strides):
-        table[f"points_{stride}"] = at_level[:, i]
-    table["label_mass"] = np.bincount(thing, label, minlength=size)
-    best = np.zeros(size)
-    np.maximum.at(best, thing, label)
-    table["label_max"], table["claimed"] = best, claimed
-    table["ambiguous"] = np.bincount(thing[contested], minlength=size)
-    return table
-
-
-def _claims(
-    assigner: Assigner,
-    together: Assignment,
-    names: Tensor,
-    home: Tensor,
-    sizes: Sequence[tuple[int, int]],
-    predictions: HeadOutputs | None,
-) -> tuple[np.ndarray, Tensor]:
-    """[N] points that each object would have alone; [B, P] would another than its own object have the point?"""
-    grid, claimed, others = together.grid, [], torch.zeros_like(together.positive)
-    for mine in torch.arange(len(home)).split(max(TOGETHER // len(grid), 1)):
-        said = predictions
-        if said is not None:
-            logits, distances = (x.expand(len(mine), -1, -1) for x in (said.logits, said.distances))
-            said = HeadOutputs(logits, distances, grid)
-        alone = assigner(
-            grid,
-            list(together.boxes[mine].split(1)),
-            list(names[mine].split(1)),
-            predictions=said,
-            image_sizes=[sizes[i] for i in home[mine].tolist()],
-        ).positive
-        claimed.append(array(alone.sum(1)))
-        own = together.gt_index[home[mine]] == (mine - together.first[home[mine]])[:, None]
-        image, point = (alone & ~own).nonzero(as_tuple=True)
-        others[home[mine][image], point] = True
-    return np.concatenate(claimed), others
-
-
-def _no_objects(frame: pd.DataFrame, strides: Sequence[int]) -> pd.DataFrame:
-    columns = ["points", *(f"points_{s}" for s in strides), "label_mass", "label_max", "claimed", "ambiguous"]
-    return frame.iloc[:0][["image", "gt", "category", *BOX]].assign(**dict.fromkeys(columns, 0))
 
 
 @summarises("assignment")
@@ -232,6 +140,8 @@ def assignment_summary(frame: pd.DataFrame) -> pd.Series:
     lacking = "no point learns an object" if len(frame) else none
     numbers.add("ambiguous_share", share, "share of the points that learn an object which are ambiguous", lacking)
     numbers.add("without_point", int((points == 0).sum()), "objects that no point learns")
+    few = (points > 0) & (points <= FEW)
+    numbers.share("few_points_share", few, f"share of the objects that 1 to {FEW} points learn", none)
     crowded = (points == 0) & (frame["claimed"].to_numpy(dtype=float) > 0)
     numbers.add("crowded_out", int(crowded.sum()), "of these the ones that would have points if they were alone")
     meaning = "share of the objects that at least one point learns: no training can give more recall"

@@ -12,6 +12,7 @@ from .base import Assigner
 from .explanation import Rule
 from .pairs import Pairs
 from .rules import Case, checked_ranges, label_rule, range_rule, region_rules, value_rules
+from .sparse.cells import Cells
 from .sparse.windows import candidates
 from .truth import Decision, Truth
 
@@ -60,9 +61,13 @@ class PairAssigner(Assigner):
                 )
         return label
 
-    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
+    def cells(self, grid: PointGrid, truth: Truth) -> Cells:
+        """The pairs that are asked about."""
         low, high = zip(*(self.reach or ((0.0, 1e8),) * len(grid.shapes)), strict=True)
-        cells = candidates(grid, truth, low, high, self.center_sampling)
+        return candidates(grid, truth, low, high, self.center_sampling)
+
+    def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
+        cells = self.cells(grid, truth)
         return Decision(*cells.winners(self.label(cells.pairs)))
 
     def rules(self, case: Case) -> list[Rule]:

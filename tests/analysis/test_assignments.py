@@ -47,7 +47,7 @@ def test_points_by_hand():
     numbers = table.summary()
     assert numbers.to_dict() == {
         "objects": 4, "points": 2, "points_median": 2, "points_8": 1, "points_16": 1, "label_mass": 2, "positives": 8,
-        "ambiguous": 1, "ambiguous_share": 1 / 8, "without_point": 1, "crowded_out": 0, "best_possible_recall": 0.75,
+        "ambiguous": 1, "ambiguous_share": 1 / 8, "without_point": 1, "few_points_share": 0.25, "crowded_out": 0, "best_possible_recall": 0.75,
     }  # fmt: skip
     assert table.attrs["images"] == 3
     small = table[(table["x2"] - table["x1"]) < 10].summary()
@@ -115,6 +115,25 @@ def test_equal_to_the_assignment(random_case):
         assert mine["points"].tolist() == alone.counts().tolist()
         mass = [float(alone.label[alone.gt_index == n].sum()) for n in range(len(rows))]
         np.testing.assert_allclose(mine["label_mass"], mass, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [FCOS(), FCOS(center_sampling=1.5), DSLA(), DSLA(relaxation=0.4, core_zone=False)])
+@pytest.mark.parametrize("input_size", ["native", (120, 160), 256])
+def test_counting_from_candidates_equals_assigning(random_case, method, input_size):
+    class Assigning(type(method)):
+        """The same rules, but nothing says that they can be counted pair by pair."""
+
+        def _assign(self, grid, truth, predictions):
+            return super()._assign(grid, truth, predictions)
+
+    truth, _ = random_case(4, images=20)
+    for place, image in enumerate(truth["images"]):
+        image |= {"height": 90 + place, "width": 130 - 3 * place}
+    many, one = (
+        assignment_statistics(m, truth, input_size=input_size) for m in (method, Assigning(**method.options()))
+    )
+    assert many["ambiguous"].sum() > 0
+    pd.testing.assert_frame_equal(pd.DataFrame(many), pd.DataFrame(one))
 
 
 @pytest.mark.parametrize("seed", range(2))
