@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .models.evaluation import evaluate
     from .models.prediction import predict
     from .plots.comparison import compare
+    from .plots.why import why
     from .recipes.recipe import Recipe
     from .recipes.scenes import RECIPES, recipe
     from .training.loop import train
@@ -42,6 +43,7 @@ _PLACES = {
     "evaluate": "models.evaluation",
     "predict": "models.prediction",
     "compare": "plots.comparison",
+    "why": "plots.why",
 }
 _MODULES = {name: name for name in ("analysis", "assigners", "losses", "widgets")} | {"recording": "training.recorder"}
 __all__ = [*_PLACES, *_MODULES]

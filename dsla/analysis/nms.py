@@ -130,17 +130,43 @@ def suppressors(
 
     That is the kept box of the group, first in order of score, whose IoU with it is above the threshold.
     """
-    group = group_keys(class_aware, found)[0]
-    place = ranks(found["score"].to_numpy(dtype=float), group)
-    boxes = found[BOX].to_numpy(dtype=float)
-    stay = np.flatnonzero(kept)
-    left, right = join(group[removed], group[stay])
-    left, right = removed[left], stay[right]
-    overlap = iou(boxes[left], boxes[right])
-    hit = (overlap > threshold) & (place[right] < place[left])
-    left, right, overlap = left[hit], right[hit], overlap[hit]
-    order = np.lexsort([-place[right]])
+    boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
+    at, overlap = suppressors_of(
+        removed, np.flatnonzero(kept), boxes, score, group_keys(class_aware, found)[0], threshold
+    )
     by, value = np.full(len(found), -1), np.full(len(found), np.nan)
+    mine = overlap > threshold
+    by[removed[mine]], value[removed[mine]] = at[mine], overlap[mine]
+    return by, value
+
+
+def suppressors_of(
+    removed: np.ndarray, kept: np.ndarray, boxes: np.ndarray, score: np.ndarray, group: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The box that NMS removed each of some boxes for, and their IoU.
+
+    Args:
+        removed: [R] positions of these among all boxes.
+        kept: positions of those that NMS kept.
+        boxes: [D,4] corners of all boxes.
+        score: [D].
+        group: [D] numbers, equal for boxes of one image and class.
+        threshold: IoU above which NMS removes a box.
+
+    Returns:
+        [R] the kept box of the group that is first in order of score, stands before the removed one in it, and
+        overlaps it by more than the threshold; where there is none, the one before it that overlaps it most (−1, NaN
+        without any).
+    """
+    place = ranks(score, group)
+    left, right = join(group[removed], group[kept])
+    right = kept[right]
+    overlap = iou(boxes[removed[left]], boxes[right])
+    before = (place[right] < place[removed[left]]) & (overlap > 0)
+    left, right, overlap = left[before], right[before], overlap[before]
+    over = overlap > threshold
+    order = np.lexsort([np.where(over, -place[right], overlap), over, left])  # the last of each is the one
+    by, value = np.full(len(removed), -1), np.full(len(removed), np.nan)
     by[left[order]], value[left[order]] = right[order], overlap[order]
     return by, value
 

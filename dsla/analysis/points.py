@@ -96,24 +96,25 @@ def count_points(
     """
     levels = len(assigner.level_ranges or strides)
     if levels != len(strides):
-        raise ValueError(f"{assigner.name} has ranges for {levels} levels but there are {len(strides)} strides {strides}")
+        number = f"there are {len(strides)} strides {strides}"
+        raise ValueError(f"{assigner.name} has ranges for {levels} levels but {number}")
     offset = assigner.point_offset if offset is None else offset
     resized, padded, boxes_in = _in_frames(image, boxes, sizes, input_size)
-    names = torch.tensor(labels)
-    from_pairs = isinstance(assigner, PairAssigner) and type(assigner)._assign is PairAssigner._assign
-    whole = PointGrid(padded.max(axis=0).tolist(), tuple(strides), offset) if len(padded) else None
+    classes_of = torch.tensor(labels)
+    pairwise_method = assigner if getattr(type(assigner), "_assign", None) is PairAssigner._assign else None
+    whole = PointGrid(padded.max(axis=0, initial=1).tolist(), tuple(strides), offset)
     parts = []
-    for here, counts, rows in _batches(image, from_pairs, 1 if assigner.needs_predictions else batch_size):
-        each = [list(boxes_in[rows].split(counts)), list(names[rows].split(counts))]
+    together = 1 if assigner.needs_predictions else batch_size
+    for here, counts, rows in _batches(image, pairwise_method is not None, together):
+        mine, names = list(boxes_in[rows].split(counts)), list(classes_of[rows].split(counts))
         size = [(int(h), int(w)) for h, w in resized[here]]
-        if from_pairs:
-            assert isinstance(assigner, PairAssigner) and whole is not None
-            parts.append(_from_pairs(assigner, whole, *each, size))
+        if isinstance(pairwise_method, PairAssigner):
+            parts.append(_from_pairs(pairwise_method, whole, mine, names, size))
             continue
         grid, predictions = PointGrid(padded[here].max(axis=0).tolist(), tuple(strides), offset), None
         if assigner.needs_predictions:  # they belong to the points of one image: with others they would be drawn anew
-            predictions = jittered_predictions(grid, *each, jitter, classes, seed + int(here[0]))
-        parts.append(_from_assigning(assigner, grid, *each, size, predictions))
+            predictions = jittered_predictions(grid, mine, names, jitter, classes, seed + int(here[0]))
+        parts.append(_from_assigning(assigner, grid, mine, names, size, predictions))
     return _summed(array(boxes_in), parts, len(strides))
 
 

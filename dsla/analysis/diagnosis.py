@@ -1,0 +1,339 @@
+"""Diagnosis: of every object whether it was found, and if not, at which station the right box was lost.
+
+A detector offers boxes; a threshold, NMS and COCO's one-to-one matching leave some of them. `judge` follows each object
+through these stations and gives one verdict, the first of `VERDICTS` that holds. `teaching` says of each object how
+many points learn it under a method: whether training could have taught it at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..assigners import Assigner, Explanation
+from ..coco.columns import CORNERS, comparable
+from ..coco.detections import Results
+from ..coco.ground_truth import GroundTruth
+from ..coco.matching import Pairs, greedy, iou, join, ranks
+from ..geometry import Frame, InputSize, PointGrid
+from .assignments import FEW
+from .matching import pick
+from .nms import suppressors_of
+from .points import count_points
+from .tables import Numbers, Table, summarises
+
+NEAR = 0.1  # IoU from which a box has to do with an object at all, as in TIDE
+TOGETHER = 512  # images that are looked at at a time
+
+VERDICTS = {  # the first that holds; {iou:g} and {score:g} are the two thresholds
+    "found": "a detection of its class matches it, one-to-one (IoU ≥ {iou:g}, score ≥ {score:g})",
+    "taken": "such a box is there, but is matched with another object",
+    "suppressed": "such a box was among the candidates, but NMS removed it",
+    "below threshold": "a box of its class fits (IoU ≥ {iou:g}), its score is below {score:g}",
+    "other class": "a box fits, but has another class, in which it matches nothing",
+    "too loose": "the best box overlaps it by more than 0.1, but by less than {iou:g}",
+    "nothing near": "no box overlaps it by more than 0.1",
+}
+POINTS = ("none", "few", "more")  # that learn an object: 0, 1 or 2, at least 3
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """All that a detector said about the images of a ground truth.
+
+    Attributes:
+        kept: its detections, also those of low score where it gives them.
+        candidates: what entered its NMS, or None where that is not known.
+        nms_threshold: the IoU above which its NMS removes a box.
+    """
+
+    kept: Results
+    candidates: Results | None = None
+    nms_threshold: float = 0.6
+
+    def part(self, image: int) -> Offer:
+        """What it said about one image."""
+        some = self.candidates
+        return Offer(
+            self.kept.where(self.kept.image == image),
+            None if some is None else some.where(some.image == image),
+            self.nms_threshold,
+        )
+
+
+def objects_of(truth: GroundTruth) -> np.ndarray:
+    """Positions of the objects that COCO counts, image after image: all but the crowds."""
+    order = np.argsort(truth.image, kind="stable")
+    return order[~truth.crowd[order]]
+
+
+def judge(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
+    """The verdict of each object, and the box that decided it.
+
+    Args:
+        offer: what the detector said.
+        rows: positions of the objects, as `objects_of` has them, of all images or of some.
+        score_threshold: detections below it do not count.
+        iou_threshold: least IoU of a match.
+
+    Returns:
+        One row an object: verdict; score, iou and box_category (id) of the box that decided, with its corners bx1, by1,
+        bx2, by2 (for "nothing near" the nearest of its class, NaN and None without one); taken_by (annotation id of
+        the object that the box went to); suppressor_score, suppressor_iou (with the object), suppressor_overlap (with
+        the box) and sx1 … sy2 of the box for which NMS removed it.
+    """
+    truth = offer.kept.truth
+    parts = [
+        _judged(offer, rows[low:high], score_threshold, iou_threshold)
+        for low, high in _chunks(truth.image[rows], TOGETHER)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _chunks(image: np.ndarray, size: int) -> list[tuple[int, int]]:
+    """Rows, sorted by image, in pieces of whole images; one empty piece without any."""
+    edges = np.unique(np.searchsorted(image, np.arange(0, int(image.max(initial=0)) + size + 1, size)))
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)) or [(0, 0)]
+
+
+def _judged(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
+    truth, classes = offer.kept.truth, len(offer.kept.truth.category_ids)
+    here = np.unique(truth.image[rows])
+    parts = [side.where(np.isin(side.image, here)) for side in (offer.kept, offer.candidates) if side is not None]
+    image, category, score, box, size = (
+        np.concatenate([values(part) for part in parts])
+        for values in (lambda r: r.image, lambda r: r.category, lambda r: r.score, lambda r: r.corners,
+                       lambda r: r.boxes[:, 2] * r.boxes[:, 3])
+    )  # fmt: skip
+    kept = np.arange(len(score)) < len(parts[0])
+    mine = np.concatenate([rows, np.flatnonzero(truth.crowd & np.isin(truth.image, here))])
+    left, right = join(image, truth.image[mine])
+    area = truth.boxes[mine, 2] * truth.boxes[mine, 3]
+    value = iou(box[left], truth.corners[mine][right], truth.crowd[mine][right], (size[left], area[right]))
+    pairs = Pairs(left, right, value).where(value > 0)
+
+    live, same = kept & (score >= score_threshold), category[pairs.detection] == truth.category[mine][pairs.object]
+    group = image.astype(np.int64) * classes + category
+    rank = ranks(score, group * 2 + ~live)
+    counted = pairs.where(same & live[pairs.detection])
+    match, ignored = (row[0] for row in greedy(counted, rank, truth.crowd[mine], np.array([iou_threshold])))
+
+    pairs = pairs.where(~truth.crowd[mine][pairs.object])
+    same = category[pairs.detection] == truth.category[mine][pairs.object]
+    d, fits, alive = pairs.detection, pairs.iou >= min(iou_threshold, 1 - 1e-10), live[pairs.detection]
+    free = (match[d] < 0) & ~ignored[d]  # a box that is another object's hit says nothing about this one
+    kind = np.select(
+        [
+            match[d] == pairs.object,
+            same & alive & fits,
+            same & ~kept[d] & (score[d] >= score_threshold) & fits,
+            same & (score[d] < score_threshold) & fits,
+            ~same & alive & free & fits,
+            alive & (same | free) & (pairs.iou > NEAR),
+        ],
+        list(range(6)),
+        6,
+    )
+    prefer = np.where(np.isin(kind, [3, 4]), score[d], pairs.value)
+    told = (kind < 6) | (same & kept[d])  # of an object with nothing near: the nearest box of its class, if any
+    order = np.lexsort([-prefer, kind, pairs.object])
+    order = order[told[order]]
+    owner, first = np.unique(pairs.object[order], return_index=True)
+    chosen = np.full(len(rows), -1)
+    chosen[owner] = order[first]
+
+    verdict, by = pick(kind, chosen, 6), pick(d, chosen, -1)
+    ids = truth.ids
+    table = pd.DataFrame({"verdict": np.array(list(VERDICTS), dtype=object)[verdict]})
+    table["score"], table["iou"] = pick(score, by, np.nan), pick(pairs.value, chosen, np.nan)
+    names = comparable(truth.category_ids)
+    table["box_category"] = _objects(names[category[b]] if b >= 0 else None for b in by.tolist())
+    table[[f"b{c}" for c in CORNERS]] = _boxes(box, by)
+    to = np.where(verdict == 1, pick(match, by, -1), -1)
+    table["taken_by"] = _objects(ids[mine[t]] if t >= 0 else None for t in to.tolist())
+    lost = np.where(verdict == 2, by, -1)
+    remover, overlap = suppressors_of(lost[lost >= 0], np.flatnonzero(kept), box, score, group, offer.nms_threshold)
+    at = np.full(len(rows), -1)
+    at[lost >= 0] = remover
+    table["suppressor_score"], table["suppressor_iou"] = pick(score, at, np.nan), np.nan
+    has = np.flatnonzero(at >= 0)
+    table.loc[has, "suppressor_iou"] = iou(box[at[has]], truth.corners[rows[has]])
+    table["suppressor_overlap"] = np.nan
+    table.loc[lost >= 0, "suppressor_overlap"] = overlap
+    table[[f"s{c}" for c in CORNERS]] = _boxes(box, at)
+    return table
+
+
+def _objects(values: Iterable[Any]) -> pd.Series:
+    """Ids as they are, None where there is none: pandas would make floats of them."""
+    return pd.Series(list(values), dtype=object)
+
+
+def _boxes(boxes: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """boxes[index], NaN where the index is −1."""
+    picked = np.full((len(index), 4), np.nan)
+    picked[index >= 0] = boxes[index[index >= 0]]
+    return picked
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which points are counted.
+
+    Attributes:
+        assigner: the method.
+        strides: of its levels.
+        offset: of the points, in strides.
+        input_size: of the network, see `dsla.geometry.Frame`.
+    """
+
+    assigner: Assigner
+    strides: tuple[int, ...]
+    offset: float
+    input_size: InputSize = "native"
+
+    def __str__(self) -> str:
+        size = self.input_size if isinstance(self.input_size, (str, int)) else "/".join(map(str, self.input_size))
+        return f"{self.assigner.name}, strides {', '.join(map(str, self.strides))}, input size {size}"
+
+    def count(self, truth: GroundTruth, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of each object by level [N,L], and its box in the input [N,4]; objects as `objects_of` has them.
+
+        Objects that are not taught (flag `ignore`, wholly outside) have none; those of images of no known size −1.
+        All objects of the images in question must be among the rows: they compete.
+        """
+        sizes = np.stack([truth.heights, truth.widths], 1)
+        at, boxes = np.zeros((len(rows), len(self.strides)), dtype=np.int64), np.full((len(rows), 4), np.nan)
+        known = (sizes > 0).all(axis=1)[truth.image[rows]]
+        at[~known] = -1
+        taught = np.flatnonzero(truth.taught[rows] & known)
+        mine, inside = rows[taught], truth.inside[rows[taught]]
+        corners = np.concatenate([inside[:, :2], inside[:, :2] + inside[:, 2:]], axis=1)
+        points = count_points(
+            self.assigner,
+            truth.image[mine].astype(np.int64),
+            corners,
+            truth.category[mine].astype(np.int64),
+            sizes,
+            strides=self.strides,
+            offset=self.offset,
+            input_size=self.input_size,
+            classes=len(truth.category_ids),
+        )
+        at[taught], boxes[taught] = points.at_level, points.boxes
+        return at, boxes
+
+    def nearest(self, frame: Frame, box: Sequence[float], category: int) -> list[Explanation]:
+        """What the rules say of a box (pixels of the input) at the point of each level nearest to its middle."""
+        grid, explanations = frame.grid(self.strides, self.offset), []
+        for level in range(len(self.strides)):
+            explanations.append(self.assigner.explain(grid, _middle(grid, level, box), box, category=category))
+        return explanations
+
+    def rule(self, frame: Frame, box: Sequence[float], category: int) -> str:
+        """Why no point learns a box: the rule that fails at the point that comes nearest to learning it."""
+        if self.assigner.needs_predictions:
+            return "not among the points that the method chose by the predictions"
+        cases = self.nearest(frame, box, category)
+        if any(case.admitted for case in cases):
+            return "its points learn other objects"
+
+        def progress(case: Explanation) -> tuple[int, float]:
+            failed = [rule for rule in case.rules if rule.passed is False]
+            return sum(rule.passed is True for rule in case.rules), -abs(failed[0].value) if failed else 0.0
+
+        case = max(cases, key=progress)  # of equal ones the first, on the finest level
+        failed = next((rule for rule in case.rules if rule.passed is False), None)
+        return f"stride {case.stride}: " + (f"{failed.name}: {failed.text}" if failed else case.verdict)
+
+
+def _middle(grid: PointGrid, level: int, box: Sequence[float]) -> int:
+    """Index of the point of a level that is nearest to the middle of a box."""
+    (h, w), stride = grid.shapes[level], grid.strides[level]
+    column, row = (
+        int(np.clip(round((box[i] + box[i + 2]) / 2 / stride - grid.offset), 0, n - 1)) for i, n in ((0, w), (1, h))
+    )
+    return sum(grid.num_points[:level]) + row * w + column
+
+
+def kinds_of(total: np.ndarray) -> np.ndarray:
+    """Numbers of points in the words of POINTS, "unknown" for −1."""
+    words = np.array([*POINTS, "unknown"], dtype=object)
+    return words[np.select([total < 0, total == 0, total <= FEW], [3, 0, 1], 2)]
+
+
+def diagnosis(
+    offer: Offer,
+    setting: Setting,
+    *,
+    score_threshold: float,
+    iou_threshold: float,
+    counted: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Table:
+    """One row an object that is no crowd: verdict, points, and the numbers behind them; see `dsla.why`.
+
+    Args:
+        offer: what the detector said.
+        setting: under which points are counted.
+        score_threshold, iou_threshold: as in `judge`.
+        counted: what `Setting.count` would give, where the model itself was asked.
+    """
+    truth = offer.kept.truth
+    rows = objects_of(truth)
+    at, boxes = setting.count(truth, rows) if counted is None else counted
+    images, ids, categories = (comparable(v) for v in (truth.image_ids, truth.ids, truth.category_ids))
+    table = pd.DataFrame({"image": images[truth.image[rows]], "gt": ids[rows]})
+    table["category"], table["name"] = categories[truth.category[rows]], ""
+    table["name"] = np.array(truth.category_names, dtype=object)[truth.category[rows]]
+    table[CORNERS] = truth.corners[rows]
+    judged = judge(offer, rows, score_threshold, iou_threshold)
+    table["verdict"], table["points"] = judged.pop("verdict"), kinds_of(at.sum(1))
+    table["size"] = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    unknown = at[:, 0] < 0
+    table["count"] = pd.arrays.IntegerArray(at.sum(1), unknown)
+    for level, stride in enumerate(setting.strides):
+        table[f"points_{stride}"] = pd.arrays.IntegerArray(at[:, level], unknown)
+    table["rule"] = [_reason(truth, setting, rows[n], boxes[n]) if table["count"][n] is not pd.NA and not at[n].sum()
+                     else "" for n in range(len(rows))]  # fmt: skip
+    table = Table(pd.concat([table, judged], axis=1))
+    table.attrs = {
+        "analysis": "why",
+        "setting": str(setting),
+        "score_threshold": score_threshold,
+        "iou_threshold": iou_threshold,
+        "candidates": offer.candidates is not None,
+    }
+    return table
+
+
+def _reason(truth: GroundTruth, setting: Setting, row: int, box: np.ndarray) -> str:
+    if not truth.taught[row]:
+        return "marked as ignored: nothing is taught" if truth.ignore[row] else "wholly outside its image"
+    image = truth.image[row]
+    frame = Frame.of((int(truth.heights[image]), int(truth.widths[image])), setting.input_size)
+    return setting.rule(frame, box.tolist(), int(truth.category[row]))
+
+
+@summarises("why")
+def why_summary(frame: pd.DataFrame) -> pd.Series:
+    """How many objects have each verdict, and how many are missed of those with no, few and more points."""
+    limits = {"iou": frame.attrs["iou_threshold"], "score": frame.attrs["score_threshold"]}
+    numbers, count = Numbers(), frame["verdict"].value_counts()
+    numbers.add("objects", len(frame), "objects that are not crowds")
+    for verdict, meaning in VERDICTS.items():
+        unasked = verdict == "suppressed" and not frame.attrs["candidates"]
+        value = np.nan if unasked else count.get(verdict, 0)
+        numbers.add(verdict, value, meaning.format(**limits), "only results are known, no candidates before NMS")
+    missed = (frame["verdict"] != "found").to_numpy()
+    for points in POINTS:
+        mine = (frame["points"] == points).to_numpy()
+        what = {"none": "no point", "few": f"1 to {FEW} points", "more": f"more than {FEW} points"}[points]
+        where = f"that {what} would teach under {frame.attrs['setting']}"
+        numbers.add(f"objects_{points}", int(mine.sum()), f"objects {where}")
+        meaning = f"share of the objects {where} that are missed: an association, no cause"
+        numbers.share(f"missed_{points}", missed[mine], meaning, "no such object")
+    return numbers.series()

@@ -1,0 +1,351 @@
+"""`dsla.why`: why was this object missed? One verdict an object, its numbers, a sentence, a picture.
+
+import dsla
+why = dsla.why("yolox.json", "instances.json", assigner="fcos", input_size=640)
+why.table                                        # one row an object
+print(why.summary())
+print(why.explain(7))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..analysis.diagnosis import Offer, Setting, diagnosis, judge, objects_of
+from ..analysis.offers import offer_of
+from ..analysis.tables import Table
+from ..assigners import Assigner, as_assigner
+from ..coco.columns import CORNERS, corners_of
+from ..coco.detections import Results
+from ..coco.ground_truth import GroundTruth
+from ..coco.problems import many, some
+from ..errors import DataError
+from ..geometry import Frame, InputSize
+from ..models.detector import Detector
+from ..models.evaluation import predict_dataset
+from . import draw
+from .comparison import STRIDES, Row, assign
+from .style import VERDICTS, Picture, picture, style
+
+OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
+LARGE = 1280  # pixels of the larger input that is tried
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Why:
+    """Verdicts on all objects of a data set.
+
+    Attributes:
+        table: one row an object that is no crowd. image, gt (annotation id), category (id), name, x1 … y2 (pixels);
+            `verdict` and `points`, see `dsla.why`; size (√(width · height) at the detector's input, pixels); count
+            (points that learn it) and points_S of these at stride S; rule (that failed, where no point learns it);
+            score, iou, box_category and bx1 … by2 of the box that decided the verdict; taken_by, suppressor_score,
+            suppressor_iou, suppressor_overlap, sx1 … sy2, see `dsla.analysis.diagnosis.judge`.
+        offer: what the detector said.
+        setting: under which the points are counted.
+        notes: what is odd about the files, a line each.
+        load: place of an image → its picture; None where there are none.
+    """
+
+    table: Table
+    offer: Offer
+    setting: Setting
+    notes: tuple[str, ...]
+    load: Callable[[int], Any] | None
+
+    def __repr__(self) -> str:
+        counts = self.table["verdict"].value_counts()
+        return f"Why({many(len(self.table), 'object')}: {', '.join(f'{n} {v}' for v, n in counts.items())})"
+
+    @property
+    def truth(self) -> GroundTruth:
+        return self.offer.kept.truth
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return self.table.attrs["score_threshold"], self.table.attrs["iou_threshold"]
+
+    def summary(self) -> pd.Series:
+        """Objects by verdict, and the missed share by points; `attrs["definitions"]` says what each number is."""
+        return self.table.summary()
+
+    def _row(self, i: int) -> tuple[pd.Series, int, int]:
+        """Row i of the table, the place of its image and its position among the objects of that image."""
+        if not 0 <= i < len(self.table):
+            raise IndexError(f"row {i}: the table has {many(len(self.table), 'row')}, counted from 0")
+        rows = objects_of(self.truth)
+        image = int(self.truth.image[rows[i]])
+        return self.table.loc[i], image, i - int(np.searchsorted(self.truth.image[rows], image))
+
+    def explain(self, i: int) -> str:
+        """Row i of the table in plain words, with what would be otherwise."""
+        row = self._row(i)[0]
+        width, height = row["x2"] - row["x1"], row["y2"] - row["y1"]
+        head = f"{row['name']} {row['gt']} in image {row['image']}, {width:.0f} × {height:.0f} pixels"
+        lines = [f"{head}: {row['verdict']}. {self._verdict(row)}", self._points(row)]
+        table = self.counterfactuals(i)
+        tried = [f"{what}, {many(int(n), 'point')}" for what, n in table["points"].dropna().items()]
+        lines += [f"It would have: {'; '.join(tried)}."] if tried else []
+        for what, found in table["found"].dropna().items():
+            lines.append(f"It would {'' if found else 'not '}be found {what}.")
+        return "\n".join(lines)
+
+    def _verdict(self, row: pd.Series) -> str:
+        score_threshold, iou_threshold = self._limits
+        box = f"score {row['score']:.2f}, IoU {row['iou']:.2f}"
+        names = dict(zip(map(str, self.truth.category_ids), self.truth.category_names, strict=True))
+        called = f"called {names.get(str(row['box_category']))}"
+        other = "" if row["box_category"] in (None, row["category"]) else f", {called}"
+        unknown = ""
+        if self.offer.candidates is None and row["verdict"] in ("too loose", "nothing near"):
+            unknown = " Whether NMS removed a better box is not known from results: candidates= would tell."
+        if row["verdict"] == "suppressed":
+            text = f"A box fits it ({box}), but NMS removed it"
+            if np.isnan(row["suppressor_score"]):
+                return f"{text}, or the limit of detections of an image did: no kept box of its class overlaps it."
+            what = f"score {row['suppressor_score']:.2f}, IoU {row['suppressor_iou']:.2f} with the object"
+            return f"{text} for another ({what}; the two overlap by {row['suppressor_overlap']:.2f})."
+        if row["verdict"] == "nothing near":
+            nearest = "" if np.isnan(row["iou"]) else f" The nearest box of its class: {box}."
+            return f"No detection of score ≥ {score_threshold:g} overlaps it by more than 0.1.{nearest}{unknown}"
+        return {
+            "found": f"A detection matches it ({box}).",
+            "taken": f"A detection fits it ({box}), but COCO's matching gave it to object {row['taken_by']}.",
+            "below threshold": f"A box fits it ({box}), but its score is below {score_threshold:g}.",
+            "other class": f"A box fits it ({box}), but is {called}.",
+            "too loose": f"The best box ({box}{other}) overlaps it by less than {iou_threshold:g}.{unknown}",
+        }[row["verdict"]]
+
+    def _points(self, row: pd.Series) -> str:
+        if row["points"] == "unknown":
+            return "Its points are not known: the annotations have no size of the image."
+        size = "" if np.isnan(row["size"]) else f"; at the input it is {row['size']:.0f} pixels in size"
+        if not row["count"]:
+            return f"No point learns it ({self.setting}{size}): {row['rule']}."
+        levels = ", ".join(f"{row[f'points_{s}']} at stride {s}" for s in self.setting.strides if row[f"points_{s}"])
+        verb = "learns" if row["count"] == 1 else "learn"
+        return f"{many(int(row['count']), 'point')} {verb} it ({levels}; {self.setting}{size})."
+
+    def counterfactuals(self, i: int) -> pd.DataFrame:
+        """What would be otherwise for row i: index what is changed; points it would have, whether it would be found.
+
+        Points with a further level of stride 4, which shares the range of the first level; at 1,280 pixels (padded to
+        a square); under other methods. Found, if it is missed: at a threshold that lets its box through, or without
+        NMS. One thing is changed at a time; a detector trained so might differ, which nobody can compute.
+        """
+        row, image, place = self._row(i)
+        rows = np.array([r for r in self.truth.rows(image) if not self.truth.crowd[r]])
+        answers: dict[str, tuple[Any, Any]] = {}
+        for what, setting in self._settings() if row["points"] != "unknown" else ():
+            answers[what] = (int(setting.count(self.truth, rows)[0][place].sum()), pd.NA)
+        score, least = self._limits
+        offer, trials = self.offer.part(image), []
+        if row["verdict"] == "below threshold":
+            score = np.floor(row["score"] * 1000) / 1000
+            trials = [(f"at a score threshold of {score:g}", offer)]
+        elif row["verdict"] == "too loose" and row["box_category"] == row["category"]:
+            least = np.floor(row["iou"] * 100) / 100
+            trials = [(f"at an IoU threshold of {least:g}", offer)]
+        elif row["verdict"] == "suppressed" and offer.candidates is not None:
+            trials = [("without NMS", replace(offer, kept=offer.candidates))]
+        for what, trial in trials:
+            answers[what] = (pd.NA, judge(trial, rows, score, least)["verdict"][place] == "found")
+        return pd.DataFrame.from_dict(answers, orient="index", columns=["points", "found"])
+
+    def _settings(self) -> list[tuple[str, Setting]]:
+        """Settings in which one thing is changed, with what it is."""
+        mine, settings = self.setting, []
+        ranges = getattr(mine.assigner, "regress_ranges", None)
+        if mine.strides[0] > 4 and (ranges or not mine.assigner.level_ranges):
+            finer = mine.assigner
+            if ranges:
+                (low, high), *rest = ranges
+                parts = ((low, (low + high) / 2), ((low + high) / 2, high), *rest)
+                finer = type(finer)(**(finer.options() | {"regress_ranges": parts}))
+            settings.append(("with a level of stride 4", replace(mine, assigner=finer, strides=(4, *mine.strides))))
+        if mine.input_size != LARGE:
+            settings.append((f"at {LARGE:,} pixels", replace(mine, input_size=LARGE)))
+        for name in OTHERS:
+            other = as_assigner(name, mine.strides)
+            if other.name != mine.assigner.name:
+                settings.append((f"under {other.name}", replace(mine, assigner=other, offset=other.point_offset)))
+        return settings
+
+    def picture(self, i: int) -> Picture:
+        """Row i of the table: the object in its image, and from near with the points that learn it.
+
+        The object is outlined in the colour of hits or misses, the box that decided in that of false detections, the
+        box for which NMS removed it in that of duplicates. Without images the panels are grey.
+        """
+        row, image, place = self._row(i)
+        truth = self.truth
+        size = (int(truth.heights[image]), int(truth.widths[image]))
+        if not all(size):
+            raise DataError(f"image {row['image']}: its width and height are not known, so nothing can be drawn")
+        pixels = np.full((*size, 3), 0.5, dtype=np.float32) if self.load is None else draw.as_image(self.load(image))
+        box = row[CORNERS].to_numpy(dtype=float)
+        looks = [(box, VERDICTS["hit" if row["verdict"] == "found" else "missed"], row["name"])]
+        for kind, verdict, text in (("b", "false", "box"), ("s", "duplicate", "kept box")):
+            other = row[[f"{kind}{c}" for c in CORNERS]].to_numpy(dtype=float)
+            if np.isfinite(other).all():
+                score = row["score" if kind == "b" else "suppressor_score"]
+                looks.append((other, VERDICTS[verdict], f"{text} {score:.2f}"))
+        reach = max(3 * (box[2:] - box[:2]).max(), 32)
+        left, top = (box[:2] + box[2:] - reach) / 2
+        crop = (left, left + reach, top + reach, top)
+        with style():
+            figure = picture(7.2, 3.9)
+            for ax, view in zip(figure.subplots(1, 2), (None, crop), strict=True):
+                draw.show_image(ax, draw.backdrop(pixels, 1200)[0], size)
+                if view:
+                    ax.set(xlim=view[:2], ylim=view[2:])
+                    ax.set_title(self._show_points(ax, image, place), pad=5)
+                unit = abs(np.subtract(*ax.get_xlim())) / (3.5 * 72)
+                for corners, look, _ in looks:
+                    draw.show_boxes(ax, corners, look.colour, 1.6, look.line)
+                draw.show_tags(ax, [b for b, _, _ in looks], [t for _, _, t in looks], [v.colour for _, v, _ in looks],
+                               unit)  # fmt: skip
+            figure.axes[0].set_title(f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
+        figure.caption = f"{self._verdict(row)} {self._points(row)}"
+        return figure
+
+    def _show_points(self, ax: Any, image: int, place: int) -> str:
+        """Draws the points that learn an object; what was drawn, in words."""
+        truth, frame = self.truth, Frame.of(
+            (int(self.truth.heights[image]), int(self.truth.widths[image])), self.setting.input_size
+        )  # fmt: skip
+        rows = truth.rows(image)
+        rows = rows[~truth.crowd[rows]]
+        taught = rows[truth.taught[rows]]
+        boxes = torch.tensor(corners_of(truth.inside[taught]), dtype=torch.float32)
+        labels = torch.tensor(truth.category[taught].astype(np.int64))
+        drawn: Row = assign("", self.setting.assigner, frame, boxes, labels, self.setting.strides,
+                            self.setting.offset, 0.1, 0)  # fmt: skip
+        assignment = drawn.assignment
+        mine = int(np.flatnonzero(taught == rows[place])[0]) if rows[place] in taught else -2
+        point = (assignment.gt_index[0] == mine).nonzero()[:, 0]
+        scale = torch.tensor(frame.scale)
+        for level in assignment.grid.level[point].unique().tolist():
+            here = point[assignment.grid.level[point] == level]
+            x, y = (assignment.grid.xy[here] / scale).T.numpy()
+            ax.scatter(x, y, s=10 + 8 * level, c="white", edgecolors="#10151d", linewidths=0.6, zorder=6)
+        return f"{many(len(point), 'point')} of {self.setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
+
+
+def why(
+    detector: Any,
+    data: Any,
+    assigner: Any = None,
+    *,
+    input_size: InputSize = "native",
+    strides: Sequence[int] = STRIDES,
+    offset: float | None = None,
+    score_threshold: float = 0.05,
+    iou_threshold: float = 0.5,
+    candidates: Any = None,
+    nms_threshold: float = 0.6,
+    images: str | Path | None = None,
+    **running: Any,
+) -> Why:
+    """Why was each object missed? A verdict on every object of a data set, and the points that could teach it.
+
+    `verdict`, the first that holds: "found" (COCO's one-to-one matching within the class, at `iou_threshold`, among
+    detections of score ≥ `score_threshold`) · "taken" (a box fits, but is matched with another object) · "suppressed"
+    (a box that fits was among the candidates, and NMS removed it) · "below threshold" (a box fits, its score is too
+    low) · "other class" (a box fits, its class is wrong and it is no hit there) · "too loose" (the best IoU is below
+    `iou_threshold`, above 0.1) · "nothing near". `points`: "none", "few" (1 or 2) or "more" learn the object, where
+    objects compete, under the method, strides, ranges and input size named; "unknown" where the image has no size.
+
+    Results do not tell what NMS removed: without `candidates` nothing is "suppressed" and the summary says that this
+    is not known; such an object is "too loose" if the box for which NMS removed the right one lies near, else "nothing
+    near". A model is asked itself, for its candidates as for its points. Crowd regions are no objects and get no row;
+    detections in them are ignored, as COCO does.
+
+    Args:
+        detector: a model, or COCO results: a path, rows, or a table.
+        data: the data set that the model runs on, or COCO annotations: a path, a dict, or a data set.
+        assigner: method under which points are counted, by name, class or object: of results "fcos" by default, of a
+            model its own. Of a name, ranges follow the strides: each level ends at 8 strides, the last has no end.
+        input_size: what the detector scales images to, see `dsla.geometry.Frame`; a model knows its own.
+        strides: of the levels; a model knows its own.
+        offset: of the points, in strides; by default the method's own.
+        score_threshold: detections below it do not count.
+        iou_threshold: least IoU of a match.
+        candidates: COCO results before NMS, for results.
+        nms_threshold: IoU above which NMS removed candidates, to name the box for which it did.
+        images: folder of the pictures of COCO annotations, for `picture`.
+        running: batch_size, device, max_images, progress of a model's run.
+
+    Raises:
+        DataError: what cannot be used, or stands in the wrong order; names the culprit.
+    """
+    for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
+        if not (0 <= value <= 1 and (value or name[0] == "s")):
+            raise DataError(f"{name} is a number from 0 to 1, got {value!r}")
+    if hasattr(detector, "ground_truth") or isinstance(data, nn.Module):
+        raise DataError("the data set comes second: dsla.why(model, data)")
+    load = (lambda place: data.load(place)[0]) if hasattr(data, "load") else None
+    counted = setting = None
+    if isinstance(detector, nn.Module):
+        if not hasattr(data, "ground_truth"):
+            raise DataError("a model needs a data set to run on: dsla.why(model, data)")
+        if candidates is not None:
+            raise DataError("candidates are for results: a model gives its own")
+        if isinstance(detector, Detector):
+            offer, setting, counted = offer_of(detector, data, score_threshold, **running)
+        else:
+            offer = Offer(Results.of(predict_dataset(detector, data, **running), GroundTruth.of(data)))
+    else:
+        if running:
+            raise TypeError(f"{', '.join(running)}: only for a model with a data set, but results are given")
+        truth = _truth(detector, data)
+        before = None if candidates is None else Results.of(candidates, truth)
+        offer = Offer(Results.of(detector, truth), before, nms_threshold)
+    if setting is None:
+        setting = _setting(assigner or "fcos", strides, offset, input_size)
+    elif assigner is not None:
+        named = _setting(assigner, setting.strides, offset, setting.input_size)
+        setting, counted = named, None
+    if images is not None:
+        folder, files = Path(images), offer.kept.truth.file_names
+        load = lambda place: folder / files[place]  # noqa: E731
+    table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
+    return Why(table, offer, setting, _notes(offer), load)
+
+
+def _setting(assigner: Any, strides: Sequence[int], offset: float | None, input_size: InputSize) -> Setting:
+    chosen: Assigner = as_assigner(assigner, strides)
+    Frame.of((1, 1), input_size)  # refuses what is none
+    return Setting(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
+
+
+def _truth(results: Any, annotations: Any) -> GroundTruth:
+    try:
+        return GroundTruth.of(annotations)
+    except DataError as error:
+        try:
+            GroundTruth.of(results, warn=False)
+        except (DataError, TypeError, AttributeError):
+            raise error from None
+        order = "the results come first, the annotations second: dsla.why(results, annotations)"
+        raise DataError(f"{order}; {error}") from None
+
+
+def _notes(offer: Offer) -> tuple[str, ...]:
+    """What the files do not have in common, and what gets no row."""
+    truth, notes = offer.kept.truth, []
+    if len(without := np.setdiff1d(np.arange(len(truth)), offer.kept.image)):
+        notes.append(f"{many(len(without), 'image')} without a detection: {some(truth.image_ids[without].tolist())}")
+    if crowds := int(truth.crowd.sum()):
+        notes.append(f"{many(crowds, 'crowd region')} without a row: nothing has to be found there")
+    if not (truth.widths * truth.heights).all():
+        notes.append("images without width and height: the points of their objects are not known")
+    return tuple(notes)
