@@ -208,7 +208,7 @@ class Setting:
         """
         sizes = np.stack([truth.heights, truth.widths], 1)
         at, boxes = np.zeros((len(rows), len(self.strides)), dtype=np.int64), np.full((len(rows), 4), np.nan)
-        known = (sizes > 0).all(axis=1)[truth.image[rows]]
+        known = (truth.widths * truth.heights > 0)[truth.image[rows]]
         at[~known] = -1
         taught = np.flatnonzero(truth.taught[rows] & known)
         mine, inside = rows[taught], truth.inside[rows[taught]]

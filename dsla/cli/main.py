@@ -50,6 +50,10 @@ COMMANDS = {  # name, also of the module → what its help says
         "Show errors, ranking and suppression of any detector by its COCO results files.",
         "dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html",
     ),
+    "why": Command(
+        "Say of every object whether a detector found it, and if not, where the right box was lost.",
+        "dsla why yolox.json --annotations instances.json --method fcos --input-size 640",
+    ),
     "methods": Command(
         "List the methods: who is positive, what they are taught, their options.",
         "dsla methods atss --plugin ellipse.py",

@@ -2,8 +2,7 @@
 
 import dsla
 why = dsla.why("yolox.json", "instances.json", assigner="fcos", input_size=640)
-why.table                                        # one row an object
-print(why.summary())
+why.table, why.summary(), why.picture(7)
 print(why.explain(7))
 """
 
@@ -36,6 +35,7 @@ from .comparison import STRIDES, Row, assign
 from .style import VERDICTS, Picture, picture, style
 
 OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
+THRESHOLDS = ("score_threshold", "iou_threshold")
 LARGE = 1280  # pixels of the larger input that is tried
 
 
@@ -69,10 +69,6 @@ class Why:
     def truth(self) -> GroundTruth:
         return self.offer.kept.truth
 
-    @property
-    def _limits(self) -> tuple[float, float]:
-        return self.table.attrs["score_threshold"], self.table.attrs["iou_threshold"]
-
     def summary(self) -> pd.Series:
         """Objects by verdict, and the missed share by points; `attrs["definitions"]` says what each number is."""
         return self.table.summary()
@@ -99,7 +95,7 @@ class Why:
         return "\n".join(lines)
 
     def _verdict(self, row: pd.Series) -> str:
-        score_threshold, iou_threshold = self._limits
+        score_threshold, iou_threshold = (self.table.attrs[k] for k in THRESHOLDS)
         box = f"score {row['score']:.2f}, IoU {row['iou']:.2f}"
         names = dict(zip(map(str, self.truth.category_ids), self.truth.category_names, strict=True))
         called = f"called {names.get(str(row['box_category']))}"
@@ -146,7 +142,7 @@ class Why:
         answers: dict[str, tuple[Any, Any]] = {}
         for what, setting in self._settings() if row["points"] != "unknown" else ():
             answers[what] = (int(setting.count(self.truth, rows)[0][place].sum()), pd.NA)
-        score, least = self._limits
+        score, least = (self.table.attrs[k] for k in THRESHOLDS)
         offer, trials = self.offer.part(image), []
         if row["verdict"] == "below threshold":
             score = np.floor(row["score"] * 1000) / 1000

@@ -47,7 +47,8 @@ def test_points_by_hand():
     numbers = table.summary()
     assert numbers.to_dict() == {
         "objects": 4, "points": 2, "points_median": 2, "points_8": 1, "points_16": 1, "label_mass": 2, "positives": 8,
-        "ambiguous": 1, "ambiguous_share": 1 / 8, "without_point": 1, "few_points_share": 0.25, "crowded_out": 0, "best_possible_recall": 0.75,
+        "ambiguous": 1, "ambiguous_share": 1 / 8, "without_point": 1, "few_points_share": 0.25, "crowded_out": 0,
+        "best_possible_recall": 0.75,
     }  # fmt: skip
     assert table.attrs["images"] == 3
     small = table[(table["x2"] - table["x1"]) < 10].summary()

@@ -1,0 +1,109 @@
+"""``dsla why``: a verdict on every object, in numbers, sentences and pictures."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from .arguments import Needs, count, fraction, output_option, plugin_option
+
+MOST = 10  # objects that are explained, and drawn, unless --most says otherwise
+NEEDS = (
+    Needs("images", lambda args: args.out, "is for the pictures of --out"),
+    Needs("overwrite", lambda args: args.out, "needs --out, the folder whose files it replaces"),
+    Needs("nms", lambda args: args.candidates, "is of the NMS that --candidates went through"),
+)
+
+
+def options(p: ArgumentParser) -> None:
+    p.add_argument("results", metavar="RESULTS", help="COCO results of a detector")
+    p.add_argument("--annotations", required=True, metavar="FILE", help="COCO ground truth of the images")
+    p.add_argument("--candidates", metavar="FILE", help="COCO results before NMS: tells what NMS removed")
+    p.add_argument("--image", metavar="ID", help="explain this image alone, found objects too")
+    p.add_argument("--method", default="fcos", help="under which points are counted (default: %(default)s)")
+    p.add_argument("--input-size", default="native", metavar="SIZE", help="of the network: 800/1333, 640 or native")
+    p.add_argument("--strides", default="8,16,32,64,128", help="of the levels (default: %(default)s)")
+    p.add_argument("--score", type=fraction, default=0.05, help="detections below it do not count (default: 0.05)")
+    p.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a match (default: %(default)s)")
+    p.add_argument("--nms", type=fraction, default=0.6, help="IoU above which NMS removed (default: %(default)s)")
+    p.add_argument("--most", type=count, default=MOST, help="objects to explain and draw (default: %(default)s)")
+    p.add_argument("--images", metavar="DIR", help="folder of the images, for the pictures of --out")
+    p.add_argument("--out", metavar="FOLDER", help="write why.csv and a picture of each missed object explained")
+    p.add_argument("--json", action="store_true", help="the table and the summary as JSON")
+    output_option(p, "the files of --out")
+    plugin_option(p)
+
+
+def run(args: Namespace) -> None:
+    from ..coco.results import plain
+    from ..errors import DataError, visible
+    from ..files import OwnFolder, csv_text
+    from ..plots.why import why
+
+    inputs = [p for p in (args.results, args.annotations, args.candidates) if p]
+    folder = OwnFolder(args.out, inputs=inputs, overwrite=args.overwrite) if args.out else None
+    answers = why(
+        args.results, args.annotations, args.method, input_size=args.input_size, strides=_strides(args.strides),
+        score_threshold=args.score, iou_threshold=args.iou, candidates=args.candidates, nms_threshold=args.nms,
+        images=args.images,
+    )  # fmt: skip
+    table = answers.table
+    if args.image is not None:
+        table = table[table["image"].astype(str) == args.image]
+        if args.image not in map(str, answers.truth.image_ids.tolist()):
+            raise DataError(f"--image {args.image}: {args.annotations} has no image of this id")
+    numbers = answers.summary()
+    chosen = table if args.image is not None else _worst(table[table["verdict"] != "found"])
+    chosen = chosen.index[: args.most].tolist()
+    if args.json:
+        rows = json.loads(table.to_json(orient="records", force_ascii=False))
+        values = {k: int(v) if v == v and float(v).is_integer() else plain(v) for k, v in numbers.items()}
+        content = {"summary": values, "notes": list(answers.notes), "objects": rows}
+        print(json.dumps(content | {"explained": [answers.explain(i) for i in chosen]}, indent=1, ensure_ascii=False))
+    else:
+        print(visible(_text(answers, numbers, chosen, len(table))))
+    if folder:
+        folder.write("why.csv", csv_text(table))
+        _draw(answers, chosen, folder)
+
+
+def _strides(text: str) -> tuple[int, ...]:
+    from ..errors import DataError
+
+    words = text.replace(",", " ").split()
+    if not words or not all(w.isdecimal() and 0 < int(w) <= 4096 for w in words):
+        raise DataError(f"--strides {text!r}: write whole pixels with commas, as 8,16,32")
+    return tuple(int(w) for w in words)
+
+
+def _worst(missed: Any) -> Any:
+    """Missed objects, the largest first: these should have been the easiest."""
+    area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
+    return missed.loc[area.sort_values(ascending=False, kind="stable").index]
+
+
+def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
+    import pandas as pd
+
+    cross = pd.crosstab(answers.table["verdict"], answers.table["points"])
+    columns = [c for c in ("none", "few", "more", "unknown") if c in cross]
+    definitions = numbers.attrs["definitions"]
+    cross = cross.reindex([v for v in definitions if v in cross.index])[columns]
+    setting = f"points: of {answers.setting}; none, few (1 or 2), more"
+    lines = [f"{len(answers.table)} objects", cross.to_string(), setting]
+    lines += [f"{name}: {value:.3g}  {definitions[name]}" for name, value in numbers.items()
+              if name.startswith("missed_") and value == value]  # fmt: skip
+    lines += [f"{name}: n/a  {reason}" for name, reason in numbers.attrs["reasons"].items() if name == "suppressed"]
+    lines += [f"note: {note}" for note in answers.notes]
+    lines += [f"\n{answers.explain(i)}" for i in chosen]
+    return "\n".join(lines)
+
+
+def _draw(answers: Any, chosen: list[int], folder: Any) -> None:
+    from ..plots.style import picture_bytes
+
+    drawable = [i for i in chosen if answers.table["points"][i] != "unknown"]
+    for i in drawable:
+        folder.write(f"figures/object-{i}.png", picture_bytes(answers.picture(i), "png"))
+    print(f"{folder.path}: why.csv and {len(drawable)} pictures in figures/")

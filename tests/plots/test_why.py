@@ -1,0 +1,125 @@
+"""`dsla.why` of models, its sentences and pictures; the command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import dsla
+from dsla.cli.main import main
+from dsla.models.evaluation import predict_dataset
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    data = dsla.Scenes("val", 24)
+    return data, dsla.load("scenes-fcos").train()
+
+
+@pytest.fixture(scope="module")
+def answers(scenes):
+    return dsla.why(*reversed(scenes))
+
+
+def test_a_model_is_asked_for_candidates_and_points(scenes, answers):
+    data, model = scenes
+    assert model.training
+    assert answers.offer.candidates is not None
+    numbers = answers.summary()
+    assert len(answers.table) == sum(len(data.target(i)["boxes"]) for i in range(24))
+    assert numbers.attrs["reasons"].keys() <= {"missed_none", "missed_few"}
+    # the same verdicts as from its results, but for what only candidates tell
+    rows = dsla.why(predict_dataset(model, data), data, "fcos", strides=(8, 16, 32), input_size=128)
+    told = answers.table["verdict"].isin(["found", "taken", "other class"])
+    assert (rows.table["verdict"][told] == answers.table["verdict"][told]).all()
+    assert (rows.table["verdict"] == "found").sum() == numbers["found"]
+    statistics = dsla.analysis.assignment_statistics(model.assigner, data, strides=(8, 16, 32))
+    assert statistics["points"].tolist() == answers.table["count"].tolist()
+    other = dsla.why(model, data, "atss")
+    assert other.table["verdict"].tolist() == answers.table["verdict"].tolist()
+    assert other.setting.assigner.name == "ATSS"
+    assert other.table["count"].tolist() != answers.table["count"].tolist()
+
+
+def test_any_module_is_judged_by_its_results(scenes):
+    class Blind(torch.nn.Module):
+        def forward(self, images):
+            return [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
+                    for _ in images]  # fmt: skip
+
+    assert set(dsla.why(Blind(), scenes[0]).table["verdict"]) == {"nothing near"}
+
+
+def test_a_limit_of_images(scenes):
+    few = dsla.why(*reversed(scenes), max_images=3)
+    assert few.table["image"].unique().tolist() == [1, 2, 3]
+
+
+def test_every_row_has_a_sentence_with_its_numbers(answers):
+    for i, row in answers.table.iterrows():
+        text = answers.explain(i)
+        assert f" {row['gt']} in image {row['image']}, " in text
+        assert f": {row['verdict']}. " in text
+        assert f"{row['score']:.2f}, IoU {row['iou']:.2f}" in text or np.isnan(row["iou"])
+        assert "nan" not in text
+        assert "at 1,280 pixels" in text
+
+
+def test_counterfactuals_by_hand():
+    """A 6 × 6 object between the points of stride 8, and a box of score 0.03 on another."""
+    truth = {
+        "images": [{"id": 1, "width": 320, "height": 320}], "categories": [{"id": 1, "name": "bolt"}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 1, "bbox": [29, 29, 6, 6]},
+                        {"id": 6, "image_id": 1, "category_id": 1, "bbox": [100, 100, 40, 40]}],
+    }  # fmt: skip
+    rows = [{"image_id": 1, "category_id": 1, "bbox": [100, 100, 40, 36], "score": 0.031},
+            {"image_id": 1, "category_id": 1, "bbox": [29, 29, 6, 2.5], "score": 0.5}]  # fmt: skip
+    answers = dsla.why(rows, truth, "fcos", strides=(8, 16))
+    assert answers.table["verdict"].tolist() == ["too loose", "below threshold"]
+    assert answers.table["points"].tolist() == ["none", "more"]
+    assert "stride 8: inside the box" in answers.table["rule"][0]
+    first, second = answers.counterfactuals(0), answers.counterfactuals(1)
+    assert first["points"]["with a level of stride 4"] == 4  # 30 and 34 lie in 29…35
+    assert first["points"]["at 1,280 pixels"] == 4  # 124 and 132 of stride 8 lie in 116…140, 116 and 140 do not
+    assert first["found"]["at an IoU threshold of 0.41"] == True  # noqa: E712
+    assert second["found"]["at a score threshold of 0.031"] == True  # noqa: E712
+    assert "It would be found at a score threshold of 0.031." in answers.explain(1)
+    assert "called" not in answers.explain(0)
+
+
+def test_pictures(answers, tmp_path):
+    for verdict in answers.table["verdict"].unique():
+        i = int(np.flatnonzero(answers.table["verdict"] == verdict)[0])
+        figure = answers.picture(i)
+        assert verdict in figure.axes[0].get_title(loc="left")
+        assert f"{answers.table['count'][i]} point" in figure.axes[1].get_title(loc="left")
+        figure.savefig(tmp_path / "one.png")
+
+
+def test_the_command(scenes, tmp_path, capsys):
+    data, model = scenes
+    file = data.to_coco(tmp_path / "set")
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(predict_dataset(model, data)))
+    words = ["why", str(results), "--annotations", str(file), "--strides", "8,16,32", "--method", "fcos"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--images", str(file.parent / "images"), "--most", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "suppressed: n/a  only results are known" in text
+    assert len(list((tmp_path / "out" / "figures").glob("*.png"))) == 2
+    assert (tmp_path / "out" / "why.csv").read_text().count("\n") == 1 + sum(len(t["boxes"]) for _, t in data)
+    assert main([*words, "--image", "3", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {o["image"] for o in content["objects"]} == {3}
+    assert len(content["explained"]) == len(content["objects"])
+    assert isinstance(content["summary"]["found"], int)
+    for more, message in (
+        (["--image", "99"], "no image of this id"),
+        (["--strides", "8,x"], "write whole pixels"),
+        (["--images", "x"], "--images is for the pictures of --out"),
+        (["--method", "fcso"], "did you mean 'fcos'"),
+    ):
+        assert main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
