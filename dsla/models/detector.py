@@ -138,8 +138,8 @@ class Detector(nn.Module):
         device = next(self.parameters()).device
         images = [x if isinstance(x, Tensor) else image_tensor(x).to(device) for x in images]
         if not self.training:
-            found = self.postprocess.suppress_all(self.candidates(images))
-            return [{k: d[k] for k in ("boxes", "scores", "labels")} for d in found]
+            detections = map(self.postprocess.suppress, self.candidates(images))
+            return [{k: d[k] for k in ("boxes", "scores", "labels")} for d in detections]
         if self.criterion is None:
             raise ValueError("training needs a model with a criterion")
         raw = self.forward_raw(images, check_targets(targets, len(images), self.num_classes))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
+from torchvision.ops import batched_nms
 
 from ..geometry import HeadOutputs, on_device
 
-TOGETHER = 25_000  # boxes of a batch that NMS takes at once: its table of pairs has a bit each
+FIRST = 10  # candidates that NMS looks at first, for each detection that an image may keep
 
 
 @dataclass(frozen=True)
@@ -86,60 +86,50 @@ class Postprocess:
                 chosen.append(pair + first * classes)
             first += count
         index = torch.cat(chosen, 1)  # [B, K]
-        point = index // classes
         passes = select.flatten(1).gather(1, index) > self.score_threshold
+        counts = passes.sum(1).tolist()  # here the host waits for a device, for the whole batch
+        kept = torch.nonzero_static(passes.flatten(), size=sum(counts))[:, 0]
+        image, pair = kept // index.shape[1], index.flatten()[kept]
+        point = pair // classes
         frame = [
             (h, w, *(float(torch.tensor(float(n)) / o) for n, o in zip(original, (h, w), strict=True)))
             for (h, w), original in zip(image_sizes, original_sizes or image_sizes, strict=True)
         ]
         (frames,) = on_device(index.device, torch.tensor(frame))
-        limit, scale = frames.view(images, 1, 2, 2).flip(-1).repeat(1, 1, 1, 2).unbind(2)  # x, y, x, y
-        boxes = outputs.boxes.gather(1, point[..., None].expand(-1, -1, 4))
+        limit, scale = frames[image].view(-1, 2, 2).flip(-1).repeat(1, 1, 2).unbind(1)  # x, y, x, y
         columns = {
-            "boxes": torch.minimum(boxes.clamp(min=0), limit) * scale,
-            "scores": scores.flatten(1).gather(1, index),
-            "labels": index % classes,
+            "boxes": torch.minimum(outputs.boxes[image, point].clamp(min=0), limit) * scale,
+            "scores": scores.flatten(1)[image, pair],
+            "labels": pair % classes,
             "points": point,
         }
-        counts = passes.sum(1).tolist()  # the one place where the host waits for a device, for the whole batch
-        kept = torch.argsort(passes.flatten().logical_not(), stable=True)[: sum(counts)]
-        parts = {k: v.flatten(0, 1)[kept].split(counts) for k, v in columns.items()}
-        return [{k: v[i] for k, v in parts.items()} for i in range(images)]
+        parts = {k: v.split(counts) for k, v in columns.items()}
+        return [{k: v[i] for k, v in parts.items()} for i in range(len(counts))]
 
     def suppress(self, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
-        """NMS within each class, then the best `max_detections`, in descending order of score."""
-        keep = _kept(candidates["boxes"], candidates["scores"], candidates["labels"], self.nms_iou)
-        return {k: v[keep[: self.max_detections]] for k, v in candidates.items()}
+        """NMS within each class, then the best `max_detections`, in descending order of score.
 
-    def suppress_all(self, candidates: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """`suppress` of each image; on a GPU in one go, in which the host waits twice whatever their number."""
-        counts = [len(c["scores"]) for c in candidates]
-        if candidates[0]["scores"].device.type == "cpu" or len(counts) == 1 or not 0 < sum(counts) <= TOGETHER:
-            return [self.suppress(c) for c in candidates]
-        return self._suppress_together(candidates, counts)
-
-    def _suppress_together(self, candidates: Sequence[dict[str, Tensor]], counts: list[int]) -> list[dict[str, Tensor]]:
-        columns = {k: torch.cat([c[k] for c in candidates]) for k in candidates[0]}
-        every = torch.arange(len(counts))
-        image, every = on_device(columns["labels"].device, every.repeat_interleave(torch.tensor(counts)), every)
-        groups = image * (columns["labels"].amax() + 1) + columns["labels"]
-        keep = _kept(columns["boxes"], columns["scores"], groups, self.nms_iou)
-        keep = keep[image[keep].argsort(stable=True)]  # by image, and still best first
-        left = (image[keep, None] == every).sum(0).tolist()
-        parts = {k: v[keep].split(left) for k, v in columns.items()}
-        return [{k: v[i][: self.max_detections] for k, v in parts.items()} for i in range(len(counts))]
+        What NMS does to a box depends on better ones alone, and its cost is quadratic: so the best candidates are looked
+        at first, and more of them only where those do not fill `max_detections`. The host waits once for each NMS.
+        """
+        ranked = candidates["scores"].argsort(descending=True, stable=True)
+        count = len(ranked) if self.max_detections is None else FIRST * self.max_detections
+        while True:
+            best = {k: v[ranked[:count]] for k, v in candidates.items()}
+            keep = _kept(best["boxes"], best["scores"], best["labels"], self.nms_iou).sort().values  # ties as they came
+            keep = keep[: self.max_detections]
+            if len(keep) == self.max_detections or count >= len(ranked):
+                return {k: v[keep] for k, v in best.items()}
+            count *= 4
 
 
-def _kept(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Indices of what NMS within each group leaves, best first.
+def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
+    """Indices of what NMS within each class leaves.
 
-    In float64, where a group that is moved away from the others keeps its boxes to the bit; half precision and boxes
+    In float64, where a class that is moved away from the others keeps its boxes to the bit; half precision and boxes
     beyond the image are no exception.
     """
     if not len(boxes):
-        return groups
-    boxes, scores = boxes.double(), scores.double()
-    boxes = boxes - boxes.amin()
-    if boxes.device.type == "cpu":
-        return batched_nms(boxes, scores, groups, iou)
-    return nms(boxes + (groups * (boxes.amax() + 1))[:, None], scores, iou)
+        return labels
+    boxes = boxes.double()
+    return batched_nms(boxes - boxes.amin(), scores.double(), labels, iou)

@@ -102,6 +102,29 @@ def test_nothing_found():
     assert found[0]["labels"].dtype == torch.int64
 
 
+def crowded(seed, count, classes=3, corner=250.0):
+    """Candidates of an image, many of them over each other and some outside it."""
+    g = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=g) * corner - 50
+    return {
+        "boxes": torch.cat((corners, corners + 5 + torch.rand(count, 2, generator=g) * 60), 1),
+        "scores": torch.randint(1, 400, (count,), generator=g) / 400,  # with ties
+        "labels": torch.randint(0, classes, (count,), generator=g),
+        "points": torch.arange(count),
+    }
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 60, 300])
+@pytest.mark.parametrize("corner", [20.0, 250.0, 2000.0])  # few detections are left, or nearly all candidates
+def test_the_best_of_all_are_kept_however_few_are_looked_at_first(limit, corner):
+    for seed, count in enumerate((0, 1, 90, 3000)):
+        candidates = crowded(seed, count, corner=corner)
+        limited = Postprocess(max_detections=limit, nms_iou=0.3).suppress(candidates)
+        whole = Postprocess(max_detections=None, nms_iou=0.3).suppress(candidates)
+        assert limited["points"].tolist() == whole["points"].tolist()[:limit]
+        assert (limited["scores"].diff() <= 0).all()
+
+
 @pytest.mark.parametrize("wrong", [{"score": "mean"}, {"top_k_over": "boxes"}, {"select_by": "iou"}])
 def test_unknown_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
