@@ -10,12 +10,12 @@ A section that fails is one row with its error; the others go on.
 equality     labels, losses and gradients of every recipe of the scenes, on the CPU and on the card
 waits        `torch.cuda.set_sync_debug_mode` around ten training steps of each method: which line makes the host wait
 assignment   DSLA and FCOS against the dense form; the losses with their gradients; floors beside each
-inference    against torchvision's FCOS at 1 and 16 images; NMS alone
 step         training step of R-50 at 16 × (800 × 1333), against torchvision's FCOS, in several precisions
+compiled     the same with a compiled network
+inference    against torchvision's FCOS at 1 and 16 images; NMS alone
 kernels      where the time of one such step goes
 training     200 steps on scenes on both devices from one seed: losses, and what the detector then finds
 processes    NCCL, where there are two cards: two processes end with the weights of one
-compiled     the step with a compiled network (last: compiling takes a minute)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Report:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.device, self.small = torch.device(args.device), args.small
-        self.began, self.seconds = time.perf_counter(), args.minutes * 60
+        self.began, self.seconds, self.settings = time.perf_counter(), args.minutes * 60, args.settings
         self.path = Path(args.out or os.environ.get("OUT") or Path(__file__).parent / "results") / "gpu.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.content: dict[str, Any] = {"about": self._about(), "rows": []}
@@ -84,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", help="folder for gpu.json")
     parser.add_argument("--only", nargs="+", help="sections, in the order given")
+    parser.add_argument("--settings", nargs="+", help="precisions of steps and inference: fp32, tf32, …")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=8.0, help="sections that would begin later are left out")
     parser.add_argument("--small", action="store_true", help="small images and few runs")
@@ -93,7 +94,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True  # for both detectors: all shapes come again
     report = Report(args)
     sections = {**CHECKS, **SPEED}
-    order = ["equality", "waits", "assignment", "inference", "step", "kernels", "training", "processes", "compiled"]
+    order = ["equality", "waits", "assignment", "step", "compiled", "inference", "kernels", "training", "processes"]
     for name in args.only or order:
         began = time.perf_counter()
         if report.left < 20:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
@@ -16,6 +17,19 @@ from .deform import DeformConv
 MAX_DISTANCE = 1e6  # pixels; keeps what the exponential gives, and areas made of it, finite
 RawOutputs = tuple[Tensor, Tensor, Tensor | None, list[tuple[int, int]]]
 BOX_CODINGS = ("exp", "exp_stride", "relu_stride")
+
+
+class GroupNorm(nn.GroupNorm):
+    """A group norm that leaves half precision as it is, where autocast would bring whole maps to float32 and back.
+
+    Its sums are float32 inside; in bfloat16 the gradients of a tower are off by 0.7 % instead of 0.5 %.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype not in (torch.bfloat16, torch.float16):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 class Head(nn.Module):
@@ -71,7 +85,7 @@ class Head(nn.Module):
                     layers.append(DeformConv(width, channels, conv_bias, modulated=True))
                 else:
                     layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=conv_bias))
-                layers += [nn.GroupNorm(groups, channels), nn.ReLU(inplace=True)]
+                layers += [GroupNorm(groups, channels), nn.ReLU(inplace=True)]
             return nn.Sequential(*layers)
 
         def output(size: int, bias: float) -> nn.Conv2d:

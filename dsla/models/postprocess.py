@@ -74,7 +74,7 @@ class Postprocess:
         select = scores if self.select_by == "score" else outputs.logits.float().sigmoid()
         if not self.keep_padding:
             select = select * grid.inside(image_sizes)[..., None]
-        images, _, classes = scores.shape
+        classes = scores.shape[-1]
         chosen: list[Tensor] = []  # per level [B, K] indices into P·C
         first = 0
         for level, count in zip(select.split(grid.num_points, dim=1), grid.num_points, strict=True):
@@ -110,8 +110,8 @@ class Postprocess:
     def suppress(self, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
         """NMS within each class, then the best `max_detections`, in descending order of score.
 
-        What NMS does to a box depends on better ones alone, and its cost is quadratic: so the best candidates are looked
-        at first, and more of them only where those do not fill `max_detections`. The host waits once for each NMS.
+        What NMS does to a box depends on better ones alone, and its cost is quadratic: so the best candidates are
+        looked at first, and more of them only where those do not fill `max_detections`. Each NMS makes the host wait.
         """
         ranked = candidates["scores"].argsort(descending=True, stable=True)
         count = len(ranked) if self.max_detections is None else FIRST * self.max_detections

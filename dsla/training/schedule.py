@@ -79,7 +79,10 @@ def plan(recipe: Recipe, images: int, ranks: int = 1, accumulate: int = 1) -> st
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with the recipe's rules for biases and norms; each group keeps its factor of the rate."""
+    """SGD or AdamW with the recipe's rules for biases and norms; each group keeps its factor of the rate.
+
+    Where the model lies on a GPU a step is one kernel for all parameters of a group.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for place, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -93,6 +96,7 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             key = (recipe.bias_lr_factor if bias else 1.0, recipe.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     settings = [{"params": p, "weight_decay": wd, "factor": f, "lr": 0.0} for (f, wd), p in groups.items()]
+    fused = next(model.parameters()).device.type == "cuda" or None
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(settings)
-    return torch.optim.SGD(settings, momentum=recipe.momentum)
+        return torch.optim.AdamW(settings, fused=fused)
+    return torch.optim.SGD(settings, momentum=recipe.momentum, fused=fused)
