@@ -8,7 +8,7 @@ from torch import nn
 
 from dsla.models import Head
 from dsla.models.deform import DeformConv
-from dsla.models.head import MAX_DISTANCE, decode
+from dsla.models.head import MAX_DISTANCE, GroupNorm, decode
 
 
 def small_head(**options):
@@ -95,3 +95,23 @@ def test_deformable_convolution_starts_as_half_a_convolution():
 def test_unknown_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong.values()))):
         small_head(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_norms_of_half_precision_stay_half_and_near_those_of_float32(dtype):
+    torch.manual_seed(0)
+    norm, x = GroupNorm(4, 16), torch.randn(2, 16, 9, 7) * 3 + 1
+    nn.init.normal_(norm.weight, 1, 0.2)
+    rounding = torch.finfo(dtype).eps
+    whole = nn.GroupNorm.forward(norm, x)
+    assert torch.equal(norm(x), whole)
+    inputs = x.to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype):
+        out = norm(inputs)
+    assert out.dtype == dtype
+    assert (out.float() - whole).norm() < 2 * rounding * whole.norm()
+    upstream = torch.randn_like(whole)
+    (gradient,) = torch.autograd.grad(out, inputs, upstream.to(dtype))
+    exact = x.requires_grad_()
+    (expected,) = torch.autograd.grad(nn.GroupNorm.forward(norm, exact), exact, upstream)
+    assert (gradient.float() - expected).norm() < 4 * rounding * expected.norm()

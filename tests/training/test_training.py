@@ -57,6 +57,17 @@ def test_resuming_gives_the_weights_and_rates_of_a_run_that_never_stopped(scenes
         assert torch.equal(x, y)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_network_learns_the_same_and_is_left_as_it_was(scenes, monkeypatch, backend):
+    plain = quiet(TINY.replace(steps=3), scenes, log_every=1)
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda work: compile_(work, backend=backend, fullgraph=True))
+    result = quiet(TINY.replace(steps=3), scenes, log_every=1, compiled=True)
+    losses = [[r["loss"] for r in run.log if "loss" in r] for run in (plain, result)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert "network" not in vars(result.model)
+
+
 def test_a_checkpoint_is_read_with_weights_only_and_of_one_recipe(scenes, tmp_path):
     quiet(TINY, scenes, val=scenes, out=tmp_path, stop_after=3, eval_every=1)
     code = f"import torch; s = torch.load({str(tmp_path / 'checkpoint.pt')!r}); print(type(s['step']).__name__)"
