@@ -31,20 +31,29 @@ def network_table(recipe: Recipe | str, num_classes: int, size: tuple[int, int])
     with torch.device("meta"):
         model = build(recipe, num_classes=num_classes).eval()
         batch = torch.empty(1, 3, *size)
-    stages: dict[int, list[tuple[nn.Module, Tensor]]] = {}
+    made: dict[nn.Module, Tensor] = {}
 
-    def seen(module: nn.Module, _: Any, out: Any) -> None:
+    def note(module: nn.Module, _: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            stages.setdefault(round(log2(size[1] / out.shape[-1])), []).append((module, out))
+            made[module] = out
 
     children = list(model.backbone.children())
     blocks = [block for c in children for block in (c if isinstance(c, nn.ModuleList) else [c])]
-    handles = [block.register_forward_hook(seen) for block in blocks]
+    handles = [block.register_forward_hook(note) for block in blocks]
     with torch.inference_mode():
         pyramid = list(model.pyramid(model.backbone(batch)).values())
         outputs = model.head(pyramid)
     for handle in handles:
         handle.remove()
+    stages: dict[int, list[tuple[nn.Module, Tensor]]] = {}
+    waiting: list[nn.Module] = []  # a convolution that a fixed norm is folded into is no call of its own
+    for block in blocks:
+        waiting.append(block)
+        if block in made:
+            out = made[block]
+            stage = stages.setdefault(round(log2(size[1] / out.shape[-1])), [])
+            stage += [(m, out) for m in waiting]
+            waiting = []
     rows = [["image", "image", "", "resized, normalised", 3, *size, 1, 0]]
     for level, done in sorted(stages.items()):
         last = done[-1][1]

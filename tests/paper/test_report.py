@@ -202,8 +202,9 @@ def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 6
     assert set(result.numbers["seed"]) == {0, 1}
     assert {p: p.read_bytes() for p in weights} == weights
-    reproduce(tmp_path, train=True, images=3, steps=1, progress=False)  # another length: trained anew
-    assert (tmp_path / "runs" / "scenes-dsla-0" / "model.safetensors").read_bytes() not in weights.values()
+    reproduce(tmp_path, train=True, images=3, steps=1, progress=False)  # another length: trained beside
+    assert {p: p.read_bytes() for p in weights} == weights
+    assert (tmp_path / "runs" / "scenes-dsla-0-2" / "model.safetensors").read_bytes() not in weights.values()
 
 
 @pytest.mark.parametrize(("option", "name"), [("seeds", "several seeds"), ("steps", "steps"), ("jobs", "jobs")])

@@ -3,18 +3,17 @@
 import json
 
 import numpy as np
-from conftest import EXCERPT
-from excerpt import RUNS, WHOLE
+from excerpt import OUT, RUNS, WHOLE
 
 
 def test_it_is_small_and_whole():
-    names = {k.partition("/")[0] for k in np.load(EXCERPT).files}
+    names = {k.partition("/")[0] for k in np.load(OUT).files}
     assert names == {*WHOLE, *RUNS}
-    assert EXCERPT.stat().st_size < 1_000_000
+    assert OUT.stat().st_size < 1_000_000
 
 
 def test_its_numbers_are_the_recorded_ones(shared):
-    excerpt = np.load(EXCERPT)
+    excerpt = np.load(OUT)
     for key in excerpt.files:
         name, _, inner = key.partition("/")
         if inner == "runs_json" and name in RUNS:
