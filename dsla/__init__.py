@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .models.prediction import predict
     from .plots.comparison import compare
     from .plots.why import why
+    from .recipes import RECIPES, recipe
     from .recipes.recipe import Recipe
-    from .recipes.scenes import RECIPES, recipe
     from .training.loop import train
 
 __version__ = "0.1.0"

@@ -104,7 +104,7 @@ def test_what_the_lead_depends_on_in_the_readme_is_what_the_runs_say():
 @pytest.mark.parametrize("group", ["methods", "ablation", "gamma"])
 def test_the_methods_of_the_readme_are_those_of_the_runs(group):
     from dsla.paper import method_table, methods_markdown, read_runs
-    from dsla.recipes.scenes import GROUPS
+    from dsla.recipes import GROUPS
 
     runs = read_runs(ROOT / "figures" / "experiments.jsonl")
     mine = runs[runs["recipe"].isin(GROUPS[group])]

@@ -65,7 +65,7 @@ def test_building_training_and_evaluating_as_documented(tmp_path):
 def test_shipped_weights_say_what_they_are_and_reach_what_they_say():
     """On 60 scenes, loosely: the full number is in the file, from 400."""
     from dsla.models.weights import read, shipped
-    from dsla.recipes.scenes import SHIPPED
+    from dsla.recipes import SHIPPED
 
     assert set(shipped()) == set(SHIPPED)
     scenes = dsla.Scenes("val", size=60)

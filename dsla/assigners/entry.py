@@ -52,6 +52,11 @@ class Option:
     high: float = math.inf
     optional: bool = False
 
+    @classmethod
+    def of(cls, name: str, default: Any = None, **rest: Any) -> Option:
+        """An option of the type of its default; without one it is a number or none."""
+        return cls(name, float if default is None else type(default), default, optional=default is None, **rest)
+
     def read(self, value: Any) -> Any:
         """The value, a number or text from the shell, as the constructor takes it.
 

@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import sys
+import tomllib
 import types
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, unknown
-from .entry import LABELS, Method, entry_of
-from .methods import PACKAGE
+from .entry import LABELS, Method, Option, entry_of
 
 if TYPE_CHECKING:
     from .base import Assigner
 
-METHODS: dict[str, Method] = {m.name: m for m in PACKAGE}
+
+def _package() -> dict[str, Method]:
+    """The methods of the package: methods.toml."""
+    entries = tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
+    shared = {name: {"name": name, **option} for name, option in entries.pop("shared").items()}
+    for name, entry in entries.items():
+        options = [shared[option] if isinstance(option, str) else option for option in entry["options"]]
+        entry["options"] = tuple(Option.of(**option) for option in options)
+        entries[name] = Method(name=name, **{**entry, "fields": tuple(entry.get("fields", ()))})
+    return entries
+
+
+METHODS: dict[str, Method] = _package()
 """Each method by its name, in the order of tables and figures; those of one's own come last."""
 
 VARIABLE = "DSLA_PLUGIN"  # of the environment: the plugin files that processes started from here load, too

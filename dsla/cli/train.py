@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..recipes import RECIPES, recipe
 from ..recipes.recipe import Recipe
-from ..recipes.scenes import RECIPES, recipe
 from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, natural, plugin_option, positive, whole
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
 from ..errors import DataError
-from ..recipes import Recipe
+from ..recipes import COCO_RECIPES, Recipe
 from ..recipes import recipe as named
-from ..recipes.coco import COCO_RECIPES
 from .build import build, outline
 from .convert import from_mmdetection, from_torchvision_fcos
 from .detector import Detector

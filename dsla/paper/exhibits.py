@@ -17,7 +17,7 @@ from ..models.build import assigner
 from ..plots import compare, draw_detections, figures
 from ..plots.draw import judged, judged_images
 from ..plots.style import Picture, ordered
-from ..recipes.scenes import recipe
+from ..recipes import recipe
 from .claims import CENTERNESS, DSLA, PLAIN, Finding, interval
 from .definitions import as_text
 from .pages import Chart, Grid

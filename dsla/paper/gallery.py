@@ -23,7 +23,7 @@ from ..plots.comparison import STRIDES
 from ..plots.draw import as_image
 from ..plots.label_maps import label_maps, label_rows, label_table
 from ..plots.style import Picture
-from ..recipes.scenes import RECIPES
+from ..recipes import RECIPES
 from ..settings import repository_file
 from . import tables
 from .exhibits import LOOKED_AT, busiest, point_counts

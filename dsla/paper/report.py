@@ -21,7 +21,7 @@ from ..files import OwnFolder
 from ..models import Detector, load
 from ..models.weights import content_hash, shipped
 from ..plots.style import ordered
-from ..recipes.scenes import SHIPPED, recipe
+from ..recipes import SHIPPED, recipe
 from .claims import CLAIMS, Finding, judge
 from .definitions import ROWS, as_text, label
 from .exhibits import Story, charts

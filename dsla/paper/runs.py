@@ -29,8 +29,8 @@ from ..models import Detector, load
 from ..models.weights import content_hash
 from ..models.weights import read as read_weights
 from ..plots.style import method
+from ..recipes import GROUPS, RECIPES, SHIPPED, recipe
 from ..recipes.recipe import Recipe
-from ..recipes.scenes import GROUPS, RECIPES, SHIPPED, recipe
 from .definitions import RECIPES as TITLES
 from .definitions import as_text
 from .tables import method_table

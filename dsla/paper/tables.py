@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..recipes.scenes import RECIPES
+from ..recipes import RECIPES
 from . import published
 from .claims import CENTERNESS, DSLA, Claim, Finding, interval, judge, same_budget
 from .definitions import ROWS, as_text, is_in, read

@@ -1,6 +1,6 @@
 """Runs as data: `Recipe`, and all recipes by name."""
 
+from .named import COCO_RECIPES, GROUPS, RECIPES, SHIPPED, recipe
 from .recipe import Recipe
-from .scenes import GROUPS, RECIPES, SHIPPED, recipe
 
-__all__ = ["GROUPS", "RECIPES", "SHIPPED", "Recipe", "recipe"]
+__all__ = ["COCO_RECIPES", "GROUPS", "RECIPES", "SHIPPED", "Recipe", "recipe"]

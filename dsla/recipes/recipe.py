@@ -1,11 +1,11 @@
-"""`Recipe`: everything that decides a run, as data. The named ones are in `dsla.recipes.scenes`."""
+"""`Recipe`: everything that decides a run, as data. The named ones are in `dsla.recipes.named`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from ..assigners.registry import method
 from ..errors import DataError, unknown
@@ -28,10 +28,10 @@ class Recipe:
 
     # network
     backbone: str = "resnet50"  # "resnet101", "resnext101_64x4d", "swin_s", "efficientnet_lite0", "small"
-    backbone_style: str = "pytorch"  # "caffe" puts the stride of a bottleneck on its 1×1 convolution
+    backbone_style: Literal["pytorch", "caffe"] = "pytorch"  # "caffe": the stride of a bottleneck on its 1×1 convolution
     pretrained: bool = True  # ImageNet weights where training starts without weights of its own
     frozen_stages: int = 1  # conv1 and so many stages are not trained; −1 trains all
-    norm: str = "frozen"  # batch normalisation: "frozen" statistics and affine, "eval" statistics, "train"
+    norm: Literal["frozen", "eval", "train"] = "frozen"  # of batches: "frozen" statistics and affine, "eval" statistics
     dcn_stages: tuple[int, ...] = ()  # of C2…C5 in a ResNet, those with deformable 3×3 convolutions: (3, 4, 5)
     drop_path: float = 0.0  # stochastic depth of the last block in Swin and EfficientNet
     channels: int = 256  # of the pyramid and the head
@@ -41,12 +41,12 @@ class Recipe:
     dcn_head: bool = False  # modulated deformable last convolution in each tower
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)
     offset: float = 0.0  # of points in cells: 0 as the DSLA release, 0.5 as mmdetection's FCOS
-    extra_levels: str = "output"  # P6 from P5's "output", from the "input" C5, or "none"
-    box_coding: str = "exp"  # distance = exp (pixels), "exp_stride", or "relu_stride" (norm_on_bbox)
+    extra_levels: Literal["output", "input", "none"] = "output"  # P6 from P5's "output", from the "input" C5
+    box_coding: Literal["exp", "exp_stride", "relu_stride"] = "exp"  # to distances; "relu_stride" is norm_on_bbox
     box_scales: bool = True  # one learnable scale for each level
     box_bias: float = 0.0  # initial bias of the distances' convolution
-    quality: str | None = None  # branch: "centerness", "iou" or None
-    quality_on: str = "classification"  # tower it stands on, or "regression"
+    quality: Literal["centerness", "iou"] | None = None  # what a branch of its own is taught
+    quality_on: Literal["classification", "regression"] = "classification"  # tower it stands on
 
     # what teaches it
     method: str = "dsla"  # a name in `dsla.assigners.METHODS`
@@ -56,17 +56,17 @@ class Recipe:
     truncate: bool = True  # relaxed ends through int(), as the release
     core_zone: bool = True
     center_sampling: float | None = None  # radius in strides
-    coupling: str = "on"  # dynamic label: "on", "off", "iou-only"
-    crowd: str = "ignore"  # points in crowds: "ignore", or "background" as the release
+    coupling: Literal["on", "off", "iou-only"] = "on"  # dynamic label
+    crowd: Literal["ignore", "background"] = "ignore"  # points in crowds; "background" as the release
     cls_weight: float = 1.0
-    box_loss: str = "giou"  # or "iou": −log IoU
+    box_loss: Literal["giou", "iou", "iou-linear"] = "giou"  # "iou": −log IoU
     box_loss_weight: float = 1.0
-    box_weighting: str = "label"  # a positive's share of the box loss: "label", "centerness", "none"
+    box_weighting: Literal["label", "centerness", "none"] = "label"  # a positive's share of the box loss
 
     # images
     min_size: tuple[int, ...] = (800,)  # short side, pixels; one is chosen per image in training
     max_size: int = 1333
-    rounding: str = "down"  # of the resized sides: as torchvision; "nearest" as mmdetection
+    rounding: Literal["down", "nearest"] = "down"  # of the resized sides: as torchvision; "nearest" as mmdetection
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel order of the network
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     bgr: bool = False  # channel order of the network
@@ -75,34 +75,35 @@ class Recipe:
     empty_images: bool = True  # train on images without any box, too; false leaves them out, as mmdetection
 
     # inference
-    score: str = "product"  # class and quality: "product", or "sqrt" of it as torchvision
+    score: Literal["product", "sqrt"] = "product"  # of class and quality; its root as torchvision
     score_threshold: float = 0.05
     nms_iou: float = 0.6
     top_k: int = 1000  # candidates a level
-    top_k_over: str = "points"  # or "pairs" of point and class
-    select_by: str = "score"  # what threshold and top-k look at, or the "class" probability alone
-    padding: str = "ignore"  # points there: taught as "background", and they detect; "detect" alone; or neither
+    top_k_over: Literal["points", "pairs"] = "points"  # "pairs" of point and class
+    select_by: Literal["score", "class"] = "score"  # what threshold and top-k look at; the "class" probability alone
+    padding: Literal["ignore", "detect", "background"] = "ignore"  # points there: taught as "background", and they
+    # detect; "detect" alone; or neither
     max_detections: int = 100
 
     # training
     batch_size: int = 16
     epochs: float | None = 12  # or `steps`
     steps: int | None = None
-    optimizer: str = "sgd"  # or "adamw"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01  # at batch_size images a step; `dsla train --batch-size` scales it linearly
     momentum: float = 0.9
     weight_decay: float = 1e-4
     bias_lr_factor: float = 1.0  # 2 with no bias decay in the published runs
     bias_decay: bool = True
     norm_decay: bool = True
-    schedule: str = "step"  # or "cosine"
+    schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[float, ...] = (8, 11)  # epochs after which the rate falls to a tenth
     warmup_steps: int = 500
     warmup_from: float = 1 / 3  # share of the rate at the first step
-    warmup: str = "constant"  # or "linear"
+    warmup: Literal["constant", "linear"] = "constant"
     clip: float | None = 35.0  # norm of all gradients
     channels_last: bool = True
-    amp: str = "none"  # autocast on a GPU: "bf16", "fp16"
+    amp: Literal["none", "bf16", "fp16"] = "none"  # autocast on a GPU
 
     def __post_init__(self) -> None:
         for key, kind in _TYPES.items():
@@ -111,9 +112,8 @@ class Recipe:
                 object.__setattr__(self, key, typed(value, kind))
             except ValueError as error:
                 raise DataError(f"recipe {self.name}: {key}={value!r}: {error}") from None
-        for key, allowed in _CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise DataError(f"recipe {self.name}: {key}={getattr(self, key)!r}; choose one of {allowed}")
+        if self.backbone not in BACKBONES:
+            raise DataError(f"recipe {self.name}: backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}")
         for key, (low, high) in _LIMITS.items():
             value = getattr(self, key)
             numbers = value if isinstance(value, tuple) else (value,)
@@ -143,11 +143,7 @@ class Recipe:
             DataError: no such field (with the nearest name), text that its type cannot read, or a field that the
                 recipe would not use, with the reason.
         """
-        for key, value in changes.items():
-            if key not in _TYPES:
-                raise unknown("field of recipes", key, _TYPES)
-            if isinstance(value, str):
-                changes[key] = read(key, value, _TYPES[key])
+        changes = read_fields(changes)
         durations = [k for k in ("epochs", "steps") if changes.get(k) is not None]
         if len(durations) == 2:
             raise DataError(f"epochs={changes['epochs']} and steps={changes['steps']}: give one, it clears the other")
@@ -189,10 +185,24 @@ class Recipe:
             stored["padding"] = "detect" if stored.pop("keep_padding") else "ignore"
         if stored.get("steps") is not None:
             stored["epochs"] = None  # steps held where both were given
-        for key in stored:
-            if key not in _TYPES:
-                raise unknown("field of recipes", key, _TYPES)
+        _check_names(stored)
         return cls(**stored)
+
+
+def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by name, text among them read by the field's type.
+
+    Raises:
+        DataError: no such field (with the nearest name), or text that its type cannot read.
+    """
+    _check_names(fields)
+    return {key: read(key, v, _TYPES[key]) if isinstance(v, str) else v for key, v in fields.items()}
+
+
+def _check_names(fields: Mapping[str, Any]) -> None:
+    for key in fields:
+        if key not in _TYPES:
+            raise unknown("field of recipes", key, _TYPES)
 
 
 _TYPES: dict[str, Any] = get_type_hints(Recipe)
@@ -212,26 +222,4 @@ _LIMITS: dict[str, tuple[float, float]] = {  # both included; of each item where
     "steps": (1, 1_000_000_000),
     "warmup_steps": (0, 1_000_000_000),
     "milestones": (0, 1e6),
-}
-_CHOICES: dict[str, tuple[str | None, ...]] = {
-    "backbone": tuple(BACKBONES),
-    "backbone_style": ("pytorch", "caffe"),
-    "norm": ("frozen", "eval", "train"),
-    "extra_levels": ("output", "input", "none"),
-    "rounding": ("down", "nearest"),
-    "box_coding": ("exp", "exp_stride", "relu_stride"),
-    "quality": (None, "centerness", "iou"),
-    "quality_on": ("classification", "regression"),
-    "coupling": ("on", "off", "iou-only"),
-    "crowd": ("ignore", "background"),
-    "padding": ("ignore", "detect", "background"),
-    "box_loss": ("giou", "iou", "iou-linear"),
-    "box_weighting": ("label", "centerness", "none"),
-    "score": ("product", "sqrt"),
-    "top_k_over": ("points", "pairs"),
-    "select_by": ("score", "class"),
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("step", "cosine"),
-    "warmup": ("constant", "linear"),
-    "amp": ("none", "bf16", "fp16"),
 }

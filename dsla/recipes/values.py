@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from numbers import Integral, Real
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from ..errors import DataError
 
@@ -22,6 +22,8 @@ def read(key: str, text: str, kind: Any) -> Any:
         if text.lower() == "none":
             return None
         kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is Literal:
+        return text
     try:
         if kind is bool:
             return _WORDS[text.lower()]
@@ -47,6 +49,10 @@ def typed(value: Any, kind: Any) -> Any:
     """
     if get_origin(kind) in (Union, types.UnionType):
         return None if value is None else typed(value, next(k for k in get_args(kind) if k is not type(None)))
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise ValueError(f"choose one of {get_args(kind)}")
     if get_origin(kind) is tuple:
         items = get_args(kind)
         if not isinstance(value, list | tuple):

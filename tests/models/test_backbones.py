@@ -11,7 +11,7 @@ from dsla import DataError
 from dsla.models import build
 from dsla.models.build import backbone
 from dsla.models.deform import DeformConv
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 
 def norms(net):

@@ -17,7 +17,7 @@ from dsla.models import build, checkpoint
 from dsla.models.checkpoint import convert
 from dsla.models.convert import from_mmdetection
 from dsla.models.weights import content_hash, mismatches, read, read_checkpoint
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 STORED = {  # of parity/state_dict_names.json → the recipe that its tensors are told to be, and where P6 comes from
     "dsla_r50_config_as_published": ("r50-1x", "input"),

@@ -12,7 +12,7 @@ from dsla.models import Detector, Head, build
 from dsla.models.backbone import SmallNet, pyramid
 from dsla.models.resnet import resnet
 from dsla.models.transform import Transform, scaled
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 RECIPES = ("scenes-dsla", "scenes-fcos")
 

@@ -13,7 +13,7 @@ from dsla.models import build
 from dsla.models.deform import DeformConv
 from dsla.models.export import RawHead, names_of, to_exported_program, to_onnx
 from dsla.models.saving import save
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 

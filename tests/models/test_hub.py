@@ -13,7 +13,7 @@ import torch
 from dsla import DataError
 from dsla.models import build, hub
 from dsla.models.weights import content_hash
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 NAMES = ("disc", "ring")
 

@@ -10,7 +10,7 @@ import torch
 import dsla
 from dsla.assigners import METHODS, PairAssigner
 from dsla.models.build import assigner, build
-from dsla.recipes.scenes import RECIPES, recipe
+from dsla.recipes import RECIPES, recipe
 from dsla.widgets import AssignmentExplorer
 
 SCENES = [n for n in RECIPES if n.startswith("scenes-")]

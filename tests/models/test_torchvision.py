@@ -8,7 +8,7 @@ from torchvision.models.detection.image_list import ImageList
 from dsla.models import build
 from dsla.models.convert import from_torchvision_fcos
 from dsla.models.weights import fit
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 CLASSES = 5
 HEIGHT, WIDTH = 128, 128  # multiples of 128: torchvision's ⌊image / map⌋ is then the stride at every level

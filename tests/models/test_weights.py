@@ -13,7 +13,7 @@ from dsla import DataError
 from dsla.models import build, saving, weights
 from dsla.models.convert import from_mmdetection, from_torchvision_fcos
 from dsla.models.weights import content_hash, mismatches
-from dsla.recipes.scenes import recipe
+from dsla.recipes import recipe
 
 NAMES = ("disc", "ring", "bar")
 

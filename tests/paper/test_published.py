@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dsla.paper import published
-from dsla.recipes.scenes import RECIPES
+from dsla.recipes import RECIPES
 
 TABLES = (
     published.results,

@@ -12,7 +12,7 @@ from dsla.errors import DataError
 from dsla.paper.definitions import ROWS
 from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores
 from dsla.paper.tables import methods_markdown
-from dsla.recipes.scenes import GROUPS
+from dsla.recipes import GROUPS
 
 OPTIONS = {"seeds": 2, "steps": 3, "images": 4}
 

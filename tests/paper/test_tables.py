@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dsla.paper.tables import condition_table, conditions_markdown
-from dsla.recipes.scenes import GROUPS, recipe
+from dsla.recipes import GROUPS, recipe
 
 NUMBERS = (
     ("evaluation", "AP"), ("evaluation", "AP_small"), ("evaluation", "AP_large"), ("crowding", "AP_crowded"),

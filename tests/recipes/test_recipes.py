@@ -17,8 +17,8 @@ import torch
 from dsla import DataError
 from dsla.assigners.registry import METHODS
 from dsla.models.build import assigner, backbone, build
+from dsla.recipes import RECIPES, recipe
 from dsla.recipes.recipe import Recipe
-from dsla.recipes.scenes import RECIPES, recipe
 from dsla.recipes.uses import BACKBONES, unused
 from dsla.training.schedule import learning_rate, optimizer_of, total_steps
 
