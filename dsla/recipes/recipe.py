@@ -28,7 +28,7 @@ class Recipe:
 
     # network
     backbone: str = "resnet50"  # "resnet101", "resnext101_64x4d", "swin_s", "efficientnet_lite0", "small"
-    backbone_style: Literal["pytorch", "caffe"] = "pytorch"  # "caffe": the stride of a bottleneck on its 1×1 convolution
+    backbone_style: Literal["pytorch", "caffe"] = "pytorch"  # "caffe" strides on a bottleneck's 1×1 convolution
     pretrained: bool = True  # ImageNet weights where training starts without weights of its own
     frozen_stages: int = 1  # conv1 and so many stages are not trained; −1 trains all
     norm: Literal["frozen", "eval", "train"] = "frozen"  # of batches: "frozen" statistics and affine, "eval" statistics
