@@ -64,13 +64,29 @@ def locked(folder: str | Path) -> Iterator[None]:
     while not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it
         os.close(handle)
         handle = _lock(path)
+    _locks.add(handle)
     try:
+        os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file
-            path.unlink()
+        if handle in _locks:  # else this is a child of the holder
+            with suppress(OSError):  # Windows removes no open file
+                path.unlink()
+            _let_go(handle)
+
+
+_locks: set[int] = set()
+
+
+def _let_go(*handles: int) -> None:
+    for handle in handles or tuple(_locks):
+        _locks.discard(handle)
         os.close(handle)
+
+
+if hasattr(os, "register_at_fork"):  # a child that outlives the holder, such as a loader of images, does not hold on
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _lock(path: Path) -> int:

@@ -85,9 +85,7 @@ class PointGrid:
         grid._build([(h, w) for h, w in maps], whole_numbers("strides", *strides), offset, str(device))
         return grid
 
-    def _build(
-        self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: float, device: str
-    ) -> None:
+    def _build(self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: float, device: str) -> None:
         if not shapes or not math.isfinite(offset):
             raise ValueError(f"a grid needs at least one level and a finite offset, got {len(shapes)} and {offset}")
         self.shapes, self.strides, self.offset = tuple(shapes), strides, float(offset)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
 from dsla.errors import DataError
-from dsla.files import LISTING, OwnFolder, csv_text, refuse_existing, write
+from dsla.files import LISTING, OwnFolder, csv_text, locked, refuse_existing, write
 
 
 def test_a_file_is_complete_and_a_link_is_replaced_not_followed(tmp_path):
@@ -115,3 +118,24 @@ def test_no_cell_is_a_formula_elsewhere_and_numbers_stay():
     assert again["n"].tolist() == list(range(-1, 7))
     assert frame["name"][0] == "=1+1"
     assert "n/a" in csv_text(frame, na_rep="n/a")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_child_that_outlives_the_holder_of_a_lock_does_not_hold_on(tmp_path):
+    script = (
+        "import os, sys, time; from dsla.files import locked\n"
+        "with locked(sys.argv[1]):\n"
+        "    child = os.fork()\n"
+        "    if child == 0: time.sleep(60)\n"
+        "    print(os.getpid(), child, flush=True); time.sleep(0.2); os._exit(0)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True)         if False else subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder, child = map(int, run.stdout.readline().split())
+    try:
+        with pytest.raises(DataError, match=f"in use by process {holder};"), locked(tmp_path):
+            pass
+        run.wait()
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)

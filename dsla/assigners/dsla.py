@@ -35,9 +35,7 @@ def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tens
     return (across * along).sqrt()
 
 
-def interval_relaxation(
-    m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tensor, relaxed_high: Tensor
-) -> Tensor:
+def interval_relaxation(m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tensor, relaxed_high: Tensor) -> Tensor:
     """1 within [low, high], falling linearly to 0 at the relaxed ends, 0 beyond; pixels, broadcasting.
 
     Each ramp is divided by its length, at least 0.01 (release).

@@ -77,6 +77,4 @@ class Explanation:
             f"<tr><td>{mark[r.passed]}</td><td>{html.escape(r.name)}</td><td>{html.escape(r.text)}</td></tr>"
             for r in self.rules
         )
-        return (
-            f"<p>{html.escape(self.head)}</p><table>{rows}</table><p><b>{html.escape(self.verdict)}</b></p>"
-        )
+        return f"<p>{html.escape(self.head)}</p><table>{rows}</table><p><b>{html.escape(self.verdict)}</b></p>"

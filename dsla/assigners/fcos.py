@@ -32,9 +32,7 @@ class FCOS(PairAssigner):
     regress_ranges: tuple[tuple[float, float], ...]
 
     def __init__(
-        self,
-        regress_ranges: Sequence[Sequence[float]] = DEFAULT_RANGES,
-        center_sampling: float | None = None,
+        self, regress_ranges: Sequence[Sequence[float]] = DEFAULT_RANGES, center_sampling: float | None = None
     ) -> None:
         self.regress_ranges = checked_ranges(regress_ranges, center_sampling)
         self.center_sampling = center_sampling

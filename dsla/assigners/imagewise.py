@@ -33,7 +33,7 @@ class ImageAssigner(Assigner):
         """
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """"label" is 1 inside the box: the rest depends on the other points and boxes."""
+        """ "label" is 1 inside the box: the rest depends on the other points and boxes."""
         return {"label": pairs.inside().float()}
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:

@@ -50,11 +50,7 @@ class SimOTA(Assigner):
     needs_predictions = True
 
     def __init__(
-        self,
-        center_radius: float = 2.5,
-        candidate_topk: int = 10,
-        iou_weight: float = 3.0,
-        cls_weight: float = 1.0,
+        self, center_radius: float = 2.5, candidate_topk: int = 10, iou_weight: float = 3.0, cls_weight: float = 1.0
     ) -> None:
         if not center_radius > 0 or candidate_topk < 1 or min(iou_weight, cls_weight) < 0:
             raise ValueError(
@@ -81,10 +77,7 @@ class SimOTA(Assigner):
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness; "label" is 1 in box and centre region: the cost is known only with predictions."""
-        return {
-            "centerness": centerness(*pairs.distances),
-            "label": pairs.inside(self.center_radius).float(),
-        }
+        return {"centerness": centerness(*pairs.distances), "label": pairs.inside(self.center_radius).float()}
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre region, the parts of the cost, k, taken or not; then the label without rivals.

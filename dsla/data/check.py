@@ -52,9 +52,7 @@ class Report:
 
 
 def check(
-    files: Sequence[str | Path],
-    images: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    files: Sequence[str | Path], images: str | Path | None = None, progress: Callable[[int, int], None] | None = None
 ) -> list[Report]:
     """Reads COCO ground truths and results as everything else does, and reports instead of warning or raising.
 

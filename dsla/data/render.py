@@ -19,13 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASS_NAMES = ("disc", "box", "triangle", "ring", "bar")
-TEXTURES = (
-    "ball",
-    "stripes",
-    "gradient",
-    "checker",
-    "speckle",
-)  # the one that each class, in order, mostly has
+TEXTURES = ("ball", "stripes", "gradient", "checker", "speckle")  # the one that each class, in order, mostly has
 SPLITS = {"train": 0, "val": 1, "test": 2}
 COUNTS = (0.02, 0.18, 0.26, 0.24, 0.18, 0.12)  # share of scenes with 0, 1, … 5 objects asked for
 MIN_VISIBLE = 0.35  # an object with less of its area in view is not drawn at all

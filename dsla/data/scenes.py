@@ -41,11 +41,7 @@ def draw_elsewhere(seed: int, split: str, size: int, first: int, last: int) -> d
     needed in the caller's script, as multiprocessing would ask for.
     """
     # Without these, glibc returns every temporary image to the system: page faults take half of the time.
-    memory = {
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
-        "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
-        "OMP_NUM_THREADS": "1",
-    }
+    memory = {"MALLOC_TRIM_THRESHOLD_": str(1 << 26), "MALLOC_MMAP_THRESHOLD_": str(1 << 26), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", render.__file__, str(seed), split, str(size), str(first), str(last)]
     done = subprocess.run(command, capture_output=True, env={**os.environ, **memory}, check=False)
     if done.returncode:

@@ -18,8 +18,8 @@ from .detector import Detector
 from .efficientnet import EfficientNetLite
 from .head import Head
 from .postprocess import Postprocess
-from .resnet import NETWORKS, resnet
-from .swin import swin_s
+from .resnet import NETWORKS, ResNetFeatures
+from .swin import SwinFeatures
 from .transform import Transform
 from .weights import fit, read
 
@@ -120,16 +120,11 @@ def backbone(recipe: Recipe, weights: str | None = None) -> Backbone:
         DataError: the backbone has no ImageNet weights, or needs a package that is not installed.
     """
     if recipe.backbone in NETWORKS:
-        return resnet(
-            recipe.backbone,
-            weights=weights,
-            style=recipe.backbone_style,
-            frozen_stages=recipe.frozen_stages,
-            norm=recipe.norm,
-            dcn_stages=recipe.dcn_stages,
+        return ResNetFeatures(
+            recipe.backbone, recipe.backbone_style, recipe.frozen_stages, recipe.norm, recipe.dcn_stages, weights
         )
     if recipe.backbone == "swin_s":
-        return swin_s(drop_path=recipe.drop_path, frozen_stages=recipe.frozen_stages, weights=weights)
+        return SwinFeatures(recipe.drop_path, recipe.frozen_stages, weights)
     if recipe.backbone == "efficientnet_lite0":
         return EfficientNetLite(recipe.norm, recipe.frozen_stages, recipe.drop_path, weights)
     if weights is not None:

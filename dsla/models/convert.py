@@ -91,9 +91,7 @@ def from_torchvision_fcos(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     return _rename(state_dict, _TORCHVISION, "torchvision's fcos_resnet50_fpn")
 
 
-def _rename(
-    state_dict: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], source: str
-) -> dict[str, Tensor]:
+def _rename(state_dict: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], source: str) -> dict[str, Tensor]:
     renamed, unknown = {}, []
     for name, value in state_dict.items():
         for pattern, replacement in rules:
@@ -112,6 +110,4 @@ def _rename(
 
 def _counted(name: str, match: re.Match[str]) -> str:
     """{3n+1} → 3 · first group + 1."""
-    return re.sub(
-        r"\{(\d*)n([+-]\d+)?\}", lambda p: str(int(p[1] or 1) * int(match[1]) + int(p[2] or 0)), name
-    )
+    return re.sub(r"\{(\d*)n([+-]\d+)?\}", lambda p: str(int(p[1] or 1) * int(match[1]) + int(p[2] or 0)), name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,29 +55,26 @@ class ResNetFeatures(Backbone, ResNet):
     Args:
         name: one of `NETWORKS`.
         style: where a stage halves the map: "pytorch" on the 3×3 convolution, "caffe" on the first 1×1.
-        base_channels: width of the stem; 64 in every published model.
         norm, frozen_stages: as `Backbone.hold` has them.
         dcn_stages: in these, of C2…C5 by number, the 3×3 convolutions are deformable.
+        weights: "imagenet" takes torchvision's, which the first use downloads.
+    Raises:
+        ValueError: unknown options.
+        DataError: ImageNet weights for a network that they do not fit, or neither stored nor within reach.
     """
 
-    conv1: nn.Module
-    bn1: nn.Module
-    relu: nn.Module
-    maxpool: nn.Module
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-    layer4: nn.Sequential
-    _norm_layer: Callable[[int], nn.Module]
+    if TYPE_CHECKING:  # torchvision's parts, without their types
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
         name: str = "resnet50",
         style: str = "pytorch",
-        base_channels: int = 64,
         frozen_stages: int = -1,
         norm: str = "frozen",
         dcn_stages: Sequence[int] = (),
+        weights: str | None = None,
     ) -> None:
         if name not in NETWORKS or style not in ("pytorch", "caffe") or norm not in NORMS:
             raise ValueError(
@@ -86,12 +83,18 @@ class ResNetFeatures(Backbone, ResNet):
             )
         if not set(dcn_stages) <= {2, 3, 4, 5}:
             raise ValueError(f"dcn_stages are of 2…5, for C2…C5; got {tuple(dcn_stages)}")
-        self._base = base_channels
+        if weights is not None and (weights, style) != ("imagenet", "pytorch"):
+            raise DataError(
+                "the only weights there are, torchvision's 'imagenet', fit style 'pytorch'; got "
+                f"{weights!r}, {style!r}. Give caffe's by --weights FILE.pth (a state dict, such as OpenMMLab's "
+                "resnet50_msra), take a recipe whose name ends in -torchvision, or start from random ones "
+                "(pretrained=false)"
+            )
         blocks, options = NETWORKS[name]
         norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
         super().__init__(Block, blocks, norm_layer=norm_layer, **options)
         del self.fc, self.avgpool
-        self.out_channels = [base_channels * 4 * 2**i for i in (1, 2, 3)]
+        self.out_channels = [stage[-1].conv3.out_channels for stage in (self.layer2, self.layer3, self.layer4)]
         if style == "caffe":
             for stage in (self.layer2, self.layer3, self.layer4):
                 first: Any = stage[0]
@@ -99,14 +102,11 @@ class ResNetFeatures(Backbone, ResNet):
         for number in dcn_stages:
             for block in self.parts()[number - 1]:
                 block.conv2 = _deformable(block.conv2)
+        if weights is not None:
+            state = {k: v for k, v in imagenet(name).items() if not k.startswith("fc.")}
+            state |= {k: v for k, v in self.state_dict().items() if "conv_offset" in k}  # those start at 0
+            self.load_state_dict(state)
         self.hold(norm, frozen_stages)
-
-    def _make_layer(self, block: type, planes: int, *args: int, **kwargs: int) -> nn.Sequential:
-        if planes == 64 and self._base != 64:  # first stage: the stem is there, at the usual width
-            self.inplanes = self._base
-            self.conv1 = nn.Conv2d(3, self._base, 7, stride=2, padding=3, bias=False)
-            self.bn1 = self._norm_layer(self._base)
-        return super()._make_layer(block, planes * self._base // 64, *args, **kwargs)
 
     def parts(self) -> list[Any]:
         return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
@@ -116,30 +116,6 @@ class ResNetFeatures(Backbone, ResNet):
         c3 = self.layer2(x)
         c4 = self.layer3(c3)
         return OrderedDict(c3=c3, c4=c4, c5=self.layer4(c4))
-
-
-def resnet(name: str = "resnet50", *, weights: str | None = None, **options: Any) -> ResNetFeatures:
-    """A `ResNetFeatures`; ``weights="imagenet"`` takes torchvision's, which the first use downloads.
-
-    Raises:
-        ValueError: unknown options.
-        DataError: ImageNet weights for a network that they do not fit, or neither stored nor within reach.
-    """
-    model = ResNetFeatures(name, **options)
-    if weights is None:
-        return model
-    style, width = options.get("style", "pytorch"), options.get("base_channels", 64)
-    if weights != "imagenet" or style != "pytorch" or width != 64:
-        raise DataError(
-            "the only weights there are, torchvision's 'imagenet', fit style 'pytorch' and 64 base channels; "
-            f"got {weights!r}, {style!r}, {width}. Give caffe's by --weights FILE.pth (a state dict, such as "
-            "OpenMMLab's resnet50_msra), take a recipe whose name ends in -torchvision, or start from random ones "
-            "(pretrained=false)"
-        )
-    state = {k: v for k, v in imagenet(name).items() if not k.startswith("fc.")}
-    state |= {k: v for k, v in model.state_dict().items() if "conv_offset" in k}  # those start at 0
-    model.load_state_dict(state)
-    return model
 
 
 def _deformable(conv: nn.Conv2d) -> DeformConv:

@@ -20,11 +20,14 @@ class SwinFeatures(Backbone, SwinTransformer):
     Args:
         drop_path: stochastic depth of the last block; it grows from 0 at the first.
         frozen_stages: as `Backbone.hold` has them.
+        weights: "imagenet" takes torchvision's, but for the norms of the maps, which are new.
+    Raises:
+        DataError: ImageNet weights are neither stored nor within reach.
     """
 
     features: nn.Sequential
 
-    def __init__(self, drop_path: float = 0.2, frozen_stages: int = -1) -> None:
+    def __init__(self, drop_path: float = 0.2, frozen_stages: int = -1, weights: str | None = None) -> None:
         super().__init__(
             patch_size=[4, 4],
             embed_dim=96,
@@ -37,6 +40,9 @@ class SwinFeatures(Backbone, SwinTransformer):
         del self.norm, self.permute, self.avgpool, self.flatten, self.head
         self.out_channels = [192, 384, 768]
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.out_channels)
+        if weights is not None:
+            new = {k: v for k, v in self.state_dict().items() if k.startswith("norms.")}
+            self.load_state_dict(new | {k: v for k, v in imagenet("swin_s").items() if k.startswith("features.")})
         self.hold("train", frozen_stages)
 
     def parts(self) -> list[nn.Module]:
@@ -50,16 +56,3 @@ class SwinFeatures(Backbone, SwinTransformer):
             if place in (3, 5, 7):
                 maps.append(self.norms[place // 2 - 1](x).permute(0, 3, 1, 2).contiguous())
         return OrderedDict(zip(("c3", "c4", "c5"), maps, strict=True))
-
-
-def swin_s(*, drop_path: float = 0.2, frozen_stages: int = -1, weights: str | None = None) -> SwinFeatures:
-    """Swin-S; ``weights="imagenet"`` takes torchvision's, but for the norms of the maps, which are new.
-
-    Raises:
-        DataError: ImageNet weights are neither stored nor within reach.
-    """
-    model = SwinFeatures(drop_path, frozen_stages)
-    if weights is not None:
-        own = {k: v for k, v in model.state_dict().items() if k.startswith("norms.")}
-        model.load_state_dict(own | {k: v for k, v in imagenet("swin_s").items() if k.startswith("features.")})
-    return model

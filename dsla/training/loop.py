@@ -22,6 +22,7 @@ from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
 from ..data.sampling import Order, aspects, with_boxes
 from ..errors import DataError, NotFinite
+from ..files import locked
 from ..models import Detector, build, save
 from ..recipes.recipe import Recipe
 from .folder import CHECKPOINT, LOG, MODEL, OtherRun, Records, Start, check_unused, read_log, resume_from
@@ -29,7 +30,7 @@ from .loading import batches_of
 from .processes import agree, averaged, evaluate_together, everyones, first_does, process_group, rank, wait, world
 from .schedule import due, plan, spacing, total_steps
 from .step import Step
-from .stopping import Signals, locked
+from .stopping import Signals
 
 __all__ = ["NotFinite", "TrainResult", "read_log", "train", "train_anew_or_on"]
 

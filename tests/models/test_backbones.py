@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from narrow import narrow
 from torch import nn
 
 import dsla.models.resnet as networks
@@ -11,6 +12,7 @@ from dsla import DataError
 from dsla.models import build
 from dsla.models.build import backbone
 from dsla.models.deform import DeformConv
+from dsla.models.resnet import ResNetFeatures
 from dsla.recipes import recipe
 
 
@@ -57,11 +59,9 @@ def test_stages_that_efficientnet_freezes_end_where_the_map_is_halved():
 
 def test_deformable_stages_start_as_the_ordinary_network():
     torch.manual_seed(0)
-    from dsla.models.resnet import resnet
-
-    plain = resnet(base_channels=8)
+    plain = narrow(8)
     torch.manual_seed(0)
-    deformable = resnet(base_channels=8, dcn_stages=(4, 5))
+    deformable = narrow(8, dcn_stages=(4, 5))
     kinds = {k.split(".")[0] for k, m in deformable.named_modules() if isinstance(m, DeformConv)}
     assert kinds == {"layer3", "layer4"}
     picture = torch.randn(1, 3, 64, 64)
@@ -69,7 +69,7 @@ def test_deformable_stages_start_as_the_ordinary_network():
         for a, b in zip(plain(picture).values(), deformable(picture).values(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="C2…C5"):
-        resnet(dcn_stages=(1,))
+        ResNetFeatures(dcn_stages=(1,))
 
 
 def test_a_deformable_convolution_looks_where_it_is_told():
@@ -109,7 +109,7 @@ def test_swin_maps_and_stages_that_stay_fixed():
 @pytest.mark.parametrize("norm", ["frozen", "eval"])
 def test_fixed_norms_inside_their_convolutions_change_no_result(norm, monkeypatch):
     torch.manual_seed(0)
-    net = networks.resnet("resnet50", base_channels=8, norm=norm, frozen_stages=1).double().train()
+    net = narrow(8, norm=norm, frozen_stages=1).double().train()
     for module in net.modules():
         if hasattr(module, "running_var"):
             with torch.no_grad():

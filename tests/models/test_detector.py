@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from narrow import narrow
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from dsla import DataError
 from dsla.models import Detector, Head, build
 from dsla.models.backbone import SmallNet, pyramid
-from dsla.models.resnet import resnet
+from dsla.models.resnet import ResNetFeatures
 from dsla.models.transform import Transform, scaled
 from dsla.recipes import recipe
 
@@ -275,7 +276,7 @@ def test_channels_last_gives_the_same():
 
 
 def test_backbone_styles_and_freezing():
-    caffe, pytorch = resnet("resnet50", style="caffe", base_channels=8), resnet("resnet50", base_channels=8)
+    caffe, pytorch = narrow(8, style="caffe"), narrow(8)
     assert (caffe.layer3[0].conv1.stride, caffe.layer3[0].conv2.stride) == ((2, 2), (1, 1))
     assert (pytorch.layer3[0].conv1.stride, pytorch.layer3[0].conv2.stride) == ((1, 1), (2, 2))
     assert [tuple(v.shape[1:]) for v in caffe(image(64, 96)[None]).values()] == [
@@ -284,13 +285,13 @@ def test_backbone_styles_and_freezing():
         (256, 2, 3),
     ]
 
-    net = resnet("resnet50", base_channels=8, frozen_stages=1, norm="train").train()
+    net = narrow(8, frozen_stages=1, norm="train").train()
     learns = {k.split(".")[0] for k, p in net.named_parameters() if p.requires_grad}
     assert learns == {"layer2", "layer3", "layer4"}
     assert not net.bn1.training
     assert not net.layer1[0].bn1.training
     assert net.layer2[0].bn1.training
-    net = resnet("resnet50", base_channels=8, frozen_stages=0, norm="eval").train()
+    net = narrow(8, frozen_stages=0, norm="eval").train()
     assert not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     assert net.layer4[0].bn1.weight.requires_grad
 
@@ -303,9 +304,9 @@ def test_weights_out_of_reach(monkeypatch):
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", unreachable)
     with pytest.raises(DataError, match=r"no route to host.*resnet50-.*checkpoints"):
-        resnet("resnet50", weights="imagenet")
+        ResNetFeatures("resnet50", weights="imagenet")
     with pytest.raises(DataError, match="fit style 'pytorch'"):
-        resnet("resnet50", style="caffe", weights="imagenet")
+        ResNetFeatures("resnet50", style="caffe", weights="imagenet")
 
 
 @pytest.mark.parametrize("extra", ["none", "output", "input"])

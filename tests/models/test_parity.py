@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from narrow import narrow
 
 from dsla import HeadOutputs, PointGrid
 from dsla.models import Detector, Head, Postprocess
 from dsla.models.backbone import pyramid
 from dsla.models.convert import from_mmdetection
-from dsla.models.resnet import resnet
 from dsla.models.weights import fit
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -94,7 +94,7 @@ def test_whole_network(recorded):
     config = json.loads(str(data["config_json"]))
     net, neck, top = config["backbone"], config["neck"], config["bbox_head"]
     width = neck["out_channels"]
-    backbone = resnet(**{k: net[k] for k in ("style", "base_channels", "frozen_stages")})
+    backbone = narrow(net["base_channels"], style=net["style"], frozen_stages=net["frozen_stages"])
     model = Detector(
         backbone,
         pyramid(backbone.out_channels, width, "output"),

@@ -19,11 +19,11 @@ import dsla
 from dsla.cli.main import main
 from dsla.data.sampling import Order, Part
 from dsla.errors import DataError, Stopped
+from dsla.files import LOCK, locked
 from dsla.models.weights import read_about
 from dsla.training import loading
 from dsla.training.folder import BEST, CHECKPOINT, MODEL, default_folder, digest, resume_from
 from dsla.training.loop import read_log, train_anew_or_on
-from dsla.training.stopping import LOCK, locked
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and locks of POSIX")
 

@@ -25,13 +25,7 @@ Bound = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def best_by_overlap(
-    grid: PointGrid,
-    truth: Truth,
-    boxes: Tensor,
-    k: int,
-    score: Score,
-    bound: Bound,
-    allowed: Tensor | None = None,
+    grid: PointGrid, truth: Truth, boxes: Tensor, k: int, score: Score, bound: Bound, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The k points of each box's image with the highest positive scores, then of the lowest index.
 
