@@ -129,7 +129,7 @@ def test_a_child_that_outlives_the_holder_of_a_lock_does_not_hold_on(tmp_path):
         "    if child == 0: time.sleep(60)\n"
         "    print(os.getpid(), child, flush=True); time.sleep(0.2); os._exit(0)"
     )
-    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True)         if False else subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     holder, child = map(int, run.stdout.readline().split())
     try:
         with pytest.raises(DataError, match=f"in use by process {holder};"), locked(tmp_path):
