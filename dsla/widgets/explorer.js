@@ -3,6 +3,7 @@
 import { bitmap, bytes, clip, dimmed, element, fit, follow, guardIn, layersOf, listenForFiles, paletteOf, save, scale, scaled, write } from "./common.js";
 import { controlColumn } from "./controls.js";
 import { rulesOf } from "./explain.js";
+import { tourPanel } from "./guide.js";
 import { levelPanels, objectList } from "./panels.js";
 import { isLost, listen, paintStage, pointAt } from "./stage.js";
 import { COUPLINGS, drawnOf, frameOf, optionsOf, rowsOf } from "./state.js";
@@ -32,7 +33,9 @@ export function render({ model, el }) {
   const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
   button("dsla-zoom", "+", "zoom in (+, pinch, Ctrl+wheel; Alt+drag or arrows move)", () => hand.zoomAt(store.zoom * 1.5));
   button("dsla-zoom", "−", "zoom out (−; 0 for all)", () => hand.zoomAt(store.zoom / 1.5));
+  button("dsla-guide", "tour", "six questions that you answer by moving a box", () => guide.toggle());
   const hint = element(bar, "span", "dsla-hint");
+  const tour = element(main, "div", "");
   const top = element(main, "div", "dsla-top"), left = element(top, "div", "dsla-left");
   const size = element(left, "div", "dsla-size"), stage = element(left, "canvas", "dsla-stage");
   stage.tabIndex = 0;
@@ -54,6 +57,18 @@ export function render({ model, el }) {
   };
   let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
   let past = [], future = [], first = null, ctx = null;
+
+  let home = null; // what was shown before the tour
+  const guide = tourPanel(tour, store, {
+    begin({ objects, state }) {
+      home ??= snapshot();
+      began();
+      restore(JSON.stringify([objects, state]));
+      store.selected = 0;
+      changed(null);
+    },
+    leave: () => (restore(home), (home = null), changed(null)),
+  });
 
   // ---- what is shown
   const snapshot = () => JSON.stringify([store.objects, store.state]);
@@ -160,7 +175,7 @@ export function render({ model, el }) {
     if (closed || !store.backdrops.photo) return;
     store.rows.forEach((row, r) => row && !row.canvases && (row.canvases = canvases[r] = layersOf(row, palette, canvases[r])));
     paintStage(ctx, store);
-    if (what > 1) paintPanels(), paintList(), paintControls();
+    if (what > 1) paintPanels(), paintList(), paintControls(), guide.paint();
     texts();
     if (!timing) return;
     const drawn = performance.now(), detail = { ...timing, painting: drawn - began, drawn };

@@ -17,7 +17,7 @@ import { assign, METHODS } from "./labels.js";
  * @typedef {{size: number[], padded: number[]}} Frame  [height, width] of the resized image, and of the input
  * @typedef {{title: string, note: string, shapes: number[][], strides: number[], offset: number, scale: number[],
  *   maps: Uint8Array[], gt: Int32Array, values: Float32Array, counts: number[], totals: number[], at: Set<number>[],
- *   local: boolean, canvases?: any[]}} Drawn
+ *   local: boolean, follows: boolean, canvases?: any[]}} Drawn
  */
 
 export const VERSION = 1, NO_END = 1e8;
