@@ -14,6 +14,7 @@ _NAMES = {
     "exhibits": "hard_object oracle_table score_iou_chart worst_objects",
     "gallery": "make_figures",
     "report": "reproduce",
+    "results": "full_trainings one_budget results_page",
     "runs": "FILE experiments read_curves read_runs stores",
     "tables": "claims_markdown condition_table curve_table method_table methods_markdown study_table",
 }
