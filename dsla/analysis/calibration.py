@@ -1,0 +1,206 @@
+"""Calibration: is a score the chance of a hit, or the IoU that comes with it, and which threshold serves each class?
+
+D-ECE: Küppers et al., "Multivariate confidence calibration for object detection", CVPR workshops 2020. LaECE: Oksuz,
+Joy and Dokania, "Towards building self-aware object detectors via reliable uncertainty quantification and calibration",
+CVPR 2023. LRP: Oksuz, Cam, Kalkan and Akbas, "One metric to measure them all: Localisation Recall Precision (LRP) for
+evaluating visual detection tasks", IEEE TPAMI 2021. Hits are those of COCO's one-to-one matching within classes;
+detections that it ignores, in crowds, are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..coco.matching import greedy, ranks
+from .matching import crowd_rule, group_keys, overlaps, shared
+from .running import sources
+from .tables import Numbers, Table, stream, summarises
+
+LAECE_BINS, LAECE_IOU = 25, 0.1  # those of the paper's code
+
+
+def calibration(
+    detections: Any,
+    truth: Any,
+    *,
+    iou_threshold: float = 0.5,
+    laece_iou: float = LAECE_IOU,
+    crowd: str = "ignore",
+    score_threshold: float = 0.0,
+    max_detections: int | None = 100,
+    before_nms: bool = False,
+    **running: Any,
+) -> Table:
+    """One row a detection: what its score promises, and what it got.
+
+    Args:
+        detections, truth: see `dsla.analysis.tables`; or a model and a data set.
+        iou_threshold: least IoU of a hit, for D-ECE and LRP.
+        laece_iou: the same for LaECE.
+        crowd, score_threshold, before_nms, running: as in `match`. Detections that are never used, below the score at
+            which a user cuts, weigh much in D-ECE and LaECE: they are many.
+        max_detections: of an image and class, by score (COCO: 100); None for all.
+
+    Returns:
+        Table: image, detection, category, score; iou with the object that it matches (NaN without one), ignored; the
+        same at `laece_iou`: loose_iou, loose_ignored. `class_thresholds` makes a row a class of it.
+    """
+    crowd_rule(crowd)
+    source, known = sources(detections, truth, before_nms=before_nms, **running)
+    limits, parts = np.minimum([iou_threshold, laece_iou], 1 - 1e-10), []
+    for rows, objects in stream(source, known, score_threshold=score_threshold):
+        rank = ranks(rows["score"].to_numpy(), *group_keys(True, rows))
+        if max_detections is not None:
+            rows, rank = rows[rank < max_detections].reset_index(drop=True), rank[rank < max_detections]
+        pairs, is_crowd = overlaps(rows, objects), objects["crowd"].to_numpy(dtype=bool)
+        pairs = pairs if crowd == "ignore" else pairs.where(~is_crowd[pairs.object])
+        match, ignored = greedy(pairs, rank, is_crowd, limits)
+        part = rows[["image", "detection", "category", "score"]].copy()
+        for i, name in enumerate(("", "loose_")):
+            hit = np.flatnonzero(match[i] >= 0)
+            part[f"{name}iou"], part[f"{name}ignored"] = np.nan, ignored[i]
+            part.loc[hit, f"{name}iou"] = shared(rows, objects, hit, match[i, hit])
+        parts.append(part)
+    table = Table(pd.concat(parts, ignore_index=True))
+    real = known.objects["category"][~known.objects["crowd"].astype(bool)]
+    table.attrs = {
+        "analysis": "calibration",
+        "iou_threshold": iou_threshold,
+        "laece_iou": laece_iou,
+        "objects": real.value_counts().sort_index().to_dict(),
+        "names": {c: name for c, name in known.categories.items() if c in set(real)},
+    }
+    return table
+
+
+def d_ece(score: np.ndarray, hit: np.ndarray, bins: int) -> float:
+    """Detection expected calibration error, of scores alone: Σ over bins n_b / n · |precision_b − mean score_b|.
+
+    Args:
+        score: [D] in 0…1.
+        hit: [D] bool.
+        bins: equal ones of score; each holds its lower edge, the last also 1.
+    """
+    return _calibration_error(score, hit.astype(float), bins)
+
+
+def la_ece(score: np.ndarray, iou: np.ndarray, bins: int = LAECE_BINS) -> float:
+    """Localisation-aware ECE of a class: Σ over bins n_b / n · |mean score_b − precision_b · mean IoU of its hits|.
+
+    The score is to be the IoU that a detection brings, 0 where it hits nothing: precision × mean IoU of the hits is the
+    mean over all detections of the bin.
+
+    Args:
+        score: [D] in 0…1.
+        iou: [D] of the hits, 0 for others.
+        bins: as in `d_ece`.
+    """
+    return _calibration_error(score, iou, bins)
+
+
+def _calibration_error(score: np.ndarray, value: np.ndarray, bins: int) -> float:
+    if not len(score):
+        return np.nan
+    place = np.clip(np.searchsorted(np.arange(bins + 1) / bins, score, side="right") - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(place, value - score, bins)).sum() / len(score))
+
+
+class OptimalLRP(NamedTuple):
+    """The least LRP error of a class over all thresholds of score, and what it is made of.
+
+    Attributes:
+        error: 0…1, lower is better; 1 where nothing is detected.
+        threshold: the score from which detections are kept at the optimum; NaN where none is.
+        localisation: mean 1 − IoU of the hits there.
+        false_positives: share of the detections kept there that hit nothing.
+        false_negatives: share of the objects not found there.
+    """
+
+    error: float
+    threshold: float
+    localisation: float
+    false_positives: float
+    false_negatives: float
+
+
+def optimal_lrp(score: np.ndarray, iou: np.ndarray, objects: int, iou_threshold: float = 0.5) -> OptimalLRP:
+    """min over s of LRP(s) = (Σ over hits (1 − IoU) / (1 − τ) + false positives + false negatives) / (their number).
+
+    Exact: every score is tried as a threshold, where the authors' code tries 0, 0.01 … 1.
+
+    Args:
+        score: [D] of a class's detections.
+        iou: [D] with their matches, NaN for false positives.
+        objects: of the class.
+        iou_threshold: τ, least IoU of a hit.
+    """
+    if not objects:
+        return OptimalLRP(*[np.nan] * 5)
+    order = np.argsort(-score, kind="stable")
+    score, hit, value = score[order], np.isfinite(iou[order]), np.nan_to_num(iou[order])
+    hits, loss = hit.cumsum(), np.where(hit, 1 - value, 0).cumsum()
+    kept = np.arange(1, len(score) + 1)
+    error = (loss / (1 - iou_threshold) + (kept - hits) + (objects - hits)) / (kept + objects - hits)
+    last = np.flatnonzero(np.diff(score, append=-np.inf) != 0)  # equal scores are kept together
+    if not len(last) or not error[last].min() < 1:
+        return OptimalLRP(1.0, np.nan, np.nan, np.nan, 1.0)
+    at = last[error[last].argmin()]
+    return OptimalLRP(
+        float(error[at]),
+        float(score[at]),
+        float(loss[at] / hits[at]),
+        float(1 - hits[at] / kept[at]),
+        float(1 - hits[at] / objects),
+    )
+
+
+def class_thresholds(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a class that has objects, of a table of `calibration`: the threshold of score to take along, and why.
+
+    Returns:
+        index category; name, objects, detections, the fields of `OptimalLRP` (error as lrp), la_ece.
+    """
+    rows = {}
+    by_class = dict(list(frame.groupby("category", sort=False)))
+    for category, objects in frame.attrs["objects"].items():
+        mine = by_class.get(category, frame.iloc[:0])
+        counted, loose = mine[~mine["ignored"].astype(bool)], mine[~mine["loose_ignored"].astype(bool)]
+        best = optimal_lrp(
+            counted["score"].to_numpy(float), counted["iou"].to_numpy(float), objects, frame.attrs["iou_threshold"]
+        )
+        error = la_ece(loose["score"].to_numpy(float), loose["loose_iou"].fillna(0).to_numpy(float))
+        name = frame.attrs["names"].get(category, str(category))
+        rows[category] = {"name": name, "objects": objects, "detections": len(counted), "lrp": best.error}
+        rows[category] |= {k: v for k, v in best._asdict().items() if k != "error"} | {"la_ece": error}
+    columns = ["name", "objects", "detections", "lrp", *OptimalLRP._fields[1:], "la_ece"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.rename_axis("category")
+
+
+@summarises("calibration")
+def calibration_summary(frame: pd.DataFrame) -> pd.Series:
+    """D-ECE over all detections; LaECE and optimal LRP as means over classes."""
+    tau, loose = frame.attrs["iou_threshold"], frame.attrs["laece_iou"]
+    counted, numbers = frame[~frame["ignored"].astype(bool)], Numbers()
+    numbers.add("detections", len(counted), "detections that are not ignored")
+    score, hit = counted["score"].to_numpy(dtype=float), counted["iou"].notna().to_numpy()
+    for bins in (10, 20):
+        meaning = f"D-ECE: mean |precision − score| over {bins} bins of score, weighted by count, at IoU {tau:g}"
+        numbers.add(f"d_ece_{bins}", d_ece(score, hit, bins), meaning, "no detection")
+    classes = class_thresholds(frame)
+    bins = f"{LAECE_BINS} bins of score, weighted by count, at IoU {loose:g}"
+    meaning = f"LaECE: mean |score − precision · IoU of the hits| over {bins}; mean over classes with detections"
+    numbers.share("la_ece", classes["la_ece"].dropna(), meaning, "no class with objects and detections")
+    none = "no class with objects"
+    numbers.share("lrp", classes["lrp"], f"optimal LRP error at IoU {tau:g}, mean over classes; lower is better", none)
+    for name, meaning in (
+        ("localisation", "mean 1 − IoU of the hits"),
+        ("false_positives", "share of the detections that hit nothing"),
+        ("false_negatives", "share of the objects not found"),
+    ):
+        what = f"{meaning}, at the optimal threshold of each class; mean over classes"
+        numbers.share(f"lrp_{name}", classes[name].dropna(), what, none)
+    return numbers.series()
