@@ -1,15 +1,18 @@
 """Tables in, tables out: what labels, scores and boxes of a detector have to do with each other.
 
-`match`, `ranking`, `suppression`, `oracle` and `errors` take the detections of any detector, `adjacency` and `profile`
-the head's outputs at every point; each also takes a model with a data set. `assignment_statistics` takes an assigner
-and needs no model. All return a `Table`, a pandas DataFrame with
+`match`, `ranking`, `calibration`, `suppression`, `oracle` and `errors` take the detections of any detector, `adjacency`
+and `profile` the head's outputs at every point; each also takes a model with a data set. `assignment_statistics` takes
+an assigner and needs no model, `coverage` compares several. All return a `Table`, a pandas DataFrame with
 `.summary()`: few numbers, each with its definition and, where it is undefined, the reason.
 """
 
 from .adjacent import adjacency, adjacency_of, adjacency_summary, profile, profile_of, profile_summary
 from .assignments import assignment_statistics, assignment_summary
+from .calibration import calibration, calibration_summary, class_thresholds
 from .confidence import correlations, ranking, ranking_summary, reliability
+from .coverage import coverage, coverage_summary
 from .detectors import Answers, ask
+from .diagnosis import why_summary
 from .matching import match
 from .nms import suppression, suppression_summary
 from .oracles import oracle, oracle_summary
@@ -28,7 +31,12 @@ __all__ = [
     "ask",
     "assignment_statistics",
     "assignment_summary",
+    "calibration",
+    "calibration_summary",
+    "class_thresholds",
     "correlations",
+    "coverage",
+    "coverage_summary",
     "errors",
     "errors_summary",
     "iou_losses",
@@ -49,4 +57,5 @@ __all__ = [
     "suppressed_boxes",
     "suppression",
     "suppression_summary",
+    "why_summary",
 ]

@@ -191,8 +191,8 @@ def calibration_summary(frame: pd.DataFrame) -> pd.Series:
         meaning = f"D-ECE: mean |precision − score| over {bins} bins of score, weighted by count, at IoU {tau:g}"
         numbers.add(f"d_ece_{bins}", d_ece(score, hit, bins), meaning, "no detection")
     classes = class_thresholds(frame)
-    bins = f"{LAECE_BINS} bins of score, weighted by count, at IoU {loose:g}"
-    meaning = f"LaECE: mean |score − precision · IoU of the hits| over {bins}; mean over classes with detections"
+    how = f"{LAECE_BINS} bins of score, weighted by count, at IoU {loose:g}"
+    meaning = f"LaECE: mean |score − precision · IoU of the hits| over {how}; mean over classes with detections"
     numbers.share("la_ece", classes["la_ece"].dropna(), meaning, "no class with objects and detections")
     none = "no class with objects"
     numbers.share("lrp", classes["lrp"], f"optimal LRP error at IoU {tau:g}, mean over classes; lower is better", none)

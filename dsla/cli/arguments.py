@@ -81,6 +81,17 @@ def output_option(p: argparse.ArgumentParser, what: str) -> None:
     p.add_argument("--overwrite", action="store_true", help=f"replace {what} (never what the command reads)")
 
 
+def strides(text: str) -> tuple[int, ...]:
+    """Reads the strides of levels: 8,16,32."""
+    words = text.replace(",", " ").split()
+    if not words or not all(w.isdecimal() and 0 < int(w) <= 4096 for w in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: write whole pixels with commas, as 8,16,32")
+    return tuple(map(int, words))
+
+
+P3_TO_P7 = (8, 16, 32, 64, 128)
+
+
 def plugin_option(p: argparse.ArgumentParser) -> None:
     """--plugin FILE.py, as often as needed: methods of one's own, registered before the command begins."""
     p.add_argument("--plugin", action="append", metavar="FILE.py", help="a file that calls dsla.register")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import DataError
-from .arguments import Needs, count, output_option
+from ..errors import DataError, DataWarning
+from .arguments import P3_TO_P7, Needs, count, output_option, plugin_option, strides
 
 SPLITS = ("train", "val", "test")
 NEEDS = (
     Needs("images", lambda args: args.what == "check", "is for check: the folder of a file's images"),
-    Needs("to", lambda args: args.what != "check", "is a folder to write; check writes nothing"),
+    Needs("assign", lambda args: args.what == "check", "is for check: methods whose points are counted"),
+    Needs("input_size strides plugin", lambda args: args.assign, "needs --assign, whose points it decides about"),
+    Needs("to", lambda args: args.what != "check" or args.assign, "is a folder to write; of check, by --assign"),
     Needs("size", lambda args: args.what in SPLITS, "is a number of embedded scenes: COCO is fetched whole"),
-    Needs("overwrite", lambda args: args.what in SPLITS, "is of the embedded set: a download replaces nothing"),
+    Needs("overwrite", lambda args: args.what in SPLITS or args.to, "replaces nothing here: a download goes on"),
     Needs("split", lambda args: args.what == "coco", "is of COCO: a split of the embedded set is the word after data"),
 )
 
@@ -24,7 +26,11 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("--to", help="folder; a download goes on from what it holds")
     p.add_argument("--size", type=count, help="number of scenes")
     p.add_argument("--split", default="val2017", help="of COCO: train2017 (18 GB) or val2017 (0.8 GB, the default)")
-    output_option(p, "a set that is in the folder")
+    p.add_argument("--assign", nargs="+", metavar="METHOD", help="of check: which objects these leave without a point")
+    p.add_argument("--input-size", nargs="+", default=["native"], metavar="SIZE", help="of --assign: 800/1333, 640 …")
+    p.add_argument("--strides", nargs="+", type=strides, default=[P3_TO_P7], help="of --assign: 8,16,32,64,128 …")
+    output_option(p, "files that are in the folder")
+    plugin_option(p)
 
 
 def run(args: Namespace) -> int | None:
@@ -59,8 +65,8 @@ def _check(args: Namespace) -> int:
 
     from ..data.check import check
 
-    if not args.files:
-        raise DataError("name the COCO files to check: dsla data check FILE")
+    if not args.files or (args.assign and len(args.files) > 1):
+        raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
     with tqdm(unit="image", leave=False, disable=None if args.images else True) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -69,4 +75,33 @@ def _check(args: Namespace) -> int:
 
         reports = check(args.files, args.images, progress)
     print("\n".join(map(str, reports)))
-    return max(report.code for report in reports)
+    code = max(report.code for report in reports)
+    if args.assign and code < 2:
+        _assigned(args)
+    return code
+
+
+def _assigned(args: Namespace) -> None:
+    """Prints the objects that methods leave without a point; with --to also as a table and a figure."""
+    import warnings
+
+    from ..analysis.coverage import best_setting, coverage
+    from ..files import OwnFolder, csv_text
+    from ..plots.coverage import coverage_figure
+    from ..plots.style import picture_bytes
+
+    folder = OwnFolder(args.to, inputs=args.files, overwrite=args.overwrite) if args.to else None
+    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports above say it
+        table = coverage(args.assign, args.files[0], strides=args.strides, input_sizes=args.input_size)
+    print("% of the objects without a point (and with 1 or 2):")
+    cells = table["none"].mul(100).map("{:.1f}".format) + table["few"].mul(100).map(" ({:.1f})".format)
+    shares = table.assign(cell=cells)[table["by"].isin(["all", "size"])]
+    wide = shares.pivot(index=["method", "strides", "input_size"], columns="group", values="cell")
+    print(wide[list(dict.fromkeys(shares["group"]))].reset_index().to_string(index=False, index_names=False))
+    best = best_setting(table)
+    setting = f"{best['method']}, strides {best['strides']}, input {best['input_size']}"
+    print(f"fewest objects without a point: {setting}: {best['none']:.2%}")
+    if folder:
+        folder.write("coverage.csv", csv_text(table))
+        folder.write("figures/coverage.svg", picture_bytes(coverage_figure(table), "svg"))
+        print(f"{args.to}: coverage.csv, by class too, and figures/coverage.svg")

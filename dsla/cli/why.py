@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from .arguments import Needs, count, fraction, output_option, plugin_option
+from .arguments import P3_TO_P7, Needs, count, fraction, output_option, plugin_option, strides
 
 MOST = 10  # objects that are explained, and drawn, unless --most says otherwise
 NEEDS = (
@@ -23,7 +23,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("--image", metavar="ID", help="explain this image alone, found objects too")
     p.add_argument("--method", default="fcos", help="under which points are counted (default: %(default)s)")
     p.add_argument("--input-size", default="native", metavar="SIZE", help="of the network: 800/1333, 640 or native")
-    p.add_argument("--strides", default="8,16,32,64,128", help="of the levels (default: %(default)s)")
+    p.add_argument("--strides", type=strides, default=P3_TO_P7, help="of the levels (default: 8,16,32,64,128)")
     p.add_argument("--score", type=fraction, default=0.05, help="detections below it do not count (default: 0.05)")
     p.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a match (default: %(default)s)")
     p.add_argument("--nms", type=fraction, default=0.6, help="IoU above which NMS removed (default: %(default)s)")
@@ -44,7 +44,7 @@ def run(args: Namespace) -> None:
     inputs = [p for p in (args.results, args.annotations, args.candidates) if p]
     folder = OwnFolder(args.out, inputs=inputs, overwrite=args.overwrite) if args.out else None
     answers = why(
-        args.results, args.annotations, args.method, input_size=args.input_size, strides=_strides(args.strides),
+        args.results, args.annotations, args.method, input_size=args.input_size, strides=args.strides,
         score_threshold=args.score, iou_threshold=args.iou, candidates=args.candidates, nms_threshold=args.nms,
         images=args.images,
     )  # fmt: skip
@@ -66,15 +66,6 @@ def run(args: Namespace) -> None:
     if folder:
         folder.write("why.csv", csv_text(table))
         _draw(answers, chosen, folder)
-
-
-def _strides(text: str) -> tuple[int, ...]:
-    from ..errors import DataError
-
-    words = text.replace(",", " ").split()
-    if not words or not all(w.isdecimal() and 0 < int(w) <= 4096 for w in words):
-        raise DataError(f"--strides {text!r}: write whole pixels with commas, as 8,16,32")
-    return tuple(int(w) for w in words)
 
 
 def _worst(missed: Any) -> Any:

@@ -43,7 +43,8 @@ def matched(truth, rows, least):
                     rank = (not a["iscrowd"], iou)
                     best = (rank, a) if best is None or rank >= best[0] else best
             real = best is not None and not best[1]["iscrowd"]
-            answers.append((row["category_id"], row["score"], best[0][1] if real else None, best is not None and not real))
+            iou, ignored = best[0][1] if real else None, best is not None and not real
+            answers.append((row["category_id"], row["score"], iou, ignored))
             if real:
                 best[1]["free"] = False
     return [a[:3] for a in answers if not a[3]]

@@ -117,7 +117,6 @@ def test_the_command(scenes, tmp_path, capsys):
     assert isinstance(content["summary"]["found"], int)
     for more, message in (
         (["--image", "99"], "no image of this id"),
-        (["--strides", "8,x"], "write whole pixels"),
         (["--images", "x"], "--images is for the pictures of --out"),
         (["--method", "fcso"], "did you mean 'fcos'"),
     ):

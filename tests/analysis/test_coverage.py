@@ -1,0 +1,92 @@
+"""Coverage: shares by hand and by counting one by one; the shell's table, file and figure."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dsla
+from dsla.analysis.assignments import assignment_statistics
+from dsla.analysis.coverage import best_setting, coverage
+from dsla.cli.main import main
+from dsla.plots.coverage import coverage_figure
+
+
+@pytest.fixture
+def data():
+    """An object between the points of stride 8, one with 1 point, one with many; a crowd; an image without objects."""
+    boxes = [(1, [29, 29, 6, 6]), (2, [32, 32, 8, 8]), (2, [100, 100, 100, 100]), (1, [0, 0, 300, 300])]
+    return {
+        "images": [{"id": 1, "width": 320, "height": 320}, {"id": 2, "width": 64, "height": 64}],
+        "categories": [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut"}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": c, "bbox": b, "iscrowd": int(n == 3)}
+                        for n, (c, b) in enumerate(boxes)],
+    }  # fmt: skip
+
+
+def test_by_hand(data):
+    table = coverage("fcos", data)
+    rows = table.set_index(["by", "group"])[["objects", "none", "few"]]
+    expected = {
+        ("all", "all"): (3, 1 / 3, 1 / 3), ("size", "small"): (2, 0.5, 0.5), ("size", "large"): (1, 0, 0),
+        ("class", "bolt"): (1, 1, 0), ("class", "nut"): (2, 0, 0.5),
+        ("level", "8"): (3, 1 / 3, 1 / 3),
+    }  # fmt: skip
+    assert rows.index.to_list() == list(expected)
+    np.testing.assert_allclose(rows, list(expected.values()))
+    assert (table[["method", "strides", "input_size"]].drop_duplicates().to_numpy() ==
+            [["fcos", "8, 16, 32, 64, 128", "native"]]).all()  # fmt: skip
+    finer = coverage(["fcos", "dsla"], data, strides=[(8, 16), (4, 8, 16)], input_sizes=["native", 640])
+    assert finer.summary()["settings"] == 8
+    assert finer.summary()[["objects", "least"]].tolist() == [3, 0]
+    finer = coverage("fcos", data, strides=[(8, 16), (4, 8, 16)])
+    assert best_setting(finer)["strides"] == "4, 8, 16"
+    assert best_setting(finer)[["none", "few"]].tolist() == [0, 0]
+    figure = coverage_figure(finer)
+    assert "strides 4, 8, 16" in figure.caption
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["all (3)", "small (2)", "large (1)"]
+
+
+@pytest.mark.parametrize("method", ["fcos", "dsla", "atss", "tal"])
+def test_equal_to_the_statistics(method):
+    scenes = dsla.Scenes("val", 20)
+    table = coverage(method, scenes, strides=(8, 16, 32))
+    points = assignment_statistics(method, scenes, strides=(8, 16, 32))
+    whole = table[table["by"] == "all"].iloc[0]
+    assert whole["objects"] == len(points)
+    assert whole["none"] == pytest.approx((points["points"] == 0).mean())
+    assert whole["few"] == pytest.approx(points["points"].isin([1, 2]).mean())
+    for by in ("size", "class", "level"):
+        part = table[table["by"] == by]
+        assert part["objects"].sum() == len(points)
+        assert np.average(part["few"], weights=part["objects"]) == pytest.approx(whole["few"])
+
+
+def test_no_object():
+    empty = {"images": [{"id": 1, "width": 9, "height": 9}], "annotations": [], "categories": []}
+    table = coverage("fcos", empty)
+    assert len(table) == 0
+    assert table.summary().attrs["reasons"]["least"] == "no object"
+
+
+def test_the_command(data, tmp_path, capsys):
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(data))
+    words = ["data", "check", str(file), "--assign", "fcos", "dsla", "--strides", "8,16,32", "4,8,16"]
+    assert main([*words, "--input-size", "640", "native", "--to", str(tmp_path / "out")]) <= 1
+    text = capsys.readouterr().out
+    assert "33.3 (33.3)" in text
+    assert "fewest objects without a point: " in text
+    written = pd.read_csv(tmp_path / "out" / "coverage.csv", dtype=str)
+    assert len(written[written["by"] == "all"]) == 8
+    assert (tmp_path / "out" / "figures" / "coverage.svg").is_file()
+    for wrong, message in (
+        (["data", "check", str(file), "--strides", "8,16"], "--strides needs --assign"),
+        (["data", "check", str(file), "--assign", "fcso"], "did you mean 'fcos'"),
+        (["data", "check", str(file), "--to", "x"], "--to is a folder to write"),
+    ):
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err
