@@ -12,8 +12,7 @@ from ..analysis.detectors import Answers
 from ..analysis.study import iou_losses
 from ..files import OwnFolder, csv_text
 from ..plots import figures
-from ..plots.mistakes import NAMES, error_costs
-from ..plots.style import distinct
+from ..plots.style import ERRORS, distinct
 from .definitions import ROWS, as_text
 from .exhibits import oracle_table, score_iou_chart
 from .pages import Chart, Grid, notebook, page
@@ -52,9 +51,9 @@ def _charts(answers: Sequence[Answers]) -> list[Chart]:
     errors = pd.DataFrame(
         {"method": a.name, "error": e, "gain": a.value("errors", f"dAP_{e}"), "count": a.value("errors", e)}
         for a in answers
-        for e in NAMES
+        for e in ERRORS
     )
-    drawn = [Chart.of("errors", "What errors cost", error_costs(errors), errors)]
+    drawn = [Chart.of("errors", "What errors cost", figures.error_costs(errors), errors)]
     scored = [a for a in answers if len(a.tables["ranking"])]
     for first in range(0, len(scored), ABREAST):
         name = "score-and-iou" + (f"-{first // ABREAST + 1}" if first else "")
@@ -114,7 +113,7 @@ def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, 
         grid=grid,
         classes=_classes(answers),
         costliest=[(a, _costliest(a)) for a in answers],
-        kinds=NAMES,
+        kinds=ERRORS,
         images=answers[0].evaluation.n_images,
         objects=int(answers[0].evaluation.per_class["objects"].sum()),
         nms=_nms(answers),

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..coco.problems import many
 from ..errors import visible
 from ..files import OwnFolder, csv_text
-from ..plots.draw import many
 from ..plots.style import Picture, picture_bytes
 from . import claims, definitions
 

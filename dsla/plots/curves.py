@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from ..recipes.recipe import Recipe
 from ..training.schedule import total_steps
-from .style import FAINT, SOFT, WIDTH, Look, Picture, method, picture, style
+from .style import FAINT, SOFT, WIDTH, Look, Picture, caption, method, picture, rows_of, style
 
 Rows = Sequence[Mapping[str, Any]]
 LOSSES = {"loss_cls": "classification loss", "loss_box": "box loss"}
@@ -30,22 +31,26 @@ def losses_of(log: Rows) -> pd.DataFrame:
 
 def evaluations_of(log: Rows) -> pd.DataFrame:
     """One row an evaluation: step, epoch, and the COCO numbers (0…1)."""
-    found = [row for row in log if row.get("event") == "evaluate"]
-    if not found:
+    rows = [row for row in log if row.get("event") == "evaluate"]
+    if not rows:
         return pd.DataFrame(columns=["step", "epoch", "AP"])
     a_step = log[0]["recipe"]["batch_size"] / max(log[0]["images"], 1)
-    return pd.DataFrame([{"epoch": row["step"] * a_step, **row} for row in found]).drop(columns="event")
+    return pd.DataFrame([{"epoch": row["step"] * a_step, **row} for row in rows]).drop(columns="event")
+
+
+def _done(log: Rows, step: int | None) -> int:
+    """Steps that are done: as far as the log says, or `step` if that is further."""
+    return max([step or 0, *(row["step"] for row in log if "loss" in row)])
 
 
 def progress_of(log: Rows, step: int | None = None) -> str:
     """ "120 of 200 steps, 96 images/s, 14 s left": as far as a log says, or `step` if that is further."""
-    total, seen = steps_of(log), losses_of(log)
-    done = max(int(seen["step"].iloc[-1]) if len(seen) else 0, step or 0)
+    total, done, losses = steps_of(log), _done(log, step), losses_of(log)
     if not total:
         return "waiting"
     text = f"{done:,} of {total:,} steps"
-    if len(seen):
-        speed = float(seen["images_per_s"].iloc[-1])
+    if len(losses):
+        speed = float(losses["images_per_s"].iloc[-1])
         left = (total - done) * log[0]["recipe"]["batch_size"] / max(speed, 1e-9)
         text += f", {speed:.0f} images/s"
         text += f", {_span(left)} left" if done < total else ""
@@ -74,14 +79,12 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
         figure = picture(WIDTH, height, layout=None)
         bars = figure.add_axes((1.3 / WIDTH, 2.47 / height, 2.9 / WIDTH, high / height))
         for i, (name, log) in enumerate(logs.items()):
-            seen, total = losses_of(log), steps_of(log)
-            done = max(int(seen["step"].iloc[-1]) if len(seen) else 0, steps.get(name, 0))
             bars.barh(i, 1, color=FAINT, height=0.62)
-            bars.barh(i, done / total if total else 0, color=method(name).colour, height=0.62)
+            share = _done(log, steps.get(name)) / (steps_of(log) or np.inf)
+            bars.barh(i, share, color=method(name).colour, height=0.62)
             bars.text(1.02, i, progress_of(log, steps.get(name)), va="center_baseline", fontsize=7.5)
-        bars.set_yticks(range(len(logs)), list(logs))
-        bars.set(xlim=(0, 1), ylim=(len(logs) - 0.5, -0.5), xticks=[])
-        bars.grid(False)
+        rows_of(bars, logs)
+        bars.set(xlim=(0, 1), xticks=[])
         bars.spines[:].set_visible(False)
         bars.tick_params(length=0)
         wide = (WIDTH - 0.35) / 3
@@ -91,19 +94,14 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
         ]
         for ax, (column, title) in zip(panels, LOSSES.items(), strict=False):
             for name, log in logs.items():
-                seen = losses_of(log)
-                if column in seen:
-                    _line(ax, seen["epoch"], seen[column], method(name), name, marker="")
+                losses = losses_of(log)
+                if column in losses:
+                    _line(ax, losses["epoch"], losses[column], method(name), name, marker="")
             ax.set(title=title, xlabel="epoch", ylim=(0, None), xlim=(0, None))
-        for name, log in logs.items():
-            seen = evaluations_of(log).dropna(subset="AP")
-            _line(panels[2], seen["epoch"], 100 * seen["AP"], method(name), name)
+        _ap_lines(panels[2], logs)
         ends = [float(frame["epoch"].max()) for frame in map(losses_of, logs.values()) if len(frame)]
         panels[2].set(title="AP, points of 100", xlabel="epoch", ylim=(0, None), xlim=(0, max([1.0, *ends])))
-    figure.caption = (
-        "Progress, classification and box loss (means over the steps between two rows of the log) and AP on "
-        "validation images. Losses of methods with other labels are not on one scale; APs are."
-    )
+    figure.caption = caption("training")
     return figure
 
 
@@ -121,9 +119,7 @@ def beside_published(
     with style():
         figure = picture(WIDTH, 2.7)
         axes = [figure.subplots()] * 2 if together else list(figure.subplots(1, 2))
-        for name, log in logs.items():
-            seen = evaluations_of(log).dropna(subset="AP")
-            _line(axes[0], seen["epoch"], 100 * seen["AP"], method(name), name)
+        _ap_lines(axes[0], logs)
         for i, (name, table) in enumerate(published.items()):
             dashes: Any = ((0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))[i % 3]
             label = f"{name}, published"
@@ -136,8 +132,14 @@ def beside_published(
             ax.set(xlabel="epoch", ylim=(0, None), xlim=(0, None))
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(loc="lower right")
-    figure.caption = "AP on validation images after so many passes over the training images."
+    figure.caption = caption("epochs")
     return figure
+
+
+def _ap_lines(ax: Axes, logs: Mapping[str, Rows]) -> None:
+    for name, log in logs.items():
+        rows = evaluations_of(log).dropna(subset="AP")
+        _line(ax, rows["epoch"], 100 * rows["AP"], method(name), name)
 
 
 def _line(ax: Axes, x: Any, y: Any, look: Look, name: str, marker: str | None = None) -> None:

@@ -13,15 +13,10 @@ from matplotlib.patches import Rectangle
 
 from ..assigners import DSLA, Pairs
 from ..losses import quality_focal_loss
-from .style import LABELS, SOFT, UNIT, WIDTH, Picture, method, picture, style
+from .style import LABELS, SOFT, UNIT, WIDTH, Picture, caption, method, picture, style
 
 BOX = (20.0, 28.0, 140.0, 108.0)  # the example of `centerness_maps`, pixels
 TARGETS = (0.0, 0.3, 0.7, 1.0)
-
-
-def _pairs(x: torch.Tensor, y: torch.Tensor, box: Sequence[float], stride: float, level: int) -> Pairs:
-    x1, y1, x2, y2 = (torch.tensor(float(v)) for v in box)
-    return Pairs(x, y, (x1, y1, x2, y2), torch.tensor(float(stride)), torch.tensor(level))
 
 
 def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> pd.DataFrame:
@@ -32,8 +27,8 @@ def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> 
         assigner = DSLA(relaxation=relaxation)
         for level in levels:
             # a point in the middle of a box of width 2m and height 2: its largest distance is m
-            pairs = _pairs(m * 0, m * 0, (0, 0, 0, 0), 1, level)
-            pairs = Pairs(pairs.x, pairs.y, (-m, -torch.ones_like(m), m, torch.ones_like(m)), pairs.stride, pairs.level)
+            one = torch.ones_like(m)
+            pairs = Pairs(0 * m, 0 * m, (-m, -one, m, one), torch.tensor(1.0), torch.tensor(level))
             h = assigner.factors(pairs)["relaxation"]
             rows.append(pd.DataFrame({"kind": kind, "level": level, "m": m.numpy(), "h": h.numpy()}))
     return pd.concat(rows, ignore_index=True)
@@ -51,20 +46,18 @@ def intervals(table: pd.DataFrame) -> Picture:
             ax.set(ylim=UNIT, ylabel="h", title=f"{kind} ranges", xlim=(0, 640))
         ax.set_xlabel("m = max(l, t, r, b), pixels")
         figure.axes[0].legend(ncols=4, loc="lower right")
-    figure.caption = (
-        "Which level teaches a box whose largest distance to the point is m. Hard ranges switch from one level to the "
-        "next; relaxed ones fade over a share γ of the range's ends, so that two levels share the boxes in between."
-    )
+    figure.caption = caption("intervals")
     return figure
 
 
 def centerness_table(stride: float = 8.0) -> pd.DataFrame:
     """core_zone (bool), x, y, label of a fine grid of points around BOX on P3, its regression range left open."""
     y, x = torch.meshgrid(torch.arange(0, 137, 2.0), torch.arange(0, 161, 2.0), indexing="ij")
+    x1, y1, x2, y2 = map(torch.tensor, BOX)
+    pairs = Pairs(x, y, (x1, y1, x2, y2), torch.tensor(stride), torch.tensor(0))
     rows = []
     for core in (False, True):
-        assigner = DSLA(((0, 1e8),), core_zone=core)
-        label = assigner.factors(_pairs(x, y, BOX, stride, 0))["label"]
+        label = DSLA(((0, 1e8),), core_zone=core).factors(pairs)["label"]
         columns = {"x": x.flatten(), "y": y.flatten(), "label": label.flatten()}
         rows.append(pd.DataFrame({k: v.numpy() for k, v in columns.items()}).assign(core_zone=core))
     return pd.concat(rows, ignore_index=True)
@@ -80,20 +73,17 @@ def centerness_maps(table: pd.DataFrame) -> Picture:
             part = table[table["core_zone"] == core]
             grid = part.pivot(index="y", columns="x", values="label")
             extent = (-1, 161, 137, -1)
-            shown = ax.imshow(grid, cmap=LABELS, norm=Normalize(0, 1), extent=extent, rasterized=True)
+            image = ax.imshow(grid, cmap=LABELS, norm=Normalize(0, 1), extent=extent, rasterized=True)
             x1, y1, x2, y2 = BOX
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="white", lw=1))
             ax.set(title="with core zone" if core else "centerness", xticks=[], yticks=[])
             row = part[part["y"] == middle]
             name, line = ("with core zone", "-") if core else ("centerness", ":")
             axes[2].plot(row["x"], row["label"], label=name, ls=line)
-        figure.colorbar(shown, ax=axes[:2], label="label", shrink=0.8)
+        figure.colorbar(image, ax=axes[:2], label="label", shrink=0.8)
         axes[2].set(ylim=UNIT, xlabel="x through the centre, pixels")
         axes[2].legend(loc="lower center")
-    figure.caption = (
-        "The static label of a box of 120 × 80 pixels at stride 8. Centerness reaches 1 only at the very centre, where "
-        "hardly ever a point lies; the core zone, one stride wide, gives every object points of label 1."
-    )
+    figure.caption = caption("core-zone")
     return figure
 
 
@@ -126,8 +116,5 @@ def quality_focal(table: pd.DataFrame) -> Picture:
         gradient.axhline(0, color=SOFT, lw=0.7)
         value.set(xlabel="score σ", ylabel="loss", ylim=(0, 2), xlim=UNIT)
         gradient.set(xlabel="score σ", ylabel="gradient by the logit", xlim=UNIT)
-    figure.caption = (
-        "The quality focal loss, |target − σ|² · BCE, and its gradient. Both vanish where the score is the target, "
-        "also for soft targets, whose BCE alone would never fall below its entropy."
-    )
+    figure.caption = caption("quality-focal-loss")
     return figure

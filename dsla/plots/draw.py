@@ -16,10 +16,11 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from ..analysis.matching import match
+from ..coco.problems import many
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
-from .style import INK, LABELS, VERDICTS, Picture, Verdict, picture, style
+from .style import INK, LABELS, VERDICTS, Picture, Verdict, caption, picture, style
 
 
 def as_image(image: Any) -> np.ndarray:
@@ -227,11 +228,8 @@ def draw_detections(
         hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
         axes[1].set_title(f"detections: {counts}", pad=5)
-    figure.caption = (
-        f"Left the ground truth, right the detections with a score of at least {score_threshold:g}. A hit has the "
-        f"right class and an IoU of at least {iou_threshold:g}; a duplicate has them too, but its object is taken by a "
-        f"higher score. {counts}, {int(missed.sum())} missed."
-    )
+    about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
+    figure.caption = caption("detections", **about)
     return figure
 
 
@@ -247,8 +245,3 @@ def _outlined(ax: Axes, boxes: Any, texts: Sequence[str], looks: Sequence[Verdic
 
 def name_of(label: Any, names: Sequence[str] | None) -> str:
     return str(names[int(label)]) if names is not None and 0 <= int(label) < len(names) else str(int(label))
-
-
-def many(count: int, noun: str) -> str:
-    """3 boxes, 1 box: a count with its noun."""
-    return f"{count} {noun}" + ("s" if count != 1 else "")

@@ -18,9 +18,11 @@ from matplotlib.patheffects import withStroke
 
 from . import draw
 from .style import (
+    ERRORS,
     FAINT,
     INK,
     LABELS,
+    ORACLES,
     SOFT,
     UNIT,
     VERDICTS,
@@ -28,24 +30,19 @@ from .style import (
     Picture,
     beside,
     by_method,
+    caption,
+    intervals,
     label_first,
     method,
     ordered,
     picture,
+    rows_of,
     style,
 )
 
 CELLS = 40  # of the score–IoU plane, a side
 SCORE_INK, IOU_INK = "#c2410c", "#2f6f4f"
 BAR: Any = {"width": 0.86, "color": "#d9dde5", "edgecolor": "#aab1bd", "linewidth": 0.6}
-ORACLES = {
-    "score": "as it is",
-    "centerness": "score := centerness",
-    "label": "score := static label",
-    "dynamic": "score := label · IoU",
-    "iou": "score := IoU",
-    "box": "box := best candidate",
-}
 
 
 def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) -> Picture:
@@ -63,24 +60,24 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
         figure = picture(WIDTH, 4.7)
         grid = figure.add_gridspec(2, len(methods), height_ratios=(1.25, 1))
         upper = []
-        for i, (look, own) in enumerate(methods):
-            best = own[own["best"]].iloc[0]
-            own = own[own["level"] == best["level"]]
+        for i, (look, rows) in enumerate(methods):
+            best = rows[rows["best"]].iloc[0]
+            rows = rows[rows["level"] == best["level"]]
             ax = figure.add_subplot(grid[0, i])
             half = _crop(ax, pixels, box, 1.5 * best["stride"], dim=True)
             draw.show_boxes(ax, [box], "#ffffff", 1.2)
             spacing = best["stride"] / (2 * half) * 72 * min(0.82 * WIDTH / len(methods), 2.3)  # of circles, points
-            edge = ["white" if label > 0 else "#9aa3b2" for label in own["label"]]
+            edge = ["white" if label > 0 else "#9aa3b2" for label in rows["label"]]
             fill: Any = {"cmap": LABELS, "norm": Normalize(0, 1), "edgecolors": edge, "linewidths": 0.7, "zorder": 5}
-            dots = ax.scatter(own["x"], own["y"], s=min(0.86 * spacing, 24) ** 2, c=own["label"], **fill)
+            dots = ax.scatter(rows["x"], rows["y"], s=min(0.86 * spacing, 24) ** 2, c=rows["label"], **fill)
             font = min(0.3 * spacing, 7)
-            for x, y, label, score in own[["x", "y", "label", "score"]].itertuples(index=False):
+            for x, y, label, score in rows[["x", "y", "label", "score"]].itertuples(index=False):
                 dark = INK if label > 0.55 else "white"
                 place: Any = {"ha": "center", "va": "center_baseline", "zorder": 6, "clip_on": True}
                 ax.text(x, y, f"{score:.2f}".removeprefix("0"), fontsize=font, color=dark, **place)
             ax.set_title(look.name)
             upper.append(ax)
-            row = own[own["row"] == best["row"]].sort_values("x")
+            row = rows[rows["row"] == best["row"]].sort_values("x")
             below = figure.add_subplot(grid[1, i])
             offset = ((row["x"] - best["x"]) / best["stride"]).round(3)
             below.bar(offset, row["label"], label="label", **BAR)
@@ -91,11 +88,7 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
         bar.set_label("label")
         bar.outline.set_visible(False)
         figure.legend(*below.get_legend_handles_labels(), loc="outside lower right", ncols=2)
-    figure.caption = (
-        "One object of one image. Above: each circle is a point, on the level of the object's best one, filled by the "
-        "label it is taught for this object (dark: background; yellow: 1); the number is the model's score. "
-        "Below: label and score along the row through the point of highest label."
-    )
+    figure.caption = caption("labels-and-scores")
     return figure
 
 
@@ -114,11 +107,11 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
         grid = figure.add_gridspec(
             2, 2 * len(methods), height_ratios=(1, 4.4), width_ratios=(4.4, 1) * len(methods), hspace=0.02, wspace=0.02
         )
-        for i, (look, own) in enumerate(methods):
-            number = numbers[numbers["method"] == own["method"].iloc[0]].iloc[0]
+        for i, (look, rows) in enumerate(methods):
+            number = numbers[numbers["method"] == rows["method"].iloc[0]].iloc[0]
             density = np.zeros((CELLS, CELLS))
-            column, row = ((own[axis] * CELLS).astype(int) for axis in ("score", "iou"))
-            density[row, column] = own["count"]
+            column, row = ((rows[axis] * CELLS).astype(int) for axis in ("score", "iou"))
+            density[row, column] = rows["count"]
             ax = figure.add_subplot(grid[1, 2 * i])
             edges = np.linspace(0, 1, CELLS + 1)
             masked = np.ma.masked_equal(density, 0)
@@ -143,12 +136,8 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
         bar = figure.colorbar(mesh, ax=figure.axes, shrink=0.6, pad=0.01, aspect=30)
         bar.set_label("detections")
         bar.outline.set_visible(False)
-    least = numbers["iou_threshold"].iloc[0]
-    figure.caption = (
-        "Each detection's score against its IoU with the best object of its class (0: none overlaps)"
-        f"{', after NMS' if after_nms else ''}; counts on a logarithmic scale. Correlations and margins are those of "
-        f"the boxes above the dashed line, IoU ≥ {least:g}."
-    )
+    least, after = numbers["iou_threshold"].iloc[0], ", after NMS" if after_nms else ""
+    figure.caption = caption("score-and-iou", least=least, after=after)
     return figure
 
 
@@ -184,10 +173,7 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
             for c, line, t in looks.values()
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.caption = (
-        "For each method the object that loses most IoU to NMS: its best box before NMS has the lower score and is "
-        "removed by a worse one. Chosen as the worst case, not as a typical one."
-    )
+    figure.caption = caption("suppressed")
     return figure
 
 
@@ -203,17 +189,17 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
     with style():
         figure = picture(WIDTH, 4.4)
         grid = figure.add_gridspec(2, len(methods))
-        for i, (look, own) in enumerate(methods):
+        for i, (look, rows) in enumerate(methods):
             ax = figure.add_subplot(grid[0, i])
-            ax.bar(own["offset"], own["label"], label="label", **BAR)
-            ax.plot(own["offset"], own["score"], color=SCORE_INK, marker="o", label="score")
-            ax.plot(own["offset"], own["iou"], color=IOU_INK, marker="^", ls=(0, (3, 1.2)), label="IoU of the box")
+            ax.bar(rows["offset"], rows["label"], label="label", **BAR)
+            ax.plot(rows["offset"], rows["score"], color=SCORE_INK, marker="o", label="score")
+            ax.plot(rows["offset"], rows["iou"], color=IOU_INK, marker="^", ls=(0, (3, 1.2)), label="IoU of the box")
             ax.set(ylim=(0, 1.05), title=look.name, xlabel="strides from the best point")
             label_first(ax, i, "mean over objects")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
         ax = figure.add_subplot(grid[1, :])
-        for look, own in by_method(steps):
-            ax.plot(own["difference"], own["share"], markevery=10, **look.marked)
+        for look, rows in by_method(steps):
+            ax.plot(rows["difference"], rows["share"], markevery=10, **look.marked)
         ax.axvline(threshold, color=SOFT, lw=0.8, ls=(0, (2, 2)))
         ax.text(threshold + 0.008, 0.04, f"{threshold:g}: not told apart below", fontsize=7, color=SOFT)
         ax.set_title("neighbouring points, one positive and one negative under FCOS's rule")
@@ -221,11 +207,7 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
             xlim=(0, 1), ylim=UNIT, xlabel="|score of the positive − score of the negative|", ylabel="share of pairs"
         )
         ax.legend(loc="lower right")
-    figure.caption = (
-        "Above: what points are taught, what they score and how good their box is, along the row and column through "
-        "each object's best point. Below: share of the neighbouring pairs, opposite under FCOS's hard rule for every "
-        "method, whose scores differ by at most so much."
-    )
+    figure.caption = caption("neighbours")
     return figure
 
 
@@ -236,18 +218,15 @@ def reliability_curves(curves: pd.DataFrame) -> Picture:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (2, 2)))
         methods = by_method(curves[curves["count"] > 0])
-        for i, (look, own) in enumerate(methods):
-            ax.plot(own["score"], own["iou"], **look.marked)
+        for i, (look, rows) in enumerate(methods):
+            ax.plot(rows["score"], rows["iou"], **look.marked)
             width = 0.09 / len(methods)
-            middle = (own["low"] + own["high"]) / 2 + beside(len(methods), i, width)
-            below.bar(middle, own["count"], width=width, color=look.colour)
+            middle = (rows["low"] + rows["high"]) / 2 + beside(len(methods), i, width)
+            below.bar(middle, rows["count"], width=width, color=look.colour)
         ax.set(xlim=UNIT, ylim=UNIT, ylabel="mean IoU")
         ax.legend(loc="upper left")
         below.set(xlabel="score, bins of 0.1", ylabel="detections", yscale="log")
-    figure.caption = (
-        "Mean IoU of the detections in each bin of score, background detections included as IoU 0. On the dashed line "
-        "the score would be the IoU that can be expected. Below, how many detections a bin holds (logarithmic)."
-    )
+    figure.caption = caption("reliability")
     return figure
 
 
@@ -256,16 +235,14 @@ def lost_to_nms(losses: pd.DataFrame) -> Picture:
     with style():
         figure = picture(WIDTH, 2.8)
         ax = figure.subplots()
-        for look, own in by_method(losses):
-            ax.plot(own["loss"], own["share"], markevery=5, **look.marked)
+        for look, rows in by_method(losses):
+            ax.plot(rows["loss"], rows["share"], markevery=5, **look.marked)
         for mark in (0.05, 0.1):
             ax.axvline(mark, color=SOFT, lw=0.7, ls=(0, (2, 2)))
         ax.set(xlim=(0, losses["loss"].max()), ylim=(0, None), xlabel="IoU lost to NMS: best before − best after",
                ylabel="share of objects that lose more")  # fmt: skip
         ax.legend(loc="upper right")
-    figure.caption = (
-        "Share of the objects with a candidate of IoU ≥ 0.5 whose best box is worse by more than x after NMS."
-    )
+    figure.caption = caption("lost-to-nms")
     return figure
 
 
@@ -276,23 +253,44 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
     with style():
         figure = picture(WIDTH, 0.4 * len(variants) + 0.85)
         ax = figure.subplots()
-        for i, (look, own) in enumerate(methods):
-            own = own.set_index("variant").reindex(variants)
-            middle, low, high = (100 * own[c].to_numpy(dtype=float) for c in ("AP", "low", "high"))
+        for i, (look, rows) in enumerate(methods):
+            rows = 100 * rows.set_index("variant").reindex(variants)[["AP", "low", "high"]].astype(float)
             y = np.arange(len(variants)) + beside(len(methods), i, 0.2)
-            error = np.nan_to_num([middle - low, high - middle])
-            drawn: Any = {"fmt": look.marker, "color": look.colour, "ms": 5.5, "elinewidth": 1.2, "label": look.name}
-            ax.errorbar(middle, y, xerr=error, **drawn)
-            for x, end, at in zip(middle, np.fmax(middle, high), y, strict=True):
-                if np.isfinite(x):
-                    ax.text(end + 1, at, f"{x:.1f}", fontsize=6.5, va="center_baseline", color=INK)
-        ax.set_yticks(range(len(variants)), [ORACLES[v] for v in variants])
-        ax.set(ylim=(len(variants) - 0.5, -0.5), xlim=(0, 100), xlabel="AP, points of 100")
-        ax.grid(axis="y", visible=False)
+            intervals(ax, rows, y, marker=look.marker, color=look.colour, label=look.name)
+            for at, (ap, _, high) in zip(y[np.isfinite(rows["AP"])], rows.dropna(subset="AP").to_numpy(), strict=True):
+                ax.text(np.fmax(ap, high) + 1, at, f"{ap:.1f}", fontsize=6.5, va="center_baseline", color=INK)
+        rows_of(ax, (ORACLES[v] for v in variants))
+        ax.set(xlim=(0, 100), xlabel="AP, points of 100")
         ax.legend(loc="lower right", fontsize=7)
-    figure.caption = (
-        "AP of the same candidates when their scores, or their boxes, are replaced by what an oracle knows."
-    )
+    figure.caption = caption("oracles")
+    return figure
+
+
+def error_costs(table: pd.DataFrame) -> Picture:
+    """What each kind of error costs, and how many there are: method, error, gain (AP, NaN if undefined), count."""
+    methods = by_method(table)
+    thick = 0.8 / len(methods)
+    with style():
+        figure = picture(WIDTH, max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4))
+        gains, counts = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+        for i, (look, rows) in enumerate(methods):
+            rows = rows.set_index("error").reindex(list(ERRORS))[["gain", "count"]].astype(float)
+            y = np.arange(len(ERRORS)) + beside(len(methods), i, thick)
+            bars: Any = {"height": 0.88 * thick, "color": look.colour, "label": look.name}
+            gain, text = 100 * rows["gain"], {"fontsize": 6.5, "padding": 3}
+            labels = ["n/a" if np.isnan(v) else f"{v:.1f}" for v in gain]
+            gains.bar_label(gains.barh(y, gain.fillna(0), **bars), labels, **text)
+            counts.bar_label(counts.barh(y, rows["count"], **bars), fmt="{:,.0f}", **text)
+        gains.axvline(0, color=SOFT, lw=0.8)
+        rows_of(gains, ERRORS.values())
+        counts.grid(axis="y", visible=False)
+        gains.set(xlabel="AP50 gained if put right, points of 100", title="cost")
+        gains.margins(x=0.14)
+        counts.set(xlabel="errors (logarithmic)", title="number")
+        counts.set_xscale("symlog", linthresh=1)
+        counts.set_xlim(0, 8 * max(table["count"].max(), 1))
+        figure.legend(*gains.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.caption = caption("errors")
     return figure
 
 

@@ -13,12 +13,7 @@ from ..errors import DataError
 from ..geometry import Frame, HeadOutputs
 from . import draw
 from .comparison import Row, figure_of
-from .style import Picture
-
-CAPTION = (
-    "The static label, and the label that is taught: static label × IoU of the box that the point predicts. A coloured "
-    "cell surrounds a point that learns an object, its colour is the label; numbers are points of each object."
-)
+from .style import Picture, caption
 
 
 def label_rows(assignment: Assignment, predictions: Mapping[str, HeadOutputs]) -> list[Row]:
@@ -33,11 +28,11 @@ def label_rows(assignment: Assignment, predictions: Mapping[str, HeadOutputs]) -
     for title, outputs in predictions.items():
         labels[title] = assignment.target(outputs.detach().boxes.float())
     counts = assignment.counts().numpy()
-    means = {title: float(label.sum() / counts.sum()) if counts.any() else 0.0 for title, label in labels.items()}
     return [
-        Row(title, replace(assignment, label=label, coupling="off"), counts, f"mean label {means[title]:.2f}")
+        Row(title, replace(assignment, label=label, coupling="off"), counts,
+            f"mean label {float(label.sum()) / max(counts.sum(), 1):.2f}")
         for title, label in labels.items()
-    ]
+    ]  # fmt: skip
 
 
 def label_maps(image: Any, rows: Sequence[Row], class_names: Sequence[str] | None = None) -> Picture:
@@ -45,8 +40,8 @@ def label_maps(image: Any, rows: Sequence[Row], class_names: Sequence[str] | Non
     assignment = rows[0].assignment
     classes = assignment.category.new_zeros(len(assignment.boxes))
     classes[assignment.gt_index[assignment.positive]] = assignment.category[assignment.positive]
-    pixels = draw.as_image(image)
-    return figure_of(rows, pixels, Frame.of(pixels.shape), assignment.boxes, classes, class_names, CAPTION)
+    pixels, text = draw.as_image(image), caption("label-maps")
+    return figure_of(rows, pixels, Frame.of(pixels.shape), assignment.boxes, classes, class_names, text)
 
 
 def label_table(rows: Sequence[Row]) -> pd.DataFrame:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import re
+import tomllib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -30,7 +32,12 @@ WIDTH = 7.2  # inches: a figure over the whole text width
 UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
 DPI = 150
 
-INK, SOFT, FAINT = "#1f2430", "#6b7280", "#d5d9e0"
+_FOLDER = Path(__file__).parent
+_SHEET = mpl.rc_params_from_file(_FOLDER / "dsla.mplstyle", use_default_template=False)
+_WORDS = tomllib.loads((_FOLDER / "captions.toml").read_text(encoding="utf-8"))
+INK, SOFT, FAINT = (_SHEET[key] for key in ("text.color", "axes.edgecolor", "grid.color"))
+ERRORS: dict[str, str] = _WORDS["errors"]  # kind → what figures and pages call it
+ORACLES: dict[str, str] = _WORDS["oracles"]
 LOST = "#ff4d4d"  # an object that no point learns; drawn dashed as well, so that grey prints tell it too
 
 
@@ -106,47 +113,12 @@ VERDICTS = {
 # Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
 LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
 
-_RC: Any = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 8.5,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": SOFT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "dsla",  # else each file has new ids
-    "svg.fonttype": "path",
-    "axes.unicode_minus": True,
-}
-
-
 @contextmanager
 def style() -> Iterator[None]:
     """The package's look, for figures made inside; what was set before comes back."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(_SHEET)
         yield
 
 
@@ -200,6 +172,26 @@ def ordered(names: Sequence[str]) -> list[str]:
 def by_method(table: pd.DataFrame) -> list[tuple[Look, pd.DataFrame]]:
     """The rows of each value of the column method with its look, in the order of all figures."""
     return [(method(name), table[table["method"] == name]) for name in ordered(list(dict.fromkeys(table["method"])))]
+
+
+def caption(figure: str, **values: Any) -> str:
+    """What stands below a figure: `captions.toml`, with these values in it."""
+    return str(_WORDS["captions"][figure].format(**values))
+
+
+def rows_of(ax: Axes, titles: Iterable[str]) -> None:
+    """A row for each title, from the top."""
+    titles = list(titles)
+    ax.set_yticks(range(len(titles)), titles)
+    ax.set_ylim(len(titles) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def intervals(ax: Axes, values: pd.DataFrame, y: Any, **look: Any) -> None:
+    """A mark for each row of values: three columns, the value and the ends of its interval (NaN: none is drawn)."""
+    middle, low, high = values.to_numpy(dtype=float).T
+    error = np.nan_to_num([middle - low, high - middle])
+    ax.errorbar(middle, y, xerr=error, **{"ls": "none", "ms": 5.5, "elinewidth": 1.2, **look})
 
 
 def beside(count: int, place: int, width: float) -> float:

@@ -14,7 +14,7 @@ from dsla.analysis import errors, ranking
 from dsla.analysis.detectors import ask, names_of
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
-from dsla.plots.mistakes import error_costs
+from dsla.plots.figures import error_costs
 from dsla.plots.style import distinct, method, ordered
 
 TABLES = ("numbers", "per_class", "ranking", "reliability", "suppression", "oracle", "errors")
