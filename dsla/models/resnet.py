@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models import resnet as torchvision_resnet
+from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 from ..errors import DataError
@@ -23,7 +24,7 @@ NETWORKS: dict[str, tuple[list[int], dict[str, int]]] = {
 }
 
 
-class Block(Bottleneck):
+class Bottleneck(torchvision_resnet.Bottleneck):
     """torchvision's bottleneck; norms whose statistics are fixed are part of their convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class ResNetFeatures(Backbone, ResNet):
             )
         blocks, options = NETWORKS[name]
         norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
-        super().__init__(Block, blocks, norm_layer=norm_layer, **options)
+        super().__init__(Bottleneck, blocks, norm_layer=norm_layer, **options)
         del self.fc, self.avgpool
         self.out_channels = [stage[-1].conv3.out_channels for stage in (self.layer2, self.layer3, self.layer4)]
         if style == "caffe":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..models import Detector
 from ..models.build import build
 from ..recipes.recipe import Recipe
-from .style import FAINT, INK, SOFT, WIDTH, Picture, picture, style
+from .style import FAINT, INK, SOFT, WIDTH, Picture, caption, picture, style
 
 COLUMNS = ["part", "name", "sources", "operation", "channels", "height", "width", "stride", "parameters"]
 
@@ -158,14 +158,9 @@ def network(table: pd.DataFrame) -> Picture:
         for x, text in ((0.0, "backbone"), (2.55, "pyramid"), (5.7, "head, shared by the levels")):
             ax.text(x, top, text, weight="bold", ha="center", fontsize=9)
         ax.set(xlim=(-1, 7.35), ylim=(-0.55, top + 0.25))
-    about = table.attrs
-    figure.caption = (
-        f"The network of recipe {about['recipe']}, {about['parameters'] / 1e6:.1f} million parameters, for a batch of "
-        f"{maps['height'].iloc[0]} × {maps['width'].iloc[0]} pixels: {about['points']:,} points. Channels × height × "
-        "width of every map, from a forward pass of the built detector. Laterals are 1 × 1 convolutions; coarser maps "
-        "are upsampled (nearest) and added. Each level has a scale of its own for l, t, r, b; numbers with k and M are "
-        "parameters."
-    )
+    (height, width), about = maps[["height", "width"]].iloc[0], table.attrs
+    about = {"recipe": about["recipe"], "millions": about["parameters"] / 1e6, "points": about["points"]}
+    figure.caption = caption("network", height=height, width=width, **about)
     return figure
 
 
@@ -176,8 +171,7 @@ def _box(ax: Any, x: float, y: float, wide: float, high: float, colour: str, *li
     first, *rest = lines
     ax.text(x - wide / 2 + 0.07, y, first, weight="bold", va="center", fontsize=8)
     for i, text in enumerate(rest):
-        at = y + (0.0 if len(rest) == 1 else 0.14 - 0.29 * i)
-        ax.text(x + wide / 2 - 0.07, at, text, va="center", ha="right", fontsize=6.3, color=INK if not i else SOFT)
+        ax.text(x + wide / 2 - 0.07, y + 0.14 - 0.29 * i, text, va="center", ha="right", fontsize=6.3, color=INK if not i else SOFT)
 
 
 def _arrow(ax: Any, a: tuple[float, float], b: tuple[float, float], wide: float, high: float) -> None:
@@ -204,13 +198,9 @@ def _head(ax: Any, rows: pd.DataFrame, middle: float, place: dict[str, tuple[flo
     ax.plot([bus, bus], [min(ends), max(ends)], color=FAINT, lw=1.4, zorder=0)
     for row in towers.itertuples(index=False):
         y = where[row.name]
-        said = [row.operation, f"{row.channels} channels · {_millions(row.parameters)}"]
         _arrow(ax, (bus - width / 2, y), (x, y), width, tall)
-        corner = (x - width / 2, y - tall / 2)
-        shape = "round,pad=0,rounding_size=0.08"
-        ax.add_patch(FancyBboxPatch(corner, width, tall, boxstyle=shape, fc=colour, ec=SOFT, lw=0.8))
-        ax.text(x, y + 0.14, f"{row.name}: {said[0]}", ha="center", va="center", fontsize=6.3)
-        ax.text(x, y - 0.15, said[1], ha="center", va="center", fontsize=6.3, color=SOFT)
+        _box(ax, x, y, width, tall, colour, "", f"{row.name}: {row.operation}",
+             f"{row.channels} channels · {_millions(row.parameters)}")  # fmt: skip
         mine = outputs[outputs["sources"] == row.name]
         for i, out in enumerate(mine.itertuples(index=False)):
             ox = x + (i - (len(mine) - 1) / 2) * 1.5
