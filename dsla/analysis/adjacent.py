@@ -13,7 +13,7 @@ from torch import Tensor
 from ..assigners import FCOS, Assigner, Assignment
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
 from .running import assign, over
-from .tables import Numbers, Table, array, frame_of, summarises
+from .tables import Measured, Table, array, frame_of, summarises
 
 DIRECTIONS = ("right", "down", "level")
 
@@ -204,49 +204,26 @@ def profile_of(
 
 
 @summarises("profile")
-def profile_summary(frame: pd.DataFrame) -> pd.Series:
+def profile_summary(frame: pd.DataFrame) -> Measured:
     """Label, score and IoU at objects' best points and one stride beside them."""
-    numbers = Numbers()
-    numbers.add("objects", len(frame[["image", "gt"]].drop_duplicates()), "objects that a point learns")
+    values: dict[str, Any] = {"objects": len(frame[["image", "gt"]].drop_duplicates())}
+    at_best = frame[(frame["offset"] == 0) & (frame["axis"] == "x")]
     for name in ("label", "score", "iou"):
-        at_best = frame[(frame["offset"] == 0) & (frame["axis"] == "x")]
-        for where, rows, words in (
-            ("best", at_best, "at the best point of each object"),
-            ("beside", frame[frame["offset"].abs() == 1], "at the points beside it, in its row and column"),
-        ):
-            numbers.share(f"{name}_{where}", rows[name], f"mean {name} {words}", "no such point")
-    return numbers.series()
+        values |= {f"{name}_best": at_best[name], f"{name}_beside": frame.loc[frame["offset"].abs() == 1, name]}
+    return values, {"": "no such point"}
 
 
-@summarises("adjacency")
-def adjacency_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("adjacency", threshold=0.1)
+def adjacency_summary(frame: pd.DataFrame, threshold: float) -> Measured:
     """Can the model tell the two apart, does it follow its labels, does its score follow the boxes?"""
-    threshold = frame.attrs.get("threshold", 0.1)
+    label, score, box = (frame[name].to_numpy(dtype=float) for name in ("d_label", "d_score", "d_iou"))
+    values = {
+        "pairs": len(frame),
+        "alike": np.abs(score) < threshold,
+        "d_label": np.abs(label),
+        "d_score": np.abs(score),
+        "mismatch": np.abs(label - score),
+        "follows_iou": np.sign(score[box != 0]) == np.sign(box[box != 0]),
+    }
     none = "no neighbouring points of which one is positive and one negative"
-    d_label, d_score, d_iou = (frame[name].to_numpy(dtype=float) for name in ("d_label", "d_score", "d_iou"))
-    pair = "neighbouring points, one positive (a) and one negative (b) under the reference assigner"
-    numbers = Numbers()
-    numbers.add("pairs", len(frame), f"pairs of {pair}")
-    numbers.share(
-        "alike",
-        np.abs(d_score) < threshold,
-        f"share of the pairs whose scores for the object's class differ by less than {threshold:g}",
-        none,
-    )
-    for name, values in (("label", d_label), ("score", d_score)):
-        numbers.share(f"d_{name}", np.abs(values), f"mean |{name} of a − {name} of b|", none)
-    numbers.share(
-        "mismatch",
-        np.abs(d_label - d_score),
-        "mean |difference of the labels − difference of the scores|: 0 if the scores step as the labels do",
-        none,
-    )
-    differ = d_iou != 0
-    numbers.share(
-        "follows_iou",
-        np.sign(d_score[differ]) == np.sign(d_iou[differ]),
-        "share of the pairs, among those whose boxes differ in IoU with the object, in which the better box "
-        "has the higher score; it does not look at labels",
-        none if not len(frame) else "no pair with different IoU",
-    )
-    return numbers.series()
+    return values, {"": none} | ({"follows_iou": "no pair with different IoU"} if len(frame) else {})

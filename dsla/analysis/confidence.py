@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from .matching import match
-from .tables import Numbers, Table, summarises
+from .tables import Measured, Table, summarises
 
 FLAT = 1e-6  # values whose spread is below this part of their size are taken as constant (float32 boxes)
 FEW = 64  # boxes of a group whose pairs are counted one by one
@@ -124,54 +124,30 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": count, "score": means[0], "iou": means[1]})
 
 
-@summarises("ranking")
-def ranking_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("ranking", iou_threshold=0.5)
+def ranking_summary(frame: pd.DataFrame, iou_threshold: float) -> Measured:
     """Correlations over all, per image and per object; wrong pairs; reliability."""
-    least = frame.attrs.get("iou_threshold", 0.5)
     counted = ~frame["ignored"].to_numpy(dtype=bool)
-    rows = frame.loc[counted & (frame["iou"].to_numpy(dtype=float) >= least), ["image", "gt", "score", "iou"]]
-    what = f"detections with IoU ≥ {least:g} with their best object"
-    numbers = Numbers()
-    numbers.add("detections", counted.sum(), "detections that are not ignored")
-    numbers.add("boxes", len(rows), what)
+    near = frame["iou"].to_numpy(dtype=float) >= iou_threshold
+    rows = frame.loc[counted & near, ["image", "gt", "score", "iou"]]
     few = "no such detection" if not len(rows) else "fewer than two" if len(rows) < 2 else "score or IoU is constant"
+    reasons = dict.fromkeys(KINDS, few) | {"wrong_pairs": "no such pair", "reliability_gap": "no detection"}
     score, iou = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
     over_all = correlations(score, iou, np.zeros(len(rows)))
-    for kind in KINDS:
-        value = over_all[kind].iloc[0] if len(over_all) else np.nan
-        numbers.add(kind, value, f"{kind.title()} correlation of score and IoU over all {what}", few)
-    image = pd.factorize(rows["image"])[0]
-    known = rows["gt"].notna().to_numpy()
-    thing = rows[known].groupby(["image", "gt"]).ngroup().to_numpy()
-    for scope, table in (
-        ("image", correlations(score, iou, image)),
-        ("object", correlations(score[known], iou[known], thing)),
-    ):
+    values: dict[str, Any] = {"detections": counted.sum(), "boxes": len(rows)} | {k: over_all[k] for k in KINDS}
+    matched = rows["gt"].notna().to_numpy()
+    scopes = {
+        "image": correlations(score, iou, pd.factorize(rows["image"])[0]),
+        "object": correlations(
+            score[matched], iou[matched], rows[matched].groupby(["image", "gt"]).ngroup().to_numpy()
+        ),
+    }
+    for scope, table in scopes.items():
         defined = table[table["pearson"].notna()]
-        numbers.add(f"{scope}s", len(defined), f"{scope}s with at least two {what} that vary in score and IoU")
-        for kind in KINDS:
-            numbers.share(
-                f"{kind}_{scope}",
-                defined[kind],
-                f"mean over these {scope}s of the {kind.title()} correlation within one {scope}",
-                f"no {scope} with two varying pairs",
-            )
-    pairs, wrong = int(table["pairs"].sum()), int(table["wrong"].sum())
-    numbers.add("pairs", pairs, "pairs of boxes of one object that differ in score and in IoU")
-    numbers.add(
-        "wrong_pairs",
-        wrong / pairs if pairs else np.nan,
-        "share of these pairs in which the better box has the lower score",
-        "no such pair",
-    )
+        values |= {f"{scope}s": len(defined)} | {f"{kind}_{scope}": defined[kind] for kind in KINDS}
+        reasons |= {f"{kind}_{scope}": f"no {scope} with two varying pairs" for kind in KINDS}
+    pairs, wrong = (int(scopes["object"][name].sum()) for name in ("pairs", "wrong"))
     curve = reliability(frame)
-    total = curve["count"].sum()
-    gap = ((curve["iou"] - curve["score"]).abs() * curve["count"]).sum() / total if total else np.nan
-    numbers.add(
-        "reliability_gap",
-        gap,
-        "mean |mean IoU − mean score| over 10 bins of score, weighted by count, "
-        "background detections included as IoU 0",
-        "no detection",
-    )
-    return numbers.series()
+    total, gap = curve["count"].sum(), (curve["iou"] - curve["score"]).abs() * curve["count"]
+    values |= {"pairs": pairs, "wrong_pairs": wrong / pairs if pairs else np.nan}
+    return values | {"reliability_gap": gap.sum() / total if total else np.nan}, reasons

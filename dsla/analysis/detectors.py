@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ..coco.detections import Results
 from ..coco.evaluation import Evaluation, evaluate_detections
 from ..errors import DataError
 from .confidence import ranking, reliability
 from .nms import suppression
 from .oracles import oracle
-from .study import numbers_of
+from .study import Analysed, numbers_of, summaries_of
 from .tables import Truth
 from .tide import errors
 
@@ -23,28 +21,17 @@ LONGEST = 36  # letters of a name in figures
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What is known about one results file.
+class Answers(Analysed):
+    """What is known about one results file, with the tables ranking, reliability, suppression, oracle, errors.
 
     Attributes:
         name: what it is called in tables and figures.  file: where it came from.
         evaluation: the COCO evaluation.
-        numbers: one row a number: analysis, name, value (NaN where undefined), definition, reason (if undefined).
-        tables: ranking, reliability, suppression, oracle, errors.
     """
 
     name: str
     file: str
     evaluation: Evaluation
-    numbers: pd.DataFrame
-    tables: dict[str, pd.DataFrame]
-
-    def about(self, analysis: str) -> pd.DataFrame:
-        """Numbers of one analysis, index name."""
-        return self.numbers[self.numbers["analysis"] == analysis].set_index("name")
-
-    def value(self, analysis: str, name: str) -> float:
-        return float(self.about(analysis)["value"][name])
 
 
 def ask(
@@ -84,7 +71,8 @@ def ask(
             "errors": errors(table, truth),
         }
         tables["reliability"] = reliability(tables["ranking"])
-        answers.append(Answers(name, Path(path).name, evaluation, numbers_of(evaluation, tables), tables))
+        numbers = numbers_of(summaries_of(evaluation, tables))
+        answers.append(Answers(numbers, tables, name, Path(path).name, evaluation))
     return answers
 
 

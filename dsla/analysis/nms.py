@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from ..coco.matching import Pairs, iou, join, ranks
 from .matching import group_keys, overlaps, pick, shared
 from .running import sources
-from .tables import BOX, Numbers, Table, stream, summarises
+from .tables import BOX, Measured, Table, stream, summarises
 
 LOSSES = (0.0, 0.05, 0.1)
 
@@ -171,29 +171,11 @@ def suppressors_of(
     return by, value
 
 
-@summarises("suppression")
-def suppression_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("suppression", iou_threshold=0.5, nms_threshold=0.6)
+def suppression_summary(frame: pd.DataFrame, **_: float) -> Measured:
     """How many objects lose their best box to NMS, and how much IoU with it."""
-    least, limit = frame.attrs.get("iou_threshold", 0.5), frame.attrs.get("nms_threshold", 0.6)
     rows = frame[frame["found"].astype(bool)]
-    none = "no object has a candidate" if not len(rows) else ""
     lost = rows["iou_lost"].to_numpy(dtype=float)
-    numbers = Numbers()
-    numbers.add("objects", len(frame), "objects that are not crowds")
-    numbers.add("found", len(rows), f"objects with a candidate of IoU ≥ {least:g} before NMS")
-    numbers.share(
-        "best_suppressed",
-        ~rows["survived"].astype(bool).to_numpy(),
-        f"share of the found objects whose best box NMS (IoU {limit:g}) removes",
-        none,
-    )
-    for loss in LOSSES:
-        numbers.share(
-            f"lost_over_{loss:g}",
-            lost > loss,
-            f"share of the found objects whose best IoU after NMS is more than {loss:g} below the one before",
-            none,
-        )
-    numbers.share("iou_before", rows["iou_before"], "mean best IoU of the found objects before NMS", none)
-    numbers.share("iou_after", rows["iou_after"], "mean best IoU of the found objects after NMS", none)
-    return numbers.series()
+    values = {"objects": len(frame), "found": len(rows), "best_suppressed": ~rows["survived"].to_numpy(dtype=bool)}
+    values |= {f"lost_over_{loss:g}": lost > loss for loss in LOSSES}
+    return values | {name: rows[name] for name in ("iou_before", "iou_after")}, {"": "no object has a candidate"}

@@ -12,16 +12,7 @@ from ..coco.matching import CAPS, THRESHOLDS, Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick
 from .nms import survivors
 from .running import sources
-from .tables import BOX, Numbers, Table, stream, summarises
-
-VARIANTS = {
-    "score": "the detector as it is",
-    "iou": "each score replaced by the IoU of its box with the best object of its class",
-    "centerness": "each score replaced by the centerness of the box's centre in that object",
-    "label": "each score replaced by the static label of the candidate's point",
-    "dynamic": "each score replaced by static label · IoU",
-    "box": "each box that reaches the IoU threshold replaced by its object's best candidate, scores kept",
-}
+from .tables import BOX, Measured, Table, stream, summarises
 
 
 def oracle(
@@ -37,7 +28,7 @@ def oracle(
     before_nms: bool = True,
     **running: Any,
 ) -> Table:
-    """AP of one and the same set of candidates under each of VARIANTS; NMS comes after the replacement.
+    """AP of one and the same set of candidates with scores, or boxes, replaced; NMS comes after the replacement.
 
     Args:
         candidates, truth: as in `dsla.analysis.tables`, boxes before NMS; a model is run up to there. Results
@@ -129,18 +120,8 @@ def _centerness(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 
 @summarises("oracle")
-def oracle_summary(frame: pd.DataFrame) -> pd.Series:
+def oracle_summary(frame: pd.DataFrame) -> Measured:
     """AP of the variants, and what ranking and localisation cost."""
     ap = frame.set_index("variant")["AP"]
-    none = "no object in the ground truth"
-    numbers = Numbers()
-    for name, value in ap.items():
-        numbers.add(f"AP_{name}", value, f"AP, {VARIANTS[name]}", none)
-    numbers.add("ranking_cost", ap["iou"] - ap["score"], "AP_iou − AP_score: lost because scores are not IoUs", none)
-    numbers.add(
-        "localisation_cost",
-        ap["box"] - ap["score"],
-        "AP_box − AP_score: lost because the box that stands for an object is not its best candidate",
-        none,
-    )
-    return numbers.series()
+    costs = {"ranking_cost": ap["iou"] - ap["score"], "localisation_cost": ap["box"] - ap["score"]}
+    return {f"AP_{name}": value for name, value in ap.items()} | costs, {"": "no object in the ground truth"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from .confidence import ranking, reliability
 from .nms import suppression
 from .oracles import oracle
 from .running import assign, candidates, joined, run_raw, seen_by, suppressed
-from .tables import Table
+from .tables import Table, series
 
 Boxes = dict[str, Any]
 ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
@@ -33,23 +33,35 @@ CROWDED = 0.1  # IoU of two objects of an image
 
 
 @dataclass(frozen=True)
-class Study:
-    """One model's results.
+class Analysed:
+    """What the analyses say of one detector.
 
     Attributes:
         numbers: one row a number, columns NUMBERS; value NaN where undefined, then with a reason.
-        tables: adjacency, profile, ranking, reliability, suppression, oracle.
-        candidates, detections: of each image, before and after NMS: boxes, scores, labels.
+        tables: of each analysis.
     """
 
     numbers: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    candidates: list[Boxes]
-    detections: list[Boxes]
+
+    def about(self, analysis: str) -> pd.DataFrame:
+        """Numbers of one analysis, index name."""
+        return self.numbers[self.numbers["analysis"] == analysis].set_index("name")
 
     def value(self, analysis: str, name: str) -> float:
-        rows = self.numbers
-        return float(rows[(rows["analysis"] == analysis) & (rows["name"] == name)]["value"].iloc[0])
+        return float(self.about(analysis)["value"][name])
+
+
+@dataclass(frozen=True)
+class Study(Analysed):
+    """One model's results, with the tables adjacency, profile, ranking, reliability, suppression, oracle.
+
+    Attributes:
+        candidates, detections: of each image, before and after NMS: boxes, scores, labels.
+    """
+
+    candidates: list[Boxes]
+    detections: list[Boxes]
 
 
 def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[[str], None] | None = None) -> Study:
@@ -75,7 +87,7 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     detections = [suppressed(model, image) for image in candidates_of]
     rows = to_coco_results(dataset, [image["image_id"] for image in candidates_of], detections)
     truth = dataset.ground_truth()
-    evaluation = evaluate_detections(truth, rows, engine="numpy")
+    evaluation = evaluate_detections(truth, rows)
     say("ranking, suppression and oracles")
     limit, most = model.postprocess.nms_iou, model.postprocess.max_detections or 10**9
     tables: dict[str, Any] = {
@@ -86,8 +98,8 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
         "profile": joined(lines),
     }
     tables["reliability"] = reliability(tables["ranking"])
-    parts = [numbers_of(evaluation, tables), crowding(truth, rows), cost.numbers()]
-    return Study(pd.concat(parts, ignore_index=True), tables, candidates_of, detections)
+    summaries = summaries_of(evaluation, tables) | {"crowding": crowding(truth, rows), "assignment": cost.summary()}
+    return Study(numbers_of(summaries), tables, candidates_of, detections)
 
 
 class Assigning:
@@ -113,38 +125,31 @@ class Assigning:
             self.mass.append(torch.bincount(index, own.label[image][taught].double(), minlength=count))
         return own
 
-    def numbers(self) -> pd.DataFrame:
-        """NUMBERS; `dsla.paper.definitions` says what they are."""
-        points, none = torch.cat(self.points), "no object"
-        shares = {"points": points, "mass": torch.cat(self.mass), "unlearned": (points == 0).double()}
-        values = {name: float(v.mean()) for name, v in shares.items()} | {"ms": 1000 * self.seconds / self.images}
-        return pd.DataFrame(
-            [["assignment", k, v, "", none if np.isnan(v) else ""] for k, v in values.items()], columns=NUMBERS
-        )
+    def summary(self) -> pd.Series:
+        """points, mass, unlearned, ms; see `definitions.toml`."""
+        points = torch.cat(self.points).numpy()
+        values = {"points": points, "mass": torch.cat(self.mass).numpy(), "unlearned": points == 0}
+        return series("assigning", values | {"ms": 1000 * self.seconds / self.images}, {"": "no object"})
 
 
-def numbers_of(evaluation: Evaluation, tables: dict[str, Any]) -> pd.DataFrame:
-    """NUMBERS of the evaluation and of the summary of every table that has one."""
-    numbers = [
-        {"analysis": "evaluation", "name": name, "value": value, "definition": "", "reason": "no such object"}
-        for name, value in evaluation.summary.items()
+def summaries_of(evaluation: Evaluation, tables: Mapping[str, Any]) -> dict[str, pd.Series]:
+    """Of the evaluation, and of every table that has one, by the analysis."""
+    numbers = {"evaluation": series("evaluation", evaluation.summary, {"": "no such object"})}
+    return numbers | {analysis: tables[analysis].summary() for analysis in ANALYSES if analysis in tables}
+
+
+def numbers_of(summaries: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """NUMBERS of summaries by their analysis."""
+    rows = [
+        [analysis, name, value, numbers.attrs["definitions"][name], numbers.attrs["reasons"].get(name, "")]
+        for analysis, numbers in summaries.items()
+        for name, value in numbers.items()
     ]
-    for analysis in ANALYSES:
-        if analysis in tables:
-            summary = tables[analysis].summary()
-            definitions, reasons = summary.attrs["definitions"], summary.attrs["reasons"]
-            numbers += [
-                {"analysis": analysis, "name": name, "value": value, "definition": definitions[name],
-                 "reason": reasons.get(name, "")}
-                for name, value in summary.items()
-            ]  # fmt: skip
-    frame = pd.DataFrame(numbers, columns=NUMBERS)
-    frame.loc[frame["value"].notna(), "reason"] = ""
-    return frame
+    return pd.DataFrame(rows, columns=NUMBERS)
 
 
-def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """NUMBERS: AP of the images in which objects overlap, and of the others.
+def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.Series:
+    """AP_crowded, AP_apart: AP of the images in which objects overlap, and of the others.
 
     Args:
         truth: a COCO ground truth.  rows: COCO results.
@@ -154,26 +159,17 @@ def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.DataFrame:
         if not row["iscrowd"]:
             x, y, w, h = row["bbox"]
             boxes[row["image_id"]].append([x, y, x + w, y + h])
-    crowded = {i for i, found in boxes.items() if _most_shared(torch.tensor(found).reshape(-1, 4)) > CROWDED}
-    numbers = []
-    for name, kept, words in (
-        ("AP_crowded", crowded, "some two objects"),
-        ("AP_apart", boxes.keys() - crowded, "no two objects"),
-    ):
+    crowded = {i for i, corners in boxes.items() if _most_shared(torch.tensor(corners).reshape(-1, 4)) > CROWDED}
+    ap = {"AP_crowded": np.nan, "AP_apart": np.nan}
+    for name, kept in zip(ap, (crowded, boxes.keys() - crowded), strict=True):
         part = {
             "images": [image for image in truth["images"] if image["id"] in kept],
             "annotations": [row for row in truth["annotations"] if row["image_id"] in kept],
         }
-        value = np.nan
         if kept:
             here = [r for r in rows if r["image_id"] in kept]
-            value = evaluate_detections({**truth, **part}, here, engine="numpy").summary["AP"]
-        definition = f"AP over the images in which {words} have an IoU above {CROWDED}"
-        reason = "no such object" if np.isnan(value) else ""
-        numbers.append(
-            {"analysis": "crowding", "name": name, "value": value, "definition": definition, "reason": reason}
-        )
-    return pd.DataFrame(numbers, columns=NUMBERS)
+            ap[name] = evaluate_detections({**truth, **part}, here).summary["AP"]
+    return series("crowding", ap, {"": "no such object"}, crowded=CROWDED)
 
 
 def _most_shared(boxes: Tensor) -> float:

@@ -11,9 +11,11 @@ more than a chunk of images is in memory.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 EVERY_CLASS = -1  # category of a crowd region whose class is not known
 CHUNK = 256  # images that are looked at together
 
+_DEFINITIONS: dict[str, dict[str, str]] = tomllib.loads(
+    (Path(__file__).parent / "definitions.toml").read_text(encoding="utf-8")
+)
 _SUMMARIES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
 
 
@@ -65,16 +70,51 @@ def summary(frame: pd.DataFrame) -> pd.Series:
         ) from None
 
 
-def summarises(
-    name: str,
-) -> Callable[[Callable[[pd.DataFrame], pd.Series]], Callable[[pd.DataFrame], pd.Series]]:
-    """Registers the summary of the analysis of this name."""
+Measured = tuple[Mapping[str, Any], Mapping[str, str]]  # values and reasons of a summary, see `series`
 
-    def register(function: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFrame], pd.Series]:
-        _SUMMARIES[name] = function
-        return function
+
+def summarises(
+    analysis: str, **settings: Any
+) -> Callable[[Callable[..., Measured]], Callable[[pd.DataFrame], pd.Series]]:
+    """Registers the summary of an analysis: a function of its table and settings that gives values and reasons.
+
+    Args:
+        analysis: its name, also in `definitions.toml`, which says what each number means.
+        settings: of the analysis, for a table whose `attrs` do not say them.
+    """
+
+    def register(function: Callable[..., Measured]) -> Callable[[pd.DataFrame], pd.Series]:
+        @wraps(function)
+        def summarise(frame: pd.DataFrame) -> pd.Series:
+            used = settings | frame.attrs
+            return series(analysis, *function(frame, **{name: used[name] for name in settings}), **used)
+
+        _SUMMARIES[analysis] = summarise
+        return summarise
 
     return register
+
+
+def series(of: str, values: Mapping[str, Any], reasons: Mapping[str, str], **settings: Any) -> pd.Series:
+    """Numbers with their definitions, and for those that are undefined the reasons, in `attrs`.
+
+    Args:
+        of: a table of `definitions.toml`.
+        values: a number, or an array, whose mean is the number, undefined if it is empty.
+        reasons: why a number is undefined, by its name; "" of all others.
+        settings: of the analysis, which definitions speak of.
+    """
+    means = {name: float(np.mean(v)) if np.size(v) else np.nan for name, v in values.items()}
+    numbers = pd.Series(means, dtype=float, name="value")
+    numbers.attrs = {
+        "definitions": {name: _definition(of, name).format(**settings, part=name.rpartition("_")[2]) for name in means},
+        "reasons": {name: reasons.get(name, reasons.get("", "")) for name, v in means.items() if np.isnan(v)},
+    }
+    return numbers
+
+
+def _definition(of: str, name: str) -> str:
+    return next(text for pattern, text in _DEFINITIONS[of].items() if fnmatchcase(name, pattern))
 
 
 class Numbers:

@@ -14,21 +14,9 @@ import pandas as pd
 from ..coco.matching import Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick, shared
 from .running import sources
-from .tables import BOX, Numbers, Table, stream, summarises
+from .tables import BOX, Measured, Table, stream, summarises
 
-ERRORS = {
-    "classification": "detections without a match that hit an object of another class (IoU ≥ {foreground:g})",
-    "localisation": "detections whose best object of their class is near ({background:g} ≤ IoU < {foreground:g})",
-    "both": "detections with only an object of another class near ({background:g} ≤ IoU < {foreground:g})",
-    "duplicate": "detections that hit an object of their class which a higher score has (IoU ≥ {foreground:g})",
-    "background": "detections with no object of whatever class near (IoU < {background:g})",
-    "missed": "objects without a match that no classification or localisation error is about",
-}
-FIXED = {
-    "classification": "had the class of its object (the highest score of each object without a match; others leave)",
-    "localisation": "had the box of its object (the highest score of each object without a match; others leave)",
-    "missed": "did not count as an object (a class with none left has no AP)",
-}
+ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 
 
 def errors(
@@ -57,8 +45,8 @@ def errors(
         (NaN at objects), gt and gt_category (the object concerned; <NA> if none), iou (with it; without one the
         best with any object; NaN at objects). Kinds: "correct" (a match), "ignored" (no match, in a crowd
         region), and, tested in this order, "localisation", "classification", "duplicate", "background", "both"
-        (see ERRORS); of objects "missed" and "covered" (no match, but a classification or localisation error
-        is about it).
+        (`definitions.toml` has them in words); of objects "missed" and "covered" (no match, but a classification or
+        localisation error is about it).
     """
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
@@ -176,27 +164,14 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
     return float(ap[0].mean()) if len(ap) else np.nan
 
 
-@summarises("errors")
-def errors_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("errors", foreground=0.5, background=0.1)
+def errors_summary(frame: pd.DataFrame, foreground: float, **_: float) -> Measured:
     """How many errors of each kind there are, and the AP that putting right each kind alone would give."""
-    foreground, background = (frame.attrs.get(k, v) for k, v in (("foreground", 0.5), ("background", 0.1)))
-    count = frame["kind"].value_counts()
-    numbers = Numbers()
-    numbers.add("detections", int(frame["detection"].notna().sum()), "detections")
-    whole = int(sum(count.get(k, 0) for k in ("correct", "missed", "covered")))
-    numbers.add("objects", whole, "objects that are not crowds")
-    words = {"correct": "detections with a match (IoU ≥ {foreground:g})", **ERRORS}
-    words["ignored"] = "detections without a match that lie in a crowd region"
-    words["covered"] = "objects without a match that a classification or localisation error is about"
-    for kind, meaning in words.items():
-        numbers.add(kind, int(count.get(kind, 0)), meaning.format(foreground=foreground, background=background))
-    none = "no object in the ground truth"
+    count = frame["kind"].value_counts().reindex(["correct", *ERRORS, "ignored", "covered"], fill_value=0)
+    objects = count[["correct", "missed", "covered"]].sum()
     ap = fixed_ap(frame)
-    name = f"AP{100 * foreground:g}"  # the evaluation's name for the same number
-    numbers.add(name, ap, f"mean AP over classes at IoU {foreground:g}, as it is", none)
-    for error in ERRORS:
-        what = FIXED.get(error, "were not there")
-        reason = none if np.isnan(ap) else "no object would be left"
-        each = "each missed object" if error == "missed" else f"each {error} error"
-        numbers.add(f"dAP_{error}", fixed_ap(frame, error) - ap, f"{name} gained if {each} {what}", reason)
-    return numbers.series()
+    values = {"detections": frame["detection"].notna().sum(), "objects": objects} | count.to_dict()
+    values |= {f"AP{100 * foreground:g}": ap}  # the evaluation's name for the same number
+    values |= {f"dAP_{error}": fixed_ap(frame, error) - ap for error in ERRORS}
+    none = {f"dAP_{error}": "no object would be left" for error in ERRORS if not np.isnan(ap)}
+    return values, {"": "no object in the ground truth"} | none

@@ -50,8 +50,3 @@ def as_text(name: str, value: float, signed: bool = False) -> str:
 def label(name: str) -> str:
     """What a row of a table is called on a page."""
     return str(_ALL["labels"].get(name, name.replace("_", " ")))
-
-
-def meaning(analysis: str, name: str) -> str:
-    """What a number is, for those whose analysis does not say it itself."""
-    return str(_ALL["meanings"].get(analysis, {}).get(name, ""))

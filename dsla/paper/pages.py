@@ -96,8 +96,7 @@ class Grid:
         """
         names = [name for name in definitions.ROWS["page"][analysis] if name in about.index]
         frame = pd.DataFrame({m: [cell(m, n) for n in names] for m in methods}, index=names)
-        meanings = {n: about["definition"][n] or definitions.meaning(analysis, n) for n in names}
-        return cls(frame, caption, meanings, notes)
+        return cls(frame, caption, about["definition"][names].to_dict(), notes)
 
 
 def page(template: str, **content: Any) -> str:

@@ -171,7 +171,8 @@ def _box(ax: Any, x: float, y: float, wide: float, high: float, colour: str, *li
     first, *rest = lines
     ax.text(x - wide / 2 + 0.07, y, first, weight="bold", va="center", fontsize=8)
     for i, text in enumerate(rest):
-        ax.text(x + wide / 2 - 0.07, y + 0.14 - 0.29 * i, text, va="center", ha="right", fontsize=6.3, color=INK if not i else SOFT)
+        look = {"va": "center", "ha": "right", "fontsize": 6.3, "color": SOFT if i else INK}
+        ax.text(x + wide / 2 - 0.07, y + 0.14 - 0.29 * i, text, **look)
 
 
 def _arrow(ax: Any, a: tuple[float, float], b: tuple[float, float], wide: float, high: float) -> None:
