@@ -87,7 +87,8 @@ def summarises(
         @wraps(function)
         def summarise(frame: pd.DataFrame) -> pd.Series:
             used = settings | frame.attrs
-            return series(analysis, *function(frame, **{name: used[name] for name in settings}), **used)
+            measured = function(frame, **{name: used[name] for name in settings})
+            return measured if isinstance(measured, pd.Series) else series(analysis, *measured, **used)
 
         _SUMMARIES[analysis] = summarise
         return summarise
