@@ -127,23 +127,14 @@ class PointGrid:
 def _grid_tensors(
     shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], offset: float, device: str
 ) -> tuple[Tensor, ...]:
-    """Coordinates of a grid. Kept, since a training run asks for the same few grids at every step."""
+    """Columns of a grid, of its device. Kept, since a training run asks for the same few grids at every step."""
+    levels = []
     with torch.inference_mode(False):  # what is kept from an evaluation must serve a training, too
-        return _grid_columns(shapes, strides, offset, device)
-
-
-def _grid_columns(
-    shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], offset: float, device: str
-) -> tuple[Tensor, ...]:
-    columns: list[list[Tensor]] = [[] for _ in range(5)]
-    for level, ((h, w), s) in enumerate(zip(shapes, strides, strict=True)):
-        row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        row, column = row.flatten(), column.flatten()
-        xy = (torch.stack((column, row), -1).float() + offset) * s
-        each = (xy, torch.full((h * w,), float(s)), torch.full((h * w,), level), row, column)
-        for store, value in zip(columns, each, strict=True):
-            store.append(value)
-    return tuple(torch.cat(c).to(device) for c in columns)
+        for level, ((h, w), s) in enumerate(zip(shapes, strides, strict=True)):
+            row, column = torch.cartesian_prod(torch.arange(h), torch.arange(w)).unbind(-1)
+            xy = (torch.stack((column, row), -1).float() + offset) * s
+            levels.append((xy, torch.full((h * w,), float(s)), torch.full((h * w,), level), row, column))
+        return tuple(torch.cat(column).to(device) for column in zip(*levels, strict=True))
 
 
 def on_device(device: torch.device, *values: Tensor) -> list[Tensor]:

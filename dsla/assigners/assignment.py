@@ -117,22 +117,11 @@ class Assignment:
 
         image, point = self.positive.nonzero(as_tuple=True)
         pairs = self.pairs()
-        left, top, right, bottom = pairs.distances
-        columns: dict[str, Tensor | float] = {
-            "image": image,
-            "point": point,
-            "level": self.grid.level[point],
-            "row": self.grid.row[point],
-            "column": self.grid.column[point],
-            "x": pairs.x,
-            "y": pairs.y,
-            "gt": self.gt_index[image, point],
-            "category": self.category[image, point],
-            "l": left,
-            "t": top,
-            "r": right,
-            "b": bottom,
-        }
+        columns: dict[str, Tensor | float] = {"image": image, "point": point}
+        columns |= {name: getattr(self.grid, name)[point] for name in ("level", "row", "column")}
+        columns |= {"x": pairs.x, "y": pairs.y}
+        columns |= {"gt": self.gt_index[image, point], "category": self.category[image, point]}
+        columns |= dict(zip("ltrb", pairs.distances, strict=True))
         factors = self.assigner.factors(pairs)
         for name in ("centerness", "core_zone", "relaxation"):
             columns[name] = factors.get(name, float("nan"))

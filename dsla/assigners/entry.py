@@ -159,11 +159,11 @@ class Method:
         Raises:
             DataError: one that this method does not have, or a value that it cannot have.
         """
-        known = {o.name: o for o in self.options}
+        options_of = {o.name: o for o in self.options}
         for name in options:
-            if name not in known:
-                raise unknown(f"option of {self.name}", name, known)
-        return {name: known[name].read(value) for name, value in options.items()}
+            if name not in options_of:
+                raise unknown(f"option of {self.name}", name, options_of)
+        return {name: options_of[name].read(value) for name, value in options.items()}
 
     def assigner(self, ranges: Sequence[Sequence[float]] | None = None, **options: Any) -> Assigner:
         """An assigner of this method.

@@ -106,14 +106,13 @@ class FoveaBox(Assigner):
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness, core_zone, relaxation and the label they make in the fovea; 1 there without `smooth`."""
-        found = self._smooth(pairs)
+        factors = self._smooth(pairs)
         x1, y1, x2, y2 = pairs.boxes
         dx, dy = pairs.from_centre
         within = (dx <= self.sigma * (x2 - x1) / 2) & (dy <= self.sigma * (y2 - y1) / 2)
         if not self.smooth:
-            found["core_zone"] = found["core_zone"] & False
-            found["label"] = found["relaxation"]
-        return found | {"label": found["label"] * within}
+            factors |= {"core_zone": factors["core_zone"] & False, "label": factors["relaxation"]}
+        return factors | {"label": factors["label"] * within}
 
     def rules(self, case: Case) -> list[Rule]:
         """Scale range, fovea, and the factors of a smooth label; then the label."""

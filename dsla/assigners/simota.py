@@ -92,7 +92,7 @@ class SimOTA(Assigner):
         scene = _Scene(self, case.grid, truth, case.predictions)
         first, at = (torch.tensor([i], device=case.grid.device) for i in (0, case.point))
         iou, cost, by_class = (float(of(first, at)) for of in (scene.iou, scene.cost, scene.class_cost))
-        k, best, own = int(scene.dynamic_k[0]), float(scene.best_iou[0].sum()), int(scene.own[1][0].sum())
+        k, best, both_in = int(scene.dynamic_k[0]), float(scene.best_iou[0].sum()), int(scene.inner[1][0].sum())
         taker, taken = scene.taken()
         chosen = bool(((taker == 0) & (taken == case.point)).any())
         candidate, both = bool(scene.candidate[0, case.point]), bool(scene.both(first, at))
@@ -107,7 +107,7 @@ class SimOTA(Assigner):
             Rule("cost", f"{cost:.4g}", cost),
             Rule(
                 "dynamic k",
-                f"the {self.candidate_topk} best IoUs sum to {best:.4g}: k = {k}; {own} points in both regions",
+                f"the {self.candidate_topk} best IoUs sum to {best:.4g}: k = {k}; {both_in} points in both regions",
                 k,
             ),
             Rule("cheapest points", f"{'' if chosen else 'not '}among the {k} that the box takes", cost, chosen),
@@ -143,7 +143,7 @@ class _Scene:
         return box.covered() | centre.covered()
 
     @cached_property
-    def own(self) -> tuple[Tensor, Tensor]:
+    def inner(self) -> tuple[Tensor, Tensor]:
         """Points in P in both box and centre region of each box, [N, Q], and which exist.
 
         An open interval of 2 · radius strides holds at most ceil(2 · radius) points.
@@ -204,12 +204,9 @@ class _Scene:
 
     def taken(self) -> tuple[Tensor, Tensor]:
         """(box, point) of the k cheapest points of each box, [Q] twice."""
-        point, on = self.own
+        point, on = self.inner
         box = torch.arange(len(point), device=point.device)
-        key = ordering_key(self.cost(box[:, None].expand_as(point), point), point).masked_fill(~on, LAST)
-        first = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
-        take = torch.arange(first.shape[1], device=point.device) < self.dynamic_k[:, None]
-        taken = [_chosen(box, first, take)]
+        taken = [self._cheapest_of(box, point, on, self.dynamic_k)]
         missing = self.dynamic_k - on.sum(1)
         short = (missing > 0).nonzero().flatten()  # boxes with too few points of their own are rare: in full
         step = max(1, PIECE // len(self.grid))
@@ -218,10 +215,7 @@ class _Scene:
             everywhere = torch.arange(len(self.grid), device=point.device).expand(len(few), -1)
             of = few[:, None].expand_as(everywhere)
             free = self.candidate[self.truth.image[few]] & ~self.both(of, everywhere)
-            key = ordering_key(self.cost(of, everywhere), everywhere).masked_fill(~free, LAST)
-            key = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
-            take = torch.arange(key.shape[1], device=point.device) < missing[few, None]
-            taken.append(_chosen(few, key, take))
+            taken.append(self._cheapest_of(few, everywhere, free, missing[few]))
         boxes, points = zip(*taken, strict=True)
         return torch.cat(boxes), torch.cat(points)
 
@@ -239,8 +233,10 @@ class _Scene:
             winner.append(self.truth.order[index_of(least)])
         return torch.cat(winner)
 
-
-def _chosen(box: Tensor, key: Tensor, take: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes [n] and keys [n, k] of their points → the pairs taken, those behind all others never."""
-    row, column = (take & (key < LAST)).nonzero(as_tuple=True)
-    return box[row], index_of(key[row, column])
+    def _cheapest_of(self, box: Tensor, point: Tensor, allowed: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes [n] and points [n, Q] → the pairs (box, point) of least cost, `count` [n] of each box at most."""
+        key = ordering_key(self.cost(box[:, None].expand_as(point), point), point).masked_fill(~allowed, LAST)
+        key = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
+        take = torch.arange(key.shape[1], device=key.device) < count[:, None]
+        row, column = (take & (key < LAST)).nonzero(as_tuple=True)
+        return box[row], index_of(key[row, column])

@@ -121,11 +121,7 @@ def fetch(
             if problem.code < 500:
                 raise DataError(f"{url}: the server says {problem.code} {problem.reason}") from problem
             error = problem
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-        ) as problem:  # no network, resets, time-outs, odd headers
+        except (OSError, http.client.HTTPException, ValueError) as problem:  # no network, time-outs, odd headers
             error = problem
         gained = part.exists() and part.stat().st_size > before
         failed = 0 if gained else failed + 1
@@ -186,14 +182,7 @@ def _unpack(path: Path, folder: Path, gives: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(beside)  # overwrites what an interrupted run left
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        OSError,
-    ) as error:  # encrypted, odd, cut
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:  # encrypted, cut
         raise DataError(f"{path}: cannot be unpacked ({error})") from error
     if not (beside / gives).exists():
         raise DataError(f"{path}: has no {gives} inside; it lies unpacked in {beside}")

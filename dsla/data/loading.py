@@ -114,10 +114,6 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             raise IndexError(f"{self.name}: image {i} of {len(self)}")
         return i % len(self)
 
-    def results(self, image_ids: Sequence[int], detections: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Any]]:
-        """`to_coco_results` with this data set's categories."""
-        return to_coco_results(self, image_ids, detections)
-
     def to_coco(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """`write_coco` of this data set."""
         return write_coco(self, folder, overwrite=overwrite)
@@ -125,8 +121,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
 def item_of(dataset: DetectionDataset, i: int) -> tuple[Tensor, Target]:
     """Bytes where the data set has them; what its own `__getitem__` gives, where a class has written one."""
-    own = type(dataset).__getitem__ is not DetectionDataset.__getitem__
-    return dataset[i] if own else dataset.item(i)
+    written = type(dataset).__getitem__ is not DetectionDataset.__getitem__
+    return dataset[i] if written else dataset.item(i)
 
 
 def to_coco_results(
@@ -144,18 +140,18 @@ def to_coco_results(
     if len(image_ids) != len(detections):
         raise DataError(f"{len(image_ids)} image ids but {len(detections)} detection dicts; give one of each an image.")
     rows = []
-    for image_id, found in zip(image_ids, detections, strict=True):
-        boxes, labels = found["boxes"].detach().double().cpu(), found["labels"].tolist()
+    for image_id, columns in zip(image_ids, detections, strict=True):
+        boxes, labels = columns["boxes"].detach().double().cpu(), columns["labels"].tolist()
         if labels and not 0 <= min(labels) <= max(labels) < len(dataset.category_ids):
             raise DataError(
                 f"image {image_id}: a detection has a label outside 0..{len(dataset.category_ids) - 1}; "
                 f"the model was made for other classes than {dataset.name}."
             )
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-        if not (boxes.isfinite().all() and found["scores"].isfinite().all()):
+        if not (boxes.isfinite().all() and columns["scores"].isfinite().all()):
             raise DataError(f"image {image_id}: a detection's box or score is not finite; the weights are broken")
         name = plain_id(image_id)
-        for box, score, label in zip(boxes.tolist(), found["scores"].tolist(), labels, strict=True):
+        for box, score, label in zip(boxes.tolist(), columns["scores"].tolist(), labels, strict=True):
             category = dataset.category_ids[label]
             rows.append({"image_id": name, "category_id": category, "bbox": box, "score": score})
     return rows

@@ -148,12 +148,12 @@ def compose(draw: Draw, size: int) -> tuple[list[Shape], list[tuple[float, ...]]
     free = np.ones((size, size), dtype=bool)
     shapes: list[Shape] = []
     rows: list[tuple[float, ...]] = []
-    pick, asked = draw.rng.random(), 0
-    while asked < len(COUNTS) - 1 and pick >= COUNTS[asked]:
-        pick -= COUNTS[asked]
-        asked += 1
-    for _ in range(6 * asked):
-        if len(shapes) == asked:
+    pick, wanted = draw.rng.random(), 0
+    while wanted < len(COUNTS) - 1 and pick >= COUNTS[wanted]:
+        pick -= COUNTS[wanted]
+        wanted += 1
+    for _ in range(6 * wanted):
+        if len(shapes) == wanted:
             break
         near = shapes[draw.below(len(shapes))] if shapes and draw.chance(0.4) else None
         shape = sample_shape(draw, size, near)

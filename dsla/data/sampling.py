@@ -147,8 +147,8 @@ def with_boxes(dataset: DetectionDataset) -> DetectionDataset:
 
     Source: mmdetection's ``filter_empty_gt``, which the release trained with.
     """
-    known = dataset.annotated()
-    kept = [i for i in range(len(dataset)) if dataset.image_id(i) in known]
+    annotated = dataset.annotated()
+    kept = [i for i in range(len(dataset)) if dataset.image_id(i) in annotated]
     return dataset if len(kept) == len(dataset) else Part(dataset, kept)
 
 

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -170,53 +169,22 @@ class Scenes(DetectionDataset):
     def image_size(self, i: int) -> tuple[int, int]:
         return (self.side, self.side)
 
-    def stats(self) -> pd.DataFrame:
-        """One row an object: image index, class, x, y, w, h, long_side, aspect, visible, area, soft, tail."""
-        self.prepare()
-        rows = [self.rows(i) for i in range(len(self))]
-        image = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-        table = np.concatenate([np.zeros((0, len(render.COLUMNS))), *rows])
-        columns = dict(zip(render.COLUMNS, table.T, strict=True))
-        w, h = columns["x2"] - columns["x1"], columns["y2"] - columns["y1"]
-        return pd.DataFrame(
-            {
-                "image": image,
-                "class": np.array(self.class_names)[columns["label"].astype(int)],
-                "x": columns["x1"],
-                "y": columns["y1"],
-                "w": w,
-                "h": h,
-                "long_side": np.maximum(w, h),
-                "aspect": np.maximum(w, h) / np.maximum(np.minimum(w, h), 1),
-                "visible": columns["visible"],
-                "area": columns["area"],
-                "soft": columns["soft"].astype(bool),
-                "tail": columns["tail"].astype(bool),
-            }
-        )
-
     def ground_truth(self) -> dict[str, Any]:
         """COCO dict (see `DetectionDataset`); area is that of the box."""
         self.prepare()
-        annotations: list[dict[str, Any]] = []
-        for i in range(len(self)):
-            for label, x1, y1, x2, y2 in self.rows(i)[:, :5].tolist():
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": self.image_id(i),
-                        "category_id": self.category_ids[int(label)],
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                    }
-                )
+        objects = [(self.image_id(i), *row) for i in range(len(self)) for row in self.rows(i)[:, :5].tolist()]
+        annotations = [
+            {"id": n, "image_id": image, "category_id": self.category_ids[int(label)]}
+            | {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+            for n, (image, label, x1, y1, x2, y2) in enumerate(objects, 1)
+        ]
+        images = [
+            {"id": self.image_id(i), "file_name": f"{i:06d}.png", "width": self.side, "height": self.side}
+            for i in range(len(self))
+        ]
         return {
             "info": {"description": f"embedded scenes, split {self.split}, seed {self.seed}"},
-            "images": [
-                {"id": self.image_id(i), "file_name": f"{i:06d}.png", "width": self.side, "height": self.side}
-                for i in range(len(self))
-            ],
+            "images": images,
             "annotations": annotations,
             "categories": [{"id": i, "name": n} for i, n in zip(self.category_ids, self.class_names, strict=True)],
         }

@@ -37,7 +37,11 @@ def open_dataset(
         from tqdm.auto import tqdm
 
         with tqdm(total=len(scenes), desc=f"drawing {scenes.name}", unit="image", leave=False) as bar:
-            return scenes.prepare(progress=lambda done, _: bar.update(done - bar.n) and None)
+
+            def advance(done: int, total: int) -> None:
+                bar.update(done - bar.n)
+
+            return scenes.prepare(progress=advance)
     if annotations is not None:
         folder = Path(data) if data is not None else Path(annotations).parent
         return CocoDataset(folder, annotations)

@@ -7,45 +7,17 @@ DSLA release have offset 0. `dsla.models.weights.fit` then says what does not fi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .weights import listed
 
-# pattern → replacement; {3n} is three times the first group: a tower counts convolution, norm, ReLU, and
-# torchvision's Swin counts blocks and mergings in turn
-_MMDETECTION = (
-    (r"backbone\.patch_embed\.projection\.(.+)", r"backbone.features.0.0.\1"),
-    (r"backbone\.patch_embed\.norm\.(.+)", r"backbone.features.0.2.\1"),
-    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.(.+)", r"backbone.features.{2n+1}.\2.attn.\3"),
-    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.0\.0\.(.+)", r"backbone.features.{2n+1}.\2.mlp.0.\3"),
-    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.1\.(.+)", r"backbone.features.{2n+1}.\2.mlp.3.\3"),
-    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(norm\d\..+)", r"backbone.features.{2n+1}.\2.\3"),
-    (r"backbone\.stages\.(\d+)\.downsample\.(.+)", r"backbone.features.{2n+2}.\2"),
-    (r"backbone\.norm(\d+)\.(.+)", r"backbone.norms.{n-1}.\2"),
-    (r"backbone\.(.+)", r"backbone.\1"),
-    (r"neck\.lateral_convs\.(\d+)\.conv\.(.+)", r"pyramid.inner_blocks.\1.0.\2"),
-    (r"neck\.fpn_convs\.(\d+)\.conv\.(.+)", r"pyramid.layer_blocks.\1.0.\2"),
-    (r"bbox_head\.cls_convs\.(\d+)\.conv\.(.+)", r"head.class_tower.{3n}.\2"),
-    (r"bbox_head\.cls_convs\.(\d+)\.gn\.(.+)", r"head.class_tower.{3n+1}.\2"),
-    (r"bbox_head\.reg_convs\.(\d+)\.conv\.(.+)", r"head.box_tower.{3n}.\2"),
-    (r"bbox_head\.reg_convs\.(\d+)\.gn\.(.+)", r"head.box_tower.{3n+1}.\2"),
-    (r"bbox_head\.conv_cls\.(.+)", r"head.class_logits.\1"),
-    (r"bbox_head\.conv_reg\.(.+)", r"head.box.\1"),
-    (r"bbox_head\.conv_centerness\.(.+)", r"head.quality.\1"),
-    (r"bbox_head\.scales\.(\d+)\.scale", r"head.scales.\1"),
-)
-_TORCHVISION = (
-    (r"backbone\.body\.(.+)", r"backbone.\1"),
-    (r"backbone\.fpn\.(.+)", r"pyramid.\1"),
-    (r"head\.classification_head\.conv\.(.+)", r"head.class_tower.\1"),
-    (r"head\.classification_head\.cls_logits\.(.+)", r"head.class_logits.\1"),
-    (r"head\.regression_head\.conv\.(.+)", r"head.box_tower.\1"),
-    (r"head\.regression_head\.bbox_reg\.(.+)", r"head.box.\1"),
-    (r"head\.regression_head\.bbox_ctrness\.(.+)", r"head.quality.\1"),
-)
+_RULES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
 
 
 def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,7 +26,7 @@ def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         DataError: listing the names, with their shapes, that are of no such model.
     """
-    renamed = _rename(state_dict, _MMDETECTION, "an mmdetection detector (DSLA or FCOS on ResNet, ResNeXt or Swin)")
+    renamed = _rename(state_dict, "mmdetection", "an mmdetection detector (DSLA or FCOS on ResNet, ResNeXt or Swin)")
     # extra levels are further entries of one list there: after the laterals' own come P6 and P7
     laterals = sum(re.fullmatch(r"pyramid\.inner_blocks\.\d+\.0\.weight", k) is not None for k in renamed)
     for i, level in enumerate(("p6", "p7")):
@@ -88,23 +60,20 @@ def from_torchvision_fcos(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     Raises:
         DataError: listing the names, with their shapes, that are of no such model.
     """
-    return _rename(state_dict, _TORCHVISION, "torchvision's fcos_resnet50_fpn")
+    return _rename(state_dict, "torchvision", "torchvision's fcos_resnet50_fpn")
 
 
-def _rename(state_dict: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], source: str) -> dict[str, Tensor]:
-    renamed, unknown = {}, []
+def _rename(state_dict: Mapping[str, Tensor], rules: str, source: str) -> dict[str, Tensor]:
+    renamed, strangers = {}, []
     for name, value in state_dict.items():
-        for pattern, replacement in rules:
-            match = re.fullmatch(pattern, name)
-            if match:
-                new = match.expand(replacement)
-                renamed[_counted(new, match)] = value
-                break
+        fits = ((match, new) for pattern, new in _RULES[rules].items() if (match := re.fullmatch(pattern, name)))
+        match, new = next(fits, (None, ""))
+        if match is None:
+            strangers.append(f"{name} {list(value.shape)}")
         else:
-            unknown.append(f"{name} {list(value.shape)}")
-    if unknown:
-        shown = "\n  ".join(unknown[:20] + ([f"… and {len(unknown) - 20} more"] if len(unknown) > 20 else []))
-        raise DataError(f"{len(unknown)} names that are not of {source}:\n  {shown}")
+            renamed[_counted(match.expand(new), match)] = value
+    if strangers:
+        raise DataError(f"{len(strangers)} names that are not of {source}:\n  {listed(strangers)}")
     return renamed
 
 

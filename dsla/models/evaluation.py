@@ -59,13 +59,13 @@ def usable(device: torch.device | str | None = None) -> torch.device:
     """
     here = torch.cuda.is_available()
     try:
-        found = torch.device(device or ("cuda" if here else "cpu"))
+        chosen = torch.device(device or ("cuda" if here else "cpu"))
     except RuntimeError as error:
         raise DataError(f"no device {device!r}: there are cpu, cuda, cuda:1, …") from error
     count = torch.cuda.device_count() if here else 0
-    if found.type == "cuda" and (found.index or 0) >= count:
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
         raise DataError(f"device {device}: no such GPU; PyTorch finds {count}, counted from 0; cpu is always there")
-    return found
+    return chosen
 
 
 def device_of(model: nn.Module, device: Any = None) -> torch.device:

@@ -16,10 +16,9 @@ import torch
 from ..errors import DataError
 from ..files import write
 from ..recipes.recipe import Recipe
-from .build import build, outline
 from .detector import Detector
-from .saving import save
-from .weights import check_fit, fit, read
+from .saving import detector_of, save
+from .weights import read
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -61,10 +60,7 @@ def from_pretrained(
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{folder / CONFIG}: not the configuration of a detector ({error!r})") from error
     tensors = read(folder / WEIGHTS)[1]
-    check_fit(outline(recipe, len(names)), tensors, str(folder / WEIGHTS))
-    model = build(recipe, class_names=names)
-    fit(model, tensors, str(folder / WEIGHTS))
-    return model.to(device).eval()
+    return detector_of(recipe, names, tensors, str(folder / WEIGHTS)).to(device)
 
 
 def push_to_hub(

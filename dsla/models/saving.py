@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..assigners import method
 from ..errors import DataError
@@ -55,11 +56,19 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
             f"{path}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
             "--plugin FILE.py (in Python: dsla.register first)"
         ) from error
-    names = about["class_names"]
-    check_fit(outline(recipe, len(names)), tensors, str(path))  # before a stranger's recipe takes any memory
-    model = build(recipe, class_names=names)
-    fit(model, tensors, str(path))
-    return model.to(device).eval()
+    return detector_of(recipe, about["class_names"], tensors, str(path)).to(device)
+
+
+def detector_of(recipe: Recipe, class_names: list[str], tensors: Mapping[str, Tensor], source: str) -> Detector:
+    """A stranger's detector in evaluation mode; what does not fit is refused before it takes any memory.
+
+    Raises:
+        DataError: tensors that do not fit the recipe; names the source.
+    """
+    check_fit(outline(recipe, len(class_names)), tensors, source)
+    model = build(recipe, class_names=class_names)
+    fit(model, tensors, source)
+    return model.eval()
 
 
 def adopt(model: Detector, path: str | Path) -> list[str]:

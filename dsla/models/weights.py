@@ -95,8 +95,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:  # torch reads safetensors, too
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds {found[1]}, which could run code" if found else "it is no file of torch.save, or a cut one"
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it holds {named[1]}, which could run code" if named else "it is no file of torch.save, or a cut one"
         raise DataError(
             f"{path}: not read, since {reason}. Where it was made, store its tensors alone: "
             "torch.save({'state_dict': model.state_dict()}, …)"
@@ -146,8 +146,12 @@ def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], sourc
     """Raises a DataError that lists the names and shapes that do not fit."""
     wrong = mismatches(wanted, tensors)
     if wrong:
-        lines = "\n  ".join(wrong[:20] + ([f"… and {len(wrong) - 20} more"] if len(wrong) > 20 else []))
-        raise DataError(f"{source} does not fit the model:\n  {lines}")
+        raise DataError(f"{source} does not fit the model:\n  {listed(wrong)}")
+
+
+def listed(lines: list[str]) -> str:
+    """Twenty lines below one another, and how many more there are."""
+    return "\n  ".join(lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else []))
 
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

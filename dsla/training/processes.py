@@ -127,7 +127,7 @@ def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
     result: list[Any] = [None]
     if parts is not None:
         truth = GroundTruth.of(dataset)
-        found = evaluate_detections(truth, Results.of([row for part in parts for row in part], truth, guess=False))
-        result = [found.to_series()]
+        results = Results.of([row for part in parts for row in part], truth, guess=False)
+        result = [evaluate_detections(truth, results).to_series()]
     dist.broadcast_object_list(result)
     return result[0]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import dsla
 from dsla.coco.ground_truth import GroundTruth
-from dsla.data import CocoDataset, write_coco
+from dsla.data import CocoDataset, to_coco_results, write_coco
 from dsla.data.sampling import Part, with_boxes
 from dsla.errors import DataError, DataWarning
 from dsla.models.evaluation import predict_dataset
@@ -217,7 +217,7 @@ def test_category_ids_with_gaps_and_out_of_order_map_one_way(make):
     assert data[0][1]["labels"].tolist() == [2, 0, 1]
     assert [a["category_id"] for a in data.ground_truth()["annotations"]] == [90, 3, 7]
     found = {"boxes": torch.ones(3, 4), "scores": torch.tensor([0.5, 0.25, 1.0]), "labels": torch.tensor([2, 0, 1])}
-    assert [row["category_id"] for row in data.results([1], [found])] == [90, 3, 7]
+    assert [row["category_id"] for row in to_coco_results(data, [1], [found])] == [90, 3, 7]
 
 
 def test_annotation_id_zero_and_absent_ids_are_numbered_from_one(make):

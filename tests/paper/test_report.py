@@ -148,7 +148,8 @@ def test_study_equals_the_analyses_one_by_one(models):
     lost = suppression(found.candidates, data, nms_threshold=0.6)
     pd.testing.assert_frame_equal(pd.DataFrame(found.tables["suppression"]), pd.DataFrame(lost))
     coco = dsla.coco.evaluation.evaluate_detections(
-        data.ground_truth(), data.results([data.image_id(i) for i in range(IMAGES)], found.detections)
+        data.ground_truth(),
+        dsla.data.to_coco_results(data, [data.image_id(i) for i in range(IMAGES)], found.detections),
     )
     assert found.value("evaluation", "AP") == coco.summary["AP"]
     steps = score_steps(found.tables["adjacency"]).set_index("difference")["share"]

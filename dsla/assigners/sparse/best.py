@@ -40,15 +40,15 @@ def best_by_overlap(
     """
     tiles = _Tiles.of(grid, boxes, allowed)
     step = max(1, PIECE // tiles.point.numel())
-    found = [
+    pieces = [
         _best_of_piece(
             truth, torch.arange(i, min(i + step, len(truth.boxes)), device=grid.device), tiles, k, score, bound
         )
         for i in range(0, len(truth.boxes), step)
     ]
-    if not found:
+    if not pieces:
         return boxes.new_zeros((0, k)), torch.zeros((0, k), dtype=torch.int64, device=grid.device)
-    key = torch.cat(found)
+    key = torch.cat(pieces)
     return value_of(key), rank_of(key)
 
 
@@ -82,9 +82,9 @@ class _Tiles:
         left, top, right, bottom = self.hull[:, image]
         width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)
         height = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0)
-        (smallest, largest), own = self.area[:, image], box_area(truth.boxes[box])[:, None]
+        (smallest, largest), area = self.area[:, image], box_area(truth.boxes[box])[:, None]
         shared = torch.minimum(width.mul_(height), largest)
-        union = torch.maximum(torch.maximum(smallest, own), smallest + own - shared).clamp_(min=1e-6)
+        union = torch.maximum(torch.maximum(smallest, area), smallest + area - shared).clamp_(min=1e-6)
         return shared.div_(union).mul_(1 + 1e-4).clamp_(max=1)
 
     def iou(self, truth: Truth, box: Tensor, tile: Tensor) -> Tensor:
