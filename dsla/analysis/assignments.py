@@ -13,7 +13,7 @@ from ..coco.problems import some
 from ..errors import DataError
 from ..geometry import InputSize
 from .points import count_points
-from .tables import BOX, Numbers, Table, Truth, summarises
+from .tables import BOX, Measured, Table, Truth, summarises
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
 Sizes = Sequence[int] | Sequence[Sequence[int]]
@@ -120,30 +120,22 @@ def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]
     return [(int(h), int(w)) for h, w in sizes]
 
 
-@summarises("assignment")
-def assignment_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("assignment", few=FEW)
+def assignment_summary(frame: pd.DataFrame, few: int) -> Measured:
     """How many points objects have and share; what can be found at best."""
-    none, points = "no object", frame["points"].to_numpy(dtype=float)
-    numbers = Numbers()
-    numbers.add("objects", len(frame), "objects that are not crowds")
-    numbers.share("points", points, "mean number of points that learn an object", none)
-    middle = float(np.median(points)) if len(frame) else np.nan
-    numbers.add("points_median", middle, "median number of points that learn an object", none)
-    for name in [c for c in frame.columns if c.startswith("points_")]:
-        stride = name.removeprefix("points_")
-        numbers.share(name, frame[name], f"mean number of these points on the level of stride {stride}", none)
-    numbers.share("label_mass", frame["label_mass"], "mean sum of the labels of an object's points", none)
-    numbers.add("positives", int(points.sum()), "points that learn an object")
-    contested = int(frame["ambiguous"].sum())
-    numbers.add("ambiguous", contested, "points that learn an object and that another one would have if it were alone")
-    share = contested / points.sum() if points.sum() else np.nan
-    lacking = "no point learns an object" if len(frame) else none
-    numbers.add("ambiguous_share", share, "share of the points that learn an object which are ambiguous", lacking)
-    numbers.add("without_point", int((points == 0).sum()), "objects that no point learns")
-    few = (points > 0) & (points <= FEW)
-    numbers.share("few_points_share", few, f"share of the objects that 1 to {FEW} points learn", none)
-    crowded = (points == 0) & (frame["claimed"].to_numpy(dtype=float) > 0)
-    numbers.add("crowded_out", int(crowded.sum()), "of these the ones that would have points if they were alone")
-    meaning = "share of the objects that at least one point learns: no training can give more recall"
-    numbers.share("best_possible_recall", points > 0, meaning, none)
-    return numbers.series()
+    points, contested = frame["points"].to_numpy(dtype=float), int(frame["ambiguous"].sum())
+    values = {
+        "objects": len(frame),
+        "points": points,
+        "points_median": np.median(points) if len(frame) else np.nan,
+        **{name: frame[name] for name in frame.columns if name.startswith("points_")},
+        "label_mass": frame["label_mass"],
+        "positives": points.sum(),
+        "ambiguous": contested,
+        "ambiguous_share": contested / points.sum() if points.sum() else np.nan,
+        "without_point": (points == 0).sum(),
+        "few_points_share": (points > 0) & (points <= few),
+        "crowded_out": ((points == 0) & (frame["claimed"].to_numpy(dtype=float) > 0)).sum(),
+        "best_possible_recall": points > 0,
+    }
+    return values, {"": "no object"} | ({"ambiguous_share": "no point learns an object"} if len(frame) else {})

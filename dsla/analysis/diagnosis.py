@@ -24,20 +24,14 @@ from .assignments import FEW
 from .matching import pick
 from .nms import suppressors_of
 from .points import count_points
-from .tables import Numbers, Table, summarises
+from .tables import Measured, Table, summarises
 
 NEAR = 0.1  # IoU from which a box has to do with an object at all, as in TIDE
 TOGETHER = 512  # images that are looked at at a time
 
-VERDICTS = {  # the first that holds; {iou:g} and {score:g} are the two thresholds
-    "found": "a detection of its class matches it, one-to-one (IoU ≥ {iou:g}, score ≥ {score:g})",
-    "taken": "such a box is there, but is matched with another object",
-    "suppressed": "such a box was among the candidates, but NMS removed it",
-    "below threshold": "a box of its class fits (IoU ≥ {iou:g}), its score is below {score:g}",
-    "other class": "a box fits, but has another class, in which it matches nothing",
-    "too loose": "the best box overlaps it by more than 0.1, but by less than {iou:g}",
-    "nothing near": "no box overlaps it by more than 0.1",
-}
+VERDICTS = (  # the first that holds; `definitions.toml` says what they mean
+    "found", "taken", "suppressed", "below threshold", "other class", "too loose", "nothing near",
+)  # fmt: skip
 POINTS = ("none", "few", "more")  # that learn an object: 0, 1 or 2, at least 3
 
 
@@ -148,7 +142,7 @@ def _judged(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshol
 
     verdict, by = pick(kind, chosen, 6), pick(d, chosen, -1)
     ids = truth.ids
-    table = pd.DataFrame({"verdict": np.array(list(VERDICTS), dtype=object)[verdict]})
+    table = pd.DataFrame({"verdict": np.array(VERDICTS, dtype=object)[verdict]})
     table["score"], table["iou"] = pick(score, by, np.nan), pick(pairs.value, chosen, np.nan)
     names = comparable(truth.category_ids)
     table["box_category"] = _objects(names[category[b]] if b >= 0 else None for b in by.tolist())
@@ -318,22 +312,14 @@ def _reason(truth: GroundTruth, setting: Setting, row: int, box: np.ndarray) -> 
     return setting.rule(frame, box.tolist(), int(truth.category[row]))
 
 
-@summarises("why")
-def why_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("why", candidates=True)
+def why_summary(frame: pd.DataFrame, candidates: bool) -> Measured:
     """How many objects have each verdict, and how many are missed of those with no, few and more points."""
-    limits = {"iou": frame.attrs["iou_threshold"], "score": frame.attrs["score_threshold"]}
-    numbers, count = Numbers(), frame["verdict"].value_counts()
-    numbers.add("objects", len(frame), "objects that are not crowds")
-    for verdict, meaning in VERDICTS.items():
-        unasked = verdict == "suppressed" and not frame.attrs["candidates"]
-        value = np.nan if unasked else count.get(verdict, 0)
-        numbers.add(verdict, value, meaning.format(**limits), "only results are known, no candidates before NMS")
-    missed = (frame["verdict"] != "found").to_numpy()
+    count = frame["verdict"].value_counts().reindex(VERDICTS, fill_value=0).astype(float)
+    if not candidates:
+        count["suppressed"] = np.nan
+    values, missed = {"objects": len(frame), **count.to_dict()}, frame["verdict"] != "found"
     for points in POINTS:
-        mine = (frame["points"] == points).to_numpy()
-        what = {"none": "no point", "few": f"1 to {FEW} points", "more": f"more than {FEW} points"}[points]
-        where = f"that {what} would teach under {frame.attrs['setting']}"
-        numbers.add(f"objects_{points}", int(mine.sum()), f"objects {where}")
-        meaning = f"share of the objects {where} that are missed: an association, no cause"
-        numbers.share(f"missed_{points}", missed[mine], meaning, "no such object")
-    return numbers.series()
+        mine = frame["points"] == points
+        values |= {f"objects_{points}": mine.sum(), f"missed_{points}": missed[mine]}
+    return values, {"": "no such object", "suppressed": "only results are known, no candidates before NMS"}

@@ -88,7 +88,7 @@ def summarises(
         def summarise(frame: pd.DataFrame) -> pd.Series:
             used = settings | frame.attrs
             measured = function(frame, **{name: used[name] for name in settings})
-            return measured if isinstance(measured, pd.Series) else series(analysis, *measured, **used)
+            return series(analysis, *measured, **used)
 
         _SUMMARIES[analysis] = summarise
         return summarise
@@ -105,7 +105,7 @@ def series(of: str, values: Mapping[str, Any], reasons: Mapping[str, str], **set
         reasons: why a number is undefined, by its name; "" of all others.
         settings: of the analysis, which definitions speak of.
     """
-    means = {name: float(np.mean(v)) if np.size(v) else np.nan for name, v in values.items()}
+    means = {name: float(np.asarray(v, dtype=float).mean()) if np.size(v) else np.nan for name, v in values.items()}
     numbers = pd.Series(means, dtype=float, name="value")
     numbers.attrs = {
         "definitions": {name: _definition(of, name).format(**settings, part=name.rpartition("_")[2]) for name in means},
@@ -116,30 +116,6 @@ def series(of: str, values: Mapping[str, Any], reasons: Mapping[str, str], **set
 
 def _definition(of: str, name: str) -> str:
     return next(text for pattern, text in _DEFINITIONS[of].items() if fnmatchcase(name, pattern))
-
-
-class Numbers:
-    """Collects a summary: value, definition, and the reason where the value is undefined."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.definitions: dict[str, str] = {}
-        self.reasons: dict[str, str] = {}
-
-    def add(self, name: str, value: float, definition: str, reason: str = "") -> None:
-        self.values[name], self.definitions[name] = float(value), definition
-        if np.isnan(self.values[name]):
-            self.reasons[name] = reason
-
-    def share(self, name: str, hits: Any, definition: str, reason: str) -> None:
-        """Mean of booleans or numbers, undefined where there are none."""
-        hits = np.asarray(hits, dtype=float)
-        self.add(name, hits.mean() if hits.size else np.nan, definition, reason)
-
-    def series(self) -> pd.Series:
-        series = pd.Series(self.values, dtype=float, name="value")
-        series.attrs = {"definitions": self.definitions, "reasons": self.reasons}
-        return series
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,7 @@
-"""``dsla analyze``."""
+"""Show errors, ranking and suppression of any detector by its COCO results files.
+
+Example: dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla convert``."""
+"""Turn a checkpoint of mmdetection or torchvision into a weights file with its recipe inside.
+
+Example: dsla convert dsla_r50.pth --out r50.safetensors
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla data``: the embedded set as files, COCO from its server, or what is wrong with a file of your own."""
+"""Write the embedded set as a COCO data set, fetch COCO, or check COCO files of your own.
+
+Example: dsla data check instances.json results.json --images photos
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla doctor``: does this environment have what the package needs? One OK or FAIL line a requirement."""
+"""Check the environment, a line a requirement.
+
+Example: dsla doctor
+"""
 
 from __future__ import annotations
 

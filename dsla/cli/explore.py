@@ -1,4 +1,7 @@
-"""``dsla explore``: who learns what on a person's own photographs, as one page that opens in any browser."""
+"""Make a page on which to draw boxes and see which points learn them, with any photographs.
+
+Example: dsla explore photo.jpg --html explorer.html
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla export``."""
+"""Write the raw head of a model as ONNX; decoding and NMS stay outside.
+
+Example: dsla export r50.safetensors --out r50.onnx
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla figures``."""
+"""Make everything in figures/ anew.
+
+Example: dsla figures --out figures
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla methods``: the registry as people read it, as JSON, and as the table of the README."""
+"""List the methods: who is positive, what they are taught, their options.
+
+Example: dsla methods atss --plugin ellipse.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla predict``: detections on a person's own images, as pictures and as a COCO results file."""
+"""Detect objects on images: a picture of each, and all detections as a COCO results file.
+
+Example: dsla predict photo.jpg folder/ --weights scenes-dsla --out predictions
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla reproduce``: the report, or with --recipes a table of many trainings."""
+"""Compare FCOS and DSLA on the embedded set: figures and a report.
+
+Example: dsla reproduce --out report
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``dsla why``: a verdict on every object, in numbers, sentences and pictures."""
+"""Say of every object whether a detector found it, and if not, where the right box was lost.
+
+Example: dsla why yolox.json --annotations instances.json --method fcos --input-size 640
+"""
 
 from __future__ import annotations
 

@@ -31,11 +31,13 @@ def network_table(recipe: Recipe | str, num_classes: int, size: tuple[int, int])
     with torch.device("meta"):
         model = build(recipe, num_classes=num_classes).eval()
         batch = torch.empty(1, 3, *size)
-    made: dict[nn.Module, Tensor] = {}
+    stages: dict[int, list[tuple[nn.Module, Tensor]]] = {}
+    for module in model.backbone.modules():
+        module.training = True  # else norms of fixed statistics are part of their convolutions, which no hook sees
 
     def note(module: nn.Module, _: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            made[module] = out
+            stages.setdefault(round(log2(size[1] / out.shape[-1])), []).append((module, out))
 
     children = list(model.backbone.children())
     blocks = [block for c in children for block in (c if isinstance(c, nn.ModuleList) else [c])]
@@ -45,15 +47,6 @@ def network_table(recipe: Recipe | str, num_classes: int, size: tuple[int, int])
         outputs = model.head(pyramid)
     for handle in handles:
         handle.remove()
-    stages: dict[int, list[tuple[nn.Module, Tensor]]] = {}
-    waiting: list[nn.Module] = []  # a convolution that a fixed norm is folded into is no call of its own
-    for block in blocks:
-        waiting.append(block)
-        if block in made:
-            out = made[block]
-            stage = stages.setdefault(round(log2(size[1] / out.shape[-1])), [])
-            stage += [(m, out) for m in waiting]
-            waiting = []
     rows = [["image", "image", "", "resized, normalised", 3, *size, 1, 0]]
     for level, done in sorted(stages.items()):
         last = done[-1][1]
