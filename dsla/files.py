@@ -124,6 +124,14 @@ def csv_text(frame: Any, digits: int = 6, **options: Any) -> str:
     return str(table.to_csv(index=False, lineterminator="\n", **options))
 
 
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table for a README or a notebook."""
+    head = list(head)
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
 def _no_formula(value: Any) -> Any:
     if not isinstance(value, str) or value[:1] not in {"=", "+", "-", "@", "\t", "\r"}:
         return value

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 
 MODULES = (
     "torch", "torchvision", "numpy", "PIL", "pandas", "scipy", "matplotlib", "seaborn", "pycocotools", "safetensors",
-    "tqdm", "ipywidgets", "anywidget", "tornado",
+    "tqdm", "ipywidgets", "anywidget",
 )  # fmt: skip
 
 

@@ -10,7 +10,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 
 from ..assigners.registry import METHODS, Method, method
+from ..files import markdown
 from .arguments import plugin_option
+
+HEAD = ("method", "positive points", "taught", "from predictions", "options", "source")
 
 
 def options(p: ArgumentParser) -> None:
@@ -25,25 +28,22 @@ def run(args: Namespace) -> None:
     entries = [method(name) for name in args.methods] or list(METHODS.values())
     if args.json:
         print(json.dumps([entry.to_dict() for entry in entries], indent=1, ensure_ascii=False))
+    elif args.markdown:
+        print(table_of(entries))
     else:
-        print(markdown(entries) if args.markdown else "\n\n".join(map(str, entries)))
+        print("\n\n".join(map(str, entries)))
 
 
-def markdown(entries: Iterable[Method]) -> str:
-    """A table, a row a method."""
-    lines = ["| method | positive points | taught | from predictions | options | source |", "|---|---|---|---|---|---|"]
-    for entry in entries:
-        source = entry.where
-        if isinstance(entry.source, str):
-            file = f"{entry.source.split(':')[0]}.py"
-            source = f"[{file}](dsla/assigners/{file}), {entry.reference}"
-        cells = (
-            f"`{entry.name}`: {entry.title}",
-            entry.summary,
-            entry.taught,
-            "yes" if entry.needs_predictions else "no",
-            ", ".join(f"`{o.name}`" for o in entry.options),
-            source,
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+def table_of(entries: Iterable[Method]) -> str:
+    """In Markdown, a row a method."""
+    return markdown(HEAD, map(_row, entries))
+
+
+def _row(entry: Method) -> list[str]:
+    source = entry.where
+    if isinstance(entry.source, str):
+        file = f"{entry.source.split(':')[0]}.py"
+        source = f"[{file}](dsla/assigners/{file}), {entry.reference}"
+    options = ", ".join(f"`{o.name}`" for o in entry.options)
+    predicted = "yes" if entry.needs_predictions else "no"
+    return [f"`{entry.name}`: {entry.title}", entry.summary, entry.taught, predicted, options, source]

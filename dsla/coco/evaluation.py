@@ -6,7 +6,6 @@ list of detections is allowed, and −1 never leaves this module.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,6 @@ from .engines import curves
 from .ground_truth import GroundTruth
 from .matching import CAPS
 from .problems import many, some
-from .results import plain, render
 
 METRICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -48,24 +46,13 @@ class Evaluation:
     max_detections: int = CAPS[-1]
     coco: Any = field(default=None, repr=False, compare=False)
 
-    def to_json(self) -> str:
-        """JSON text with null for undefined values."""
-        per_class = [
-            {"category_id": index, **row}
-            for index, row in zip(self.per_class.index.tolist(), self.per_class.to_dict("records"), strict=True)
-        ]
-        content = {"summary": self.summary.to_dict(), "per_class": per_class} | self._about()
-        return json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-
     def to_series(self) -> pd.Series:
         """The summary with per_class, notes, n_images and max_detections in its `attrs`."""
         series = self.summary.copy()
         # A plain dict: pandas compares attrs with ==, which a DataFrame inside would break.
-        series.attrs = {"per_class": self.per_class.to_dict("index")} | self._about()
+        about = {"notes": list(self.notes), "n_images": self.n_images, "max_detections": self.max_detections}
+        series.attrs = {"per_class": self.per_class.to_dict("index")} | about
         return series
-
-    def _about(self) -> dict[str, Any]:
-        return {"notes": list(self.notes), "n_images": self.n_images, "max_detections": self.max_detections}
 
     def __str__(self) -> str:
         return shown(self.to_series())
@@ -74,7 +61,8 @@ class Evaluation:
 def shown(numbers: pd.Series) -> str:
     """An evaluation as `Evaluation.to_series` gives it, in lines: numbers, what AP counts, and the notes."""
     limit = f"AP counts the {numbers.attrs['max_detections']} best detections of an image and class"
-    return "\n".join([render(numbers), limit, *(f"note: {note}" for note in numbers.attrs["notes"])])
+    lines = numbers.to_string(float_format="%.3f", na_rep="n/a")
+    return "\n".join([lines, limit, *(f"note: {note}" for note in numbers.attrs["notes"])])
 
 
 def evaluate_detections(

@@ -1,4 +1,4 @@
-"""JSON lines, and numbers as they are shown: an undefined one is NaN inside, "n/a" on a page and null in JSON."""
+"""JSON lines, and values as JSON has them: an undefined number is NaN inside, "n/a" on a page and null there."""
 
 from __future__ import annotations
 
@@ -50,21 +50,6 @@ def add_line(path: Path, value: Any) -> None:
         write_lines(path, read_lines(path))
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
-def render(numbers: pd.Series, digits: int = 3) -> str:
-    """Aligned lines of name and value, n/a where undefined."""
-    width = max((len(str(name)) for name in numbers.index), default=0)
-    return "\n".join(f"{name!s:<{width}}  {number(value, digits)}" for name, value in numbers.items())
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A value as it is shown: n/a where undefined."""
-    if not isinstance(value, (int, float, np.number)):
-        return "n/a" if value is None or value is pd.NA else str(value)
-    if not np.isfinite(value):
-        return "n/a"
-    return str(int(value)) if isinstance(value, (int, np.integer)) else f"{value:.{digits}f}"
 
 
 def plain(value: Any) -> Any:

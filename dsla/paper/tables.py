@@ -5,12 +5,13 @@ All take runs as `dsla.paper.runs.read_runs` gives them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..files import markdown
 from ..recipes import RECIPES
 from . import published
 from .claims import CENTERNESS, DSLA, Claim, Finding, interval, judge, same_budget
@@ -127,13 +128,6 @@ def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
         release.append(part[["method", "x", "value"]].assign(name=name, source="release, COCO", seed=pd.NA))
     table = pd.concat([mine, *release], ignore_index=True)
     return table[["source", "method", "seed", "x", "name", "value"]].astype({"seed": "Int64", "x": float})
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for a README."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def claims_markdown(findings: Iterable[Finding]) -> str:

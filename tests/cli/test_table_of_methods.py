@@ -6,7 +6,7 @@ import pytest
 
 from dsla.assigners import METHODS
 from dsla.cli.main import main
-from dsla.cli.methods import markdown
+from dsla.cli.methods import table_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,10 +30,10 @@ def test_words_hold_every_option(capsys):
 
 
 def test_the_table_of_the_readme_is_the_registry():
-    assert markdown(METHODS.values()) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table_of(METHODS.values()) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("entry", METHODS.values(), ids=METHODS)
 def test_the_table_links_files_that_exist(entry):
-    for part in markdown([entry]).split("](")[1:]:
+    for part in table_of([entry]).split("](")[1:]:
         assert (ROOT / part.split(")")[0]).is_file()
