@@ -17,7 +17,7 @@ import pandas as pd
 from ..coco.matching import greedy, ranks
 from .matching import crowd_rule, group_keys, overlaps, shared
 from .running import sources
-from .tables import Numbers, Table, stream, summarises
+from .tables import Measured, Table, stream, summarises
 
 LAECE_BINS, LAECE_IOU = 25, 0.1  # those of the paper's code
 
@@ -180,27 +180,15 @@ def class_thresholds(frame: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("category")
 
 
-@summarises("calibration")
-def calibration_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("calibration", bins=LAECE_BINS)
+def calibration_summary(frame: pd.DataFrame, **_: int) -> Measured:
     """D-ECE over all detections; LaECE and optimal LRP as means over classes."""
-    tau, loose = frame.attrs["iou_threshold"], frame.attrs["laece_iou"]
-    counted, numbers = frame[~frame["ignored"].astype(bool)], Numbers()
-    numbers.add("detections", len(counted), "detections that are not ignored")
+    counted, classes = frame[~frame["ignored"].astype(bool)], class_thresholds(frame)
     score, hit = counted["score"].to_numpy(dtype=float), counted["iou"].notna().to_numpy()
-    for bins in (10, 20):
-        meaning = f"D-ECE: mean |precision − score| over {bins} bins of score, weighted by count, at IoU {tau:g}"
-        numbers.add(f"d_ece_{bins}", d_ece(score, hit, bins), meaning, "no detection")
-    classes = class_thresholds(frame)
-    how = f"{LAECE_BINS} bins of score, weighted by count, at IoU {loose:g}"
-    meaning = f"LaECE: mean |score − precision · IoU of the hits| over {how}; mean over classes with detections"
-    numbers.share("la_ece", classes["la_ece"].dropna(), meaning, "no class with objects and detections")
-    none = "no class with objects"
-    numbers.share("lrp", classes["lrp"], f"optimal LRP error at IoU {tau:g}, mean over classes; lower is better", none)
-    for name, meaning in (
-        ("localisation", "mean 1 − IoU of the hits"),
-        ("false_positives", "share of the detections that hit nothing"),
-        ("false_negatives", "share of the objects not found"),
-    ):
-        what = f"{meaning}, at the optimal threshold of each class; mean over classes"
-        numbers.share(f"lrp_{name}", classes[name].dropna(), what, none)
-    return numbers.series()
+    values: dict[str, Any] = {"detections": len(counted)}
+    values |= {f"d_ece_{bins}": d_ece(score, hit, bins) for bins in (10, 20)}
+    values |= {"la_ece": classes["la_ece"].dropna(), "lrp": classes["lrp"]}
+    parts = ("localisation", "false_positives", "false_negatives")
+    values |= {f"lrp_{name}": classes[name].dropna() for name in parts}
+    reasons = dict.fromkeys(("d_ece_10", "d_ece_20"), "no detection")
+    return values, reasons | {"la_ece": "no class with objects and detections", "": "no class with objects"}

@@ -16,7 +16,7 @@ import pandas as pd
 from ..data.check import SIZES
 from ..geometry import InputSize
 from .assignments import FEW, assignment_statistics, place_of_objects
-from .tables import BOX, Numbers, Table, Truth, summarises
+from .tables import BOX, Measured, Table, Truth, summarises
 
 
 def coverage(
@@ -85,13 +85,11 @@ def best_setting(frame: pd.DataFrame) -> pd.Series:
     return whole.sort_values(["none", "few"], kind="stable").iloc[0]
 
 
-@summarises("coverage")
-def coverage_summary(frame: pd.DataFrame) -> pd.Series:
+@summarises("coverage", few=FEW)
+def coverage_summary(frame: pd.DataFrame, **_: int) -> Measured:
     """How many settings there are, and what the best and the worst of them leave."""
-    whole, numbers, none = frame[frame["by"] == "all"], Numbers(), "no object"
-    numbers.add("settings", len(frame[["method", "strides", "input_size"]].drop_duplicates()), "settings tried")
-    numbers.add("objects", whole["objects"].max() if len(whole) else 0, "objects that are taught: no crowds")
-    for name, value in (("least", whole["none"].min()), ("most", whole["none"].max())):
-        numbers.add(name, value, f"share of the objects without a point, where it is {name}", none)
-    numbers.add("least_few", whole["few"].min(), f"share of the objects with 1 to {FEW} points, where least", none)
-    return numbers.series()
+    whole = frame[frame["by"] == "all"]
+    settings = len(frame[["method", "strides", "input_size"]].drop_duplicates())
+    values = {"settings": settings, "objects": whole["objects"].max() if len(whole) else 0}
+    values |= {"least": whole["none"].min(), "most": whole["none"].max(), "least_few": whole["few"].min()}
+    return values, {"": "no object"}

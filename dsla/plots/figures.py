@@ -34,6 +34,7 @@ from .style import (
     intervals,
     label_first,
     method,
+    number_text,
     ordered,
     picture,
     rows_of,
@@ -128,7 +129,7 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
                 margin.axis("off")
             above.set_title(look.name)
             ax.axhline(number["iou_threshold"], color=SOFT, lw=0.7, ls=(0, (2, 2)))
-            said = f"Spearman {_value(number['spearman'])}\nPearson {_value(number['pearson'])}"
+            said = f"Spearman {number_text(number['spearman'])}\nPearson {number_text(number['pearson'])}"
             said += f"\n{number['boxes']:,.0f} boxes"
             ax.text(0.97, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=7,
                     bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": FAINT, "pad": 2.5})  # fmt: skip
@@ -311,10 +312,6 @@ def _crop(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim
     half, x, y = max(x2 - x1, y2 - y1) / 2 + margin, (x1 + x2) / 2, (y1 + y2) / 2
     ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor="#11151c")
     return float(half)
-
-
-def _value(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "n/a"
 
 
 def method_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -179,6 +179,11 @@ def caption(figure: str, **values: Any) -> str:
     return str(_WORDS["captions"][figure].format(**values))
 
 
+def number_text(value: float) -> str:
+    """A correlation or a share with two digits."""
+    return f"{value:.2f}" if np.isfinite(value) else "n/a"
+
+
 def rows_of(ax: Axes, titles: Iterable[str]) -> None:
     """A row for each title, from the top."""
     titles = list(titles)

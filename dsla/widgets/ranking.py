@@ -13,10 +13,9 @@ import traitlets as t
 
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, Truth
-from ..coco.results import number
 from ..errors import DataError
 from ..plots import draw
-from ..plots.style import INK, SOFT, Picture, distinct, looks, method, picture, style
+from ..plots.style import INK, SOFT, Picture, distinct, looks, method, number_text, picture, style
 from .browser import named
 from .pane import Pane, guarded
 from .surface import Sheet, encoded, script
@@ -212,7 +211,7 @@ class RankingExplorer(Pane):
         wrong = f"{100 * share:.0f} %" if share == share else "n/a"
         return (
             f"{len(table)} detections · of the {numbers['boxes']:.0f} with IoU ≥ {least:g}: Spearman "
-            f"{number(numbers['spearman'], 2)}, wrong pairs of one object {wrong}"
+            f"{number_text(numbers['spearman'])}, wrong pairs of one object {wrong}"
         )
 
     def _changed(self, change: Any) -> None:
