@@ -30,6 +30,7 @@ def coverage_figure(table: pd.DataFrame) -> Picture:
                 ax.annotate(f"{value:.1f}", (0, at), (2, 0), textcoords="offset points", fontsize=6, va="center")
             count = int(rows["objects"].max()) if len(rows) else 0
             ax.set(title=f"{group} ({count:,})", xlabel="% of the objects", ylim=(len(rows) - 0.4, -0.6))
+            ax.set_xlim(0, max(1.0, ax.get_xlim()[1]))
             ax.set_yticks(y, [" · ".join(row) for row in settings.to_numpy()], fontsize=6.5)
             ax.grid(axis="y", visible=False)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)

@@ -175,11 +175,15 @@ class Why:
                 settings.append((f"under {other.name}", replace(mine, assigner=other, offset=other.point_offset)))
         return settings
 
-    def picture(self, i: int) -> Picture:
+    def picture(self, i: int, title: str | None = None) -> Picture:
         """Row i of the table: the object in its image, and from near with the points that learn it.
 
         The object is outlined in the colour of hits or misses, the box that decided in that of false detections, the
         box for which NMS removed it in that of duplicates. Without images the panels are grey.
+
+        Args:
+            i: row.
+            title: in place of the verdict.
         """
         row, image, place = self._row(i)
         truth = self.truth
@@ -209,15 +213,14 @@ class Why:
                     draw.show_boxes(ax, corners, look.colour, 1.6, look.line)
                 draw.show_tags(ax, [b for b, _, _ in looks], [t for _, _, t in looks], [v.colour for _, v, _ in looks],
                                unit)  # fmt: skip
-            figure.axes[0].set_title(f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
+            figure.axes[0].set_title(title or f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
         figure.caption = f"{self._verdict(row)} {self._points(row)}"
         return figure
 
     def _show_points(self, ax: Any, image: int, place: int) -> str:
         """Draws the points that learn an object; what was drawn, in words."""
-        truth, frame = self.truth, Frame.of(
-            (int(self.truth.heights[image]), int(self.truth.widths[image])), self.setting.input_size
-        )  # fmt: skip
+        truth = self.truth
+        frame = Frame.of((truth.heights[image], truth.widths[image]), self.setting.input_size)
         rows = truth.rows(image)
         rows = rows[~truth.crowd[rows]]
         taught = rows[truth.taught[rows]]
