@@ -2,7 +2,17 @@
 
 from ..assigners import jittered_predictions
 from .comparison import compare
+from .coverage import coverage_figure
 from .draw import draw_detections
 from .style import looks, method, picture_bytes, save
 
-__all__ = ["compare", "draw_detections", "jittered_predictions", "looks", "method", "picture_bytes", "save"]
+__all__ = [
+    "compare",
+    "coverage_figure",
+    "draw_detections",
+    "jittered_predictions",
+    "looks",
+    "method",
+    "picture_bytes",
+    "save",
+]
