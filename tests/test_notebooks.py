@@ -69,7 +69,7 @@ def test_no_widget_state_and_a_picture_or_table_for_each_widget(path, notebook):
 def test_no_output_is_one_of_many_pictures(notebook):
     """A view that is drawn anew replaces its picture."""
     for cell in notebook.cells:
-        if cell.cell_type == "code" and "LiveTraining" in cell.source and "live.run" in cell.source:
+        if cell.cell_type == "code" and "LiveTraining(" in cell.source and ".run(" in cell.source:
             assert [o.output_type for o in cell.outputs] == ["display_data"]
             assert "image/png" in cell.outputs[0].data
 
@@ -125,6 +125,16 @@ def test_no_file_is_read_by_a_path_that_holds_in_one_folder_only(notebook):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if name in readers:
                     assert not any(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in node.args), name
+
+
+def test_what_it_imports_lies_at_most_one_level_deep(notebook):
+    """`from dsla.plots import style`, not `from dsla.plots.style import picture`: a small surface, which stays."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for node in ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source))):
+                modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not [m for m in modules if m.startswith("dsla.") and m.count(".") > 1], cell.source
 
 
 @pytest.mark.skipif(not os.environ.get("DSLA_RUN_NOTEBOOKS"), reason="minutes each: set DSLA_RUN_NOTEBOOKS=1")

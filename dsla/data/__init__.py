@@ -4,6 +4,7 @@ from .coco import CocoDataset
 from .loading import DetectionDataset, as_tv_tensors, collate, to_coco_results, write_coco
 from .pictures import load_image
 from .scenes import Scenes
+from .sources import open_dataset
 
 __all__ = [
     "CocoDataset",
@@ -12,6 +13,7 @@ __all__ = [
     "as_tv_tensors",
     "collate",
     "load_image",
+    "open_dataset",
     "to_coco_results",
     "write_coco",
 ]
