@@ -25,26 +25,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PLACES = {
-    "Assignment": "assigners",
-    "CocoDataset": "data",
-    "DataError": "errors",
-    "HeadOutputs": "geometry",
-    "PointGrid": "geometry",
-    "Scenes": "data",
-    "Recipe": "recipes",
-    "RECIPES": "recipes",
-    "recipe": "recipes",
-    "register": "assigners",
-    "build": "models",
-    "load": "models",
-    "save": "models",
-    "train": "training.loop",
-    "evaluate": "models.evaluation",
-    "predict": "models.prediction",
-    "compare": "plots.comparison",
-    "why": "plots.why",
+_NAMES = {
+    "assigners": "Assignment register",
+    "data": "CocoDataset Scenes",
+    "errors": "DataError",
+    "geometry": "HeadOutputs PointGrid",
+    "recipes": "Recipe RECIPES recipe",
+    "models": "build load save",
+    "training.loop": "train",
+    "models.evaluation": "evaluate",
+    "models.prediction": "predict",
+    "plots.comparison": "compare",
+    "plots.why": "why",
 }
+_PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _MODULES = {name: name for name in ("analysis", "assigners", "losses", "widgets")} | {"recording": "training.recorder"}
 __all__ = [*_PLACES, *_MODULES]
 

@@ -242,6 +242,15 @@ def resized(size: Sequence[int], short: float, long: float, rounding: str = "dow
     return height, width
 
 
+def scaled(boxes: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """Boxes [..., 4] of an image of one size in the same image at another; no host waits for the device.
+
+    The ratio of the sides is a float32, as torchvision's.
+    """
+    down, across = (float(torch.tensor(float(b)) / a) for a, b in zip(before, after, strict=True))
+    return torch.stack((boxes[..., 0::2] * across, boxes[..., 1::2] * down), -1).flatten(-2)
+
+
 @dataclass(frozen=True)
 class Frame:
     """The size at which points and boxes meet: an image, as a detector would see it.
@@ -282,16 +291,11 @@ class Frame:
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """Boxes [..., 4] of the image → of the input."""
-        return self._scaled(boxes, self.image, self.size)
+        return scaled(boxes, self.image, self.size)
 
     def back(self, boxes: Tensor) -> Tensor:
         """Boxes [..., 4] of the input → of the image."""
-        return self._scaled(boxes, self.size, self.image)
-
-    @staticmethod
-    def _scaled(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-        ratio = boxes.new_tensor(after[::-1]) / boxes.new_tensor(before[::-1])  # in float32, as torchvision's
-        return boxes * ratio.repeat(2)
+        return scaled(boxes, self.size, self.image)
 
     def grid(self, strides: Sequence[int], offset: float = 0.0) -> PointGrid:
         """The points of the input."""

@@ -31,30 +31,27 @@ if TYPE_CHECKING:
     from .tal import TaskAligned
     from .truth import Decision, Truth
 
-_LATER = {
-    "ATSS": "atss",
-    "DEFAULT_RANGES": "base",
-    "DSLA": "dsla",
-    "FCOS": "fcos",
-    "GFL": "gfl",
-    "Assigner": "base",
-    "Assignment": "assignment",
-    "BrokenPromise": "promises",
-    "Case": "rules",
-    "Decision": "truth",
-    "Explanation": "explanation",
-    "FoveaBox": "fovea",
-    "ImageAssigner": "imagewise",
-    "MaxIoU": "max_iou",
-    "PairAssigner": "pairwise",
-    "Pairs": "pairs",
-    "Rule": "explanation",
-    "SimOTA": "simota",
-    "TaskAligned": "tal",
-    "Truth": "truth",
-    "check": "promises",
-    "jittered_predictions": "jitter",
+_MODULES = {
+    "assignment": "Assignment",
+    "atss": "ATSS",
+    "base": "DEFAULT_RANGES Assigner",
+    "dsla": "DSLA",
+    "explanation": "Explanation Rule",
+    "fcos": "FCOS",
+    "fovea": "FoveaBox",
+    "gfl": "GFL",
+    "imagewise": "ImageAssigner",
+    "jitter": "jittered_predictions",
+    "max_iou": "MaxIoU",
+    "pairs": "Pairs",
+    "pairwise": "PairAssigner",
+    "promises": "BrokenPromise check",
+    "rules": "Case",
+    "simota": "SimOTA",
+    "tal": "TaskAligned",
+    "truth": "Decision Truth",
 }
+_LATER = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = ["METHODS", "Method", "Option", "as_assigner", "load_plugin", "method", "register", *_LATER]
 
 

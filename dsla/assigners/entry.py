@@ -69,8 +69,8 @@ class Option:
         if self.kind is str:
             return str(value)
         if self.kind is bool:
-            if text in _TRUE or text in _FALSE:
-                return text in _TRUE
+            if text in WORDS:
+                return WORDS[text]
             raise DataError(f"{self.name}={value}: true or false is needed")
         try:
             number = float(text)
@@ -91,7 +91,7 @@ class Option:
         return text + (", or none" if self.optional else "")
 
 
-_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+WORDS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

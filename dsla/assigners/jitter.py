@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid, aligned_iou, boxes_to_distances
+from ..geometry import HeadOutputs, PointGrid, aligned_iou, boxes_to_distances, distances_to_boxes
 
 
 def jittered_predictions(
@@ -49,7 +49,7 @@ def jittered_predictions(
         moved = boxes_to_distances(grid.xy, box + noise * side).clamp(min=0)
         distances[image] = moved
         off = ((grid.xy - (box[:, :2] + box[:, 2:]) / 2) / side[:, :2]).square().sum(-1)
-        quality = aligned_iou(torch.cat((grid.xy - moved[:, :2], grid.xy + moved[:, 2:]), -1), box)
+        quality = aligned_iou(distances_to_boxes(grid.xy, moved), box)
         score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
         logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
     return HeadOutputs(logits, distances, grid)

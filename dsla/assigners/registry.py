@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tomllib
+import traceback
 import types
 import zlib
 from collections.abc import Mapping, Sequence
@@ -51,11 +52,10 @@ def method(name: str) -> Method:
         DataError: there is none; names what it may have meant.
     """
     entry = _lookup(name)
-    if entry is None:
-        for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-            if Path(path) not in _loaded:  # a process that another one with plugins started
-                load_plugin(path)
-        entry = _lookup(name)
+    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        if entry is None and Path(path) not in _loaded:  # a process that another one with plugins started
+            load_plugin(path)
+            entry = _lookup(name)
     if entry is None:
         raise unknown("method", name, METHODS, "; one of your own comes with --plugin FILE.py or dsla.register")
     return entry
@@ -198,9 +198,5 @@ def _line(error: BaseException, file: Path) -> str:
     """The line of the file that an error came from; nothing where it is the file as a whole."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f", line {error.lineno}"
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f", line {line}" if line else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f", line {lines[-1]}" if lines else ""

@@ -69,7 +69,7 @@ def convert(
     if any(tensors[k].ndim != 4 for k in _NEEDED):
         raise DataError(f"{checkpoint}: {' and '.join(_NEEDED)} are no convolutions")
     if torchvision and len(tensors["head.class_logits.weight"]) == 91:
-        tensors = _without_gaps(tensors)
+        tensors |= {k: v[list(_coco())] for k, v in tensors.items() if k.startswith("head.class_logits.")}
     count = len(tensors["head.class_logits.weight"])
     names = class_names or _class_names(about, count)
     candidates = _candidates(given, tensors)
@@ -112,19 +112,10 @@ def _class_names(about: Mapping[str, Any], count: int) -> list[str]:
             names = source.get(key)
             if isinstance(names, list | tuple) and len(names) == count:
                 return [str(name) for name in names]
-    return _coco_names() if count == 80 else [f"class {i}" for i in range(count)]
+    return list(_coco().values()) if count == 80 else [f"class {i}" for i in range(count)]
 
 
-def _places() -> list[int]:
-    """COCO's ids: those of torchvision's 91 outputs that are categories."""
-    names = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    return [i for i, name in enumerate(names) if name not in ("__background__", "N/A")]
-
-
-def _coco_names() -> list[str]:
-    return [FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"][i] for i in _places()]
-
-
-def _without_gaps(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's outputs are COCO's ids, 0…90 with gaps; ours are its 80 categories."""
-    return {k: v[_places()] if k.startswith("head.class_logits.") else v for k, v in tensors.items()}
+def _coco() -> dict[int, str]:
+    """COCO's ids with their names: those of torchvision's 91 outputs that are categories."""
+    names = enumerate(FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+    return {i: name for i, name in names if name not in ("__background__", "N/A")}

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from ..coco.columns import plain_id
 from ..data.pictures import check_range
 from ..errors import DataError
+from ..geometry import resized, scaled
 
 Target = dict[str, Tensor]
 Size = tuple[int, int]  # height, width
@@ -95,9 +96,7 @@ class Transform(nn.Module):
             side = self.min_size[int(torch.randint(len(self.min_size), ()))]
         else:
             side = self.min_size[-1]
-        scale = min(side / min(size), self.max_size / max(size))
-        half = 0.5 if self.rounding == "nearest" else 0.0
-        return size if scale == 1 else (max(1, int(size[0] * scale + half)), max(1, int(size[1] * scale + half)))
+        return resized(size, side, self.max_size, self.rounding)
 
 
 def moved(target: Target, before: Size, after: Size) -> Target:
@@ -105,12 +104,6 @@ def moved(target: Target, before: Size, after: Size) -> Target:
     if before == after:
         return target
     return {**target, **{k: scaled(target[k], before, after) for k in _BOXES if k in target}}
-
-
-def scaled(boxes: Tensor, before: Size, after: Size) -> Tensor:
-    """Boxes [M, 4] of an image of one size in the same image at another; no host waits for the device."""
-    down, across = (float(torch.tensor(float(b)) / a) for a, b in zip(before, after, strict=True))
-    return torch.stack((boxes[:, 0::2] * across, boxes[:, 1::2] * down), -1).flatten(1)
 
 
 def apart(target: Target) -> Target:

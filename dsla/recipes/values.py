@@ -7,9 +7,8 @@ import types
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ..assigners.entry import WORDS
 from ..errors import DataError
-
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def read(key: str, text: str, kind: Any) -> Any:
@@ -26,7 +25,7 @@ def read(key: str, text: str, kind: Any) -> Any:
         return text
     try:
         if kind is bool:
-            return _WORDS[text.lower()]
+            return WORDS[text.lower()]
         if get_origin(kind) is tuple:
             if text.lower() in ("", "none"):
                 return ()
@@ -34,7 +33,7 @@ def read(key: str, text: str, kind: Any) -> Any:
             if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,low_quality:false
                 first, second = get_args(item)
                 pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
-                return tuple((first(a), float(_WORDS[b]) if b in ("true", "false") else second(b)) for a, b in pairs)
+                return tuple((first(a), float(WORDS[b]) if b in ("true", "false") else second(b)) for a, b in pairs)
             return tuple(item(part) for part in text.split(","))
         return kind(text)
     except (KeyError, ValueError):

@@ -150,7 +150,7 @@ class Recorder:
             raise ValueError(f"growth must exceed 1 and every be at least 1, got {growth}, {every}")
         self.every, self.growth, self.keep, self.seconds = every, growth, keep, 0.0
         self.images, self.targets = zip(*(dataset[i] for i in probes), strict=True)
-        self._next, self._moved = 1 if every is None else every, False
+        self._next = 1 if every is None else every
         self._frames: list[dict[str, Any]] = []
         self._losses: list[tuple[int, list[float]]] = []
         self._about: dict[str, Any] = {}
@@ -167,20 +167,18 @@ class Recorder:
         self.seconds += time.process_time() - began
 
     def _look(self, model: Any) -> dict[str, Any]:
-        if not self._moved:
-            device = next(model.parameters()).device
-            self.images = tuple(image.to(device) for image in self.images)
-            self.targets = tuple(
-                {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in self.targets
-            )
-            self._moved = True
+        device = next(model.parameters()).device
+        self.images = tuple(image.to(device) for image in self.images)
+        self.targets = tuple(
+            {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in self.targets
+        )
         originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in self.images]
         with evaluation_mode(model):
             raw = model.forward_raw(list(self.images), list(self.targets))
             a, outputs = model.assign(raw), raw.outputs
             scores = model.postprocess.scores(outputs)
             candidates = model.postprocess.candidates(outputs, raw.image_sizes, originals)
-            found = [model.postprocess.suppress(one) for one in candidates]
+            detections = [model.postprocess.suppress(one) for one in candidates]
             positive = a.gt_index >= 0
             iou = a.iou(outputs.boxes)
             taught = a.target(outputs.boxes)
@@ -197,31 +195,27 @@ class Recorder:
                     lost = bool(mine[p] < 0)
                     own.append(numbers * (torch.nan if lost else 1.0))
                     own_box.append(outputs.boxes[k, p].cpu() * factor * (torch.nan if lost else 1.0))
-        self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "name": self._name(model)}
-        self._about["class_names"] = tuple(model.class_names)
+        self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "class_names": tuple(model.class_names)}
+        self._about["name"] = getattr(model.recipe, "name", type(model).__name__)
         frame = {
             "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
             "own": torch.stack(own).half().numpy() if own else np.zeros((0, 4), np.float16),
             "own_box": _sixteenths(torch.stack(own_box)) if own else np.zeros((0, 4), np.float32),
         }
-        return frame | self._kept(found)
+        return frame | self._kept(detections)
 
-    def _kept(self, found: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
+    def _kept(self, detections: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
         """The best detections of each image, in arrays of one length."""
-        shape = (len(found), self.keep)
+        shape = (len(detections), self.keep)
         boxes, label = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.uint16)
         score = np.zeros(shape, np.uint8)
-        for k, one in enumerate(found):
+        for k, one in enumerate(detections):
             n = min(self.keep, len(one["scores"]))
             boxes[k, :n] = _sixteenths(one["boxes"][:n])
             label[k, :n] = one["labels"][:n].cpu().numpy()
             score[k, :n] = (one["scores"][:n].clamp(1 / 255, 1) * 255 + 0.5).cpu().numpy()
         return {"boxes": boxes, "box_score": score, "box_label": label}
-
-    @staticmethod
-    def _name(model: Any) -> str:
-        return str(getattr(model.recipe, "name", "") or type(model).__name__)
 
     def recording(self) -> Recording:
         """What was recorded so far, and a frame of the last step, if it has none yet.

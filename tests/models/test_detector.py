@@ -9,10 +9,11 @@ from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from dsla import DataError
+from dsla.geometry import scaled
 from dsla.models import Detector, Head, build
 from dsla.models.backbone import SmallNet, pyramid
 from dsla.models.resnet import ResNetFeatures
-from dsla.models.transform import Transform, scaled
+from dsla.models.transform import Transform
 from dsla.recipes import recipe
 
 RECIPES = ("scenes-dsla", "scenes-fcos")
