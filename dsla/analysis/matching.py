@@ -40,12 +40,12 @@ def overlaps(detections: pd.DataFrame, objects: pd.DataFrame, class_aware: bool 
         left, right = np.concatenate([left, more]), np.concatenate([right, everywhere[which]])
         order = np.lexsort([right, left])
         left, right = left[order], right[order]
-    found = []
+    chunk = []
     for low in range(0, max(len(left), 1), TOGETHER):
         i, j = left[low : low + TOGETHER], right[low : low + TOGETHER]
         value = shared(detections, objects, i, j)
-        found.append((i[value > 0], j[value > 0], value[value > 0]))
-    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        chunk.append((i[value > 0], j[value > 0], value[value > 0]))
+    return Pairs(*(np.concatenate(column) for column in zip(*chunk, strict=True)))
 
 
 def shared(detections: pd.DataFrame, objects: pd.DataFrame, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -107,19 +107,19 @@ def match(
         one-to-one match, <NA> if none), ignored.
     """
     crowd_rule(crowd)
-    source, known = sources(detections, truth, before_nms=before_nms, **running)
+    source, truth = sources(detections, truth, before_nms=before_nms, **running)
     columns = ["image", "detection", "category", *(BOX if boxes else []), "score"]
     parts = []
-    for found, objects in stream(source, known, score_threshold=score_threshold):
-        pairs = overlaps(found, objects, class_aware)
+    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
+        pairs = overlaps(chunk, objects, class_aware)
         is_crowd = objects["crowd"].to_numpy(dtype=bool)
         real = ~is_crowd[pairs.object]
         plain = pairs.where(real)
-        best = plain.best("detection", len(found))
-        rank = ranks(found["score"].to_numpy(), *group_keys(class_aware, found))
+        best = plain.best("detection", len(chunk))
+        rank = ranks(chunk["score"].to_numpy(), *group_keys(class_aware, chunk))
         taken, ignored = greedy(pairs if crowd == "ignore" else plain, rank, is_crowd, np.array([iou_threshold]))
         ids = objects["gt"].to_numpy(dtype=np.int64)
-        part = {name: found[name].copy() for name in columns}
+        part = {name: chunk[name].copy() for name in columns}
         part["iou"] = pick(plain.value, best, 0.0)
         part["gt"] = _optional(ids, pick(plain.object, best, -1))
         part["match"] = _optional(ids, taken[0])
@@ -133,8 +133,8 @@ def match(
         "crowd": crowd,
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
-        "images": len(known.images),
-        "objects": int((~known.objects["crowd"].astype(bool)).sum()),
+        "images": len(truth.images),
+        "objects": int((~truth.objects["crowd"].astype(bool)).sum()),
     }
     return table
 

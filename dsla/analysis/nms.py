@@ -73,22 +73,22 @@ def suppression(
         suppressor_overlap (with the best box); iou_after (best IoU among the boxes kept) and iou_lost. NaN or
         <NA> where there is no candidate or no suppressor.
     """
-    source, known = sources(candidates, truth, before_nms=before_nms, **running)
+    source, truth = sources(candidates, truth, before_nms=before_nms, **running)
     parts = []
-    for found, objects in stream(source, known, score_threshold=score_threshold):
+    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
         objects = objects[~objects["crowd"].astype(bool)].reset_index(drop=True)
-        pairs = overlaps(found, objects, class_aware)
-        kept = kept_by_nms(found, nms_threshold, class_aware)
-        best, iou_before, iou_after = _best_boxes(pairs, found, len(objects), kept)
+        pairs = overlaps(chunk, objects, class_aware)
+        kept = kept_by_nms(chunk, nms_threshold, class_aware)
+        best, iou_before, iou_after = _best_boxes(pairs, chunk, len(objects), kept)
         has = best >= 0
         survived = has & pick(kept, best, False)
-        suppressor, overlap = suppressors(found, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
+        suppressor, overlap = suppressors(chunk, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
         by = np.where(has, pick(suppressor, best, -1), -1)
-        score = found["score"].to_numpy(dtype=float)
-        number = found["detection"].to_numpy(dtype=np.int64)
+        score = chunk["score"].to_numpy(dtype=float)
+        number = chunk["detection"].to_numpy(dtype=np.int64)
         mine = np.flatnonzero(by >= 0)
         suppressor_iou = np.full(len(objects), np.nan)
-        suppressor_iou[mine] = shared(found, objects, by[mine], mine)
+        suppressor_iou[mine] = shared(chunk, objects, by[mine], mine)
         part = objects[["image", "gt", "category", *BOX]].copy()
         part["candidates"] = np.bincount(pairs.object, minlength=len(objects))
         part["found"] = np.nan_to_num(iou_before) >= iou_threshold
@@ -112,10 +112,10 @@ def suppression(
 
 
 def _best_boxes(
-    pairs: Pairs, found: pd.DataFrame, size: int, kept: np.ndarray
+    pairs: Pairs, chunk: pd.DataFrame, size: int, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each object the position of the best candidate (−1 without), its IoU, and the best IoU after NMS."""
-    at = pairs.best("object", size, prefer=found["score"].to_numpy(dtype=float)[pairs.detection])
+    at = pairs.best("object", size, prefer=chunk["score"].to_numpy(dtype=float)[pairs.detection])
     after = np.zeros(size)
     stay = kept[pairs.detection]
     np.maximum.at(after, pairs.object[stay], pairs.value[stay])
@@ -124,17 +124,17 @@ def _best_boxes(
 
 
 def suppressors(
-    found: pd.DataFrame, kept: np.ndarray, removed: np.ndarray, threshold: float, class_aware: bool
+    chunk: pd.DataFrame, kept: np.ndarray, removed: np.ndarray, threshold: float, class_aware: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """[D] position of the box that NMS removed each of `removed` for (−1 elsewhere), and their IoU.
 
     That is the kept box of the group, first in order of score, whose IoU with it is above the threshold.
     """
-    boxes, score = found[BOX].to_numpy(dtype=float), found["score"].to_numpy(dtype=float)
+    boxes, score = chunk[BOX].to_numpy(dtype=float), chunk["score"].to_numpy(dtype=float)
     at, overlap = suppressors_of(
-        removed, np.flatnonzero(kept), boxes, score, group_keys(class_aware, found)[0], threshold
+        removed, np.flatnonzero(kept), boxes, score, group_keys(class_aware, chunk)[0], threshold
     )
-    by, value = np.full(len(found), -1), np.full(len(found), np.nan)
+    by, value = np.full(len(chunk), -1), np.full(len(chunk), np.nan)
     mine = overlap > threshold
     by[removed[mine]], value[removed[mine]] = at[mine], overlap[mine]
     return by, value

@@ -46,17 +46,17 @@ def oracle(
         objects). "label" and "dynamic" only where the candidates carry static labels.
     """
     crowd_rule(crowd)
-    source, known = sources(candidates, truth, before_nms=before_nms, **running)
+    source, truth = sources(candidates, truth, before_nms=before_nms, **running)
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
-    for found, objects in stream(source, known, score_threshold=score_threshold):
+    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
         is_crowd = objects["crowd"].to_numpy(dtype=bool)
-        pairs = overlaps(found, objects)
+        pairs = overlaps(chunk, objects)
         plain = pairs.where(~is_crowd[pairs.object])
         pairs = pairs if crowd == "ignore" else plain
-        boxes = found[BOX].to_numpy(dtype=float)
-        image, index, category = (found[name].to_numpy() for name in ("image", "image_index", "category"))
-        within, group = category if class_aware else None, group_keys(True, found)[0]
-        for name, score, origin in _variants(found, objects, plain, iou_threshold):
+        boxes = chunk[BOX].to_numpy(dtype=float)
+        image, index, category = (chunk[name].to_numpy() for name in ("image", "image_index", "category"))
+        within, group = category if class_aware else None, group_keys(True, chunk)[0]
+        for name, score, origin in _variants(chunk, objects, plain, iou_threshold):
             kept = np.flatnonzero(survivors(boxes[origin], score, index, within, nms_threshold))
             kept = kept[ranks(score[kept], index[kept]) < max_detections]
             rank = ranks(score[kept], group[kept])
@@ -65,7 +65,7 @@ def oracle(
             matched, ignored = greedy(pairs.of_rows(origin[kept]), rank, is_crowd)
             columns = (image[kept], category[kept], score[kept], matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
-    counts = known.objects["category"][~known.objects["crowd"].astype(bool)].value_counts()
+    counts = truth.objects["category"][~truth.objects["crowd"].astype(bool)].value_counts()
     rows = []
     for name, parts in results.items():
         image, kind, score, hit, ignored = (np.concatenate(c, axis=-1) for c in zip(*parts, strict=True))
@@ -86,28 +86,28 @@ def oracle(
 
 
 def _variants(
-    found: pd.DataFrame, objects: pd.DataFrame, pairs: Pairs, threshold: float
+    chunk: pd.DataFrame, objects: pd.DataFrame, pairs: Pairs, threshold: float
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Each variant's name, scores [D], and the positions [D] of the candidates whose boxes it has.
 
     `pairs` of candidates and objects that are not crowds.
     """
-    best = pairs.best("detection", len(found))
+    best = pairs.best("detection", len(chunk))
     thing, value = pick(pairs.object, best, -1), pick(pairs.value, best, 0.0)
-    boxes, truth = found[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
-    centerness = np.zeros(len(found))
+    boxes, truth = chunk[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
+    centerness = np.zeros(len(chunk))
     has = np.flatnonzero(thing >= 0)
     centerness[has] = _centerness(boxes[has], truth[thing[has]])
-    score, own = found["score"].to_numpy(dtype=float), np.arange(len(found))
-    yield "score", score, own
-    yield "iou", value, own
-    yield "centerness", centerness, own
-    if "label" in found:
-        label = found["label"].to_numpy(dtype=float)
-        yield "label", label, own
-        yield "dynamic", label * value, own
+    score, itself = chunk["score"].to_numpy(dtype=float), np.arange(len(chunk))
+    yield "score", score, itself
+    yield "iou", value, itself
+    yield "centerness", centerness, itself
+    if "label" in chunk:
+        label = chunk["label"].to_numpy(dtype=float)
+        yield "label", label, itself
+        yield "dynamic", label * value, itself
     winner = pick(pairs.detection, pairs.best("object", len(objects), prefer=score[pairs.detection]), -1)
-    yield "box", score, np.where((thing >= 0) & (value >= threshold), pick(winner, thing, -1), own)
+    yield "box", score, np.where((thing >= 0) & (value >= threshold), pick(winner, thing, -1), itself)
 
 
 def _centerness(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:

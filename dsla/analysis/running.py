@@ -59,12 +59,12 @@ def candidates(
     """
     with torch.inference_mode():
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        found = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
-        for i, image in enumerate(found if taught is not None else ()):
+        per_image = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
+        for i, image in enumerate(per_image if taught is not None else ()):
             assert taught is not None
             same = taught.category[i, image["points"]] == image["labels"]
             image["label"] = taught.label[i, image["points"]] * same
-    return [{**image, "image_id": image_id} for image_id, image in zip(ids, found, strict=True)]
+    return [{**image, "image_id": image_id} for image_id, image in zip(ids, per_image, strict=True)]
 
 
 def suppressed(model: Any, image: dict[str, Any]) -> dict[str, Any]:

@@ -190,8 +190,8 @@ class Truth:
             part["gt"], part["image"] = np.arange(len(part)), images[-1]
             parts.append(with_size(part))
         objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=OBJECT_COLUMNS)
-        known = sorted(objects["category"][~objects["crowd"].astype(bool)].unique())
-        return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in known})
+        names = sorted(objects["category"][~objects["crowd"].astype(bool)].unique())
+        return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in names})
 
 
 def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:
@@ -243,36 +243,36 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
         for i, first in enumerate(starts):
             yield first, table.iloc[order[edges[i] : edges[i + 1]]]
         return
-    if isinstance(detections, list) and all("image_id" in found for found in detections):
-        detections = sorted(detections, key=lambda found: place.get(plain_id(found["image_id"]), -1))
+    if isinstance(detections, list) and all("image_id" in image for image in detections):
+        detections = sorted(detections, key=lambda image: place.get(plain_id(image["image_id"]), -1))
     parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
-    for found in detections:
-        index, before = place.get(plain_id(found["image_id"]), -1) if "image_id" in found else index + 1, index
+    for image in detections:
+        index, before = place.get(plain_id(image["image_id"]), -1) if "image_id" in image else index + 1, index
         if not before < index < len(truth.images):
             raise DataError(
-                f"detections of image {found.get('image_id', index)} come after those of image number {before}, "
+                f"detections of image {image.get('image_id', index)} come after those of image number {before}, "
                 f"but it is not among the {len(truth.images)} images of the ground truth, or stands before that"
             )
         while index >= first + chunk:
             yield first, _joined(parts, truth)
             first, parts = first + chunk, []
-        parts.append(_of_dict(found, truth, index))
+        parts.append(_of_dict(image, truth, index))
     for start in range(first, max(len(truth.images), 1), chunk):
         yield start, _joined(parts, truth)
         parts = []
 
 
-def _of_dict(found: Mapping[str, Any], truth: Truth, index: int) -> dict[str, np.ndarray]:
+def _of_dict(image: Mapping[str, Any], truth: Truth, index: int) -> dict[str, np.ndarray]:
     """One image's tensors in columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
-    labels = array(found["labels"]).astype(np.int64)
+    labels = array(image["labels"]).astype(np.int64)
     ids = truth.category_ids
     if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
-    columns = dict(zip(BOX, array(found["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
+    columns = dict(zip(BOX, array(image["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
     columns["category"] = labels if ids is None else np.array(ids)[labels]
-    columns["score"] = array(found["scores"]).astype(float)
-    columns |= {name: array(found[name]).astype(float) for name in EXTRAS if name in found}
+    columns["score"] = array(image["scores"]).astype(float)
+    columns |= {name: array(image[name]).astype(float) for name in EXTRAS if name in image}
     columns["image_index"], columns["detection"] = np.full(len(labels), index), np.arange(len(labels))
     bad = ~np.isfinite([columns[name] for name in (*BOX, "score")]).all(axis=0)
     if bad.any():

@@ -51,14 +51,14 @@ def errors(
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
     crowd_rule(crowd)
-    source, known = sources(detections, truth, before_nms=before_nms, **running)
+    source, truth = sources(detections, truth, before_nms=before_nms, **running)
     parts = []
-    for found, objects in stream(source, known, score_threshold=score_threshold):
-        rank = ranks(found["score"].to_numpy(), *group_keys(True, found))
+    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
+        rank = ranks(chunk["score"].to_numpy(), *group_keys(True, chunk))
         if max_detections is not None:
-            found = found[rank < max_detections].reset_index(drop=True)
+            chunk = chunk[rank < max_detections].reset_index(drop=True)
             rank = rank[rank < max_detections]
-        parts.append(_judged(found, objects, rank, min(foreground, 1 - 1e-10), background, crowd))
+        parts.append(_judged(chunk, objects, rank, min(foreground, 1 - 1e-10), background, crowd))
     table = Table(pd.concat(parts, ignore_index=True))
     table.attrs = {
         "analysis": "errors",
@@ -72,37 +72,37 @@ def errors(
 
 
 def _judged(
-    found: pd.DataFrame, objects: pd.DataFrame, rank: np.ndarray, foreground: float, background: float, crowd: str
+    chunk: pd.DataFrame, objects: pd.DataFrame, rank: np.ndarray, foreground: float, background: float, crowd: str
 ) -> pd.DataFrame:
     """The rows of one chunk of images."""
     is_crowd = objects["crowd"].to_numpy(dtype=bool)
-    own = overlaps(found, objects)
-    match, ignored = greedy(
-        own if crowd == "ignore" else own.where(~is_crowd[own.object]), rank, is_crowd, np.array([foreground])
-    )
-    pairs = overlaps(found, objects, class_aware=False)
+    same_class = overlaps(chunk, objects)
+    if crowd != "ignore":
+        same_class = same_class.where(~is_crowd[same_class.object])
+    match, ignored = greedy(same_class, rank, is_crowd, np.array([foreground]))
+    pairs = overlaps(chunk, objects, class_aware=False)
     category, real = objects["category"].to_numpy(), ~is_crowd[pairs.object]
-    same = found["category"].to_numpy()[pairs.detection] == category[pairs.object]
-    (own_object, own_iou), (other_object, other_iou) = (
-        _best(pairs.where(real & mask), len(found)) for mask in (same, ~same)
+    same = chunk["category"].to_numpy()[pairs.detection] == category[pairs.object]
+    (same_object, same_iou), (other_object, other_iou) = (
+        _best(pairs.where(real & mask), len(chunk)) for mask in (same, ~same)
     )
     kinds: dict[str, tuple[Any, Any]] = {
         "correct": (match[0] >= 0, match[0]),
         "ignored": (ignored[0], -1),
-        "localisation": ((own_iou >= background) & (own_iou < foreground), own_object),
+        "localisation": ((same_iou >= background) & (same_iou < foreground), same_object),
         "classification": (other_iou >= foreground, other_object),
-        "duplicate": (own_iou >= foreground, own_object),
-        "background": (np.maximum(own_iou, other_iou) < background, -1),
+        "duplicate": (same_iou >= foreground, same_object),
+        "background": (np.maximum(same_iou, other_iou) < background, -1),
     }
     holds = [condition for condition, _ in kinds.values()]
     kind = np.select(holds, list(kinds), "both")
     target = np.select(holds, [to for _, to in kinds.values()], other_object)
 
-    part = found[["image", "detection", "category", *BOX, "score"]].copy()
+    part = chunk[["image", "detection", "category", *BOX, "score"]].copy()
     part.insert(1, "kind", kind)
     part["gt"], part["gt_category"] = (_at(objects[name], target) for name in ("gt", "category"))
-    value, has = np.maximum(own_iou, other_iou), np.flatnonzero(target >= 0)
-    value[has] = shared(found, objects, has, target[has])
+    value, has = np.maximum(same_iou, other_iou), np.flatnonzero(target >= 0)
+    value[has] = shared(chunk, objects, has, target[has])
     part["iou"] = value
 
     left = np.flatnonzero(~is_crowd & ~np.isin(np.arange(len(objects)), match[0]))

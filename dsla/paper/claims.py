@@ -116,6 +116,12 @@ def interval(values: Any) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
+def intervals(numbers: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """mean, low, high (`interval`) of the column value, over what is equal in the columns `by`, its index."""
+    values = numbers.groupby(by, sort=False)["value"].agg(list)
+    return pd.DataFrame(map(interval, values), index=values.index, columns=["mean", "low", "high"])
+
+
 def effects(findings: Iterable[Finding]) -> pd.DataFrame:
     """One row a finding: claim, means (of both methods), difference, its 95 % interval, seeds, verdict.
 

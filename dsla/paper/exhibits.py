@@ -18,7 +18,7 @@ from ..plots import compare, draw_detections, figures
 from ..plots.draw import judged, judged_images
 from ..plots.style import Picture, ordered
 from ..recipes import recipe
-from .claims import CENTERNESS, DSLA, PLAIN, Finding, interval
+from .claims import CENTERNESS, DSLA, PLAIN, Finding, intervals
 from .definitions import as_text
 from .pages import Chart, Grid
 
@@ -43,8 +43,7 @@ class Story:
     @cached_property
     def over_seeds(self) -> pd.DataFrame:
         """mean, low, high (95 % interval over seeds); index analysis, name, method."""
-        grouped = self.numbers.groupby(["analysis", "name", "method"], sort=False)["value"]
-        return pd.DataFrame({key: interval(v) for key, v in grouped}, index=["mean", "low", "high"]).T
+        return intervals(self.numbers, ["analysis", "name", "method"])
 
     def values(self, analysis: str, name: str) -> dict[str, float]:
         """Mean over seeds, by method."""
@@ -138,11 +137,8 @@ def score_iou_chart(rankings: dict[str, pd.DataFrame], name: str = "score-and-io
 def oracle_table(numbers: pd.DataFrame) -> pd.DataFrame:
     """method, variant, AP, low, high (over seeds) from the numbers of runs: method, analysis, name, value."""
     aps = numbers[(numbers["analysis"] == "oracle") & numbers["name"].str.startswith("AP_")]
-    rows = []
-    for (m, name), part in aps.groupby(["method", "name"], sort=False):
-        mean, low, high = interval(part["value"])
-        rows.append({"method": m, "variant": name.removeprefix("AP_"), "AP": mean, "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["method", "variant", "AP", "low", "high"])
+    table = intervals(aps, ["method", "name"]).reset_index().rename(columns={"name": "variant", "mean": "AP"})
+    return table.assign(variant=table["variant"].str.removeprefix("AP_"))
 
 
 def point_counts(figure: Picture) -> pd.DataFrame:

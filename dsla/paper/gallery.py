@@ -108,8 +108,8 @@ def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     boxes, labels = [torch.tensor(PHOTOGRAPH, dtype=torch.float32)], [torch.arange(len(PHOTOGRAPH))]
     grid = PointGrid((photo.shape[0], photo.shape[1]), STRIDES, 0.0)
     title = f"Dynamic label, predictions: true boxes jittered by {JITTER:.0%}"
-    said = {title: jittered_predictions(grid, boxes, labels, JITTER, len(PHOTOGRAPH))}
-    rows = label_rows(DSLA()(grid, boxes, labels), said)
+    predictions = {title: jittered_predictions(grid, boxes, labels, JITTER, len(PHOTOGRAPH))}
+    rows = label_rows(DSLA()(grid, boxes, labels), predictions)
     figure = label_maps(photo, rows)
     figure.caption += " The jittered box is that of the smallest object around the point, even if it learns another."
     yield "label-maps", figure, label_table(rows)
@@ -124,8 +124,8 @@ def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     with torch.inference_mode():
         raw = {m: m.forward_raw([image], [target]) for m in (fresh, trained)}
     after = f"Dynamic label after {trained.recipe.steps:,} steps"
-    said = {"Dynamic label before training": raw[fresh].outputs, after: raw[trained].outputs}
-    rows = label_rows(trained.assign(raw[trained]), said)
+    predictions = {"Dynamic label before training": raw[fresh].outputs, after: raw[trained].outputs}
+    rows = label_rows(trained.assign(raw[trained]), predictions)
     yield "label-maps-trained", label_maps(image, rows), label_table(rows)
 
 

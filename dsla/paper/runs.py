@@ -101,16 +101,16 @@ def key_of(r: Recipe | None, seed: int, images: int, weights: str = "") -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def run_of(name: str, model: Detector, found: Study, **about: Any) -> Run:
+def run_of(name: str, model: Detector, results: Study, **about: Any) -> Run:
     """A line of the store.
 
     Args:
         name: of the recipe.
         model: with its weights.
-        found: what the analyses say of it.
+        results: what the analyses say of it.
         about: key, seed, images; curve and evaluations where it was trained here.
     """
-    numbers = found.numbers[["analysis", "name", "value"]].to_dict("records")
+    numbers = results.numbers[["analysis", "name", "value"]].to_dict("records")
     trained = {"steps": model.recipe.steps, "batch_size": model.recipe.batch_size} if model.recipe else {}
     run = {"recipe": name, "method": title_of(name), **trained, "weights": content_hash(model.state_dict())}
     return plain(run | {"version": __version__, "numbers": numbers, "curve": [], "evaluations": []} | about)

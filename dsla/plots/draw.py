@@ -35,17 +35,17 @@ def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
         DataError: not four numbers each, not finite, empty or turned around, or wholly outside the image.
     """
     try:
-        found = torch.as_tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes))
-        found = found.to(torch.float32)
+        corners = torch.as_tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes))
+        corners = corners.to(torch.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"boxes must be M × 4 numbers x1, y1, x2, y2: {error}") from None
-    found = found.reshape(0, 4) if not found.numel() else found
-    if found.ndim != 2 or found.shape[1] != 4:
-        raise DataError(f"boxes of shape {list(found.shape)}: expected [M, 4], x1, y1, x2, y2 in pixels")
+    corners = corners.reshape(0, 4) if not corners.numel() else corners
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise DataError(f"boxes of shape {list(corners.shape)}: expected [M, 4], x1, y1, x2, y2 in pixels")
     height, width = size
-    x1, y1, x2, y2 = found.unbind(1)
+    x1, y1, x2, y2 = corners.unbind(1)
     bad = {
-        "is not finite": ~found.isfinite().all(1),
+        "is not finite": ~corners.isfinite().all(1),
         "has x2 ≤ x1 or y2 ≤ y1 (boxes are x1, y1, x2, y2; COCO files hold x, y, width, height)": (
             (x2 <= x1) | (y2 <= y1)
         ),
@@ -54,8 +54,8 @@ def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
     for reason, rows in bad.items():
         if rows.any():
             i = int(rows.nonzero()[0])
-            raise DataError(f"box {i} {[round(v, 2) for v in found[i].tolist()]} {reason}")
-    return found
+            raise DataError(f"box {i} {[round(v, 2) for v in corners[i].tolist()]} {reason}")
+    return corners
 
 
 def backdrop(image: np.ndarray, side: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -221,11 +221,11 @@ def draw_detections(
         looks = [VERDICTS["missed" if m else "hit"] for m in missed]
         _outlined(axes[0], np.asarray(target["boxes"], dtype=float).reshape(-1, 4), texts, looks, unit)
         axes[0].set_title(f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed", pad=5)
-        said = {"hit": "", "duplicate": " again", "false": " false"}
+        words = {"hit": "", "duplicate": " again", "false": " false"}
         columns = (table[c] for c in ("category", "score", "verdict"))
-        texts = [f"{name_of(c, class_names)} {s:.2f}{said[v]}" for c, s, v in zip(*columns, strict=True)]
+        texts = [f"{name_of(c, class_names)} {s:.2f}{words[v]}" for c, s, v in zip(*columns, strict=True)]
         _outlined(axes[1], table[["x1", "y1", "x2", "y2"]], texts, [VERDICTS[v] for v in table["verdict"]], unit)
-        hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
+        hits, again, false = (int((table["verdict"] == v).sum()) for v in words)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
         axes[1].set_title(f"detections: {counts}", pad=5)
     about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
@@ -238,7 +238,7 @@ def _outlined(ax: Axes, boxes: Any, texts: Sequence[str], looks: Sequence[Verdic
     corners = np.asarray(boxes, dtype=float).reshape(-1, 4)
     show_boxes(ax, corners, "#10151d", 3.2, alpha=0.45)  # tells bright lines from bright images
     for z, look in enumerate(VERDICTS.values()):
-        rows = [own is look for own in looks]
+        rows = [other is look for other in looks]
         show_boxes(ax, corners[rows], look.colour, 1.6, look.line, zorder=5 - 0.1 * z)
     show_tags(ax, corners, texts, [look.colour for look in looks], unit)
 

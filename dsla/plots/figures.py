@@ -129,9 +129,9 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
                 margin.axis("off")
             above.set_title(look.name)
             ax.axhline(number["iou_threshold"], color=SOFT, lw=0.7, ls=(0, (2, 2)))
-            said = f"Spearman {number_text(number['spearman'])}\nPearson {number_text(number['pearson'])}"
-            said += f"\n{number['boxes']:,.0f} boxes"
-            ax.text(0.97, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=7,
+            text = f"Spearman {number_text(number['spearman'])}\nPearson {number_text(number['pearson'])}"
+            text += f"\n{number['boxes']:,.0f} boxes"
+            ax.text(0.97, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=7,
                     bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": FAINT, "pad": 2.5})  # fmt: skip
             label_first(ax, i, "IoU with the object")
         bar = figure.colorbar(mesh, ax=figure.axes, shrink=0.6, pad=0.01, aspect=30)
@@ -160,15 +160,15 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
             corners = rows[["x1", "y1", "x2", "y2"]].astype(float)
             outer = [*corners[["x1", "y1"]].min(), *corners[["x2", "y2"]].max()]
             _crop(ax, draw.as_image(image), outer, 10)
-            said = []
+            lines = []
             for kind, (colour, line, _) in looks.items():
                 draw.show_boxes(ax, [corners.loc[kind]], "#10151d", 3.4, alpha=0.6)
                 draw.show_boxes(ax, [corners.loc[kind]], colour, 1.8, line)
             for kind, text in (("best", "removed"), ("suppressor", "kept")):
                 row = rows.loc[kind]
-                said.append(f"{text}: score {row['score']:.2f}, IoU {row['iou']:.2f}")
+                lines.append(f"{text}: score {row['score']:.2f}, IoU {row['iou']:.2f}")
             ax.set_title(title)
-            ax.set_xlabel("\n".join(said), fontsize=7.5, labelpad=4)
+            ax.set_xlabel("\n".join(lines), fontsize=7.5, labelpad=4)
         handles = [
             Line2D([], [], color=c, ls=line, lw=1.8, label=t, path_effects=[withStroke(linewidth=3.2, foreground=INK)])
             for c, line, t in looks.values()
