@@ -26,6 +26,7 @@ def test_a_file_is_complete_and_a_link_is_replaced_not_followed(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"photo", "link", "new"}
 
 
+@pytest.mark.robustness("lost: no command replaces what it reads, by whatever path, link or ..")
 @pytest.mark.parametrize("reach", ["same", "dots", "link", "folder link", "hard link"])
 def test_inputs_are_never_replaced_by_whatever_way(tmp_path, reach):
     folder = tmp_path / "in"
@@ -56,6 +57,7 @@ def test_what_is_there_is_counted_and_what_to_do_is_said(tmp_path):
     refuse_existing([tmp_path / "d"])
 
 
+@pytest.mark.robustness("lost: reports and figures replace only what dsla wrote and nobody changed")
 def test_a_folder_of_ones_own_is_updated_and_nothing_else(tmp_path):
     first = OwnFolder(tmp_path / "out")
     first.write("report.html", "one")
@@ -73,6 +75,7 @@ def test_a_folder_of_ones_own_is_updated_and_nothing_else(tmp_path):
     assert set(json.loads((tmp_path / "out" / LISTING).read_text())) == {"report.html", "figures/a.svg"}
 
 
+@pytest.mark.robustness("lost: a folder of a person's files is refused before the work")
 def test_a_folder_of_a_persons_files_is_refused_before_the_work(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "runs.jsonl").write_text("{}\n")
@@ -104,6 +107,7 @@ def test_a_stop_between_listing_and_file_leaves_a_folder_that_can_be_updated(tmp
     assert (tmp_path / "a.csv").read_text() == "newer"
 
 
+@pytest.mark.robustness("strangers: no cell of a CSV is a formula elsewhere")
 def test_no_cell_is_a_formula_elsewhere_and_numbers_stay():
     frame = pd.DataFrame({
         "name": ["=1+1", "@home", "+cmd", "-x", "\tx", "-0.5", "plain", None],

@@ -229,6 +229,8 @@ def stream(
 
 def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """(index of the first image, detections of `chunk` images), not yet sorted."""
+    if hasattr(detections, "ground_truth"):
+        raise DataError("a data set stands where detections belong: give the arguments in their order")
     if isinstance(detections, (str, Path)) or (
         isinstance(detections, list) and (not detections or "bbox" in detections[0])
     ):

@@ -89,7 +89,7 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
         return entry_of(value.__name__, value).assigner(ranges)
     if isinstance(value, str):
         return method(value).assigner(ranges)
-    raise DataError(f"{value!r} is no assigner: an object or a class of dsla.assigners.Assigner, or a method's name")
+    raise DataError(f"{value!r:.60} is no assigner: give one, a class of them, or a method's name")
 
 
 def register(

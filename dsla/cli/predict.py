@@ -153,23 +153,29 @@ def predict_files(
 
     names, broken, results = model.class_names, list[str](), list[dict[str, Any]]()
     ids: Any = SimpleNamespace(name="the images", category_ids=category_ids or range(1, len(names) + 1))
-    for picture in pictures:
-        try:
-            image = load_image(picture.path, picture.size)
-        except DataError as error:
-            broken.append(str(error))
-            continue
-        (columns,) = detections(model, [image])
-        good = columns["boxes"].isfinite().all(1) & columns["scores"].isfinite()
-        columns = {k: v[good] for k, v in columns.items()}
-        drawn = columns["scores"] >= draw_from
-        figure = draw_detections(image, {k: v[drawn] for k, v in columns.items()}, names)
-        with put_in_place(picture.drawn) as partial:
-            figure.savefig(partial, format="png")
-        rows = to_coco_results(ids, [picture.image_id], [columns])
-        categories = [names[label] for label in columns["labels"].tolist()]
-        for row, category in zip(rows, categories, strict=True):
-            results.append({**row, "file_name": str(picture.path), "category": category})
-        print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
-    write(out / RESULTS, json.dumps(results))
+    try:
+        for picture in pictures:
+            try:
+                image = load_image(picture.path, picture.size)
+            except DataError as error:
+                broken.append(str(error))
+                continue
+            (columns,) = detections(model, [image])
+            good = columns["boxes"].isfinite().all(1) & columns["scores"].isfinite()
+            columns = {k: v[good] for k, v in columns.items()}
+            drawn = columns["scores"] >= draw_from
+            figure = draw_detections(image, {k: v[drawn] for k, v in columns.items()}, names)
+            with put_in_place(picture.drawn) as partial:
+                figure.savefig(partial, format="png")
+            rows = to_coco_results(ids, [picture.image_id], [columns])
+            categories = [names[label] for label in columns["labels"].tolist()]
+            results += [
+                {**row, "file_name": str(picture.path), "category": category}
+                for row, category in zip(rows, categories, strict=True)
+            ]
+            print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted before {picture.path}; what was detected: {out / RESULTS}") from None
+    finally:
+        write(out / RESULTS, json.dumps(results))
     return broken

@@ -55,6 +55,8 @@ def options(p: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """The command. Raises as `dsla.train` does."""
     if args.recipe == "list":
+        if args.changes:
+            raise DataError(f"dsla train list takes no changes, got {' '.join(args.changes)}")
         print("\n".join(RECIPES))
         return 0
     if bare := [c for c in args.changes if "=" not in c]:

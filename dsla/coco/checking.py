@@ -19,6 +19,7 @@ from .columns import (
     box_around,
     cut_to,
     id_array,
+    in_reach,
     places,
     reach,
     refuse_other_forms,
@@ -103,14 +104,15 @@ def checked(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         if rows[n].bbox is None and (around := box_around(bytes(getattr(rows[n], "segmentation", b"")))) is not None:
             boxes[n], masked[n] = around, True
     add(masked, "polygons or a mask, but no box", "the box around them is taken", MENDED)
+    finite = in_reach(boxes)
+    boxes[~finite] = np.nan
     size = boxes[:, 2:].min(1, initial=np.inf)
-    finite = np.isfinite(boxes).all(1) & np.isfinite(boxes[:, :2] + boxes[:, 2:]).all(1)
     width, height = (np.append(side, 0)[image] for side in sizes)  # of a lost image: that of none
     good = finite & (size >= SMALLEST) & ~lost
     refuse_other_forms(name, "annotation", boxes[good], width[good], height[good])
     missing = ~finite & np.fromiter((a.bbox is None for a in rows), bool, count) & ~lost
     add(missing, "no bbox of four numbers", "left out", DROPPED, "bbox")
-    add(~finite & ~missing & ~lost, "bbox not finite", "left out", DROPPED, "bbox")
+    add(~finite & ~missing & ~lost, "bbox not finite or beyond 1e12 px", "left out", DROPPED, "bbox")
     add(
         finite & (size < SMALLEST) & ~lost, f"no area: width or height below {SMALLEST} px", "left out", DROPPED, "bbox"
     )

@@ -17,6 +17,7 @@ CORNERS, SIZE = (
 )  # the file's own width and height: x2 − x1 may be rounded otherwise
 SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
 SLACK = 1.0  # pixels that a box may reach out of its image without a word: exporters round
+FARTHEST = 1e12  # pixels; coordinates beyond overflow in products, and are of no image
 NO_BOX = (np.nan,) * 4
 
 
@@ -104,6 +105,11 @@ def refuse_other_forms(name: str, of: str, boxes: np.ndarray, width: np.ndarray,
         )
 
 
+def in_reach(boxes: np.ndarray) -> np.ndarray:
+    """[N] whether all four numbers of a box are finite, and within `FARTHEST`."""
+    return (np.abs(boxes) < FARTHEST).all(1)
+
+
 def corners_of(boxes: np.ndarray) -> np.ndarray:
     """x, y, w, h [N,4] as x1, y1, x2, y2."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
@@ -146,7 +152,7 @@ def box_around(segmentation: bytes) -> np.ndarray | None:
 
             runs = parts if isinstance(parts["counts"], str) else mask.frPyObjects(parts, *parts["size"])
             box = np.asarray(mask.toBbox(runs), dtype=float).reshape(4)
-    except (ValueError, TypeError, KeyError, msgspec.MsgspecError):
+    except Exception:  # whatever stands there instead
         return None
     return box if np.isfinite(box).all() else None
 

@@ -19,6 +19,7 @@ from .columns import (
     comparable,
     corners_of,
     id_array,
+    in_reach,
     places,
     refuse_other_forms,
     types_of,
@@ -122,7 +123,7 @@ def _of_rows(source: Any, truth: GroundTruth) -> Results:
     count = len(rows)
     boxes = np.fromiter(chain.from_iterable(r.bbox or NO_BOX for r in rows), float, 4 * count).reshape(-1, 4)
     score = np.fromiter((np.nan if r.score is None else r.score for r in rows), float, count)
-    bad = ~(np.isfinite(boxes).all(1) & np.isfinite(score))
+    bad = ~(in_reach(boxes) & np.isfinite(score))
     bad[list(strange)] = True
     lines = []
     for n in np.flatnonzero(bad).tolist():
@@ -146,7 +147,7 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
     values = with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
-    bad = ~np.isfinite(values).all(axis=1)
+    bad = ~(in_reach(values[:, :6]) & np.isfinite(values[:, 6]))
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")

@@ -69,6 +69,7 @@ class ListedOutlines(Listed):
     annotations: list[Outlined]  # type: ignore[assignment]
 
 
+_REFUSED = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError)  # by msgspec
 LISTS = {"categories": Category, "images": Image, "annotations": Outlined}
 
 
@@ -103,7 +104,7 @@ def read_listed(source: str | Path | Mapping[str, Any]) -> tuple[Listed, dict[st
             if any(row.bbox is None for row in listed.annotations):
                 listed = msgspec.json.decode(data, type=ListedOutlines)
             return listed, {}
-        except (msgspec.MsgspecError, RecursionError):
+        except _REFUSED:
             source = _parsed(data, name)
     if not isinstance(source, Mapping):
         hint = " (a list is what detection results look like)" if isinstance(source, list) else ""
@@ -131,7 +132,7 @@ def read_results(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[list
         data = _bytes_of(Path(source))
         try:
             return msgspec.json.decode(data, type=list[Detection]), []
-        except (msgspec.MsgspecError, RecursionError):
+        except _REFUSED:
             source = _parsed(data, name, lines=True)
     if isinstance(source, (Mapping, str)) or not isinstance(source, Iterable):
         keys = f" with the keys {list(source)[:10]}" if isinstance(source, Mapping) else ""
@@ -178,7 +179,7 @@ def _converted(rows: list[Any] | tuple[Any, ...], kind: type) -> tuple[list[Any]
     """All at once; where that fails, row by row, and in a row field by field."""
     try:
         return [msgspec.convert(row, kind) for row in rows], []
-    except (msgspec.MsgspecError, RecursionError):
+    except _REFUSED:
         typed, odd = [], []
     names = [field.name for field in msgspec.structs.fields(kind)]
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
@@ -195,7 +196,7 @@ def _converted(rows: list[Any] | tuple[Any, ...], kind: type) -> tuple[list[Any]
                     Raw(msgspec.json.encode(value)) if name == "segmentation" else msgspec.convert(value, types[name])
                 )
                 setattr(one, name, whole)
-            except (msgspec.MsgspecError, RecursionError, TypeError, OverflowError):
+            except _REFUSED:
                 odd.append(Odd(position, name, value))
     return typed, odd
 

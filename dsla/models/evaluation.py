@@ -69,7 +69,13 @@ def usable(device: torch.device | str | None = None) -> torch.device:
 
 
 def device_of(model: nn.Module, device: Any = None) -> torch.device:
-    """The given device, or the one that the model is on."""
+    """The given device, or the one that the model is on.
+
+    Raises:
+        DataError: it is no model.
+    """
+    if not isinstance(model, nn.Module):
+        raise DataError(f"a model comes first, got a {type(model).__name__}: give the arguments in their order")
     if device is not None:
         return torch.device(device)
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -136,6 +142,7 @@ def evaluate(
     Raises:
         DataError: the model was made for other classes.
     """
+    device = device_of(model, device)
     check_classes(model, dataset)
     rows = predict_dataset(
         model, dataset, batch_size=batch_size, device=device, max_images=max_images, progress=progress

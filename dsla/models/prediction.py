@@ -39,6 +39,7 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
     Raises:
         DataError: what is no picture.
     """
+    device_of(model)  # says so where it is none
     images = [images] if isinstance(images, (str, Path, Image.Image)) else images
     if (text := limits(model)) and not hasattr(images, "image_id"):
         images = list(images)

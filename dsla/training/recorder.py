@@ -28,7 +28,12 @@ from ..models.evaluation import evaluation_mode
 
 FORMAT = "dsla recording 1"
 SHIPPED = Path(__file__).parent / "recordings" / "scenes-dsla.npz"
-ARRAYS = ("steps", "loss_steps", "losses", "taught", "score", "boxes", "box_score", "box_label", "own", "own_box")
+AXES = {  # of each array, by the letters above; S rows of the loss curve, N parts
+    "steps": "F", "loss_steps": "S", "losses": "SN", "taught": "FKP", "score": "FKP", "boxes": "FKD4",
+    "box_score": "FKD", "box_label": "FKD", "own": "FM4", "own_box": "FM4",
+    "objects": "M4", "labels": "M", "image": "M",
+}
+LARGEST = 2**30  # bytes of a recording that is unpacked
 CURVE = 1000  # rows of the loss curve that are kept; of longer runs, means of equal windows
 
 
@@ -81,7 +86,7 @@ class Recording:
             **{k: getattr(self, k) for k in ("name", "class_names", "sizes", "parts")},
             "grid": {k: getattr(self.grid, k) for k in ("shapes", "strides", "offset")},
         }
-        arrays = {k: getattr(self, k) for k in (*ARRAYS, "objects", "labels", "image")}
+        arrays = {k: getattr(self, k) for k in AXES}
         for i, pixels in enumerate(self.images):
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, format="JPEG", quality=92)
@@ -100,20 +105,38 @@ class Recording:
         path = Path(path).absolute()
         try:
             with np.load(path, allow_pickle=False) as file:
+                unpacked = sum(part.file_size for part in file.zip.infolist())
+                if unpacked > LARGEST:
+                    raise ValueError(f"it unpacks to {unpacked:,} bytes, and {LARGEST:,} are read")
                 arrays = dict(file)
-            about = json.loads(str(arrays.pop("about")))
-            if about.pop("format") != FORMAT:
-                raise ValueError("another format")
-            pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
+            return cls._from(arrays, json.loads(str(arrays.pop("about"))))
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; `Recorder.recording().save` makes one") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} is no recording of a training run: {error}") from None
-        grid = about.pop("grid")
-        tuples: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k in ("class_names", "parts")}
-        sizes = tuple((int(h), int(w)) for h, w in about["sizes"])
-        points = PointGrid.from_shapes([tuple(s) for s in grid["shapes"]], tuple(grid["strides"]), grid["offset"])
-        return cls(name=about["name"], sizes=sizes, images=tuple(pictures), grid=points, **tuples, **arrays)
+        except Exception as error:  # whatever a stranger packs, or flipped bits make of an archive
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{path} is no recording of a training run: {reason:.200}") from error
+
+    @classmethod
+    def _from(cls, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Recording:
+        """What `save` wrote, with every array of the shape that its axes' names say."""
+        if about["format"] != FORMAT:
+            raise ValueError("another format")
+        pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}")))) for i in range(len(about["sizes"]))]
+        grid, shapes = about["grid"], [(int(h), int(w)) for h, w in about["grid"]["shapes"]]
+        lengths = {"4": 4, "K": len(pictures), "N": len(about["parts"]), "P": sum(h * w for h, w in shapes)}
+        for name, axes in AXES.items():
+            wanted = tuple(lengths.setdefault(axis, size) for axis, size in zip(axes, arrays[name].shape, strict=True))
+            if arrays[name].shape != wanted or arrays[name].dtype.kind not in "uif":
+                raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not numbers {wanted}")
+        return cls(
+            name=str(about["name"]),
+            class_names=tuple(map(str, about["class_names"])),
+            parts=tuple(map(str, about["parts"])),
+            sizes=tuple((int(h), int(w)) for h, w in about["sizes"]),
+            images=tuple(pictures),
+            grid=PointGrid.from_shapes(shapes, tuple(grid["strides"]), float(grid["offset"])),
+            **{name: arrays[name] for name in AXES},
+        )
 
 
 class Recorder:

@@ -20,6 +20,7 @@ from ..analysis.matching import iou
 from ..analysis.nms import kept_by_nms, suppressors
 from ..analysis.tables import BOX, Truth, stream
 from ..errors import DataError
+from ..models.evaluation import device_of, evaluation_mode
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
 from .pane import Pane, guarded
@@ -81,6 +82,9 @@ class DetectionBrowser(Pane):
         iou_threshold: float = 0.5,
     ) -> None:
         super().__init__()
+        self._run: OrderedDict[tuple[str, int], dict[str, Tensor]] = OrderedDict()
+        if not hasattr(dataset, "ground_truth"):
+            raise DataError(f"a data set comes first, then the detections; the first is a {type(dataset).__name__}")
         sources = named(detections)
         if not 1 <= len(sources) <= 2:
             raise ValueError(f"one or two detectors are shown, got {len(sources)}")
@@ -90,7 +94,6 @@ class DetectionBrowser(Pane):
         self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
         self._names = list(sources)
         self._found = {k: self._all_of(v) for k, v in sources.items() if not isinstance(v, nn.Module)}
-        self._run: OrderedDict[tuple[str, int], dict[str, Tensor]] = OrderedDict()
         self.tables: dict[str, pd.DataFrame] = {}
         self.surface: DetectionSurface = self.keep(DetectionSurface())
         self.surface.names = [str(n) for n in dataset.class_names]
@@ -135,10 +138,9 @@ class DetectionBrowser(Pane):
         if name in self._found:
             return self._found[name][index]
         if (name, index) not in self._run:
-            model = self._models[name].eval()
-            with torch.inference_mode():
-                device = next(model.parameters()).device
-                found = model.candidates([self._pixels.to(device)])[0]  # type: ignore[operator]
+            model = self._models[name]
+            with evaluation_mode(model):
+                found = model.candidates([self._pixels.to(device_of(model))])[0]  # type: ignore[operator]
             self._run[name, index] = {k: found[k].cpu() for k in ("boxes", "scores", "labels")}
             if len(self._run) > KEPT_IN_MEMORY:
                 self._run.popitem(last=False)

@@ -257,8 +257,11 @@ class AssignmentExplorer(Pane):
         self.update()
 
     def _upload(self, content: dict[str, Any], data: bytes) -> None:
-        with Image.open(io.BytesIO(data)) as opened:
-            pixels = draw.as_image(opened)
+        try:
+            with Image.open(io.BytesIO(data)) as opened:
+                pixels = draw.as_image(opened)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{content['name']}: cannot be read as an image") from error
         self._new_image(pixels, "..." if content.get("shrunk") else f"dsla.data.load_image({content['name']!r})")
         self.surface.objects, self.surface.scene = [], None
 

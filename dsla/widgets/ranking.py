@@ -66,6 +66,7 @@ class RankingExplorer(Pane):
 
     def __init__(self, detections: Any, dataset: Any, *, iou_threshold: float = 0.5, **options: Any) -> None:
         super().__init__()
+        self._thumbs: OrderedDict[int, tuple[np.ndarray, bytes, list[int]]] = OrderedDict()
         sources = named(detections)
         if not sources:
             raise DataError("no detections to show")
@@ -76,7 +77,6 @@ class RankingExplorer(Pane):
         self._all = {n: ranking(s, dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
         self.tables = dict(self._all)
         self.chosen: Any = pd.DataFrame()
-        self._thumbs: OrderedDict[int, tuple[np.ndarray, bytes, list[int]]] = OrderedDict()
         self.surface: RankingSurface = self.keep(RankingSurface(least=iou_threshold))
         look: dict[str, Any] = {"layout": w.Layout(width="330px"), "style": {"description_width": "60px"}}
         classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]

@@ -21,6 +21,7 @@ from ..assigners import (
     jittered_predictions,
 )
 from ..geometry import Frame, HeadOutputs, InputSize
+from ..models.evaluation import evaluation_mode
 from ..plots.comparison import Row
 
 
@@ -49,8 +50,8 @@ class ModelOutputs:
     @classmethod
     def of(cls, model: Any, image: Tensor, source: str) -> ModelOutputs:
         """Run the detector on an image [3, H, W]."""
-        with torch.no_grad():
-            raw = model.eval().forward_raw([image])
+        with evaluation_mode(model):
+            raw = model.forward_raw([image])
         return cls(raw.outputs, raw.image_sizes[0], source)
 
 

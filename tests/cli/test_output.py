@@ -32,6 +32,7 @@ def shell(*words, **environment):
     return subprocess.run(command, capture_output=True, env={**os.environ, **environment}, check=False)
 
 
+@pytest.mark.robustness("lost: predict writes over no input, by whatever folder, link or .. it is reached")
 @pytest.mark.parametrize("out", ["photos", ".", "link", "photos/../photos"])
 def test_predict_replaces_no_photograph(tmp_path, monkeypatch, capsys, out):
     photos = tmp_path / "photos"
@@ -46,6 +47,7 @@ def test_predict_replaces_no_photograph(tmp_path, monkeypatch, capsys, out):
         assert tree(tmp_path) == before
 
 
+@pytest.mark.robustness("lost: predict makes as many pictures as there are inputs, and replaces none of earlier")
 def test_as_many_pictures_as_inputs_and_a_second_run_is_refused(tmp_path, capsys):
     names = ["a-3.jpg", "a.jpg", "a.png", "A.bmp", "two/a.jpg", "two/a-2.gif"]
     files = [str(picture(tmp_path / "in" / name)) for name in names]
@@ -62,6 +64,7 @@ def test_as_many_pictures_as_inputs_and_a_second_run_is_refused(tmp_path, capsys
     assert main(["predict", files[0], "--out", str(out), "--overwrite"]) == 0
 
 
+@pytest.mark.robustness("strangers: broken pictures are named, the others' detections kept, skipped files counted")
 def test_broken_pictures_are_named_the_others_kept_and_what_is_skipped_is_counted(tmp_path, capsys):
     folder = tmp_path / "in"
     picture(folder / "a.png")
@@ -83,6 +86,7 @@ def test_broken_pictures_are_named_the_others_kept_and_what_is_skipped_is_counte
     assert "knows drawn scenes only" in err
 
 
+@pytest.mark.robustness("wrong: results of predict carry the annotation file's ids")
 def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     scenes = dsla.Scenes("val", size=3)
     file = scenes.to_coco(tmp_path / "set")
@@ -115,6 +119,7 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     assert "other.png" in capsys.readouterr().err
 
 
+@pytest.mark.robustness("lost: data, convert, export and evaluate replace no file unasked")
 def test_data_convert_export_and_evaluate_replace_nothing(tmp_path, capsys, monkeypatch):
     (tmp_path / "instances.json").write_text("mine")
     (tmp_path / "w.safetensors").write_text("mine")
@@ -134,6 +139,7 @@ def test_data_convert_export_and_evaluate_replace_nothing(tmp_path, capsys, monk
     assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 2
 
 
+@pytest.mark.robustness("unclear: output goes on in any code page")
 @pytest.mark.parametrize("code", ["ascii", "cp1252", "latin-1", "cp437"])
 def test_output_goes_on_in_any_code_page(tmp_path, code):
     photo = picture(tmp_path / "雨 →.png")
@@ -146,6 +152,7 @@ def test_output_goes_on_in_any_code_page(tmp_path, code):
     assert len(list((tmp_path / "ü").iterdir())) == 2
 
 
+@pytest.mark.robustness("unclear: a closed pipe ends a command quietly")
 def test_a_closed_pipe_ends_quietly():
     for words in ("--help", "train list", "train r50-1x --print"):
         read, write = os.pipe()
@@ -157,6 +164,7 @@ def test_a_closed_pipe_ends_quietly():
         assert done.stderr == b"", words
 
 
+@pytest.mark.robustness("strangers: control characters in names never reach the terminal")
 def test_control_characters_of_names_never_reach_the_terminal(tmp_path, capsys):
     name = "a\x1b[31m\r\x07\u202eb.png"
     picture(tmp_path / name)
@@ -169,6 +177,7 @@ def test_control_characters_of_names_never_reach_the_terminal(tmp_path, capsys):
     assert visible("\x9b\x7f\udcff\u2028") == r"\x9b\x7f\udcff\u2028"
 
 
+@pytest.mark.robustness("unclear: options without effect are refused with the reason")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -190,6 +199,7 @@ def test_options_without_effect_are_refused_with_the_reason(words, message, caps
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.robustness("strangers: absurd numbers get one line with the limits")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -149,6 +149,7 @@ def ties(scores):
     return evaluate_detections(truth, rows)
 
 
+@pytest.mark.robustness("wrong: equal scores whose order changes AP are said, with the range")
 def test_equal_scores_whose_order_changes_ap_are_said():
     """Precision 1, 1/2, 1/3, 2/4: 1 up to recall 1/2, then 2/4. At worst 1/3, 2/4; at best 1 throughout."""
     tied = ties([0.5] * 4)

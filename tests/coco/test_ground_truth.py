@@ -68,6 +68,7 @@ def test_one_reader_for_paths_dicts_data_sets_and_columns(tmp_path):
     assert part.file_names == ("b.png",)
 
 
+@pytest.mark.robustness("wrong: each odd thing in a file has one policy for data sets, evaluation and analyses")
 def test_policy_by_kind():
     truth = read(
         box(1), box(2, bbox=(10, 10, 0, 20)), box(3, bbox=(10, 10, 5, -2)), box(4, bbox=(float("nan"), 1, 2, 3)),
@@ -80,7 +81,7 @@ def test_policy_by_kind():
         "no such image id in 'images'": ("dropped", (8,)),
         "polygons or a mask, but no box": ("mended", (12,)),
         "no bbox of four numbers": ("dropped", (5,)),
-        "bbox not finite": ("dropped", (4,)),
+        "bbox not finite or beyond 1e12 px": ("dropped", (4,)),
         "no area: width or height below 0.01 px": ("dropped", (2, 3)),
         "an area that is no positive number": ("mended", (11, 1)),
         "an area larger than the box": ("noted", (10,)),
@@ -97,6 +98,7 @@ def test_policy_by_kind():
     assert truth.inside[2].tolist() == [0, 10, 30, 30]
 
 
+@pytest.mark.robustness("unclear: what is odd about a file is said once, with ids")
 def test_problems_are_said_once_with_ids_and_no_line_of_source(tmp_path):
     path = tmp_path / "ann.json"
     path.write_text(json.dumps(coco(box(1), *(box(n, bbox=(0, 0, 0, 9)) for n in range(2, 40)))), encoding="utf-8")
@@ -111,6 +113,7 @@ def test_problems_are_said_once_with_ids_and_no_line_of_source(tmp_path):
     assert warnings.formatwarning(caught[0].message, DataWarning, caught[0].filename, caught[0].lineno).count("\n") == 2
 
 
+@pytest.mark.robustness("wrong: what cannot be right in an annotation file is refused with its culprit")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -152,6 +155,7 @@ def test_an_annotation_that_is_no_object():
         read(box(), "x")
 
 
+@pytest.mark.robustness("wrong: boxes as fractions or corners are refused with the guess")
 def test_boxes_in_another_form_are_refused_with_the_guess():
     shares = [box(n, bbox=(0.1 * n, 0.2, 0.3, 0.4)) for n in range(1, 5)]
     with pytest.raises(DataError, match="fractions of the image; multiply x and w by its width"):
@@ -162,6 +166,7 @@ def test_boxes_in_another_form_are_refused_with_the_guess():
     assert len(read(*corners, box(9, bbox=(60, 50, 30, 29)), box(10, bbox=(80, 50, 40, 29))).boxes) == 6  # none fits
 
 
+@pytest.mark.robustness("wrong: ids beyond 2^63, text and mixed ones are read as they stand")
 @pytest.mark.parametrize(
     ("ids", "normal"),
     [
@@ -186,6 +191,7 @@ def test_ids_of_every_form(tmp_path, ids, normal):
         assert truth.ids.tolist() == ["x0", "x1"]
 
 
+@pytest.mark.robustness("unclear: UTF-8 with and without mark, UTF-16 and UTF-32 are read")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
 def test_encodings(tmp_path, encoding):
     path = tmp_path / "ann.json"
@@ -195,6 +201,7 @@ def test_encodings(tmp_path, encoding):
     assert GroundTruth.of(path).file_names == ("雨.png",)
 
 
+@pytest.mark.robustness("strangers: numbers beyond a float cost their row only")
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 400])
 def test_numbers_beyond_a_float_cost_their_row_only(tmp_path, number):
     path = tmp_path / "ann.json"
@@ -204,6 +211,7 @@ def test_numbers_beyond_a_float_cost_their_row_only(tmp_path, number):
     assert [p.ids for p in truth.problems] == [(2,)]
 
 
+@pytest.mark.robustness("wrong: polygons and masks without boxes give theirs, and it is said")
 def test_masks_without_boxes():
     from pycocotools import mask
 

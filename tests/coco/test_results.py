@@ -73,6 +73,7 @@ def written(path, text, encoding="utf-8"):
     return path
 
 
+@pytest.mark.robustness("unclear: results as JSON lines are read")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_of_rows_or_of_one_row_a_line(tmp_path, encoding):
     expected = Results.of(ROWS, COLUMNS).to_frame()
@@ -82,6 +83,7 @@ def test_a_file_of_rows_or_of_one_row_a_line(tmp_path, encoding):
             pd.testing.assert_frame_equal(results.to_frame(), expected)
 
 
+@pytest.mark.robustness("unclear: gzip and zip files are called so")
 def test_archives_are_called_by_their_name(tmp_path):
     for start, word in ((b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "zip")):
         (tmp_path / "r.json").write_bytes(start + bytes(30))
@@ -89,6 +91,7 @@ def test_archives_are_called_by_their_name(tmp_path):
             Results.of(tmp_path / "r.json", COLUMNS)
 
 
+@pytest.mark.robustness("wrong: scores outside 0…1, negative sides and repeated detections are counted and said")
 def test_what_is_odd_is_counted_and_said_once():
     rows = [ROWS[0], ROWS[1], ROWS[0], ROWS[0] | {"score": 1.5}, ROWS[0] | {"bbox": [9, 9, -3, 4]}, ROWS[0]]
     with pytest.warns(DataWarning) as caught:
@@ -114,6 +117,7 @@ def test_boxes_in_another_form_are_refused_with_the_guess():
     assert len(Results.of(shares, sized, guess=False)) == 2  # a network that has learnt nothing yet
 
 
+@pytest.mark.robustness("wrong: results whose file names contradict their ids are refused")
 def test_ids_and_file_names_that_contradict_each_other():
     named = GroundTruth.of(TRUTH | {"images": [{"id": 1, "file_name": "x/b.png"}, {"id": 2, "file_name": "a.png"}]})
     assert len(Results.of([ROWS[0] | {"file_name": "photos/a.png"}, ROWS[1] | {"file_name": "C:\\b.png"}], named)) == 2

@@ -110,6 +110,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.robustness("wrong: boxes without area, not finite or outside are left out, counted and named")
 def test_degenerate_boxes_are_dropped_with_one_warning_that_counts_and_names_each(make):
     bad = [{**box(n), "bbox": b} for n, b in enumerate(DEGENERATE.values(), 2)]
     bad.append({k: v for k, v in box(len(bad) + 2).items() if k != "bbox"})
@@ -350,6 +351,7 @@ def test_backslashes_in_file_names(make, tmp_path):
     assert make(coco(images=[{**IMAGE, "file_name": "sub\\a.png"}]), check_files=True)[0][0].shape == (3, 80, 120)
 
 
+@pytest.mark.robustness("strangers: file names that lead out of the image folder are not followed unless allowed")
 @pytest.mark.parametrize("name", ["../out/b.png", "{tmp}/out/b.png", "link.png", "sub/../../out/b.png"])
 def test_image_files_outside_the_folder_only_if_allowed(tmp_path, name):
     folder = tmp_path / "images"
@@ -372,6 +374,7 @@ def test_image_files_outside_the_folder_only_if_allowed(tmp_path, name):
     assert CocoDataset(tmp_path / "linked", tmp_path / "ann.json")[0][0].shape == (3, 80, 120)
 
 
+@pytest.mark.robustness("strangers: a pipe is no image")
 def test_a_pipe_is_no_image(make, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     data = make(coco(images=[{**IMAGE, "file_name": "pipe.png"}]))
@@ -379,6 +382,7 @@ def test_a_pipe_is_no_image(make, tmp_path):
         data[0]
 
 
+@pytest.mark.robustness("wrong: what the flag ignore excludes is not taught, and said")
 def test_the_flag_ignore_is_taught_as_a_crowd_and_said(make):
     with pytest.warns(DataWarning, match=r"the flag ignore: 1: 1 annotation \(2\), not taught, like a crowd"):
         data = make(coco([box(), box(2, bbox=(70, 20, 50, 60), ignore=1)]))
@@ -393,6 +397,7 @@ def test_keep_empty_false_with_nothing_left_says_why(make):
         make(coco([box(iscrowd=1)]), keep_empty=False)
 
 
+@pytest.mark.robustness("unclear: names outside ASCII pass from file to figure")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_names_outside_ascii_without_encoding_warning(tmp_path, encoding):
     folder = tmp_path / "my data" / "bilder ä"

@@ -73,6 +73,7 @@ def md5(data):
     return hashlib.md5(data).hexdigest()
 
 
+@pytest.mark.robustness("strangers: a transfer that is cut goes on where it stopped")
 def test_a_transfer_that_is_cut_goes_on_where_it_stopped(server, tmp_path):
     server.files["/a"], server.cut = DATA, 100_000
     said = []
@@ -97,6 +98,7 @@ def test_a_later_command_goes_on_and_a_server_without_ranges_starts_again(server
     assert server.asked[-1] == ("/a", "bytes=300000-")
 
 
+@pytest.mark.robustness("strangers: downloads of another content are removed")
 def test_wrong_content_is_removed(server, tmp_path):
     server.files["/a"] = DATA
     (tmp_path / "a.part").write_bytes(b"another file")
@@ -188,6 +190,7 @@ def test_from_the_shell(server, coco, tmp_path, monkeypatch, capsys):
     assert "404" in capsys.readouterr().err
 
 
+@pytest.mark.robustness("strangers: odd lengths in a server's headers are not believed")
 @pytest.mark.parametrize("length", ["abc", "-1", "", "1e5", "9" * 30, "²"])
 def test_odd_lengths_are_not_believed(server, tmp_path, length):
     server.files["/a"], server.headers = DATA, {"Content-Length": length}
@@ -201,6 +204,7 @@ def test_another_range_than_the_one_asked_for_is_not_appended(server, tmp_path):
     assert [r for _, r in server.asked] == ["bytes=1234-", None]
 
 
+@pytest.mark.robustness("strangers: a body without end is cut at a limit")
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_without_end_is_cut_at_the_limit_and_removed(server, tmp_path, announced):
     server.files["/a"] = DATA
@@ -225,6 +229,7 @@ def test_an_answer_that_is_no_http_is_one_message(tmp_path, monkeypatch):
             fetch(f"http://127.0.0.1:{door.getsockname()[1]}/a", tmp_path / "a", "0", wait=0)
 
 
+@pytest.mark.robustness("lost: a download replaces no file of a person's")
 def test_a_persons_zip_and_files_stay(server, coco, tmp_path):
     (tmp_path / "val2017.zip").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"val2017\.zip: another file .* not replaced"):
@@ -240,6 +245,7 @@ def test_a_persons_zip_and_files_stay(server, coco, tmp_path):
     assert (tmp_path / "val2017" / "000000000007.jpg").exists()
 
 
+@pytest.mark.robustness("strangers: two downloads into one folder do not mix")
 def test_two_at_once_in_a_folder(server, coco, tmp_path):
     with locked(tmp_path), pytest.raises(DataError, match=f"in use by process {os.getpid()}"):
         download_coco("val2017", tmp_path, server=server.url, splits=coco)
@@ -247,6 +253,7 @@ def test_two_at_once_in_a_folder(server, coco, tmp_path):
     assert not any(p.name.startswith(".") for p in tmp_path.iterdir())
 
 
+@pytest.mark.robustness("strangers: an encrypted archive is one message")
 def test_an_encrypted_zip_is_one_message(server, tmp_path):
     body = bytearray(zipped(**{"val2017/a.jpg": b"secret"}))
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):

@@ -59,6 +59,7 @@ def grey(tmp_path, values, name="x.png"):
     return tmp_path / name
 
 
+@pytest.mark.robustness("wrong: white follows from the type of an image, never from the single image")
 def test_white_follows_from_the_type_and_never_from_the_single_image(tmp_path):
     """C14: 16 bits keep their levels; frames of a data set keep their brightness."""
     ramp = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)
@@ -72,6 +73,7 @@ def test_white_follows_from_the_type_and_never_from_the_single_image(tmp_path):
     assert torch.equal(image[0], image[2])
 
 
+@pytest.mark.robustness("wrong: float images outside 0…1 need a range of the data set")
 def test_floats_outside_0_to_1_need_a_range_of_the_data_set(tmp_path):
     celsius = np.linspace(20, 35, 48 * 64, dtype=np.float32).reshape(48, 64)
     path = grey(tmp_path, celsius, "x.tif")
@@ -102,6 +104,7 @@ def test_transparent_pixels_are_white(tmp_path):
         assert image[:, 10, 10].tolist() == [1, 0, 0], name
 
 
+@pytest.mark.robustness("wrong: boxes lie in the frame, upright or stored, whose size the file gives")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_frames(tmp_path, orientation):
     """Upright by default and where the asked size is the upright one; as stored where only that fits."""
@@ -123,6 +126,7 @@ def test_exif_frames(tmp_path, orientation):
     assert ("40x60" in str(error.value)) == turned
 
 
+@pytest.mark.robustness("strangers: image files that are cut or none are named")
 def test_broken_files_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     half_red((400, 400)).save(tmp_path / "whole.jpg", quality=95)
@@ -179,6 +183,7 @@ def test_what_is_no_picture_is_refused_with_its_shape(values, message):
         image_tensor(values)
 
 
+@pytest.mark.robustness("strangers: image formats that run other programs are not opened")
 def test_formats_are_pillows_without_those_that_run_other_programs(tmp_path):
     assert {".jpg", ".png", ".tga", ".gif", ".webp", ".ppm"} <= endings()
     assert not {".eps", ".ps", ".wmf", ".mpg", ".h5"} & endings()
@@ -187,6 +192,7 @@ def test_formats_are_pillows_without_those_that_run_other_programs(tmp_path):
         load_image(tmp_path / "x.eps")
 
 
+@pytest.mark.robustness("strangers: images of more pixels than a limit are refused with it")
 def test_the_limit_of_pixels_is_stated(tmp_path, monkeypatch):
     half_red().save(tmp_path / "x.png")
     monkeypatch.setattr(pictures, "MAX_PIXELS", 64 * 48)

@@ -33,6 +33,7 @@ GROUPED = [
 ]
 
 
+@pytest.mark.robustness("wrong: every image comes once an epoch, whatever the sizes of the groups")
 @pytest.mark.parametrize(("images", "batch_size", "groups"), GROUPED)
 def test_every_image_comes_once_an_epoch_whatever_the_sizes_of_the_groups(images, batch_size, groups):
     """The e-th `images` items are a permutation; steps are ⌈E·N/B⌉; over resumes and processes, too."""

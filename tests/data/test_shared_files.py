@@ -123,6 +123,7 @@ def test_case_c13(shared, form):
     assert ask([results], truth)[0].value("evaluation", "AP") == pytest.approx(1.0)
 
 
+@pytest.mark.robustness("wrong: an image listed twice counts once or is refused everywhere")
 def test_case_c17(shared):
     """One refusal, by whatever door: nobody can know which of the two rows is meant."""
     folder = shared / "cases/inputs/C17"

@@ -18,6 +18,7 @@ def losses(target):
     return {k: v.item() for k, v in model([torch.zeros(3, 128, 128)], [target]).items()}
 
 
+@pytest.mark.robustness("wrong: iscrowd in targets trains as crowd_boxes")
 def test_iscrowd_trains_as_crowd_boxes():
     flagged = {"boxes": torch.tensor(BOXES + CROWD), "labels": torch.tensor([0, 3]), "iscrowd": torch.tensor([0, 1]),
                "area": torch.ones(2), "image_id": torch.tensor([7])}  # fmt: skip
@@ -26,6 +27,7 @@ def test_iscrowd_trains_as_crowd_boxes():
     assert losses({**flagged, "iscrowd": torch.zeros(2)}) != losses(apart)
 
 
+@pytest.mark.robustness("wrong: unknown keys of targets that would change what is taught are refused")
 @pytest.mark.parametrize("key", ["ignore", "difficult", "is_crowd", "gt_bboxes_ignore", "weights"])
 def test_keys_that_would_change_what_is_taught_are_refused(key):
     target = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), key: torch.ones(1)}

@@ -29,6 +29,7 @@ def with_metadata(tmp_path, **changes):
     return path
 
 
+@pytest.mark.robustness("strangers: metadata beyond sense are refused before anything is built")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -50,6 +51,7 @@ def test_metadata_beyond_sense_are_refused_before_anything_is_built(tmp_path, mo
         dsla.load(path)
 
 
+@pytest.mark.robustness("strangers: tensors that claim more than is stored are refused")
 def test_tensors_that_claim_more_than_is_stored(tmp_path):
     for claim in (torch.zeros(1).expand(10**9), torch.zeros(1, 1).expand(10**9, 256)):
         torch.save({"bbox_head.conv_cls.weight": claim}, tmp_path / "huge.pth")
@@ -58,6 +60,7 @@ def test_tensors_that_claim_more_than_is_stored(tmp_path):
             read_checkpoint(tmp_path / "huge.pth")
 
 
+@pytest.mark.robustness("unclear: wrappers and prefixes of trainers are opened")
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
 def test_wrappers_and_prefixes_of_trainers_are_opened(tmp_path, wrapper, prefix):
@@ -72,6 +75,7 @@ def test_wrappers_and_prefixes_of_trainers_are_opened(tmp_path, wrapper, prefix)
         read_checkpoint(tmp_path / "theirs.pth")
 
 
+@pytest.mark.robustness("unclear: class names of mmdetection 2 and 3 are taken")
 def test_class_names_of_mmdetection_2_and_3():
     assert _class_names({"CLASSES": ("a", "b")}, 2) == ["a", "b"]
     assert _class_names({"dataset_meta": {"classes": ("a", "b"), "palette": []}}, 2) == ["a", "b"]

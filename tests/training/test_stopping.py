@@ -106,6 +106,7 @@ def left_by(folder):
     return [read_about(folder / name)["sha256"] for name in (MODEL, BEST)], read_about(folder / BEST)["metric"], rows
 
 
+@pytest.mark.robustness("lost: a second training into a folder with a run is refused, which stays as it was")
 def test_a_folder_with_a_run_is_refused_and_what_is_in_it_stays(scenes, tmp_path, capsys):
     quiet(TINY, scenes, val=scenes, out=tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
@@ -121,6 +122,7 @@ def test_a_folder_with_a_run_is_refused_and_what_is_in_it_stays(scenes, tmp_path
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
 
+@pytest.mark.robustness("lost: default folders differ by recipe, data and seed")
 def test_default_folders_differ_by_recipe_data_and_seed(scenes):
     other = Part(scenes, range(4))
     other.name = "my set/train"
@@ -137,6 +139,7 @@ def test_default_folders_differ_by_recipe_data_and_seed(scenes):
     assert {len(f.parts) for f in folders} == {2}
 
 
+@pytest.mark.robustness("lost: reproduce trains no finished run again and touches none of another recipe")
 def test_runs_of_other_recipes_are_left_alone_and_finished_ones_are_not_trained_again(scenes, tmp_path):
     train_anew_or_on(TINY, scenes, tmp_path / "r", progress=False)
     weights = (tmp_path / "r" / MODEL).read_bytes()
@@ -154,6 +157,7 @@ def test_runs_of_other_recipes_are_left_alone_and_finished_ones_are_not_trained_
     assert (tmp_path / "r" / MODEL).read_bytes() == weights
 
 
+@pytest.mark.robustness("lost: the best weights are those of all attempts of a run")
 def test_the_best_of_all_attempts_stays(scenes, tmp_path, monkeypatch):
     """An attempt that was stopped had its best after the last checkpoint that is left; the next one is worse there."""
     aps = iter((0.2, 0.9, 0.3, 0.4))
@@ -168,6 +172,7 @@ def test_the_best_of_all_attempts_stays(scenes, tmp_path, monkeypatch):
     assert [r["AP"] for r in read_log(tmp_path / "log.jsonl") if r.get("event") == "evaluate"] == [0.2, 0.3, 0.4]
 
 
+@pytest.mark.robustness("lost: of two trainings in one folder the second is refused; a dead one's lock is taken over")
 @posix
 @pytest.mark.slow
 def test_two_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(scenes, script, tmp_path):
@@ -185,6 +190,7 @@ def test_two_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(scenes, scri
     assert not (tmp_path / "run" / LOCK).exists()
 
 
+@pytest.mark.robustness("lost: SIGTERM and Ctrl-C end with a checkpoint that leads to the same weights and log")
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -199,6 +205,7 @@ def test_signals_end_with_a_checkpoint_that_goes_on_to_the_same_weights(script, 
     assert left_by(tmp_path / "run") == through
 
 
+@pytest.mark.robustness("lost: a run stopped while it evaluates makes the evaluation up")
 @posix
 @pytest.mark.slow
 def test_a_run_stopped_while_it_evaluates_makes_that_up(script, through, tmp_path):
@@ -211,6 +218,7 @@ def test_a_run_stopped_while_it_evaluates_makes_that_up(script, through, tmp_pat
     assert left_by(tmp_path / "run") == through
 
 
+@pytest.mark.robustness("lost: a run killed at random moments resumes to the same weights, log and best")
 @posix
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(script, through, tmp_path):
@@ -233,6 +241,7 @@ def test_kills_at_random_moments_change_nothing(script, through, tmp_path):
     assert left_by(folder) == through
 
 
+@pytest.mark.robustness("lost: loading processes end with a run that is interrupted")
 @posix
 def test_loading_processes_end_with_a_run_that_is_interrupted(scenes, tmp_path):
     """As in a notebook, where the exception and so the frames of the run stay alive."""
@@ -269,6 +278,7 @@ class Fails(Listed):
 ITEM = (torch.rand(3, 96, 96), torch.tensor([[20.0, 20, 80, 80]]), torch.tensor([1]))
 
 
+@pytest.mark.robustness("strangers: a stopped or dead loading process is an error with both ways out")
 @posix
 @pytest.mark.parametrize("kind", [Stops, Dies])
 def test_a_stopped_or_dead_loading_process_is_an_error_with_both_ways_out(kind, monkeypatch):
@@ -286,6 +296,7 @@ def test_what_a_data_set_says_in_a_loading_process_comes_without_its_trace():
     assert str(error.value) in ("image 0 is broken", "image 1 is broken")
 
 
+@pytest.mark.robustness("unclear: a transform that cannot be sent to another process says so")
 def test_transforms_that_cannot_be_sent_to_another_process_say_so(monkeypatch):
     data = Listed(ITEM, ITEM)
     data.transform = lambda image, target: (image, target)
@@ -295,6 +306,7 @@ def test_transforms_that_cannot_be_sent_to_another_process_say_so(monkeypatch):
         quiet(TINY.replace(batch_size=1), data, workers=1)
 
 
+@pytest.mark.robustness("lost: a full disk keeps the last good checkpoint and is said in one line")
 @posix
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_is_one_line(scenes, tmp_path):
@@ -321,6 +333,7 @@ except OSError as error:
     quiet(TINY, scenes, out=tmp_path, resume=True)
 
 
+@pytest.mark.robustness("strangers: flipped bits and missing parts of a checkpoint are refused")
 def test_flipped_bits_and_missing_parts_of_a_checkpoint_are_refused(scenes, tmp_path):
     quiet(TINY, scenes, out=tmp_path, stop_after=2)
     path = tmp_path / CHECKPOINT
@@ -385,6 +398,7 @@ def test_a_checkpoint_of_version_1_goes_on_in_its_order(tmp_path):
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["order"] == 1
 
 
+@pytest.mark.robustness("unclear: a data set of which nothing is left says why")
 def test_all_images_left_out_say_why(tmp_path):
     data = {"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": []}
     (tmp_path / "ann.json").write_text(json.dumps({**data, "categories": [{"id": 1, "name": "cat"}]}))
@@ -392,6 +406,7 @@ def test_all_images_left_out_say_why(tmp_path):
         quiet(TINY, dsla.CocoDataset(tmp_path, tmp_path / "ann.json", keep_empty=False))
 
 
+@pytest.mark.robustness("unclear: images of a single value a channel under batch norm get one message")
 def test_images_of_one_value_a_channel_get_one_message():
     tiny = Listed((torch.rand(3, 1, 1), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(DataError, match=r"batch normalisation.*min_size.*batch_size"):
@@ -399,6 +414,7 @@ def test_images_of_one_value_a_channel_get_one_message():
     quiet(TINY.replace(batch_size=2, min_size=(8,), steps=1), Listed(*tiny.items * 2))
 
 
+@pytest.mark.robustness("unclear: a loss that is not finite is said with the rate")
 def test_the_message_of_a_loss_that_is_not_finite_names_the_rate():
     recipe = TINY.replace(lr=1e12, clip=None, warmup_steps=0, steps=9, schedule="step")
     with pytest.raises(dsla.errors.NotFinite, match=r"at learning rate 1e\+12"):

@@ -1,0 +1,106 @@
+"""What a view is given stays as it was; what cannot be shown is one message, and nothing is said after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import dsla
+from dsla.analysis import adjacency, errors, ranking, suppression
+from dsla.errors import DataError
+from dsla.models.prediction import predict
+from dsla.widgets import AssignmentExplorer, DetectionBrowser, RankingExplorer
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return dsla.Scenes("val", size=2)
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+LOOKS = {
+    "browser": lambda model, scenes: DetectionBrowser(scenes, model).close(),
+    "ranking explorer": lambda model, scenes: RankingExplorer(model, scenes).close(),
+    "explorer": lambda model, scenes: AssignmentExplorer(model=model).set(coupling="trained model"),
+    "ranking": ranking,
+    "suppression": suppression,
+    "errors": errors,
+    "adjacency": adjacency,
+    "why": dsla.why,
+    "evaluate": dsla.evaluate,
+    "predict": lambda model, scenes: predict(model, [scenes[0][0]]),
+}
+
+
+@pytest.mark.robustness("lost: a view or an analysis that looks at a model in training leaves every part in its mode")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_model_in_training_stays_in_training(scenes, look):
+    model = dsla.load("scenes-dsla").train()
+    next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d)).eval()  # one part is not, on purpose
+    before = modes(model)
+    assert True in before
+    assert False in before
+    LOOKS[look](model, scenes)
+    assert modes(model) == before
+    assert all(parameter.requires_grad for parameter in model.head.parameters())
+
+
+WRONG = """
+import warnings, dsla
+from dsla.widgets import *
+data = dsla.Scenes("val", size=1)
+for make in (
+    lambda: DetectionBrowser(data, "nowhere.json"), lambda: DetectionBrowser("nowhere.json", data),
+    lambda: DetectionBrowser(data, data), lambda: RankingExplorer("nowhere.json", data),
+    lambda: RankingExplorer(data, data), lambda: RankingExplorer({}, data),
+    lambda: AssignmentExplorer("nowhere.png"), lambda: AssignmentExplorer(assigners="none"),
+    lambda: AssignmentExplorer(boxes=[[5, 5, 1, 1]]), lambda: TrainingReplay("nowhere.npz"),
+):
+    try:
+        make()
+    except dsla.errors.DataError as error:
+        print(error)
+"""
+
+
+@pytest.mark.robustness("unclear: a view that cannot be made is one message, and no 'Exception ignored' follows")
+def test_a_view_that_cannot_be_made_is_one_message():
+    done = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10, lines
+    assert all("nowhere" in lines[i] for i in (0, 3, 6, 9))
+    assert lines[1] == "a data set comes first, then the detections; the first is a str"
+    assert lines[2] == lines[4] == "a data set stands where detections belong: give the arguments in their order"
+
+
+@pytest.mark.robustness("unclear: arguments in the wrong order say so")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, d: dsla.evaluate(d, m),
+        lambda m, d: predict([d[0][0]], m),
+        lambda m, d: ranking(d, d),
+        lambda m, d: errors(d, d),
+        lambda m, d: DetectionBrowser(m, d),
+    ],
+)
+def test_arguments_in_the_wrong_order_say_so(scenes, call):
+    with pytest.raises(DataError, match=r"comes first|order"):
+        call(dsla.load("scenes-dsla"), scenes)
+
+
+@pytest.mark.robustness("unclear: a broken upload is named by its file name")
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_broken_upload_is_named(data):
+    explorer = AssignmentExplorer()
+    explorer._heard(explorer.surface, {"type": "image", "name": "holiday.png"}, [data])
+    assert explorer.error == "DataError: holiday.png: cannot be read as an image"
+    explorer.close()
