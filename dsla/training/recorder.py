@@ -23,7 +23,7 @@ from torch import Tensor
 from ..data import DetectionDataset
 from ..errors import DataError
 from ..files import put_in_place
-from ..geometry import PointGrid
+from ..geometry import PointGrid, scaled
 from ..models.evaluation import evaluation_mode
 
 FORMAT = "dsla recording 1"
@@ -205,26 +205,25 @@ class Recorder:
             positive = a.gt_index >= 0
             iou = a.iou(outputs.boxes)
             taught = a.target(outputs.boxes)
-            own_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
-            score = torch.where(positive, own_class, scores.amax(-1))
-            own, own_box = [], []
+            of_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
+            score = torch.where(positive, of_class, scores.amax(-1))
+            values, predicted = [], []
             for k, target in enumerate(self.targets):
-                up = torch.tensor(originals[k]) / torch.tensor(raw.image_sizes[k])  # (y, x)
-                factor = up.flip(0).repeat(2)
+                boxes = scaled(outputs.boxes[k].cpu(), raw.image_sizes[k], originals[k])
                 for m in range(len(target["boxes"])):
                     mine = torch.where(a.gt_index[k] == m, a.label[k], -1.0)
                     p = int(mine.argmax())
                     numbers = torch.stack([v[k, p] for v in (a.label, iou, taught, score)]).cpu()
                     lost = bool(mine[p] < 0)
-                    own.append(numbers * (torch.nan if lost else 1.0))
-                    own_box.append(outputs.boxes[k, p].cpu() * factor * (torch.nan if lost else 1.0))
+                    values.append(numbers * (torch.nan if lost else 1.0))
+                    predicted.append(boxes[p] * (torch.nan if lost else 1.0))
         self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "class_names": tuple(model.class_names)}
         self._about["name"] = getattr(model.recipe, "name", type(model).__name__)
         frame = {
             "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
-            "own": torch.stack(own).half().numpy() if own else np.zeros((0, 4), np.float16),
-            "own_box": _sixteenths(torch.stack(own_box)) if own else np.zeros((0, 4), np.float32),
+            "own": torch.stack(values).half().numpy() if values else np.zeros((0, 4), np.float16),
+            "own_box": _sixteenths(torch.stack(predicted)) if values else np.zeros((0, 4), np.float32),
         }
         return frame | self._kept(detections)
 
