@@ -2,8 +2,7 @@
 
 import dsla
 why = dsla.why("yolox.json", "instances.json", assigner="fcos", input_size=640)
-why.table, why.summary(), why.picture(7)
-print(why.explain(7))
+why.table, why.summary(), why.explain(7), why.picture(7)
 """
 
 from __future__ import annotations
@@ -88,8 +87,8 @@ class Why:
         head = f"{row['name']} {row['gt']} in image {row['image']}, {width:.0f} × {height:.0f} pixels"
         lines = [f"{head}: {row['verdict']}. {self._verdict(row)}", self._points(row)]
         table = self.counterfactuals(i)
-        tried = [f"{what}, {many(int(n), 'point')}" for what, n in table["points"].dropna().items()]
-        lines += [f"It would have: {'; '.join(tried)}."] if tried else []
+        if tried := [f"{what}, {many(int(n), 'point')}" for what, n in table["points"].dropna().items()]:
+            lines.append(f"It would have: {'; '.join(tried)}.")
         for what, found in table["found"].dropna().items():
             lines.append(f"It would {'' if found else 'not '}be found {what}.")
         return "\n".join(lines)
@@ -311,13 +310,14 @@ def why(
     if setting is None:
         setting = _setting(assigner or "fcos", strides, offset, input_size)
     elif assigner is not None:
-        named = _setting(assigner, setting.strides, offset, setting.input_size)
-        setting, counted = named, None
+        setting, counted = _setting(assigner, setting.strides, offset, setting.input_size), None
     if images is not None:
-        folder, files = Path(images), offer.kept.truth.file_names
-        load = lambda place: folder / files[place]  # noqa: E731
+        load = lambda place: Path(images) / offer.kept.truth.file_names[place]  # noqa: E731
     table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
-    return Why(table, offer, setting, _notes(offer), load)
+    notes = _notes(offer)
+    if counted is None and setting.assigner.needs_predictions:
+        notes += (f"points of {setting.assigner.name}: from predictions that are true boxes, jittered by 10 %",)
+    return Why(table, offer, setting, notes, load)
 
 
 def _setting(assigner: Any, strides: Sequence[int], offset: float | None, input_size: InputSize) -> Setting:

@@ -42,6 +42,9 @@ def test_a_model_is_asked_for_candidates_and_points(scenes, answers):
     assert other.table["verdict"].tolist() == answers.table["verdict"].tolist()
     assert other.setting.assigner.name == "ATSS"
     assert other.table["count"].tolist() != answers.table["count"].tolist()
+    (note,) = dsla.why(model, data, "tal").notes
+    assert note == "points of TAL: from predictions that are true boxes, jittered by 10 %"
+    assert answers.notes == other.notes == ()
 
 
 def test_any_module_is_judged_by_its_results(scenes):
