@@ -36,11 +36,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None) -> Tensor:
     """An opened image as [3, H, W]: bytes where it has 8 bits, else float32 in 0…1 with all its levels.
+
+    Bytes lie in memory as Pillow has them, the channels of a pixel side by side.
 
     Black and white follow from the type, never from the single image, so that the frames of a data set keep their
     brightness: 0 and 65535 in whole numbers of more than 8 bits, 0 and 1 in floats.
@@ -51,7 +53,7 @@ def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None
         DataError: values outside the range of their type, where no `value_range` is given.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
     grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = value_range or (0.0, 1.0 if image.mode == "F" else 65535.0)
     least, most = (float(grey.min()), float(grey.max())) if grey.size else (low, low)
@@ -67,7 +69,7 @@ def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None
 
 def as_floats(image: Tensor) -> Tensor:
     """Bytes to floats in 0…1; floats as they are."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image
+    return image.contiguous().float() / 255 if image.dtype == torch.uint8 else image
 
 
 def check_range(image: Tensor, name: str) -> None:
@@ -124,13 +126,13 @@ def load_pixels(
                 upright = stored[1], stored[0]
             wanted = upright if size is None else (size[1], size[0])
             if wanted not in (stored, upright):
-                turned = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
+                other = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
                 raise DataError(
-                    f"{path}: the image is {text(stored)}{turned}, but the annotations say {text(wanted)} "
+                    f"{path}: the image is {text(stored)}{other}, but the annotations say {text(wanted)} "
                     "(width x height); correct the file or its entry in 'images'."
                 )
-            image = ImageOps.exif_transpose(opened) if wanted == upright else opened
-            pixels = to_pixels(image, value_range)
+            turned = wanted == upright and orientation != 1
+            pixels = to_pixels(ImageOps.exif_transpose(opened) if turned else opened, value_range)
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
     except DataError as error:

@@ -32,7 +32,7 @@ class RawHead(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        *outputs, _ = self.model.network(self.model.transform.normalized(images))
+        *outputs, _ = self.model.network(self.model.transform.normalize(images.clone()))
         return tuple(x for x in outputs if x is not None)
 
 
