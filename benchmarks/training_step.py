@@ -3,8 +3,9 @@
     python benchmarks/training_step.py [--threads 1] [--rounds 7] [--size 320 480] [--images 2]
 
 Both with conv1 and stage 1 frozen and frozen batch norm, on the same images, with the same optimiser and clipping.
-Each round runs every candidate once, so that what else the machine does falls on all of them; medians, and the median
-of the ratios of a round. "network" is ours without images, assignment and losses: what a step cannot go below.
+Each round runs every candidate once, so that what else the machine does falls on all of them; seconds of the
+processor, medians, and the median of the ratios of a round. "network" is ours without images, assignment and losses:
+what a step cannot go below.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ def detecting(model: nn.Module, images: list[torch.Tensor]) -> Callable[[], Any]
 
 
 def in_turn(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each work in each round, after one round that does not count."""
+    """Seconds of the processor for each work in each round, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for count in range(rounds + 1):
         for name, work in works.items():
-            began = time.perf_counter()
+            began = time.process_time()
             work()
             if count:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.process_time() - began)
     return seconds
 
 

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from ..geometry import at_least_float32
 from ..losses import focal_loss, quality_focal_loss
 
-PIECE = {"cpu": 2**16, "cuda": 2**23}  # logits looked at in one go: of a core's cache, and enough to fill a card
+PIECE = {"cpu": 2**16, "cuda": 2**22}  # logits looked at in one go: of a core's cache, and enough to fill a card
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
