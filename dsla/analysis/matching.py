@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..coco.matching import Pairs, greedy, iou, join, precisions, ranks, slices
+from ..coco.matching import Pairs, greedy, iou, overlapping, precisions, ranks, slices
 from .running import sources
 from .tables import BOX, EVERY_CLASS, SIZE, Table, stream
 
 CROWD = ("ignore", "background")
-TOGETHER = 2_000_000  # pairs that are held at a time
 
 
 def crowd_rule(crowd: str) -> None:
@@ -33,19 +32,19 @@ def group_keys(class_aware: bool, *tables: pd.DataFrame) -> list[np.ndarray]:
 
 def overlaps(detections: pd.DataFrame, objects: pd.DataFrame, class_aware: bool = True) -> Pairs:
     """Pairs of one image (and class) with IoU > 0; for crowds IoU is the share of the detection inside."""
-    left, right = join(*group_keys(class_aware, detections, objects))
+    def iou_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return shared(detections, objects, i, j)
+
+    pairs = overlapping(*group_keys(class_aware, detections, objects), iou_of)
     everywhere = np.flatnonzero((objects["category"] == EVERY_CLASS) & objects["crowd"])
-    if class_aware and len(everywhere):
-        more, which = join(*group_keys(False, detections, objects.iloc[everywhere]))
-        left, right = np.concatenate([left, more]), np.concatenate([right, everywhere[which]])
-        order = np.lexsort([right, left])
-        left, right = left[order], right[order]
-    chunk = []
-    for low in range(0, max(len(left), 1), TOGETHER):
-        i, j = left[low : low + TOGETHER], right[low : low + TOGETHER]
-        value = shared(detections, objects, i, j)
-        chunk.append((i[value > 0], j[value > 0], value[value > 0]))
-    return Pairs(*(np.concatenate(column) for column in zip(*chunk, strict=True)))
+    if not class_aware or not len(everywhere):
+        return pairs
+    keys = group_keys(False, detections, objects.iloc[everywhere])
+    more = overlapping(*keys, lambda i, j: iou_of(i, everywhere[j]))
+    left = np.concatenate([pairs.detection, more.detection])
+    right = np.concatenate([pairs.object, everywhere[more.object]])
+    order = np.lexsort([right, left])
+    return Pairs(left[order], right[order], np.concatenate([pairs.iou, more.iou])[order])
 
 
 def shared(detections: pd.DataFrame, objects: pd.DataFrame, i: np.ndarray, j: np.ndarray) -> np.ndarray:

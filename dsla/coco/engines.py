@@ -17,7 +17,7 @@ import numpy as np
 from .columns import ascending, uniform
 from .detections import Results
 from .ground_truth import GroundTruth
-from .matching import CAPS, RECALLS, THRESHOLDS, Pairs, greedy, iou, join, precisions, ranks, slices
+from .matching import CAPS, RECALLS, THRESHOLDS, greedy, iou, overlapping, precisions, ranks, slices
 
 ENGINES = ("numpy", "pycocotools")
 AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # all, small, medium, large; pixels
@@ -109,10 +109,13 @@ def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
     for first in range(0, images, TOGETHER):
         here = slice(*np.searchsorted(place, [first, first + TOGETHER]))
         mine = np.flatnonzero((home >= first) & (home < first + TOGETHER))
-        left, right = join(place[here] * count + category[here], home[mine] * count + kind[mine])
-        a, b = np.arange(here.start, here.stop)[left], mine[right]
-        value = iou(boxes[a], corners[b], crowd[b], (size[a], extent[b]))
-        pairs = Pairs(left, right, value).where(value > 0)
+
+        def iou_of(i: np.ndarray, j: np.ndarray, first: int = here.start, mine: np.ndarray = mine) -> np.ndarray:
+            a, b = i + first, mine[j]
+            return iou(boxes[a], corners[b], crowd[b], (size[a], extent[b]))
+
+        keys = place[here] * count + category[here], home[mine] * count + kind[mine]
+        pairs = overlapping(*keys, iou_of)
         for i, out in enumerate(outside):
             match, ignored[i, :, here] = greedy(pairs, rank[here], crowd[mine], outside=out[mine])
             hit[i, :, here] = match >= 0

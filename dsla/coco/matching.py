@@ -6,6 +6,7 @@ computes box by box: the same sums in the same order, the same answers to equal 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -84,6 +85,22 @@ def join(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left = np.repeat(np.arange(len(a)), count)
     within = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
     return left, order[np.repeat(start, count) + within]
+
+
+def overlapping(
+    a: np.ndarray, b: np.ndarray, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray], most: int = 2_000_000
+) -> Pairs:
+    """Pairs (i, j) with a[i] == b[j] whose `iou_of(i, j)` is above 0; about `most` pairs are looked at at a time."""
+    edges = np.sort(b)
+    count = np.cumsum(np.searchsorted(edges, a, "right") - np.searchsorted(edges, a, "left"))
+    cuts = np.flatnonzero(np.diff(count // most)) + 1
+    parts = []
+    for low, high in pairwise([0, *cuts.tolist(), len(a)]):
+        i, j = join(a[low:high], b)
+        i += low
+        value = iou_of(i, j)
+        parts.append((i[value > 0], j[value > 0], value[value > 0]))
+    return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def ranks(score: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from dsla.coco.detections import Results
 from dsla.coco.engines import ENGINES, curves
 from dsla.coco.evaluation import evaluate_detections
 from dsla.coco.ground_truth import GroundTruth
-from dsla.coco.matching import CAPS
+from dsla.coco.matching import CAPS, overlapping
 from dsla.errors import DataError
 
 
@@ -158,3 +158,24 @@ def test_equal_scores_whose_order_changes_ap_are_said():
     assert ties([0.9, 0.5, 0.5, 0.8]).notes == ()  # the false ones alone are equal
     assert ties([0.9, 0.5, 0.4, 0.8]).notes == ()
     assert len(ties([0.5, 0.5, 0.1, 0.8]).notes) == 1
+
+
+@pytest.mark.robustness("strangers: pairs of many detections and objects are looked at in parts, with the same result")
+@pytest.mark.parametrize("most", [1, 7, 10**6])
+def test_pairs_are_the_same_in_parts(most):
+    rng = np.random.default_rng(most)
+    a, b = rng.integers(0, 5, 40), rng.integers(0, 6, 30)
+    table = rng.random((40, 30)) - 0.5
+    largest = []
+
+    def iou_of(i, j):
+        largest.append(len(i))
+        return table[i, j]
+
+    pairs = overlapping(a, b, iou_of, most)
+    i, j = np.nonzero((a[:, None] == b) & (table > 0))
+    assert pairs.detection.tolist() == i.tolist()
+    assert pairs.object.tolist() == j.tolist()
+    assert pairs.iou.tolist() == table[i, j].tolist()
+    assert max(largest) <= most + 30
+    assert len(overlapping(a[:0], b, iou_of).iou) == len(overlapping(a, b[:0], iou_of).iou) == 0
