@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
-from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import ipywidgets as w
@@ -15,36 +13,32 @@ import torch
 import traitlets as t
 from torch import Tensor, nn
 
-from ..analysis.detectors import names_of
 from ..analysis.matching import iou
 from ..analysis.nms import kept_by_nms, suppressors
 from ..analysis.tables import BOX, Truth, stream
 from ..errors import DataError
+from ..files import csv_text
 from ..models.evaluation import device_of, evaluation_mode
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
 from .pane import Pane, guarded
+from .sources import in_order, titles
 from .surface import Surface, script
 
 KEPT_IN_MEMORY = 32  # images whose candidates are kept, of detectors that are run
-
-
-def named(detections: Any) -> dict[str, Any]:
-    """One source of detections, or several by name → name: source."""
-    if isinstance(detections, Mapping):
-        return {str(name): source for name, source in detections.items()}
-    if isinstance(detections, (str, Path)):
-        return {names_of([detections])[0]: detections}
-    recipe = getattr(detections, "recipe", None) if isinstance(detections, nn.Module) else None
-    return {getattr(recipe, "name", "detections"): detections}
+SMALL = 32.0**2  # pixels: COCO's small objects have less
+ORDERS = {"as stored": (), "most missed": ("missed",), "small ones missed": ("missed_small", "missed")} | {
+    "most false": ("false",),
+    "most wrong": ("missed", "false", "duplicate"),
+}
 
 
 class DetectionSurface(Surface):
-    """Detections on their image, a picture for each detector.
+    """Detections on their image, a picture for each detector; filters and words are the browser's.
 
     Attributes:
-        frame: {"objects": [{box, name}], "looks", "columns": [{title, note, missed, boxes}]}; each box has its
-            verdict ("" where NMS removed it), `by` (position of the box that removed it, −1) and a text.
+        frame: {"title", "objects": [{box, name}], "looks", "small", "columns": [{title, missed, boxes}]}; each box has
+            the values of its row of `DetectionBrowser.tables`, and the name of its class.
     """
 
     _esm = script("detections.js")
@@ -55,7 +49,8 @@ class DetectionBrowser(Pane):
     """Images of a data set with the detections of one or two detectors, under a score threshold and NMS.
 
     Point at a box: one that NMS removed shows the box that removed it, how much they overlap, and the IoU of both
-    with the object, so that one sees whether the better box was kept.
+    with the object, so that one sees whether the better box was kept. The legend hides and shows each kind; images can
+    be put in the order of what is wrong on them.
 
     Args:
         dataset: any data set of `dsla.data`.
@@ -82,86 +77,117 @@ class DetectionBrowser(Pane):
         iou_threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        self._run: OrderedDict[tuple[str, int], dict[str, Tensor]] = OrderedDict()
-        if not hasattr(dataset, "ground_truth"):
-            raise DataError(f"a data set comes first, then the detections; the first is a {type(dataset).__name__}")
-        sources = named(detections)
-        if not 1 <= len(sources) <= 2:
-            raise ValueError(f"one or two detectors are shown, got {len(sources)}")
-        if not len(dataset):
-            raise DataError(f"{getattr(dataset, 'name', 'the data set')} has no images to show")
-        self.dataset, self._iou = dataset, iou_threshold
+        self.dataset, sources = in_order(dataset, detections)
+        if len(sources) > 2:
+            raise DataError(f"one or two detectors are shown, got {len(sources)}")
+        truth = Truth.of(self.dataset)
+        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth)
         self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
-        self._names = list(sources)
-        self._found = {k: self._all_of(v) for k, v in sources.items() if not isinstance(v, nn.Module)}
+        self._stored = {k: self._all_of(v, truth) for k, v in sources.items() if k not in self._models}
+        self._run = lru_cache(KEPT_IN_MEMORY)(self._candidates_of)
         self.tables: dict[str, pd.DataFrame] = {}
         self.surface: DetectionSurface = self.keep(DetectionSurface())
-        self.surface.names = [str(n) for n in dataset.class_names]
-        look: dict[str, Any] = {"layout": w.Layout(width="330px"), "style": {"description_width": "110px"}}
-        make = {"min": 0.0, "max": 1.0, "step": 0.01, **look}
-        self.controls = {
-            "image": self.keep(w.IntSlider(0, 0, len(dataset) - 1, description="image", **look)),
-            "score": self.keep(w.FloatSlider(score_threshold, description="score threshold", **make)),
-            "nms": self.keep(w.FloatSlider(nms_iou, description="NMS IoU", **make)),
-        }
+        self.surface.names = [str(n) for n in self.dataset.class_names]
+        part = {"min": 0.0, "max": 1.0, "step": 0.01}
+        self.bar(
+            {
+                "image": w.IntSlider(0, 0, len(self.dataset) - 1, description="image"),
+                "order": w.Dropdown(options=list(ORDERS), description="order"),
+                "score": w.FloatSlider(score_threshold, description="score threshold", **part),
+                "nms": w.FloatSlider(nms_iou, description="NMS IoU", **part),
+            }
+        )
+        self._order = list(range(len(self.dataset)))
         self._image(0)
         self.update()
         if self.error:
-            raise ValueError(self.error)
+            raise DataError(self.error)
         self.controls["image"].observe(self._image_chosen, "value")
+        self.controls["order"].observe(self._order_chosen, "value")
         for name in ("score", "nms"):
             self.controls[name].observe(self._changed, "value")
-        bar = self.keep(w.HBox(list(self.controls.values()), layout=w.Layout(flex_flow="row wrap")))
-        self.set_trait("children", (self._banner, bar, self.surface))
+        self.surface.on_msg(self._heard)
 
-    def _all_of(self, source: Any) -> list[dict[str, Tensor]]:
+    def _all_of(self, source: Any, truth: Truth) -> list[dict[str, Tensor]]:
         """Detections in any form → dicts of tensors, one an image of the data set."""
-        truth = Truth.of(self.dataset)
-        ids = tuple(self.dataset.category_ids)
-        label = {category: i for i, category in enumerate(ids)}
-        found: list[dict[str, Tensor]] = []
-        for part, _ in stream(source, truth, chunk=1):
-            found.append(
-                {
-                    "boxes": torch.tensor(part[BOX].to_numpy(dtype=np.float32)),
-                    "scores": torch.tensor(part["score"].to_numpy(dtype=np.float32)),
-                    "labels": torch.tensor([label[c] for c in part["category"]], dtype=torch.int64),
-                }
-            )
-        return found
+        label = {category: i for i, category in enumerate(self.dataset.category_ids)}
+        return [_tensors(part, [label[c] for c in part["category"]]) for part, _ in stream(source, truth, chunk=1)]
 
-    def _image(self, index: int) -> None:
-        self._pixels, self._target = self.dataset[index]
+    def _image(self, place: int) -> None:
+        self.index = self._order[place]
+        self._pixels, self._target = self.dataset[self.index]
         self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
 
     def _candidates(self, name: str, index: int) -> dict[str, Tensor]:
-        if name in self._found:
-            return self._found[name][index]
-        if (name, index) not in self._run:
-            model = self._models[name]
-            with evaluation_mode(model):
-                found = model.candidates([self._pixels.to(device_of(model))])[0]  # type: ignore[operator]
-            self._run[name, index] = {k: found[k].cpu() for k in ("boxes", "scores", "labels")}
-            if len(self._run) > KEPT_IN_MEMORY:
-                self._run.popitem(last=False)
-        return self._run[name, index]
+        return self._stored[name][index] if name in self._stored else self._run(name, index)
+
+    def _candidates_of(self, name: str, index: int) -> dict[str, Tensor]:
+        model = self._models[name]
+        with evaluation_mode(model):
+            image = self.dataset[index][0].to(device_of(model))
+            candidates = model.candidates([image])[0]  # type: ignore[operator]
+        return {k: candidates[k].cpu() for k in ("boxes", "scores", "labels")}
+
+    def _judged(self, name: str, index: int, target: Mapping[str, Tensor]) -> pd.DataFrame:
+        score, nms_iou = self.controls["score"].value, self.controls["nms"].value
+        return judge(self._candidates(name, index), target, score, nms_iou, self._iou)
 
     @guarded
     def update(self) -> None:
         """NMS and the matching anew, and what the browser draws."""
-        index, score = self.controls["image"].value, self.controls["score"].value
-        self.tables = {
-            name: judge(self._candidates(name, index), self._target, score, self.controls["nms"].value, self._iou)
-            for name in self._names
-        }
+        self.tables = {name: self._judged(name, self.index, self._target) for name in self._names}
         names = self.surface.names
         boxes, labels = self._target["boxes"].tolist(), self._target["labels"].tolist()
-        looks = {v.name: {"colour": v.colour, "dash": [] if v.line == "-" else [5, 3]} for v in VERDICTS.values()}
-        objects = [{"box": b, "name": draw.name_of(c, names)} for b, c in zip(boxes, labels, strict=True)]
-        columns = [column(name, table, len(objects), names) for name, table in self.tables.items()]
-        self.surface.frame = {"objects": objects, "looks": looks, "columns": columns}
+        self.surface.frame = {
+            "title": self._titles[self.index],
+            "objects": [{"box": b, "name": draw.name_of(c, names)} for b, c in zip(boxes, labels, strict=True)],
+            "looks": {v.name: {"colour": v.colour, "dash": [] if v.line == "-" else [5, 3]} for v in VERDICTS.values()},
+            "small": SMALL,
+            "columns": [column(name, table, names) for name, table in self.tables.items()],
+        }
 
+    def survey(self) -> pd.DataFrame:
+        """Each image by what is wrong on it, of all detectors together, at the thresholds of the sliders.
+
+        Returns:
+            Columns index (in the data set), title, hit, duplicate, false, missed, missed_small (under 32² pixels).
+        """
+        rows = []
+        for i in range(len(self.dataset)):
+            target = self.dataset[i][1]
+            area = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(-1)
+            row = dict.fromkeys(("hit", "duplicate", "false", "missed", "missed_small"), 0)
+            for name in self._names:
+                table = self._judged(name, i, target)
+                counts = table["verdict"].value_counts()
+                for verdict in ("hit", "duplicate", "false"):
+                    row[verdict] += int(counts.get(verdict, 0))
+                row["missed"] += len(table.attrs["missed"])
+                row["missed_small"] += int((area[table.attrs["missed"]] < SMALL).sum())
+            rows.append({"index": i, "title": self._titles[i], **row})
+        return pd.DataFrame(rows)
+
+    def table(self) -> pd.DataFrame:
+        """`tables` below each other, the detector and the image first."""
+        parts = [table.assign(detector=name, image=self._titles[self.index]) for name, table in self.tables.items()]
+        joined = pd.concat(parts, ignore_index=True)
+        return joined[["detector", "image", *(c for c in joined if c not in ("detector", "image"))]]
+
+    # ---- callbacks
     def _changed(self, change: Any) -> None:
+        self.update()
+
+    @guarded
+    def _heard(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
+        self.surface.download("detections.csv", csv_text(self.table()).encode(), "text/csv")
+
+    @guarded
+    def _order_chosen(self, change: Any) -> None:
+        columns = list(ORDERS[change["new"]])
+        survey = self.survey().sort_values(columns, ascending=False, kind="stable") if columns else None
+        self._order = list(range(len(self.dataset))) if survey is None else survey["index"].tolist()
+        self.controls["image"].value = 0
+        self._image(0)
         self.update()
 
     @guarded
@@ -173,91 +199,62 @@ class DetectionBrowser(Pane):
         """Ground truth beside the first detector's boxes that NMS kept."""
         table = next(iter(self.tables.values()))
         kept = table[table["kept"]]
-        found = {
-            "boxes": kept[BOX].to_numpy(),
-            "scores": kept["score"].to_numpy(),
-            "labels": kept["category"].to_numpy(),
-        }
-        return draw.draw_detections(self._pixels, found, self.surface.names, self._target, iou_threshold=self._iou)
+        stay = _tensors(kept, kept["category"].to_list())
+        return draw.draw_detections(self._pixels, stay, self.surface.names, self._target, iou_threshold=self._iou)
 
     def close(self) -> None:
-        self._models, self._found, self.tables = {}, {}, {}
-        self._run.clear()
+        self._models, self._stored, self.tables = {}, {}, {}
+        self._run.cache_clear()
         self._pixels, self._target = torch.zeros(3, 1, 1), {}
         super().close()
 
 
+def _tensors(table: pd.DataFrame, labels: list[int]) -> dict[str, Tensor]:
+    """Rows as torchvision's detections."""
+    columns = table[[*BOX, "score"]].to_numpy(dtype=np.float32)
+    boxes, scores = torch.tensor(columns[:, :4]), torch.tensor(columns[:, 4])
+    return {"boxes": boxes, "scores": scores, "labels": torch.tensor(labels, dtype=torch.int64)}
+
+
 def judge(
-    found: Mapping[str, Tensor], target: Mapping[str, Tensor], score: float, nms_iou: float, least: float
+    candidates: Mapping[str, Tensor], target: Mapping[str, Tensor], score: float, nms_iou: float, least: float
 ) -> pd.DataFrame:
-    """The table of an image, see `DetectionBrowser.tables`; best scores first."""
+    """The table of an image, see `DetectionBrowser.tables`; best scores first.
+
+    Its attrs have "missed", the objects that no box kept matches.
+    """
     truth = Truth.of([{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}])
-    table, _ = next(iter(stream([{k: found[k] for k in ("boxes", "scores", "labels")}], truth, score_threshold=score)))
+    plain = {k: candidates[k] for k in ("boxes", "scores", "labels")}
+    table, _ = next(iter(stream([plain], truth, score_threshold=score)))
     table = table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
     table["kept"] = kept_by_nms(table, nms_iou)
     removed = np.flatnonzero(~table["kept"])
     table["by"], table["overlap"] = suppressors(table, table["kept"].to_numpy(), removed, nms_iou, True)
     boxes, objects = table[BOX].to_numpy(dtype=float), target["boxes"].numpy().astype(float).reshape(-1, 4)
-    shape = (len(boxes), len(objects))
-    shared = iou(boxes.repeat(shape[1], 0), np.tile(objects, (shape[0], 1))).reshape(shape)
-    same = table["category"].to_numpy()[:, None] == target["labels"].numpy()[None]
-    prefer = shared + (same & (shared > 0))  # of the own class first
-    best = prefer.argmax(1) if shape[1] else np.full(shape[0], -1)
-    rows = np.arange(shape[0])
-    hits = shared[rows, best] if shape[1] else np.zeros(shape[0])
-    table["object"], table["iou"] = np.where(hits > 0, best, -1), hits
-    by = table["by"].to_numpy()
-    known = (by >= 0) & (table["object"].to_numpy() >= 0)
-    table["by_iou"] = np.where(known, shared[by, best] if shape[1] else np.nan, np.nan)
-    stay = {
-        "boxes": torch.tensor(boxes[table["kept"]]).float(),
-        "scores": torch.tensor(table["score"][table["kept"]].to_numpy()),
-        "labels": torch.tensor(table["category"][table["kept"]].to_numpy(dtype=np.int64)),
-    }
-    judged, missed = draw.judged(stay, target, least, score)
+    overlaps = iou(boxes.repeat(len(objects), 0), np.tile(objects, (len(boxes), 1)))
+    shared = np.pad(overlaps.reshape(len(boxes), len(objects)), ((0, 0), (0, 1)))  # the last column: no object
+    labels = np.append(target["labels"].numpy(), -1)
+    prefer = shared + ((table["category"].to_numpy()[:, None] == labels) & (shared > 0))  # of the own class first
+    rows, best, by = np.arange(len(boxes)), prefer.argmax(1), table["by"].to_numpy()
+    table["iou"] = shared[rows, best]
+    table["object"] = np.where(table["iou"] > 0, best, -1)
+    table["by_iou"] = np.where((by >= 0) & (table["iou"] > 0), shared[by, best], np.nan)
+    kept = table[table["kept"]]
+    judged, missed = draw.judged(_tensors(kept, kept["category"].to_list()), target, least, score)
     table["verdict"] = ""
-    at = np.flatnonzero(table["kept"])[judged["detection"].to_numpy(dtype=np.int64)]
-    table.loc[at, "verdict"] = judged["verdict"].to_numpy()
+    table.loc[kept.index[judged["detection"].to_numpy(dtype=np.int64)], "verdict"] = judged["verdict"].to_numpy()
     table.attrs["missed"] = np.flatnonzero(missed).tolist()
     return table
 
 
-def column(title: str, table: pd.DataFrame, objects: int, names: list[str]) -> dict[str, Any]:
+def column(title: str, table: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     """A detector's part of the frame."""
-    missed = table.attrs["missed"]
-    counts = table["verdict"].value_counts()
-    hits, again, false = (int(counts.get(v, 0)) for v in ("hit", "duplicate", "false"))
-    note = (
-        f"{draw.many(hits, 'hit')}, {draw.many(again, 'duplicate')}, {false} false, {len(missed)} of {objects} missed"
-    )
-    removed = int((~table["kept"]).sum())
-    rows = table.to_dict("records")
-    boxes = [
-        {
-            "box": [float(row[k]) for k in BOX],
-            "score": float(row["score"]),
-            "name": draw.name_of(row["category"], names),
-            "verdict": row["verdict"],
-            "by": int(row["by"]),
-            "text": told(row, rows, names),
-        }
-        for row in rows
-    ]
-    return {"title": title, "note": f"{note} · NMS removed {removed}", "missed": missed, "boxes": boxes}
-
-
-def told(row: Mapping[str, Any], rows: list[Any], names: list[str]) -> str:
-    """What pointing at a box says."""
-    head = f"<b>{html.escape(draw.name_of(row['category'], names))}</b>, score {row['score']:.3f}"
-    what = f"object {row['object']}" if row["object"] >= 0 else "no object"
-    own = f"IoU with {what}: {row['iou']:.3f}" if row["object"] >= 0 else "overlaps no object"
-    if row["by"] < 0:
-        return f"<p>{head}: kept, {row['verdict'] or 'in a crowd'}</p><p>{own}</p>"
-    by = rows[row["by"]]
-    text = f"<p>{head}: removed by the box of score {by['score']:.3f} (yellow), IoU {row['overlap']:.3f} with it</p>"
-    text += f"<p>{own}"
-    if row["object"] >= 0:
-        gap = row["by_iou"] - row["iou"]
-        verdict = "the better box went" if gap < 0 else "the better box stayed"
-        text += f"; of the box that stayed: {row['by_iou']:.3f}. So {verdict} ({gap:+.3f})."
-    return text + "</p>"
+    values = table[["score", "verdict", "object", "iou", "by", "overlap", "by_iou"]].astype(object)
+    rows = values.where(values.notna(), None).to_dict("records")
+    boxes, classes = table[BOX].to_numpy(dtype=float).tolist(), [draw.name_of(c, names) for c in table["category"]]
+    parts = zip(rows, boxes, classes, strict=True)
+    return {
+        "title": title,
+        "missed": table.attrs["missed"],
+        "boxes": [{**row, "box": box, "name": name} for row, box, name in parts],
+    }

@@ -115,20 +115,4 @@ def _objects(target: Target) -> list[list[float]]:
 
 
 TITLE = "Who learns what? Label assignment in object detection"
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-<body class="dsla-alone">
-<h1>{title}</h1>
-<p>Drag a box: each coloured cell surrounds a point of the detector that learns the object, its colour is the label
-that it is taught. Red and dashed: no point learns this object. Click a small picture to see its level large.</p>
-<main id="dsla-page"></main>
-<script type="application/json" id="dsla-data">{data}</script>
-<script type="module">{script}</script>
-</body>
-</html>
-"""
+PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")

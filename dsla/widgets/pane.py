@@ -23,9 +23,11 @@ class Pane(w.VBox):
 
     Attributes:
         error: the message of the last exception, "" once something worked again.
+        surface: what the browser draws.  controls: name → widget above it.
     """
 
     error = t.Unicode("")
+    surface: w.Widget
 
     def __init__(self) -> None:
         self._banner = w.HTML()
@@ -43,6 +45,15 @@ class Pane(w.VBox):
         if bundle is not None:
             bundle["image/png"] = base64.b64encode(small_png(self.static())).decode()
         return bundle
+
+    def bar(self, controls: dict[str, Any]) -> None:
+        """Lays the controls out above the surface."""
+        self.controls = {name: self.keep(control) for name, control in controls.items()}
+        for control in self.controls.values():
+            if getattr(control, "description", ""):
+                control.layout.width, control.style.description_width = "330px", "110px"
+        line = self.keep(w.HBox(list(self.controls.values()), layout=w.Layout(flex_flow="row wrap")))
+        self.set_trait("children", (self._banner, line, self.surface))
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

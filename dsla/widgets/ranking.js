@@ -1,5 +1,6 @@
 // The surface of the RankingExplorer: a scatter of score and IoU, and the images of the boxes that are chosen in it.
-import { FONT, area, bitmap, bytes, element, fit, follow, guardIn, outline, tag, within } from "./common.js";
+import { FONT, bitmap, bytes, element, fit, follow, guardIn, listenForFiles, outline, tag, within } from "./common.js";
+import { overlapOf, wrongClass } from "./verdicts.js";
 
 const SIDE = 430, LEFT = 40, BOTTOM = 34, PAD = 8, CARD = 250, NEAR = 7;
 
@@ -8,7 +9,10 @@ function render({ model, el }) {
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left");
   const canvas = element(left, "canvas", "dsla-scatter"), legend = element(left, "div", "dsla-legend");
   const right = element(top, "div", "dsla-side"), note = element(right, "div", "dsla-note dsla-chosen");
-  const cards = element(right, "div", "dsla-cards"), told = element(right, "div", "dsla-told");
+  const csv = element(right, "button", "dsla-csv", "CSV"), cards = element(right, "div", "dsla-cards"), told = element(right, "div", "dsla-told");
+  csv.title = "what is chosen, as a table";
+  csv.addEventListener("click", () => model.send({ type: "csv" }));
+  element(left, "div", "dsla-note", "tags and dots: class, score / IoU; ≠ on an object of another class; dashed: the objects");
   canvas.title = "drag a region, or click a point; with Shift click more points";
   const ctx = fit(canvas, SIDE, SIDE), layer = new OffscreenCanvas(canvas.width, canvas.height), area = SIDE - LEFT - PAD;
   let series = [], drag = null, marked = null, closed = false, views = [];
@@ -162,10 +166,11 @@ function render({ model, el }) {
   function draw({ ctx: c, card, k, w, h, photo }) {
     c.imageSmoothingEnabled = photo.width >= 256;
     c.drawImage(photo, 0, 0, w, h);
-    for (const box of card.objects) outline(c, box, k, "#ffffff", 1.1, [3, 3]);
+    for (const o of card.objects) outline(c, o.box, k, "#ffffff", 1.1, [3, 3]);
     const mine = (b) => marked && marked.series === b.series && marked.row === b.row;
     for (const b of card.boxes) outline(c, b.box, k, colour(b.series), mine(b) ? 3 : 1.8);
-    for (const b of card.boxes) if (card.boxes.length <= 6 || mine(b)) tag(c, b.box, k, b.tag, colour(b.series), w);
+    const taken = [], text = (b) => `${b.name} ${b.score.toFixed(2)} / ${b.iou.toFixed(2)}${wrongClass(b, card.objects, model.get("least")) ? " ≠" : ""}`;
+    for (const b of [...card.boxes].sort((a, z) => mine(z) - mine(a))) tag(c, b.box, k, text(b), colour(b.series), w, taken);
   }
   function over(e, view) {
     const r = view.canvas.getBoundingClientRect(), x = (e.clientX - r.left) / view.k, y = (e.clientY - r.top) / view.k;
@@ -180,15 +185,18 @@ function render({ model, el }) {
   function mark(box, view) {
     if (box?.series === marked?.series && box?.row === marked?.row) return;
     marked = box && { series: box.series, row: box.row };
-    told.textContent = box ? `${series[box.series].name}: ${box.text}` : "";
+    const other = box && wrongClass(box, view.card.objects, model.get("least"));
+    told.textContent = box ? `${series[box.series].name}: ${box.name} · score ${box.score.toFixed(3)} · IoU ${box.iou.toFixed(3)}${
+      other ? ` · the class is wrong: it lies on a ${other.name}, IoU ${overlapOf(box.box, other.box).toFixed(3)}` : ""}` : "";
     views.forEach(draw);
     paint();
   }
   const ignore = follow(model, { series: load, region: paint, picked: paint, frame: fill }, guard);
+  const silent = listenForFiles(model);
   guard(load)(), guard(fill)();
   return () => {
     closed = true;
-    ignore();
+    ignore(), silent();
   };
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import ipywidgets as w
@@ -14,16 +14,20 @@ import traitlets as t
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, Truth
 from ..errors import DataError
+from ..files import csv_text
 from ..plots import draw
 from ..plots.style import INK, SOFT, Picture, distinct, looks, method, number_text, picture, style
-from .browser import named
+from .browser import SMALL
 from .pane import Pane, guarded
+from .sources import in_order, titles
 from .surface import Sheet, encoded, script
 
 PAGE = 6  # images shown at once
 THUMB, KEPT_IN_MEMORY = 320, 64  # pixels of an image's longer side; images that are kept
 ALL = "all"  # None would leave the control blank
 DRAWN = 60_000  # points in the browser; of more, some chosen at random, while the choice is made among all
+KINDS = {"all boxes": ALL, "of an object": "hit", "of no object": "false", "small boxes": "small"}
+ORDERS = {"score above IoU": "gap", "highest score": "score", "lowest IoU": "iou"}
 
 
 class RankingSurface(Sheet):
@@ -34,7 +38,8 @@ class RankingSurface(Sheet):
         least: IoU at which a box counts as one of its object.
         region: what is chosen: [lowest score, highest, lowest IoU, highest], or nothing.
         picked: [series, row] of single chosen points, which go before the region.
-        frame: {"note", "cards": [{title, size, photo, objects, boxes}]}; each box has its series and row.
+        frame: {"note", "cards": [{title, size, photo, objects: [{box, name}], boxes: [{box, series, row, name, score,
+            iou}]}]}
     """
 
     _esm = script("ranking.js")
@@ -51,49 +56,51 @@ class RankingExplorer(Pane):
     It opens on the boxes that cost a ranking most: scored above the median, placed below it.
 
     Args:
+        dataset: any data set of `dsla.data`, for its images and objects.
         detections: a detector, which is run on the data set; detections in any of the forms of `dsla.analysis`, a
             COCO results file among them; or a dict of several by name.
-        dataset: any data set of `dsla.data`, for its images and objects.
         iou_threshold: least IoU of a box *of* an object, see `dsla.analysis.ranking`.
         options: of `dsla.analysis.ranking`: score_threshold, class_aware, before_nms, max_images, …
     Raises:
-        DataError: no detector, or detections that do not fit the data set.
+        DataError: no detector, no data set, or detections that do not fit the data set.
 
     Attributes:
-        tables: name → `dsla.analysis.ranking`, without ignored detections, of the class that the control says.
-        chosen: the rows of these tables that are chosen, the detector's name first.
+        tables: name → `dsla.analysis.ranking`, without ignored detections, of the class and kind that the controls say.
+        chosen: the rows of these tables that are chosen, the detector's name first, in the order that the control says.
     """
 
-    def __init__(self, detections: Any, dataset: Any, *, iou_threshold: float = 0.5, **options: Any) -> None:
+    def __init__(self, dataset: Any, detections: Any, *, iou_threshold: float = 0.5, **options: Any) -> None:
         super().__init__()
-        self._thumbs: OrderedDict[int, tuple[np.ndarray, bytes, list[int]]] = OrderedDict()
-        sources = named(detections)
-        if not sources:
-            raise DataError("no detections to show")
-        truth = Truth.of(dataset)
-        self.dataset, self._categories = dataset, truth.categories
-        self._objects: Any = truth.objects
+        self.dataset, sources = in_order(dataset, detections)
+        truth = Truth.of(self.dataset)
+        self._categories, self._titles = truth.categories, titles(truth)
+        self._objects: Any = truth.objects[~truth.objects["crowd"].astype(bool)]
         self._place = {image: i for i, image in enumerate(truth.images)}
-        self._all = {n: ranking(s, dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
+        self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
         self.tables = dict(self._all)
         self.chosen: Any = pd.DataFrame()
+        self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.surface: RankingSurface = self.keep(RankingSurface(least=iou_threshold))
-        look: dict[str, Any] = {"layout": w.Layout(width="330px"), "style": {"description_width": "60px"}}
         classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]
-        self.controls = {
-            "class": self.keep(w.Dropdown(options=classes, value=ALL, description="class", **look)),
-            "page": self.keep(w.IntSlider(1, 1, 1, description="page", **look)),
-        }
-        self._show_class(ALL)
+        self.bar(
+            {
+                "class": w.Dropdown(options=classes, value=ALL, description="class"),
+                "show": w.Dropdown(options=list(KINDS.items()), description="show"),
+                "order": w.Dropdown(options=list(ORDERS.items()), description="first"),
+                "page": w.IntSlider(1, 1, 1, description="page"),
+            }
+        )
+        self._filter()
         self.choose_misleading()
         self.update()
         if self.error:
             raise DataError(self.error)
-        self.controls["class"].observe(self._class_chosen, "value")
-        self.controls["page"].observe(self._changed, "value")
+        for name in ("class", "show"):
+            self.controls[name].observe(self._filter_chosen, "value")
+        for name in ("order", "page"):
+            self.controls[name].observe(self._changed, "value")
         self.surface.observe(self._changed, ["region", "picked"])
-        bar = self.keep(w.HBox(list(self.controls.values()), layout=w.Layout(flex_flow="row wrap")))
-        self.set_trait("children", (self._banner, bar, self.surface))
+        self.surface.on_msg(self._heard)
 
     # ---- what is chosen
     def choose(self, score: Sequence[float] = (0, 1), iou: Sequence[float] = (0, 1)) -> None:
@@ -112,131 +119,120 @@ class RankingExplorer(Pane):
             self.choose()
 
     def _select(self) -> pd.DataFrame:
-        """Rows of all tables that are chosen, with columns detector, series and row; the most misleading first."""
+        """Rows of all tables that are chosen, with columns detector, series and row, in order."""
         parts = []
         for i, (name, table) in enumerate(self.tables.items()):
+            rows: list[int] = []
             if self.surface.picked:
                 rows = [int(row) for series, row in self.surface.picked if series == i]
             elif self.surface.region:
                 a, b, c, d = self.surface.region
                 rows = np.flatnonzero(table["score"].between(a, b) & table["iou"].between(c, d)).tolist()
-            else:
-                rows = []
-            part = pd.DataFrame(table.iloc[rows])
-            parts.append(part.assign(series=i, row=rows).set_axis(rows, axis=0))
-            parts[-1].insert(0, "detector", name)
-        found = pd.concat(parts, ignore_index=True)
-        found.attrs = {}
-        gap = (found["score"] - found["iou"]).to_numpy(dtype=float)
-        return found.iloc[np.argsort(-gap, kind="stable")].reset_index(drop=True)
+            part = pd.DataFrame(table.iloc[rows]).assign(series=i, row=rows)
+            part.insert(0, "detector", name)
+            parts.append(part)
+        chosen = pd.concat(parts, ignore_index=True)
+        chosen.attrs = {}
+        key = {"gap": chosen["iou"] - chosen["score"], "score": -chosen["score"], "iou": chosen["iou"]}
+        place = np.argsort(key[self.controls["order"].value].to_numpy(dtype=float), kind="stable")
+        return chosen.iloc[place].reset_index(drop=True)
 
     @guarded
     def update(self) -> None:
-        """The choice anew, and what the browser draws of it: images, the most misleading box's first."""
-        found = self._select()
-        images = list(dict.fromkeys(found["image"]))
-        page = self.controls["page"]
+        """The choice anew, and what the browser draws of it: images, the first chosen box's first."""
+        chosen = self._select()
+        images, page = list(dict.fromkeys(chosen["image"])), self.controls["page"]
         page.max = max(1, -(-len(images) // PAGE))
-        shown = images[(page.value - 1) * PAGE :][:PAGE]
-        note = f"{draw.many(len(found), 'detection')} chosen, on {draw.many(len(images), 'image')}"
-        if len(found):
-            mean = found[["score", "iou"]].mean()
+        note = f"{draw.many(len(chosen), 'detection')} chosen, on {draw.many(len(images), 'image')}"
+        if len(chosen):
+            mean = chosen[["score", "iou"]].mean()
             note += f" · mean score {mean['score']:.2f}, mean IoU {mean['iou']:.2f}"
-        self.chosen = found.drop(columns=["series", "row"])
-        self.surface.frame = {"note": note, "cards": [self._card(i, found[found["image"] == i]) for i in shown]}
+        self.chosen = chosen.drop(columns=["series", "row"])
+        cards = [self._card(i, chosen[chosen["image"] == i]) for i in images[(page.value - 1) * PAGE :][:PAGE]]
+        self.surface.frame = {"note": note, "cards": cards}
 
     def _card(self, image: int, rows: pd.DataFrame) -> dict[str, Any]:
         _, photo, size = self._thumb(image)
+        keys = ["series", "row", "score", "iou"]
+        title = self._titles[self._place[image]]
         boxes = [
-            {
-                "box": [float(row[k]) for k in BOX],
-                "series": int(row["series"]),
-                "row": int(row["row"]),
-                "text": f"{self._name(row['category'])} · score {row['score']:.3f} · IoU {row['iou']:.3f}",
-                "tag": f"{row['score']:.2f} / {row['iou']:.2f}",
-            }
+            {"box": [float(row[k]) for k in BOX], "name": self._name(row["category"]), **{k: row[k] for k in keys}}
             for row in rows.to_dict("records")
         ]
-        things = [[float(v) for v in box] for box in self._things(image)[BOX].to_numpy()]
-        return {"title": f"image {image}", "size": size, "photo": photo, "objects": things, "boxes": boxes}
+        objects = self._objects[self._objects["image"] == image]
+        marked = [
+            {"box": [float(v) for v in box], "name": self._name(category)}
+            for box, category in zip(objects[BOX].to_numpy(), objects["category"], strict=True)
+        ]
+        return {"title": title, "size": size, "photo": photo, "objects": marked, "boxes": boxes}
 
-    def _things(self, image: int) -> pd.DataFrame:
-        """The objects of an image, crowds left out."""
-        return self._objects[(self._objects["image"] == image) & ~self._objects["crowd"].astype(bool)]
-
-    def _thumb(self, image: int) -> tuple[np.ndarray, bytes, list[int]]:
+    def _small_picture(self, image: int) -> tuple[np.ndarray, bytes, list[int]]:
         """(pixels, the same encoded, [height, width] of the image itself)."""
-        if image not in self._thumbs:
-            pixels = self.dataset[self._place[image]][0].permute(1, 2, 0).numpy()
-            small = draw.backdrop(pixels, THUMB)[0]
-            self._thumbs[image] = small, encoded(small), [int(v) for v in pixels.shape[:2]]
-            if len(self._thumbs) > KEPT_IN_MEMORY:
-                self._thumbs.popitem(last=False)
-        return self._thumbs[image]
+        pixels = self.dataset[self._place[image]][0].permute(1, 2, 0).numpy()
+        small = draw.backdrop(pixels, THUMB)[0]
+        return small, encoded(small), [int(v) for v in pixels.shape[:2]]
 
     def _name(self, category: Any) -> str:
         return self._categories.get(category, str(category))
 
     # ---- callbacks
-    def _show_class(self, category: Any) -> None:
-        series = []
-        self.tables = {}
+    def _filter(self) -> None:
+        """Tables and scatter of the class and kind that the controls say."""
+        category, kind = self.controls["class"].value, self.controls["show"].value
+        self.tables, series = {}, []
         for name, table in self._all.items():
-            mine = ~table["ignored"].astype(bool)
+            keep = ~table["ignored"].astype(bool)
             if category != ALL:
-                mine &= table["category"] == category
-            own = self.tables[name] = table[mine].reset_index(drop=True)
-            own.attrs = table.attrs
-            rows = np.arange(len(own))
-            if len(own) > DRAWN:
-                rows = np.sort(np.random.default_rng(0).choice(len(own), DRAWN, replace=False))
-            at = {k: own[k].to_numpy(dtype=np.float32)[rows].tobytes() for k in ("score", "iou")}
-            note = self._said(own) + (f", {DRAWN} of them drawn" if len(own) > DRAWN else "")
+                keep &= table["category"] == category
+            if kind == "small":
+                keep &= (table["x2"] - table["x1"]) * (table["y2"] - table["y1"]) < SMALL
+            elif kind != ALL:
+                keep &= (table["iou"] >= self.surface.least) == (kind == "hit")
+            part = self.tables[name] = table[keep].reset_index(drop=True)
+            part.attrs = table.attrs
+            rows = np.arange(len(part))
+            if len(part) > DRAWN:
+                rows = np.sort(np.random.default_rng(0).choice(len(part), DRAWN, replace=False))
+            values = {k: part[k].to_numpy(dtype=np.float32)[rows].tobytes() for k in ("score", "iou")}
+            note = _summary(part) + (f", {DRAWN} of them drawn" if len(part) > DRAWN else "")
             row = rows.astype(np.int32).tobytes()
-            series.append({"name": name, "colour": self._colour(name), "note": note, **at, "row": row})
+            series.append({"name": name, "colour": self._colour(name), "note": note, **values, "row": row})
         self.surface.series = series
 
     def _colour(self, name: str) -> str:
-        known = [method(n).name for n in self._all]
-        if len(set(known)) == len(known) and set(known) <= set(looks()):
+        methods = {method(n).name for n in self._all}
+        if len(methods) == len(self._all) and methods <= set(looks()):
             return method(name).colour
         with distinct(list(self._all)):
             return method(name).colour
 
-    @staticmethod
-    def _said(table: Any) -> str:
-        numbers = table.summary()
-        least = table.attrs["iou_threshold"]
-        share = numbers["wrong_pairs"]
-        wrong = f"{100 * share:.0f} %" if share == share else "n/a"
-        return (
-            f"{len(table)} detections · of the {numbers['boxes']:.0f} with IoU ≥ {least:g}: Spearman "
-            f"{number_text(numbers['spearman'])}, wrong pairs of one object {wrong}"
-        )
-
     def _changed(self, change: Any) -> None:
-        if change["name"] != "page" and change["owner"] is self.surface:
+        if change["name"] != "value":
             with self.controls["page"].hold_trait_notifications():
                 self.controls["page"].value = 1
         self.update()
 
     @guarded
-    def _class_chosen(self, change: Any) -> None:
+    def _filter_chosen(self, change: Any) -> None:
         with self.surface.hold_trait_notifications():
-            self._show_class(change["new"])
+            self._filter()
             self.choose_misleading()
         self.update()
 
+    @guarded
+    def _heard(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
+        self.surface.download("ranking.csv", csv_text(self.chosen).encode(), "text/csv")
+
     def static(self) -> Picture:
         """The scatter and up to two images of what is chosen."""
-        found = self._select()
-        images = list(dict.fromkeys(found["image"]))[:2]
+        chosen = self._select()
+        images = list(dict.fromkeys(chosen["image"]))[:2]
         with style():
             figure = picture(7.2, 2.9)
             axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
             ax = axes[0]
             for i, (name, table) in enumerate(self.tables.items()):
-                colour, mine = self._colour(name), found[found["series"] == i]
+                colour, mine = self._colour(name), chosen[chosen["series"] == i]
                 ax.scatter(table["score"], table["iou"], s=3, c=colour, alpha=0.35, lw=0, label=name, rasterized=True)
                 ax.scatter(mine["score"], mine["iou"], s=7, c=colour, edgecolors="black", linewidths=0.5)
             if self.surface.region and not self.surface.picked:
@@ -246,20 +242,30 @@ class RankingExplorer(Pane):
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="score", ylabel="IoU with the object")
             ax.legend(loc="lower right", markerscale=3)
             for ax, image in zip(axes[1:], images, strict=True):
-                rows = found[found["image"] == image]
+                rows = chosen[chosen["image"] == image]
                 pixels, _, size = self._thumb(image)
                 draw.show_image(ax, pixels, (size[0], size[1]))
-                draw.show_boxes(ax, self._things(image)[BOX], "white", 0.9, (0, (2, 2)))
+                draw.show_boxes(ax, self._objects[self._objects["image"] == image][BOX], "white", 0.9, (0, (2, 2)))
                 for name, part in rows.groupby("detector"):
                     draw.show_boxes(ax, part[BOX], self._colour(str(name)), 1.4)
-                texts = [f"{s:.2f} / {i:.2f}" for s, i in zip(rows["score"], rows["iou"], strict=True)]
+                values = zip(rows["category"], rows["score"], rows["iou"], strict=True)
+                texts = [f"{self._name(c)} {s:.2f} / {i:.2f}" for c, s, i in values]
                 draw.show_tags(ax, rows[BOX], texts, [self._colour(n) for n in rows["detector"]], size[1] / 150)
-                ax.set_title(f"image {image}: score / IoU")
+                ax.set_title(f"{self._titles[self._place[image]]}: score / IoU")
         figure.caption = f"{self.surface.frame.get('note', '')}. Dashed: the objects."
         return figure
 
     def close(self) -> None:
         self._all, self.tables = {}, {}
         self.chosen = self._objects = self.dataset = None
-        self._thumbs.clear()
+        self._thumb.cache_clear()
         super().close()
+
+
+def _summary(table: Any) -> str:
+    numbers = table.summary()
+    share = numbers["wrong_pairs"]
+    wrong = f"{100 * share:.0f} %" if share == share else "n/a"
+    spearman, least = number_text(numbers["spearman"]), table.attrs["iou_threshold"]
+    of = f"of the {numbers['boxes']:.0f} with IoU ≥ {least:g}"
+    return f"{len(table)} detections · {of}: Spearman {spearman}, wrong pairs of one object {wrong}"

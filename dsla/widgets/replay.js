@@ -95,7 +95,7 @@ function render({ model, el }) {
 
   // ---- curves over the steps, logarithmic as the frames are
   const X = (step, w) => 30 + ((w - 40) * Math.log(step)) / Math.log(Math.max(2, film.loss_steps.at(-1)));
-  function axes({ ctx, w }, most, f) {
+  function axes({ ctx, w }, most, f, name) {
     ctx.fillStyle = "#ffffff";
     ctx.fillRect(0, 0, w, LINES);
     ctx.font = FONT;
@@ -111,6 +111,10 @@ function render({ model, el }) {
     ctx.fillStyle = "#6b7280";
     ctx.textAlign = "center";
     for (let step = 1; step <= film.loss_steps.at(-1); step *= 10) ctx.fillText(step, X(step, w), LINES - 7);
+    ctx.textAlign = "right";
+    ctx.fillText("step", w - 2, LINES - 7);
+    ctx.textAlign = "left";
+    ctx.fillText(name, 34, 7);
     ctx.textAlign = "left";
     ctx.fillStyle = "#d92d2d";
     ctx.fillRect(X(film.steps[f], w) - 0.75, 8, 1.5, LINES - 26);
@@ -132,10 +136,10 @@ function render({ model, el }) {
   }
   function plots(f) {
     const parts = film.parts.length, dashes = [[], [5, 3], [2, 2], [7, 2, 2, 2]], most = film.losses.reduce((a, b) => Math.max(a, b), 0.1);
-    axes(losses, most, f);
+    axes(losses, most, f, "loss");
     film.parts.forEach((_, p) => line(losses, film.loss_steps, (i) => film.losses[i * parts + p], most, "#1f2430", dashes[p % 4]));
     losses.legend.textContent = `losses of the batches: ${film.parts.map((part, p) => `${part} ${["———", "- - -", "·····", "–·–·"][p % 4]}`).join("   ")}`;
-    axes(objects, 1, f);
+    axes(objects, 1, f, "label and score, 0…1");
     table.replaceChildren();
     image.objects.forEach((o, n) => {
       const at = (i, column) => film.own[4 * (i * film.rows + o.row) + column];

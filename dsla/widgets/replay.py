@@ -61,16 +61,16 @@ class TrainingReplay(Pane):
         self.surface: ReplaySurface = self.keep(ReplaySurface(film=film_of(recording), index=last))
         self.surface.names = list(recording.class_names)
         images = [(f"image {k + 1} of {len(recording.images)}", k) for k in range(len(recording.images))]
-        self.controls = {
-            "play": self.keep(w.Play(value=last, min=0, max=last, interval=200, description="play")),
-            "frame": self.keep(w.IntSlider(last, 0, last, readout=False, layout=w.Layout(width="520px"))),
-            "image": self.keep(w.Dropdown(options=images, value=0, layout=w.Layout(width="150px"))),
-        }
+        self.bar(
+            {
+                "play": w.Play(value=last, min=0, max=last, interval=200),
+                "frame": w.IntSlider(last, 0, last, readout=False, layout=w.Layout(width="520px")),
+                "image": w.Dropdown(options=images, value=0, layout=w.Layout(width="150px")),
+            }
+        )
         ends = [("play", "value", "index"), ("frame", "value", "index"), ("image", "index", "image")]
         for name, trait, to in ends:  # in the browser, so that no kernel is between the slider and the pixels
             self.keep(w.jslink((self.surface, to), (self.controls[name], trait)))
-        bar = self.keep(w.HBox(list(self.controls.values()), layout=w.Layout(flex_flow="row wrap")))
-        self.set_trait("children", (self._banner, bar, self.surface))
 
     def show(self, frame: int | None = None, image: int | None = None) -> None:
         """Moves to a frame (negative: from the end) and an image, as the controls do."""

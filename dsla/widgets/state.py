@@ -7,18 +7,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from ..assigners import (
-    ATSS,
-    DEFAULT_RANGES,
-    DSLA,
-    FCOS,
-    GFL,
-    METHODS,
-    Assigner,
-    FoveaBox,
-    MaxIoU,
-    method,
-)
+from ..assigners import ATSS, DEFAULT_RANGES, DSLA, FCOS, GFL, METHODS, Assigner, FoveaBox, MaxIoU, method
 from ..errors import DataError
 from ..geometry import InputSize
 

@@ -13,13 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import (
-    METHODS,
-    Assigner,
-    Assignment,
-    Explanation,
-    jittered_predictions,
-)
+from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_predictions
 from ..geometry import Frame, HeadOutputs, InputSize
 from ..models.evaluation import evaluation_mode
 from ..plots.comparison import Row

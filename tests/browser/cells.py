@@ -25,7 +25,7 @@ browser = dsla.widgets.DetectionBrowser(One('test', size=4), {'listed': found, '
 browser
 """
 RANKING = """
-ranking = dsla.widgets.RankingExplorer({'listed': found}, One('test', size=4))
+ranking = dsla.widgets.RankingExplorer(One('test', size=4), {'listed': found})
 ranking
 """
 REPLAY = """

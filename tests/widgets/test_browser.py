@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.widgets.widget import _instances
+from test_labels import needs_node, node
 from torchvision.ops import nms
 from two_images import FAR, FOUND, OBJECT, SHIFTED, WIDE, Two
 
@@ -33,18 +34,87 @@ def test_which_box_removed_which_and_both_overlaps(browser):
     assert table["iou"].tolist() == pytest.approx([5 / 7, 0.9, 0])
     assert table["by_iou"][1] == pytest.approx(5 / 7)
     assert table["verdict"].tolist() == ["hit", "", "false"]
-    (column,) = browser.surface.frame["columns"]
+
+
+def words(browser, **filter_):
+    """What the browser says of the first detector's boxes."""
+    return node("verdicts.mjs", [{**browser.surface.frame, "filter": filter_}])["columns"][0]
+
+
+@needs_node
+def test_what_is_said_of_a_box(browser):
+    column = words(browser)
     assert column["note"] == "1 hit, 0 duplicates, 1 false, 0 of 1 missed · NMS removed 1"
-    text = column["boxes"][1]["text"]
+    assert column["counts"] == {"hit": 1, "duplicate": 0, "false": 1, "missed": 0, "removed": 1}
+    text = " ".join(column["lines"][1])
     for part in (
         "removed by the box of score 0.900",
         "IoU 0.643 with it",
         "object 0: 0.900",
         "0.714",
-        "better box went",
+        "better box went (−0.186)",
     ):
         assert part in text
-    assert column["boxes"][2]["text"].endswith("<p>overlaps no object</p>")
+    assert column["lines"][2] == ["dog, score 0.500: kept, false", "overlaps no object"]
+
+
+@needs_node
+def test_a_box_of_the_wrong_class_says_so():
+    right_place = {**FOUND[0], "labels": torch.tensor([1, 1, 1, 1])}
+    browser = DetectionBrowser(Two(), [right_place], score_threshold=0.5)
+    assert browser.tables["detections"]["verdict"].tolist() == ["false", "", "false"]
+    assert words(browser)["lines"][0][1] == "IoU with object 0: 0.714, a cat: the class is wrong"
+    browser.close()
+
+
+@needs_node
+def test_filters_by_kind_class_and_size(browser):
+    assert words(browser)["passes"] == [True, True, True]
+    assert words(browser, hidden=["removed", "false"])["passes"] == [True, False, False]
+    assert words(browser, name="dog")["passes"] == [False, False, True]
+    assert words(browser, small=True)["passes"] == [False, False, True]  # 20 × 20 pixels
+
+
+def test_images_in_the_order_of_what_is_wrong():
+    class Turned(Two):
+        def __getitem__(self, i):
+            return super().__getitem__(1 - i)
+
+    empty = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
+    browser = DetectionBrowser(Turned(), [FOUND[0], empty], score_threshold=0.45)
+    survey = browser.survey()
+    assert survey[["hit", "duplicate", "false", "missed", "missed_small"]].to_numpy().tolist() == [
+        [0, 0, 2, 0, 0],  # no object there: all that NMS keeps is false
+        [0, 0, 0, 1, 0],
+    ]
+    browser.controls["order"].value = "most missed"
+    assert (browser.index, browser.surface.frame["title"]) == (1, "image 1")
+    browser.controls["order"].value = "most false"
+    assert browser.index == 0
+    browser.controls["image"].value = 1
+    assert browser.index == 1
+    assert browser.error == ""
+    browser.close()
+
+
+def test_the_table_leaves_as_csv(browser, monkeypatch):
+    sent = []
+    monkeypatch.setattr(browser.surface, "send", lambda content, buffers=None: sent.append((content, buffers)))
+    browser.surface._handle_custom_msg({"type": "csv"}, [])
+    ((content, (data,)),) = sent
+    assert content["name"] == "detections.csv"
+    lines = data.decode().splitlines()
+    assert lines[0].startswith("detector,image,x1,y1,x2,y2,category,score")
+    assert len(lines) == 4
+    assert lines[1].startswith("ours,image 0,10,10,66,50,0,0.9")
+
+
+def test_looking_at_a_model_leaves_it_in_training_mode():
+    model = dsla.load("scenes-fcos").train()
+    modes = [module.training for module in model.modules()]
+    browser = DetectionBrowser(dsla.Scenes("test", size=2), model)
+    assert [module.training for module in model.modules()] == modes
+    browser.close()
 
 
 def test_sliders(browser):
@@ -106,8 +176,12 @@ def test_detections_in_coco_form_are_the_same():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="one or two"):
+    with pytest.raises(DataError, match="no detections to show"):
         DetectionBrowser(Two(), {})
+    with pytest.raises(DataError, match="one or two detectors are shown, got 3"):
+        DetectionBrowser(Two(), dict.fromkeys("abc", FOUND))
+    with pytest.raises(DataError, match="a data set is needed first, then detections: got list and dict"):
+        DetectionBrowser(FOUND, {"x": FOUND})
     with pytest.raises(DataError, match="label outside"):
         DetectionBrowser(Two(), {"x": [{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}]})
 

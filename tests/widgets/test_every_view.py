@@ -24,7 +24,7 @@ BOXES = [[40.0, 32.0, 200.0, 180.0], [210.0, 90.0, 330.0, 250.0]]
 MAKE = {
     "assignment": lambda: AssignmentExplorer(np.full((256, 384, 3), 0.5, dtype=np.float32), BOXES, [0, 1]),
     "detection": lambda: DetectionBrowser(Two(), {"ours": FOUND}),
-    "ranking": lambda: RankingExplorer({"ours": FOUND}, Two()),
+    "ranking": lambda: RankingExplorer(Two(), {"ours": FOUND}),
     "replay": lambda: TrainingReplay(RECORDING),
 }
 SET = {  # the i-th of forty values of a slider
@@ -39,7 +39,7 @@ def broken(*_):
     raise RuntimeError("on purpose <b>")
 
 
-BREAK = {"assignment": "_asked", "detection": "_candidates", "ranking": "_select"}  # what a callback calls
+BREAK = {"assignment": "_asked", "detection": "_judged", "ranking": "_select"}  # what a callback calls
 
 
 @pytest.fixture(params=MAKE)

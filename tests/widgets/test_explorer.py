@@ -116,10 +116,7 @@ def test_offset_strides_and_rows(explorer):
     assert list(explorer.assignments) == ["DSLA, relaxation 0", "DSLA", "ATSS, topk 4"]
     agree(
         explorer,
-        [
-            expected(BOXES, c, o, (8, 16, 32))
-            for c, o in ((DSLA(ranges, relaxation=0), 0), (b, 0), (ATSS(topk=4), 0.5))
-        ],
+        [expected(BOXES, c, o, (8, 16, 32)) for c, o in ((DSLA(ranges, relaxation=0), 0), (b, 0), (ATSS(topk=4), 0.5))],
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.widgets.widget import _instances
+from test_labels import needs_node, node
 from two_images import FOUND, OBJECT, Two
 
 import dsla
@@ -19,7 +20,7 @@ from dsla.widgets import RankingExplorer
 
 @pytest.fixture
 def explorer():
-    made = RankingExplorer({"ours": FOUND}, Two())
+    made = RankingExplorer(Two(), {"ours": FOUND})
     yield made
     made.close()
 
@@ -46,10 +47,11 @@ def test_a_region_shows_its_boxes_on_their_images(explorer):
     assert card["title"] == "image 0"
     assert card["size"] == [120, 120]
     assert card["photo"].startswith(b"\x89PNG")
-    assert card["objects"] == [OBJECT]
+    assert card["objects"] == [{"box": OBJECT, "name": "cat"}]
     assert [(b["series"], b["row"]) for b in card["boxes"]] == [(0, 1), (0, 0)]
     assert card["boxes"][0]["box"] == [10, 10, 66, 50]
-    assert card["boxes"][0]["text"] == "cat · score 0.900 · IoU 0.714"
+    first = card["boxes"][0]
+    assert (first["name"], first["score"], first["iou"]) == ("cat", pytest.approx(0.9), pytest.approx(5 / 7))
     explorer.surface.region = []
     assert len(explorer.chosen) == 0
     assert explorer.surface.frame["cards"] == []
@@ -77,10 +79,39 @@ def test_classes(explorer):
     assert numbers(explorer.surface.series[0]["score"]).tolist() == [0.5]
     assert "n/a" in explorer.surface.series[0]["note"]
     explorer.choose()
-    assert explorer.surface.frame["cards"][0]["boxes"][0]["text"] == "dog · score 0.500 · IoU 0.000"
+    first = explorer.surface.frame["cards"][0]["boxes"][0]
+    assert (first["name"], first["score"], first["iou"]) == ("dog", 0.5, 0)
     explorer.controls["class"].value = "all"
     assert len(explorer.tables["ours"]) == 4
     assert explorer.error == ""
+
+
+def test_kinds_orders_and_both_orders_of_the_arguments(explorer):
+    explorer.controls["show"].value = "false"
+    assert explorer.tables["ours"]["score"].tolist() == [0.5]
+    explorer.controls["show"].value = "small"  # 20 × 20 pixels
+    assert explorer.tables["ours"]["score"].tolist() == [0.5]
+    explorer.controls["show"].value = "hit"
+    explorer.choose()
+    assert explorer.chosen["score"].tolist() == pytest.approx([0.9, 0.6, 0.1])  # score above IoU first
+    explorer.controls["order"].value = "iou"
+    assert explorer.chosen["iou"].tolist() == pytest.approx([5 / 7, 0.9, 1])
+    swapped = RankingExplorer(FOUND, Two())
+    assert swapped.tables["detections"].equals(RankingExplorer(Two(), FOUND).tables["detections"])
+    swapped.close()
+    with pytest.raises(DataError, match="a data set is needed first, then detections: got list and dict"):
+        RankingExplorer(FOUND, {"x": FOUND})
+
+
+@needs_node
+def test_a_perfect_box_of_the_wrong_class_is_told():
+    box = {"box": OBJECT, "name": "dog", "iou": 0.0}
+    other = [{"box": [10, 10, 50, 46], "name": "cat"}]
+    cards = [{"box": box, "others": other, "least": least} for least in (0.5, 0.95)]
+    cards.append({"box": {**box, "iou": 0.6}, "others": other, "least": 0.5})  # it has an object of its own
+    answers = node("verdicts.mjs", [{"cards": cards}])["wrong"]
+    assert [a["name"] for a in answers] == ["cat", None, None]
+    assert answers[0]["overlap"] == pytest.approx(0.9)
 
 
 def test_models_and_files_are_the_same_and_agree_with_the_analysis(tmp_path):
@@ -88,7 +119,7 @@ def test_models_and_files_are_the_same_and_agree_with_the_analysis(tmp_path):
     file = tmp_path / "theirs_results.json"
     found = predict_dataset(model, scenes)
     file.write_text(json.dumps(found))
-    explorer = RankingExplorer({"run": model, "file": file}, scenes)
+    explorer = RankingExplorer(scenes, {"run": model, "file": file})
     alone = RankingExplorer(file, scenes)
     assert list(alone.tables) == ["theirs"]
     wanted = ranking(model, scenes)
@@ -114,7 +145,7 @@ def test_models_and_files_are_the_same_and_agree_with_the_analysis(tmp_path):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="no detections"):
-        RankingExplorer({}, Two())
+        RankingExplorer(Two(), {})
     with pytest.raises(DataError, match="label outside"):
         RankingExplorer([{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}], Two())
 
@@ -130,7 +161,7 @@ def test_an_exception_of_a_callback_is_shown(explorer):
 def test_nothing_piles_up_and_closing_frees():
     gc.collect()
     before, figures = set(_instances), plt.get_fignums()
-    explorer = RankingExplorer(FOUND, Two())
+    explorer = RankingExplorer(Two(), FOUND)
     assert list(explorer.tables) == ["detections"]
     there = len(_instances)
     for i in range(40):

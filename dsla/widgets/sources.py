@@ -1,0 +1,48 @@
+"""What the views of detections share: a data set, sources of detections by name, and what files are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..analysis.detectors import names_of
+from ..analysis.tables import Truth
+from ..errors import DataError
+
+
+def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
+    """(data set, name → source of detections), also where they were given the other way round.
+
+    Raises:
+        DataError: neither is a data set, the data set has no images, or there are no detections.
+    """
+    if not _is_dataset(dataset):
+        dataset, detections = detections, dataset
+    if not _is_dataset(dataset):
+        kinds = " and ".join(type(value).__name__ for value in (detections, dataset))
+        raise DataError(f"a data set is needed first, then detections: got {kinds}")
+    if not len(dataset):
+        raise DataError(f"{getattr(dataset, 'name', 'the data set')} has no images to show")
+    if isinstance(detections, Mapping):
+        sources = {str(name): source for name, source in detections.items()}
+    elif isinstance(detections, str | Path):
+        sources = {names_of([detections])[0]: detections}
+    else:
+        recipe = getattr(detections, "recipe", None) if isinstance(detections, nn.Module) else None
+        sources = {getattr(recipe, "name", "detections"): detections}
+    if not sources:
+        raise DataError("no detections to show")
+    return dataset, sources
+
+
+def titles(truth: Truth) -> list[str]:
+    """What to call each image: its id, and its file where the data set says it."""
+    files = truth.columns.file_names
+    return [f"image {i} · {f}" if f else f"image {i}" for i, f in zip(truth.images, files, strict=True)]
+
+
+def _is_dataset(value: Any) -> bool:
+    return hasattr(value, "class_names") and hasattr(value, "__getitem__") and not isinstance(value, nn.Module)
