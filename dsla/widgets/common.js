@@ -180,6 +180,7 @@ export function scale(parent, text, lut) {
   element(line, "span", "", `${text}  0`);
   element(line, "span", "dsla-ramp").style.background = `linear-gradient(90deg, ${ramp.join(",")})`;
   element(line, "span", "", "1");
+  return line;
 }
 
 // Label maps as small canvases, one a level, a pixel a point. Those of before are used again, untouched where the map

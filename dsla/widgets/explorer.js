@@ -5,7 +5,7 @@ import { controlColumn } from "./controls.js";
 import { rulesOf } from "./explain.js";
 import { tourPanel } from "./guide.js";
 import { levelPanels, objectList } from "./panels.js";
-import { isLost, listen, paintStage, pointAt } from "./stage.js";
+import { isLost, listen, OWNER_PALETTE, ownersOf, paintStage, pointAt } from "./stage.js";
 import { COUPLINGS, drawnOf, frameOf, optionsOf, rowsOf } from "./state.js";
 
 const REST = 150, PATIENCE = 6000, LONG = 1344; // ms until Python is asked; until it is missed; longest side of an upload
@@ -31,6 +31,8 @@ export function render({ model, el }) {
   const redo = button("dsla-redo", "redo", "Ctrl+Shift+Z", () => travel(future, past));
   button("dsla-reset", "reset", "as it was opened", () => (began(), restore(first), changed(null)));
   const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
+  const owners = button("dsla-owners", "by object", "colour by the object that a point learns, or by its label", () => recolour());
+  const pair = button("dsla-pair", "side by side", "two methods at full size", () => ((store.pair = !store.pair), paintAll()));
   button("dsla-zoom", "+", "zoom in (+, pinch, Ctrl+wheel; Alt+drag or arrows move)", () => hand.zoomAt(store.zoom * 1.5));
   button("dsla-zoom", "−", "zoom out (−; 0 for all)", () => hand.zoomAt(store.zoom / 1.5));
   button("dsla-guide", "tour", "six questions that you answer by moving a box", () => guide.toggle());
@@ -42,7 +44,9 @@ export function render({ model, el }) {
   stage.setAttribute("role", "application");
   stage.setAttribute("aria-roledescription", "picture with boxes");
   const lut = bytes(model.get("lut")), palette = paletteOf(lut);
-  scale(left, "label", lut);
+  const ramp = scale(left, "label", lut), twinBox = element(top, "div", "dsla-left"), twinSize = element(twinBox, "div", "dsla-size");
+  const twin = stage.cloneNode();
+  twinBox.append(twin);
   const side = element(top, "div", "dsla-side"), list = element(side, "div", "dsla-counts"), why = element(side, "div", "dsla-why");
   const spoken = element(side, "div", "dsla-spoken"), panels = element(main, "div", "dsla-panels");
   spoken.setAttribute("aria-live", "polite");
@@ -52,11 +56,11 @@ export function render({ model, el }) {
   const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel");
   const store = {
     image: model.get("size"), objects: [], names: [], state: {}, catalogue: {}, rows: [], selected: -1, active: null, hovered: null,
-    draw: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
+    draw: false, byObject: false, pair: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
     trained: model.get("trained"), scenes: model.get("scenes"), scene: model.get("scene"), turn: 0,
   };
   let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
-  let past = [], future = [], first = null, ctx = null;
+  let past = [], future = [], first = null, ctx = null, twinCtx = null, canvases = [];
 
   let home = null; // what was shown before the tour
   const guide = tourPanel(tour, store, {
@@ -173,8 +177,12 @@ export function render({ model, el }) {
     const what = due, began = performance.now();
     due = 0;
     if (closed || !store.backdrops.photo) return;
-    store.rows.forEach((row, r) => row && !row.canvases && (row.canvases = canvases[r] = layersOf(row, palette, canvases[r])));
+    store.rows.forEach((row, r) => {
+      if (!row || row.canvases) return;
+      row.canvases = canvases[r] = store.byObject ? layersOf({ ...row, maps: ownersOf(row) }, OWNER_PALETTE, canvases[r]) : layersOf(row, palette, canvases[r]);
+    });
     paintStage(ctx, store);
+    if (store.pair) paintStage(twinCtx, { ...store, active: other() });
     if (what > 1) paintPanels(), paintList(), paintControls(), guide.paint();
     texts();
     if (!timing) return;
@@ -182,12 +190,28 @@ export function render({ model, el }) {
     timing = null;
     root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
   }
-  const canvases = [];
+  function recolour() {
+    store.byObject = !store.byObject;
+    canvases = [];
+    for (const row of store.rows) if (row) row.canvases = null;
+    paintAll();
+  }
+  function other() { // what stands beside the large picture: the same level of the next method
+    const row = (store.active?.row + 1) % store.rows.length, level = store.active?.level;
+    return store.rows[row]?.shapes[level] ? { row, level } : null;
+  }
+  const placeText = (at) => (at && store.rows[at.row] ? `${store.rows[at.row].title}, P${Math.log2(store.rows[at.row].strides[at.level])}` : "photograph");
   function texts() {
     const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
     if (chosen && kinds.value !== String(chosen[4])) kinds.value = chosen[4];
     root.dataset.source = rows.length && rows.every((r) => r && !r.local) ? "python" : "browser"; // whose labels are shown
     photo.classList.toggle("on", !active);
+    owners.classList.toggle("on", store.byObject);
+    pair.disabled = rows.length < 2;
+    store.pair &&= rows.length > 1;
+    pair.classList.toggle("on", store.pair);
+    (twinBox.hidden = !store.pair), (ramp.hidden = store.byObject);
+    write(twinSize, store.pair ? placeText(other()) : "");
     drawing.classList.toggle("on", store.draw);
     remove.disabled = selected < 0;
     undo.disabled = !past.some((text) => text !== snapshot());
@@ -198,7 +222,7 @@ export function render({ model, el }) {
     const learn = chosen && rows.filter(Boolean).map((r) => `${r.title}: ${isLost(r, store, selected) ? "no point" : `${r.counts[selected]} points`}`);
     write(spoken, chosen ? [box, ...learn].join("; ") : "");
     stage.setAttribute("aria-label", `${objects.length} objects. Tab goes through them, arrows move, Shift with arrows resizes.${box ? ` Chosen: ${box}` : ""}`);
-    const where = active && row ? `${row.title}, P${Math.log2(row.strides[active.level])}` : "photograph";
+    const where = placeText(active);
     if (state.coupling === COUPLINGS[2]) return void write(size, where);
     const frame = frameOf(store.image, state.input), [h, w] = frame.size, [H, W] = store.image;
     const native = h === H && w === W ? "" : ` (stored as ${W} × ${H})`, pad = String(frame.padded) === String(frame.size) ? "" : `, padded to ${frame.padded[1]} × ${frame.padded[0]}`;
@@ -210,7 +234,7 @@ export function render({ model, el }) {
     store.width = Math.min(most, Math.round((440 * W) / H));
     store.height = Math.round((store.width * H) / W);
     (store.zoom = 1), (store.k = store.width / W), (store.ox = 0), (store.oy = 0);
-    ctx = fit(stage, store.width, store.height);
+    (ctx = fit(stage, store.width, store.height)), (twinCtx = fit(twin, store.width, store.height));
     const w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W), big = [Math.min(images.photo.width, 2 * store.width), Math.min(images.photo.height, 2 * store.height)];
     store.backdrops = { photo: scaled(images.photo, ...big), dim: scaled(images.dim, ...big), small: scaled(images.dim, w, h) };
     paintAll();
@@ -228,14 +252,14 @@ export function render({ model, el }) {
   }
   function explain(row, r, { level, i, j, point }) {
     const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
-    const f = Math.fround, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
+    const f = Math.fround, grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frameOf(store.image, store.state.input).size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
     why.replaceChildren();
     element(why, "b", "", `${row.title}: ${won < 0 ? "background" : `learns object ${won}, ${nameOf(store.objects[won][4])}`}`);
     if (n >= 0) {
       const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
-      const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level };
+      const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level, point };
       element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
-      for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box)) {
+      for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box, grid)) {
         const line = table.insertRow();
         for (const cell of [verdict === null ? "" : verdict ? "✓" : "✗", rule, text]) element(line, "td", "", cell);
       }
@@ -256,7 +280,9 @@ export function render({ model, el }) {
     write(told, note);
   }
 
-  const hand = listen(stage, store, { began, changed, erase, paint, hover: (place) => store.active ? hover(store.active.row, store.active.level, place) : place ?? null });
+  const [hand, twinHand] = [[stage, () => store.active], [twin, other]].map(([canvas, at]) => listen(canvas, store, {
+    began, changed, erase, paint, hover: (place) => at() && hover(at().row, at().level, place),
+  }));
   const paintPanels = levelPanels(panels, store, { choose: (r, level) => choose([r, level]), hover }).paint;
   const paintList = objectList(list, store, (n) => ((store.selected = n), stage.focus({ preventScroll: true }), paintAll()));
   const paintControls = controlColumn(column, store, {
@@ -298,7 +324,7 @@ export function render({ model, el }) {
     layout();
   }
   function adopt() { // what Python or the address says
-    if (hand.busy() || model.get("seq") < seq) return;
+    if (hand.busy() || twinHand.busy() || model.get("seq") < seq) return;
     store.objects = model.get("objects").map((o) => [...o]);
     store.state = structuredClone(model.get("state"));
     store.catalogue = model.get("catalogue");

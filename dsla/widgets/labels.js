@@ -42,7 +42,7 @@ export function assign(method, options, grid, boxes, labels) {
 }
 
 /** @param {Grid} grid @returns {Level[]} */
-function levelsOf({ shapes, strides, offset, size }) {
+export function levelsOf({ shapes, strides, offset, size }) {
   let first = 0;
   return shapes.map(([height, width], n) => {
     const stride = strides[n], start = first;
@@ -110,7 +110,7 @@ export function iouOf(a, b) {
 }
 
 /** The square anchor of a point. @param {number} x @param {number} y @param {number} half @returns {Box} */
-const anchor = (x, y, half) => [f(x - half), f(y - half), f(x + half), f(y + half)];
+export const anchor = (x, y, half) => [f(x - half), f(y - half), f(x + half), f(y + half)];
 
 /** First and last index of sorted places with low ≤ place ≤ high, among the first `count`, a cell to spare.
  * @param {Float32Array} place @param {number} count @param {number} low @param {number} high @param {number} stride */
@@ -212,6 +212,17 @@ function dsla(options, levels, boxes, won) {
 }
 
 // ---- FoveaBox: the cells of the shrunk box, at the levels whose range holds its size
+/** First and last column, first and last row of the cells in the shrunk box.
+ * @param {Box} box @param {number} stride @param {number} columns @param {number} rows @param {number} sigma
+ * @param {number} offset @returns {number[]} */
+export function foveaCells(box, stride, columns, rows, sigma, offset) {
+  return [[box[0], box[2], columns], [box[1], box[3], rows]].flatMap(([from, to, count]) => {
+    const start = f(from / stride), half = f(0.5 * f(f(to / stride) - start));
+    const at = (/** @type {number} */ part) => f(f(start + f(f(part) * half)) - f(offset));
+    return [Math.ceil(at(1 - sigma)), Math.floor(at(1 + sigma))].map((v) => Math.min(Math.max(v, 0), count - 1));
+  });
+}
+
 /** @type {Method} */
 function fovea({ scale_ranges: ranges, sigma, smooth, relaxation }, levels, boxes, won, { offset }) {
   const share = smooth ? relaxation : 0;
@@ -221,11 +232,7 @@ function fovea({ scale_ranges: ranges, sigma, smooth, relaxation }, levels, boxe
     levels.forEach(({ first, stride, width, rows, columns, place: [xs, ys] }, level) => {
       const [low, high, relaxedLow, relaxedHigh] = ends[level];
       if (!(scale >= relaxedLow && scale <= relaxedHigh) || !rows || !columns) return;
-      const cells = [[box[0], box[2], columns], [box[1], box[3], rows]].flatMap(([from, to, count]) => {
-        const start = f(from / stride), half = f(0.5 * f(f(to / stride) - start));
-        const at = (/** @type {number} */ part) => f(f(start + f(f(part) * half)) - f(offset));
-        return [Math.ceil(at(1 - sigma)), Math.floor(at(1 + sigma))].map((v) => Math.min(Math.max(v, 0), count - 1));
-      });
+      const cells = foveaCells(box, stride, columns, rows, sigma, offset);
       const h = relaxed(scale, low, high, relaxedLow, relaxedHigh);
       for (let i = cells[2]; i <= cells[3]; i++) {
         for (let j = cells[0]; j <= cells[1]; j++) {
@@ -242,19 +249,24 @@ function fovea({ scale_ranges: ranges, sigma, smooth, relaxation }, levels, boxe
 }
 
 // ---- anchors: max-IoU and ATSS
+/** The largest IoU that an anchor of each level has with a box: at the point nearest to its centre.
+ * @param {Box} box @param {Level[]} levels @param {number} scale side of the anchor in strides @param {number} offset */
+export function bestOverlaps(box, levels, scale, offset) {
+  return levels.map(({ stride, rows, columns, place: [xs, ys] }) => {
+    if (!rows || !columns) return 0;
+    const nearest = (/** @type {number} */ centre, /** @type {number} */ count) =>
+      Math.min(Math.max(Math.round(centre / stride - offset), 0), count - 1);
+    const j = nearest((box[0] + box[2]) / 2, columns), i = nearest((box[1] + box[3]) / 2, rows);
+    return iouOf(anchor(xs[j], ys[i], f(stride * f(scale / 2))), box);
+  });
+}
+
 /** @type {Method} */
 function maxIoU({ positive, negative, low_quality: lowQuality, anchor_scale: scale }, levels, boxes, won, { offset }) {
   if (negative > positive) throw new Error(`negative ${negative} is above positive ${positive}`);
   const threshold = f(positive);
   boxes.forEach((box, n) => {
-    const halves = levels.map(({ stride }) => f(stride * f(scale / 2)));
-    const tops = levels.map(({ stride, rows, columns, place: [xs, ys] }, level) => { // at the point nearest to the centre
-      if (!rows || !columns) return 0;
-      const nearest = (/** @type {number} */ centre, /** @type {number} */ count) =>
-        Math.min(Math.max(Math.round(centre / stride - offset), 0), count - 1);
-      const j = nearest((box[0] + box[2]) / 2, columns), i = nearest((box[1] + box[3]) / 2, rows);
-      return iouOf(anchor(xs[j], ys[i], halves[level]), box);
-    });
+    const halves = levels.map(({ stride }) => f(stride * f(scale / 2))), tops = bestOverlaps(box, levels, scale, offset);
     const top = Math.max(...tops), enough = Math.min(positive, lowQuality ? top : Infinity) * (1 - 1e-5);
     const points = /** @type {number[]} */ ([]), ious = /** @type {number[]} */ ([]);
     levels.forEach(({ first, stride, width, rows, columns, place: [xs, ys] }, level) => {
@@ -274,33 +286,41 @@ function maxIoU({ positive, negative, low_quality: lowQuality, anchor_scale: sca
   won.hard();
 }
 
-/** @type {Method} */
-function atss({ topk, anchor_scale: scale }, levels, boxes, won, { offset }) {
+/** The candidates of a box, and the IoU that they need: the mean and the deviation of theirs.
+ * @param {Box} box @param {Level[]} levels @param {number} topk @param {number} scale side of the anchor in strides
+ * @param {number} offset */
+export function atssCandidates(box, levels, topk, scale, offset) {
   const most = [Math.max(...levels.map(({ place }) => place[0].length)), Math.max(...levels.map(({ place }) => place[1].length))];
   const [wide, high] = most.map((count) => Math.min(topk, count));
-  boxes.forEach((box, n) => {
-    const points = /** @type {number[]} */ ([]), ious = /** @type {number[]} */ ([]), depths = /** @type {number[]} */ ([]);
-    const [x1, y1, x2, y2] = box;
-    for (const { first, stride, width, rows, columns, place: [xs, ys] } of levels) {
-      const half = f(stride * f(scale / 2));
-      const across = nearestCells(xs, f(f(x1 + x2) / 2), columns, wide, stride, offset);
-      const down = nearestCells(ys, f(f(y1 + y2) / 2), rows, high, stride, offset);
-      /** @type {{distance: number, row: number, column: number}[]} */
-      const near = [];
-      across.forEach(([column, dx], a) => down.forEach(([row, dy], b) => {
-        if ((a + 1) * (b + 1) <= topk) near.push({ distance: f(f(dx * dx) + f(dy * dy)), row, column });
-      }));
-      near.sort((a, b) => a.distance - b.distance || a.row - b.row || a.column - b.column);
-      for (const { row, column } of near.slice(0, topk)) {
-        const x = xs[column], y = ys[row];
-        points.push(first + row * width + column);
-        ious.push(iouOf(anchor(x, y, half), box));
-        depths.push(Math.min(f(x - x1), f(y - y1), f(x2 - x), f(y2 - y)));
-      }
+  const points = /** @type {number[]} */ ([]), ious = /** @type {number[]} */ ([]), depths = /** @type {number[]} */ ([]);
+  const [x1, y1, x2, y2] = box;
+  for (const { first, stride, width, rows, columns, place: [xs, ys] } of levels) {
+    const half = f(stride * f(scale / 2));
+    const across = nearestCells(xs, f(f(x1 + x2) / 2), columns, wide, stride, offset);
+    const down = nearestCells(ys, f(f(y1 + y2) / 2), rows, high, stride, offset);
+    /** @type {{distance: number, row: number, column: number}[]} */
+    const near = [];
+    across.forEach(([column, dx], a) => down.forEach(([row, dy], b) => {
+      if ((a + 1) * (b + 1) <= topk) near.push({ distance: f(f(dx * dx) + f(dy * dy)), row, column });
+    }));
+    near.sort((a, b) => a.distance - b.distance || a.row - b.row || a.column - b.column);
+    for (const { row, column } of near.slice(0, topk)) {
+      const x = xs[column], y = ys[row];
+      points.push(first + row * width + column);
+      ious.push(iouOf(anchor(x, y, half), box));
+      depths.push(Math.min(f(x - x1), f(y - y1), f(x2 - x), f(y2 - y)));
     }
-    const count = Math.max(1, ious.length), mean = ious.reduce((a, b) => a + b, 0) / count;
-    const spread = ious.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, count - 1);
-    const threshold = f(f(mean) + f(Math.sqrt(spread)));
+  }
+  const count = Math.max(1, ious.length), mean = ious.reduce((a, b) => a + b, 0) / count;
+  const spread = ious.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, count - 1);
+  const threshold = f(f(mean) + f(Math.sqrt(spread)));
+  return { points, ious, depths, mean, deviation: Math.sqrt(spread), threshold };
+}
+
+/** @type {Method} */
+function atss({ topk, anchor_scale: scale }, levels, boxes, won, { offset }) {
+  boxes.forEach((box, n) => {
+    const { points, ious, depths, threshold } = atssCandidates(box, levels, topk, scale, offset);
     points.forEach((p, k) => ious[k] >= threshold && depths[k] > HUNDREDTH && won.offer(p, n, ious[k]));
   });
   won.hard();

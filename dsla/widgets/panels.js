@@ -1,6 +1,6 @@
 // The small pictures of all levels, row by row, and the list of the objects. Draws what the store holds.
 import { element, fit, outline, write } from "./common.js";
-import { GREY, isLost, paintHover, paintLevel, pointAt, WHITE } from "./stage.js";
+import { GREY, isLost, ownerOf, paintHover, paintLevel, pointAt, WHITE } from "./stage.js";
 
 /**
  * The levels of all rows as small pictures.
@@ -51,7 +51,7 @@ export function levelPanels(parent, store, calls) {
         const thin = store.objects.length > 8 ? 0.7 : 1;
         store.objects.forEach((o, n) => {
           if (isLost(row, store, n)) outline(ctx, o, unit, store.lost, 1.3, [3, 2], false);
-          else if (row.at[level].has(n)) outline(ctx, o, unit, WHITE, thin, [], false);
+          else if (row.at[level].has(n)) outline(ctx, o, unit, store.byObject ? ownerOf(n) : WHITE, thin, [], false);
           else outline(ctx, o, unit, GREY, 0.4, [], false);
         });
         if (store.hovered && store.hovered.level === level && store.hovered.row === r) paintHover(ctx, row, store.hovered, unit);
@@ -73,7 +73,7 @@ export function objectList(parent, store, select) {
     const rows = store.rows.filter(Boolean), lost = (n) => rows.some((row) => isLost(row, store, n));
     const order = store.objects.map((_, n) => n).sort((a, b) => lost(b) - lost(a) || a - b).slice(0, 60);
     const counts = order.map((n) => [n, store.nameOf(store.objects[n][4]), ...rows.map((row) => row.counts[n])]);
-    const now = JSON.stringify([counts, rows.map((row) => row.title), store.selected]);
+    const now = JSON.stringify([counts, rows.map((row) => row.title), store.selected, store.byObject]);
     if (now === before) return;
     before = now;
     write(head, order.length ? "Points of each object" : "No object yet: drag on the picture to draw one.");
@@ -88,6 +88,7 @@ export function objectList(parent, store, select) {
       line.className = n === store.selected ? "on" : "";
       line.setAttribute("aria-selected", String(n === store.selected));
       for (const text of [n, name]) element(line, "td", "", String(text));
+      if (store.byObject) line.cells[0].style.borderLeft = `10px solid ${ownerOf(n)}`, (line.cells[0].style.paddingLeft = "5px");
       for (const count of points) element(line, "td", count ? "" : "none", count ? String(count) : "no point");
       line.addEventListener("click", () => select(n));
       line.addEventListener("keydown", (e) => e.key === "Enter" && select(n));

@@ -106,7 +106,7 @@ def test_the_table_leaves_as_csv(browser, monkeypatch):
     lines = data.decode().splitlines()
     assert lines[0].startswith("detector,image,x1,y1,x2,y2,category,score")
     assert len(lines) == 4
-    assert lines[1].startswith("ours,image 0,10,10,66,50,0,0.9")
+    assert lines[1].startswith("ours,image 0,10.0,10.0,66.0,50.0,0,0.9")
 
 
 def test_looking_at_a_model_leaves_it_in_training_mode():
