@@ -2,11 +2,10 @@
 // what is shown. Without a kernel (a page of its own) the same code shows the same labels.
 import { bitmap, bytes, clip, dimmed, element, fit, follow, guardIn, layersOf, listenForFiles, paletteOf, save, scale, scaled, write } from "./common.js";
 import { controlColumn } from "./controls.js";
-import { rulesOf } from "./explain.js";
 import { tourPanel } from "./guide.js";
-import { levelPanels, objectList } from "./panels.js";
+import { explainPoint, levelPanels, objectList } from "./panels.js";
 import { isLost, listen, OWNER_PALETTE, ownersOf, paintStage, pointAt } from "./stage.js";
-import { COUPLINGS, drawnOf, frameOf, optionsOf, rowsOf } from "./state.js";
+import { COUPLINGS, drawnOf, frameOf, rowsOf } from "./state.js";
 
 const REST = 150, PATIENCE = 6000, LONG = 1344; // ms until Python is asked; until it is missed; longest side of an upload
 
@@ -32,7 +31,7 @@ export function render({ model, el }) {
   button("dsla-reset", "reset", "as it was opened", () => (began(), restore(first), changed(null)));
   const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
   const owners = button("dsla-owners", "by object", "colour by the object that a point learns, or by its label", () => recolour());
-  const pair = button("dsla-pair", "side by side", "two methods at full size", () => ((store.pair = !store.pair), paintAll()));
+  const pair = button("dsla-pair", "side by side", "two methods at full size", () => ((store.pair = !store.pair), layout()));
   button("dsla-zoom", "+", "zoom in (+, pinch, Ctrl+wheel; Alt+drag or arrows move)", () => hand.zoomAt(store.zoom * 1.5));
   button("dsla-zoom", "−", "zoom out (−; 0 for all)", () => hand.zoomAt(store.zoom / 1.5));
   button("dsla-guide", "tour", "six questions that you answer by moving a box", () => guide.toggle());
@@ -221,6 +220,7 @@ export function render({ model, el }) {
     const box = chosen && `object ${selected}, ${nameOf(chosen[4])}, ${chosen.slice(0, 4).map(Math.round).join(", ")}`;
     const learn = chosen && rows.filter(Boolean).map((r) => `${r.title}: ${isLost(r, store, selected) ? "no point" : `${r.counts[selected]} points`}`);
     write(spoken, chosen ? [box, ...learn].join("; ") : "");
+    twin.setAttribute("aria-label", `the same objects, ${twinSize.textContent}`);
     stage.setAttribute("aria-label", `${objects.length} objects. Tab goes through them, arrows move, Shift with arrows resizes.${box ? ` Chosen: ${box}` : ""}`);
     const where = placeText(active);
     if (state.coupling === COUPLINGS[2]) return void write(size, where);
@@ -230,7 +230,8 @@ export function render({ model, el }) {
   }
   function layout() {
     const [H, W] = (store.image = model.get("size"));
-    const most = Math.max(220, Math.min(model.get("width"), (root.clientWidth || 1e4) - 4));
+    const whole = (root.clientWidth || 1e4) - 4, half = store.pair && main.clientWidth > 640 ? main.clientWidth / 2 - 8 : whole;
+    const most = Math.max(220, Math.min(model.get("width"), whole, half));
     store.width = Math.min(most, Math.round((440 * W) / H));
     store.height = Math.round((store.width * H) / W);
     (store.zoom = 1), (store.k = store.width / W), (store.ox = 0), (store.oy = 0);
@@ -247,26 +248,9 @@ export function render({ model, el }) {
     if (store.hovered?.row === r && store.hovered.level === level && store.hovered.point === at.point) return;
     store.hovered = { row: r, ...at };
     if (kernel) model.set("hover", [r, at.point, store.selected]), model.save_changes();
-    else explain(row, r, at);
+    else explainPoint(why, store, row, r, at);
     paintAll();
   }
-  function explain(row, r, { level, i, j, point }) {
-    const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
-    const f = Math.fround, grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frameOf(store.image, store.state.input).size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
-    why.replaceChildren();
-    element(why, "b", "", `${row.title}: ${won < 0 ? "background" : `learns object ${won}, ${nameOf(store.objects[won][4])}`}`);
-    if (n >= 0) {
-      const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
-      const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level, point };
-      element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
-      for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box, grid)) {
-        const line = table.insertRow();
-        for (const cell of [verdict === null ? "" : verdict ? "✓" : "✗", rule, text]) element(line, "td", "", cell);
-      }
-    }
-    element(why, "div", "", `taught label ${Number(row.values[point].toPrecision(4))}${row.follows ? ": label × IoU of the predicted box" : ""}`);
-  }
-
   // ---- a picture of one's own
   async function upload(file) {
     const whole = await createImageBitmap(file), share = Math.min(1, LONG / Math.max(whole.width, whole.height));

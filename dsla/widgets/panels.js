@@ -1,6 +1,8 @@
 // The small pictures of all levels, row by row, and the list of the objects. Draws what the store holds.
 import { element, fit, outline, write } from "./common.js";
+import { rulesOf } from "./explain.js";
 import { GREY, isLost, ownerOf, paintHover, paintLevel, pointAt, WHITE } from "./stage.js";
+import { frameOf, optionsOf } from "./state.js";
 
 /**
  * The levels of all rows as small pictures.
@@ -95,4 +97,22 @@ export function objectList(parent, store, select) {
     });
     if (focus > 0) table.rows[focus]?.focus();
   };
+}
+
+/** Why a point of a row learns what it learns, where no kernel says it. */
+export function explainPoint(why, store, row, r, { level, i, j, point }) {
+  const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
+  const f = Math.fround, grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frameOf(store.image, store.state.input).size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
+  why.replaceChildren();
+  element(why, "b", "", `${row.title}: ${won < 0 ? "background" : `learns object ${won}, ${store.nameOf(store.objects[won][4])}`}`);
+  if (n >= 0) {
+    const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
+    const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level, point };
+    element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
+    for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box, grid)) {
+      const line = table.insertRow();
+      for (const cell of [verdict === null ? "" : verdict ? "✓" : "✗", rule, text]) element(line, "td", "", cell);
+    }
+  }
+  element(why, "div", "", `taught label ${Number(row.values[point].toPrecision(4))}${row.follows ? ": label × IoU of the predicted box" : ""}`);
 }
