@@ -1,9 +1,10 @@
 // Why a point learns an object or does not, where no kernel says it: the rules of `Assigner.explain`, by the same numbers.
 import { anchor, atssCandidates, bestOverlaps, centerness, foveaCells, iouOf, levelsOf, pairOf, relaxed, relaxedRanges, sampled } from "./labels.js";
 
+/** @typedef {import("./labels.js").Grid} Grid */
 /** @typedef {[string, string, boolean | null]} Rule */
 /** @typedef {(options: Record<string, any>, place: {x: number, y: number, stride: number, level: number, point: number},
- *   box: any, grid: import("./labels.js").Grid) => Rule[]} Rules */
+ *   box: any, grid: Grid) => Rule[]} Rules */
 
 const short = (/** @type {number} */ v) => String(Number(v.toPrecision(4)));
 const rangeText = (/** @type {number[]} */ [low, high]) => `[${short(low)}, ${high >= 1e8 ? "∞" : short(high)}]`;
@@ -13,7 +14,7 @@ const rangeText = (/** @type {number[]} */ [low, high]) => `[${short(low)}, ${hi
  * @param {string} method of labels.js @param {Record<string, any>} options
  * @param {{x: number, y: number, stride: number, level: number, point: number}} place point: its index among all
  * @param {number[]} box in the frame of the point
- * @param {import("./labels.js").Grid} grid
+ * @param {Grid} grid
  * @returns {Rule[]}
  */
 export function rulesOf(method, options, { x, y, stride, level, point }, box, grid) {
