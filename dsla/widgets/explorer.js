@@ -45,6 +45,7 @@ export function render({ model, el }) {
   const lut = bytes(model.get("lut")), palette = paletteOf(lut);
   const ramp = scale(left, "label", lut), twinBox = element(top, "div", "dsla-left"), twinSize = element(twinBox, "div", "dsla-size");
   const twin = stage.cloneNode();
+  twin.className = "dsla-twin";
   twinBox.append(twin);
   const side = element(top, "div", "dsla-side"), list = element(side, "div", "dsla-counts"), why = element(side, "div", "dsla-why");
   const spoken = element(side, "div", "dsla-spoken"), panels = element(main, "div", "dsla-panels");

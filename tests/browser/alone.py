@@ -68,6 +68,8 @@ def desktop(browser, shots, boxes):
     for line in ('group "Method 2"', 'slider "relaxation"', 'checkbox "core zone"', 'application "4 objects'):
         assert line in snapshot, (line, snapshot)
 
+    tour(page)
+
     # The view is in the address; one of another version is refused with a word.
     again = context.new_page()
     again.goto(page.url)
@@ -81,6 +83,31 @@ def desktop(browser, shots, boxes):
     assert not errors, errors
     assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
     context.close()
+
+
+def tour(page):
+    """A question of the tour is answered by a drag; leaving it brings back what was there."""
+    heads = page.evaluate(HEADS)
+    page.get_by_role("button", name="tour", exact=True).click()
+    verdict = page.locator(".dsla-verdict")
+    page.wait_for_selector(".dsla-verdict >> text=Not yet: on each level all points inside the box are taught the same")
+    Mouse(page, 512).drag((286, 286), (330, 330))
+    page.wait_for_selector(".dsla-verdict >> text=Yes: on P3 the points")
+    snapshot = page.locator(".dsla-tour").aria_snapshot()
+    for line in (
+        'region "tour"',
+        "status: ✓ Yes",
+        'button "back" [disabled]',
+        'button "next"',
+        'button "leave the tour"',
+    ):
+        assert line in page.locator(".dsla-main").aria_snapshot(), (line, snapshot)
+    for number, title in enumerate(("One level or two", "The core", "Whose point?", "Nobody learns it", "So poor"), 2):
+        page.get_by_role("button", name="next").click()
+        page.wait_for_selector(f".dsla-tour b >> text={number} of 6 · {title}")
+        assert "Not yet" in verdict.inner_text()
+    page.get_by_role("button", name="end", exact=True).click()
+    said(page, heads, "after the tour")
 
 
 def phone(browser, shots, boxes):
