@@ -96,7 +96,7 @@ def tour(page):
     snapshot = page.locator(".dsla-tour").aria_snapshot()
     for line in (
         'region "tour"',
-        "status: ✓ Yes",
+        'status: "✓ Yes',
         'button "back" [disabled]',
         'button "next"',
         'button "leave the tour"',
