@@ -77,6 +77,7 @@ class DetectionBrowser(Pane):
         iou_threshold: float = 0.5,
     ) -> None:
         super().__init__()
+        self._run = lru_cache(KEPT_IN_MEMORY)(self._candidates_of)
         self.dataset, sources = in_order(dataset, detections)
         if len(sources) > 2:
             raise DataError(f"one or two detectors are shown, got {len(sources)}")
@@ -84,7 +85,6 @@ class DetectionBrowser(Pane):
         self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth)
         self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
         self._stored = {k: self._all_of(v, truth) for k, v in sources.items() if k not in self._models}
-        self._run = lru_cache(KEPT_IN_MEMORY)(self._candidates_of)
         self.tables: dict[str, pd.DataFrame] = {}
         self.surface: DetectionSurface = self.keep(DetectionSurface())
         self.surface.names = [str(n) for n in self.dataset.class_names]

@@ -71,6 +71,7 @@ class RankingExplorer(Pane):
 
     def __init__(self, dataset: Any, detections: Any, *, iou_threshold: float = 0.5, **options: Any) -> None:
         super().__init__()
+        self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.dataset, sources = in_order(dataset, detections)
         truth = Truth.of(self.dataset)
         self._categories, self._titles = truth.categories, titles(truth)
@@ -79,7 +80,6 @@ class RankingExplorer(Pane):
         self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
         self.tables = dict(self._all)
         self.chosen: Any = pd.DataFrame()
-        self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.surface: RankingSurface = self.keep(RankingSurface(least=iou_threshold))
         classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]
         self.bar(

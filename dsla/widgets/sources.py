@@ -23,7 +23,7 @@ def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
         dataset, detections = detections, dataset
     if not _is_dataset(dataset):
         kinds = " and ".join(type(value).__name__ for value in (detections, dataset))
-        raise DataError(f"a data set is needed first, then detections: got {kinds}")
+        raise DataError(f"a data set comes first, then detections: got {kinds}")
     if not len(dataset):
         raise DataError(f"{getattr(dataset, 'name', 'the data set')} has no images to show")
     if isinstance(detections, Mapping):

@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused():
         DetectionBrowser(Two(), {})
     with pytest.raises(DataError, match="one or two detectors are shown, got 3"):
         DetectionBrowser(Two(), dict.fromkeys("abc", FOUND))
-    with pytest.raises(DataError, match="a data set is needed first, then detections: got list and dict"):
+    with pytest.raises(DataError, match="a data set comes first, then detections: got list and dict"):
         DetectionBrowser(FOUND, {"x": FOUND})
     with pytest.raises(DataError, match="label outside"):
         DetectionBrowser(Two(), {"x": [{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}]})

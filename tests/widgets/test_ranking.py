@@ -99,7 +99,7 @@ def test_kinds_orders_and_both_orders_of_the_arguments(explorer):
     swapped = RankingExplorer(FOUND, Two())
     assert swapped.tables["detections"].equals(RankingExplorer(Two(), FOUND).tables["detections"])
     swapped.close()
-    with pytest.raises(DataError, match="a data set is needed first, then detections: got list and dict"):
+    with pytest.raises(DataError, match="a data set comes first, then detections: got list and dict"):
         RankingExplorer(FOUND, {"x": FOUND})
 
 
