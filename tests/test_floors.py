@@ -122,7 +122,7 @@ def test_a_circle_would_be_seen():
     assert circles({**graph(), "geometry": {"assigners.dsla"}}), (a, b)
     nested = "def f():\n    from ..models import build\n"
     path = ROOT / "coco" / "results.py"
-    assert "models.build" in imports("coco.results", _Text(path, nested), modules())
+    assert "models.build" in imports("coco.matching", _Text(path, nested), modules())
 
 
 class _Text:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dsla.coco.results import read_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,7 +28,6 @@ from dsla.analysis import errors, ranking
 from dsla.coco.detections import Results
 from dsla.coco.evaluation import evaluate_detections
 from dsla.coco.ground_truth import GroundTruth
-from dsla.coco.results import read_lines
 from dsla.data import CocoDataset
 from dsla.data.check import check
 from dsla.data.pictures import load_pixels

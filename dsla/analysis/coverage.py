@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.check import SIZES
+from ..coco.engines import SIZES
 from ..geometry import InputSize
 from .assignments import FEW, assignment_statistics, place_of_objects
 from .tables import BOX, Measured, Table, Truth, summarises

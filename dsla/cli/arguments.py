@@ -62,9 +62,7 @@ EMBEDDED = Needs(
     "is a number of embedded scenes, not of the images of --data: leave it out",
 )
 ONE_FILE = Needs(
-    "split",
-    lambda args: not args.annotations,
-    "is of a COCO folder, and --annotations names one file: leave it out",
+    "split", lambda args: not args.annotations, "is of a COCO folder, and --annotations names one file: leave it out"
 )
 
 

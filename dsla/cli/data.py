@@ -41,42 +41,28 @@ def run(args: Namespace) -> int | None:
         return _check(args)
     if args.to is None or args.files:
         raise DataError(f"say where to write it: dsla data {args.what} --to FOLDER; files are for dsla data check")
-    if args.what != "coco":
-        from ..data.sources import open_dataset
+    from ..data.sources import open_dataset, progress_bar
 
+    if args.what != "coco":
         print(open_dataset(None, args.what, size=args.size, progress=True).to_coco(args.to, overwrite=args.overwrite))
         return None
-    from tqdm.auto import tqdm
-
     from ..data.download import download_coco
 
-    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
-
-        def progress(file: str, done: int, total: int) -> None:
-            bar.set_description_str(file, refresh=False)
-            bar.total = total
-            bar.update(done - bar.n)
-
-        folder = download_coco(args.split, args.to, progress=progress)
+    with progress_bar(unit="B", unit_scale=True) as advance:
+        folder = download_coco(args.split, args.to, progress=lambda file, done, total: advance(done, total, file))
     print(f"{folder}: use it with dsla evaluate WEIGHTS --data {folder} --split {args.split}")
     return None
 
 
 def _check(args: Namespace) -> int:
     """Prints what is wrong with the files: code 0 nothing, 1 what will be mended, 2 what is refused."""
-    from tqdm.auto import tqdm
-
     from ..data.check import check
+    from ..data.sources import progress_bar
 
     if not args.files or (args.assign and len(args.files) > 1):
         raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
-    with tqdm(unit="image", leave=False, disable=None if args.images else True) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        reports = check(args.files, args.images, progress)
+    with progress_bar(disable=None if args.images else True) as advance:
+        reports = check(args.files, args.images, advance)
     print("\n".join(map(str, reports)))
     code = max(report.code for report in reports)
     if args.assign and code < 2:

@@ -32,11 +32,9 @@ def options(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from tqdm.auto import tqdm
-
     from ..coco.evaluation import shown
-    from ..coco.results import plain
-    from ..data.sources import open_dataset
+    from ..data.sources import open_dataset, progress_bar
+    from ..files import plain
     from ..models import load
     from ..models.evaluation import evaluate, usable
 
@@ -45,11 +43,9 @@ def run(args: Namespace) -> None:
         refuse_existing([args.json], inputs=inputs, overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
     dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
-    with tqdm(total=len(dataset), unit="image", leave=False) as bar:
-        numbers = evaluate(
-            model, dataset, engine=args.engine, max_detections=args.max_detections,
-            progress=lambda n, _: bar.update(n - bar.n) and None,
-        )  # fmt: skip
+    limits = {"engine": args.engine, "max_detections": args.max_detections}
+    with progress_bar() as advance:
+        numbers = evaluate(model, dataset, progress=advance, **limits)
     print(shown(numbers))
     if args.per_class:
         import pandas as pd

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .arguments import Needs, output_option, plugin_option
+from .predict import find_images, plan
 
 NEEDS = (Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),)
 
@@ -28,8 +29,7 @@ def options(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    if missing := [path for path in args.images if not os.path.exists(path)]:
-        raise DataError(f"{Path(missing[0]).absolute()}: no such image or folder")
+    paths = find_images(args.images)[0] if args.images else []
     if len(args.methods) > 3:
         raise DataError(f"--methods: one to three, got {len(args.methods)}")
     from ..assigners import method
@@ -39,11 +39,9 @@ def run(args: Namespace) -> None:
     from ..plots.comparison import STRIDES
     from ..widgets.page import page, photograph, scenes
     from ..widgets.state import catalogue, initial
-    from .predict import find_images, plan
 
     Frame.of((1, 1), args.input_size)  # refuses what is none
     rows = [{"method": method(name).name, "options": {}} for name in args.methods]
-    paths = find_images(args.images)[0] if args.images else []
     refuse_existing([args.html], inputs=[*paths, *filter(None, [args.annotations])], overwrite=args.overwrite)
     truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
     planned = plan(paths, Path(os.curdir), truth)

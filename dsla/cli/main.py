@@ -8,16 +8,14 @@ inside `run`, so that help and errors of arguments come at once.
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
 
 from .. import __version__
 from ..assigners.registry import load_plugin
-from ..errors import DataError, NotFinite
+from ..errors import DataError, NotFinite, unknown
 from .arguments import refuse_ignored
 from .terminal import close_quietly, terminal
 
@@ -30,18 +28,11 @@ COMMANDS = (
 )  # fmt: skip
 
 
-class Command(NamedTuple):
-    """A command's module, and what its docstring says: what it is for, and how it is used."""
-
-    module: ModuleType
-    purpose: str
-    example: str
-
-
-def command(name: str) -> Command:
+def command(name: str) -> tuple[ModuleType, str, str]:
+    """A command's module, and what its docstring says: what it is for, and an example."""
     module = importlib.import_module(f".{name}", __package__)
     purpose, _, example = (module.__doc__ or "").strip().partition("\n\n")
-    return Command(module, purpose, example)
+    return module, purpose, example
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +72,7 @@ def _run(words: list[str]) -> int:
 
 
 def _without_command(words: list[str]) -> int:
-    lines = [f"  {name:<10} {command(name).purpose}" for name in COMMANDS]
+    lines = [f"  {name:<10} {command(name)[1]}" for name in COMMANDS]
     parser = argparse.ArgumentParser(
         prog="dsla",
         usage="dsla COMMAND …",
@@ -95,9 +86,7 @@ def _without_command(words: list[str]) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    near = difflib.get_close_matches(args.command, COMMANDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
-    parser.error(f"no command {args.command!r}: {hint}")
+    parser.error(str(unknown("command", args.command, COMMANDS)))
 
 
 if __name__ == "__main__":

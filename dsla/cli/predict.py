@@ -10,7 +10,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,15 +46,13 @@ def options(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if missing := [path for path in args.images if not (os.path.isfile(path) or os.path.isdir(path))]:
-        raise DataError(f"{Path(missing[0]).absolute()}: no such image or folder")
+    paths, skipped = find_images(args.images)
     from ..data import CocoDataset
     from ..files import refuse_existing
     from ..models import load
     from ..models.evaluation import usable
     from ..models.prediction import limits
 
-    paths, skipped = find_images(args.images)
     truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
     pictures = plan(paths, Path(args.out), truth)
     outputs = [Path(args.out) / RESULTS, *(p.drawn for p in pictures)]
@@ -77,12 +75,14 @@ def run(args: Namespace) -> int:
     return int(bool(broken))
 
 
-def find_images(paths: Iterable[str | Path]) -> tuple[list[Path], Counter[str]]:
+def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], Counter[str]]:
     """Files as given, and the images in folders, sorted by name, each once; how many others lie there, by ending.
 
     Raises:
-        DataError: nothing to predict on.
+        DataError: one of the paths leads nowhere, or there is no image in all of them.
     """
+    if missing := [path for path in map(Path, paths) if not (path.is_file() or path.is_dir())]:
+        raise DataError(f"{missing[0].absolute()}: no such image or folder")
     from ..data.pictures import endings
 
     readable, images, skipped = endings(), list[Path](), Counter[str]()

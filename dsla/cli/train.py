@@ -96,10 +96,11 @@ def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
     data = taught(scheduled, images)
     count, every = len(data), spacing(scheduled, len(data))
     left_out = f", {len(images) - count} without a box left out" if len(images) > count else ""
+    val = "the embedded set's val" if args.data is None else f"val of {args.data}"
     start = args.weights or (f"ImageNet weights of {scheduled.backbone}" if scheduled.pretrained else "random weights")
     return {
         "data": f"{count} images of {data.name}, {len(data.class_names)} classes{left_out}",
-        "evaluated on": _evaluated_on(args),
+        "evaluated on": args.val_annotations if args.annotations else val,
         "plan": plan(scheduled, count, accumulate=args.accumulate),
         **({"scaling": note} if note else {}),
         "rate from step": rates(scheduled, count),
@@ -110,12 +111,6 @@ def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
         "device": args.device or "a GPU if there is one, else the CPU",
         "folder": str(_folder(args, scheduled, data)),
     }
-
-
-def _evaluated_on(args: Namespace) -> str | None:
-    if args.annotations:
-        return args.val_annotations
-    return "the embedded set's val" if args.data is None else f"val of {args.data}"
 
 
 def _folder(args: Namespace, scheduled: Recipe, data: DetectionDataset) -> Path:
@@ -152,22 +147,12 @@ def _train(args: Namespace, scheduled: Recipe, note: str, say: Callable[[str], N
         model = build(scheduled, class_names=dataset.class_names)
         left = adopt(model, args.weights)
         say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
+    typed = ("seed", "device", "workers", "accumulate", "resume", "checkpoint_every", "tensorboard")
+    every = args.eval_every or spacing(scheduled, len(dataset))
     result = train(
-        scheduled,
-        dataset,
-        val=val,
-        out=out,
-        seed=args.seed,
-        device=args.device,
-        model=model,
-        workers=args.workers,
-        accumulate=args.accumulate,
-        compiled=args.compile,
-        resume=args.resume,
-        eval_every=args.eval_every or spacing(scheduled, len(dataset)),
-        checkpoint_every=args.checkpoint_every,
-        tensorboard=args.tensorboard,
-    )
+        *(scheduled, dataset), val=val, out=out, model=model, compiled=args.compile, eval_every=every,
+        **{name: getattr(args, name) for name in typed},
+    )  # fmt: skip
     row = result.log[-1]
     if first and row.get("event") == "evaluate":
         print(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))

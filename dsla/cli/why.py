@@ -39,9 +39,8 @@ def options(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from ..coco.results import plain
     from ..errors import DataError, visible
-    from ..files import OwnFolder, csv_text
+    from ..files import OwnFolder, csv_text, plain
     from ..plots.why import why
 
     inputs = [p for p in (args.results, args.annotations, args.candidates) if p]

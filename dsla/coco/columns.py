@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -9,16 +12,29 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from .problems import many
+from .problems import SLACK, SMALLEST, many
 
-CORNERS, SIZE = (
-    ["x1", "y1", "x2", "y2"],
-    ["w", "h"],
-)  # the file's own width and height: x2 − x1 may be rounded otherwise
-SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
-SLACK = 1.0  # pixels that a box may reach out of its image without a word: exporters round
+CORNERS = ["x1", "y1", "x2", "y2"]
+SIZE = ["w", "h"]  # the file's own width and height: x2 − x1 may be rounded otherwise
 FARTHEST = 1e12  # pixels; coordinates beyond overflow in products, and are of no image
-NO_BOX = (np.nan,) * 4
+
+
+def ids_in(rows: Sequence[Any], field: str) -> np.ndarray:
+    """A field of ids of the rows, as `id_array` has them."""
+    return id_array(list(map(attrgetter(field), rows)))
+
+
+def numbers_in(rows: Sequence[Any], field: str, missing: float = np.nan) -> np.ndarray:
+    """A field of numbers of the rows."""
+    values = map(attrgetter(field), rows)
+    return np.fromiter((missing if value is None else value for value in values), float, len(rows))
+
+
+def boxes_in(rows: Sequence[Any]) -> np.ndarray:
+    """[N,4] their `bbox`, NaN without one."""
+    none = (np.nan,) * 4
+    boxes = chain.from_iterable(row.bbox or none for row in rows)
+    return np.fromiter(boxes, float, 4 * len(rows)).reshape(-1, 4)
 
 
 def id_array(values: list[Any]) -> np.ndarray:
@@ -94,11 +110,11 @@ def refuse_other_forms(name: str, of: str, boxes: np.ndarray, width: np.ndarray,
             f"{name}: no box of {many(len(boxes), of)} reaches a pixel (the largest corner is {highest:g}): they look "
             "like fractions of the image; multiply x and w by its width, y and h by its height"
         )
-    known = (sizes > 0).all(1)
-    beyond = known & (corners[:, 2:] > sizes + SLACK).any(1)
+    sized = (sizes > 0).all(1)
+    beyond = sized & (corners[:, 2:] > sizes + SLACK).any(1)
     as_corners = (boxes[:, 2:] > boxes[:, :2]).all(1)
     as_corners &= (boxes[:, 2:] <= sizes + SLACK).all(1) & (boxes[:, :2] >= -SLACK).all(1)
-    if len(boxes) > 1 and beyond.sum() > len(boxes) / 2 and (as_corners | ~known).all():
+    if len(boxes) > 1 and beyond.sum() > len(boxes) / 2 and (as_corners | ~sized).all():
         raise DataError(
             f"{name}: {beyond.sum()} of {many(len(boxes), of)} reach out of the image as x, y, w, h, and all lie in it "
             "as corners x1, y1, x2, y2: write x1, y1, x2 − x1, y2 − y1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,21 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from .columns import (
-    CORNERS,
-    NO_BOX,
-    SIZE,
-    comparable,
-    corners_of,
-    id_array,
-    in_reach,
-    places,
-    refuse_other_forms,
-    types_of,
-    with_size,
-)
+from . import columns
+from .columns import CORNERS, SIZE, corners_of
 from .ground_truth import GroundTruth
-from .problems import NOTED, Problems, many, refuse, some
+from .problems import Problems, many, refuse, some
 from .reading import name_of, read_results
 
 Detections: TypeAlias = "str | Path | Iterable[Mapping[str, Any]] | pd.DataFrame | Results"
@@ -92,7 +80,7 @@ class Results:
         sized = (self.boxes[:, 2:] > 0).all(1)
         if sized.sum() > len(self) / 2:
             sizes = (side[self.image[sized]] for side in (self.truth.widths, self.truth.heights))
-            refuse_other_forms(self.name, "detection", self.boxes[sized], *sizes)
+            columns.refuse_other_forms(self.name, "detection", self.boxes[sized], *sizes)
 
     def where(self, mask: Any) -> Results:
         """Those of the detections for which the mask [D] holds."""
@@ -101,18 +89,15 @@ class Results:
     def to_frame(self) -> pd.DataFrame:
         """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
         frame = pd.DataFrame(np.concatenate([self.corners, self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE])
-        images, categories = (comparable(ids) for ids in (self.truth.image_ids, self.truth.category_ids))
+        images, categories = (columns.comparable(ids) for ids in (self.truth.image_ids, self.truth.category_ids))
         return frame.assign(image=images[self.image], category=categories[self.category], score=self.score)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """COCO results rows with id (from 1), area and iscrowd, as pycocotools wants them."""
-        columns = (
-            self.truth.image_ids[self.image].tolist(), self.truth.category_ids[self.category].tolist(),
-            self.boxes.tolist(), self.score.tolist(),
-        )  # fmt: skip
+        ids = self.truth.image_ids[self.image].tolist(), self.truth.category_ids[self.category].tolist()
         return [
             {"id": n, "image_id": i, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0, "score": s}
-            for n, (i, c, b, s) in enumerate(zip(*columns, strict=True), 1)
+            for n, (i, c, b, s) in enumerate(zip(*ids, self.boxes.tolist(), self.score.tolist(), strict=True), 1)
         ]
 
 
@@ -120,10 +105,8 @@ def _of_rows(source: Any, truth: GroundTruth) -> Results:
     name = name_of(source)
     rows, odd = read_results(source)
     strange = {o.position: o for o in reversed(odd)}
-    count = len(rows)
-    boxes = np.fromiter(chain.from_iterable(r.bbox or NO_BOX for r in rows), float, 4 * count).reshape(-1, 4)
-    score = np.fromiter((np.nan if r.score is None else r.score for r in rows), float, count)
-    bad = ~(in_reach(boxes) & np.isfinite(score))
+    boxes, score = columns.boxes_in(rows), columns.numbers_in(rows, "score")
+    bad = ~(columns.in_reach(boxes) & np.isfinite(score))
     bad[list(strange)] = True
     lines = []
     for n in np.flatnonzero(bad).tolist():
@@ -136,8 +119,8 @@ def _of_rows(source: Any, truth: GroundTruth) -> Results:
             f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
         )
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
-    image = _located(id_array([r.image_id for r in rows]), truth.image_ids, "an image_id", name)
-    category = _located(id_array([r.category_id for r in rows]), truth.category_ids, "a category_id", name)
+    image = _located(columns.ids_in(rows, "image_id"), truth.image_ids, "an image_id", name)
+    category = _located(columns.ids_in(rows, "category_id"), truth.category_ids, "a category_id", name)
     _check_files(rows, image, truth, name)
     return _results(name, truth, image, category, boxes, score)
 
@@ -146,25 +129,26 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
     name = "the given table"
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
-    values = with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
-    bad = ~(in_reach(values[:, :6]) & np.isfinite(values[:, 6]))
+    values = columns.with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
+    bad = ~(columns.in_reach(values[:, :6]) & np.isfinite(values[:, 6]))
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
-    image = _located(id_array(table["image"].tolist()), truth.image_ids, "an image_id", name)
-    category = _located(id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
+    image = _located(columns.id_array(table["image"].tolist()), truth.image_ids, "an image_id", name)
+    category = _located(columns.id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
     return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])
 
 
 def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str) -> np.ndarray:
     """Places of the detections' image or category ids in the ground truth."""
-    place = places(ids, listed)
+    place = columns.places(ids, listed)
     if (place < 0).any():
         strange = list(dict.fromkeys(ids[place < 0].tolist()))
         raise DataError(
             f"{name}: {many(int((place < 0).sum()), 'detection')} with {of} that the ground truth does not know: "
-            f"{some(strange)}; it knows {some(listed.tolist(), 10)}{types_of(ids, listed)}"
-            + " (results carry the file's ids, not 0…C−1)" * ("category" in of)
+            f"{some(strange)}; it knows {some(listed.tolist(), 10)}{columns.types_of(ids, listed)}"
+            + " (results carry the file's ids, not 0…C−1)"
+            * ("category" in of)
         )
     return place.astype(np.int32)
 
@@ -184,17 +168,13 @@ def _check_files(rows: list[Any], image: np.ndarray, truth: GroundTruth, name: s
 def _results(
     name: str, truth: GroundTruth, image: np.ndarray, category: np.ndarray, boxes: np.ndarray, score: np.ndarray
 ) -> Results:
+    table = {"image": image, "category": category, "score": score} | dict(zip("xywh", boxes.T, strict=True))
+    odd = {
+        "odd-score": (score < 0) | (score > 1),
+        "negative-size": boxes[:, 2:].min(1, initial=0) < 0,
+        "repeated-row": pd.DataFrame(table).duplicated().to_numpy(),
+    }
     problems = Problems(name)
-
-    def add(mask: np.ndarray, kind: str, action: str) -> None:
-        problems.add(kind, action, [f"at {n}" for n in np.flatnonzero(mask).tolist()], "detection", NOTED)
-
-    add((score < 0) | (score > 1), "a score outside 0…1", "used as it is")
-    add(
-        boxes[:, 2:].min(1, initial=0) < 0,
-        "a negative width or height",
-        "counted as a false alarm, as COCO's evaluation does",
-    )
-    columns = {"image": image, "category": category, "score": score} | dict(zip("xywh", boxes.T, strict=True))
-    add(pd.DataFrame(columns).duplicated().to_numpy(), "repeats an earlier detection bit for bit", "counted once more")
+    for kind, mask in odd.items():
+        problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
     return Results(name, truth, image, category, boxes, score, problems)

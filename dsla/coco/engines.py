@@ -20,7 +20,8 @@ from .ground_truth import GroundTruth
 from .matching import CAPS, RECALLS, THRESHOLDS, greedy, iou, overlapping, precisions, ranks, slices
 
 ENGINES = ("numpy", "pycocotools")
-AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # all, small, medium, large; pixels
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # COCO's, square pixels
+AREAS = {"all": (0, 1e10)} | SIZES
 TOGETHER = 1024  # images
 
 
@@ -96,7 +97,7 @@ def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
     rank_of = image_ranks(truth)
     home, kind, crowd, area = rank_of[truth.image], truth.category.astype(np.int64), truth.crowd, truth.area
     corners, extent = truth.corners, truth.boxes[:, 2] * truth.boxes[:, 3]
-    outside = [(area < low) | (area > high) for low, high in AREAS]
+    outside = [(area < low) | (area > high) for low, high in AREAS.values()]
 
     place = rank_of[results.image]
     order = np.argsort(place, kind="stable")
@@ -119,17 +120,11 @@ def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
         for i, out in enumerate(outside):
             match, ignored[i, :, here] = greedy(pairs, rank[here], crowd[mine], outside=out[mine])
             hit[i, :, here] = match >= 0
-    for i, (low, high) in enumerate(AREAS):
+    for i, (low, high) in enumerate(AREAS.values()):
         ignored[i] |= ~hit[i] & ((size < low) | (size > high))
 
     order = np.lexsort([-score, category])  # of equal scores COCO takes the lower image id, then the earlier row
-    category, score, rank, hit, ignored = (
-        category[order],
-        score[order],
-        rank[order],
-        hit[..., order],
-        ignored[..., order],
-    )
+    category, score, rank, hit, ignored = (v[..., order] for v in (category, score, rank, hit, ignored))
     precision = np.full((len(THRESHOLDS), len(RECALLS), count, len(AREAS)), -1.0)
     recall = np.full((len(THRESHOLDS), count, len(AREAS), len(caps)), -1.0)
     for i, out in enumerate(outside):

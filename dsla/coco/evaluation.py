@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .detections import Detections, Results
-from .engines import curves
+from .engines import SIZES, curves
 from .ground_truth import GroundTruth
 from .matching import CAPS
 from .problems import many, some
@@ -22,7 +22,6 @@ METRICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR@1", "AR@10", "AR@100", "AR_small", "AR_medium", "AR_large"),
 )
-_AREAS = ("all", "small", "medium", "large")
 VISIBLE = 5e-4  # a difference of AP that shows in three digits
 
 
@@ -85,13 +84,13 @@ def evaluate_detections(
     truth = GroundTruth.of(ground_truth)
     results = Results.of(detections, truth)
     caps = (*(cap for cap in CAPS[:-1] if cap < max_detections), max_detections)
-    found = curves(engine, results, caps)
-    precision, recall = found.precision, found.recall
+    result = curves(engine, results, caps)
+    precision, recall = result.precision, result.recall
     values = [_mean(precision[..., 0]), _mean(precision[0, ..., 0]), _mean(precision[5, ..., 0])]
     summary = dict(zip(METRICS, values, strict=False))
-    summary |= {f"AP_{_AREAS[i]}": _mean(precision[..., i]) for i in (1, 2, 3)}
+    summary |= {f"AP_{size}": _mean(precision[..., i]) for i, size in enumerate(SIZES, 1)}
     summary |= {f"AR@{cap}": _mean(recall[..., 0, i]) for i, cap in enumerate(caps)}
-    summary |= {f"AR_{_AREAS[i]}": _mean(recall[..., i, -1]) for i in (1, 2, 3)}
+    summary |= {f"AR_{size}": _mean(recall[..., i, -1]) for i, size in enumerate(SIZES, 1)}
     classes = range(len(truth.category_ids))
     per_class = pd.DataFrame(
         {
@@ -105,9 +104,9 @@ def evaluate_detections(
         },
         index=pd.Index(truth.category_ids, name="category_id"),
     )
-    notes = [*_counts(results, per_class), *_ties(found.extremes, summary["AP"])]
+    notes = [*_counts(results, per_class), *_ties(result.extremes, summary["AP"])]
     return Evaluation(
-        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), max_detections, found.coco
+        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), max_detections, result.coco
     )
 
 

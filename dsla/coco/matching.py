@@ -45,9 +45,9 @@ class Pairs:
         keys = [other, self.value] if prefer is None else [other, prefer, self.value]
         # lexsort ascends and the last one written wins, so the preferred pair comes last.
         order = np.lexsort([-keys[0], *keys[1:], owner])
-        found = np.full(size, -1)
-        found[owner[order]] = order
-        return found
+        pair = np.full(size, -1)
+        pair[owner[order]] = order
+        return pair
 
     def where(self, mask: np.ndarray) -> Pairs:
         """Those of the pairs for which the mask [pairs] holds."""
@@ -60,10 +60,7 @@ class Pairs:
 
 
 def iou(
-    a: np.ndarray,
-    b: np.ndarray,
-    crowd: np.ndarray | bool = False,
-    areas: tuple[np.ndarray, np.ndarray] | None = None,
+    a: np.ndarray, b: np.ndarray, crowd: np.ndarray | bool = False, areas: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
     """IoU of box i of `a` [N,4] with box i of `b` [N,4]; where `b` is a crowd, the share of `a` inside it.
 
@@ -144,13 +141,13 @@ def greedy(
     free = np.ones((len(thresholds), len(crowd)), dtype=bool)
     bounds = np.flatnonzero(np.diff(step, prepend=-1, append=-1)) if len(step) else np.zeros(1, dtype=int)
     for low, high in pairwise(bounds):
-        own, to = detection[low:high], thing[low:high]
-        begin = np.flatnonzero(np.diff(own, prepend=-1))
+        of, to = detection[low:high], thing[low:high]
+        begin = np.flatnonzero(np.diff(of, prepend=-1))
         fits = free[:, to] & (value[low:high] >= limits)
         last = np.maximum.reduceat(np.where(fits, np.arange(high - low), -1), begin, axis=1)  # [T, detections]
         level, which = np.nonzero(last >= 0)
         chosen = to[last[level, which]]
-        match[level, own[begin][which]] = chosen
+        match[level, of[begin][which]] = chosen
         free[level, chosen] = crowd[chosen]
     taken = match >= 0
     ignored = taken & skipped[match] if len(skipped) else taken

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, DataWarning
 
-DROPPED, MENDED, NOTED, REFUSED = "dropped", "mended", "noted", "refused"
-SHOWN = 20  # ids that a text lists; all are in `Problem.ids`
+SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
+SLACK = 1.0  # pixels that a box may reach out of its image without a word: exporters round
+LISTED = 20  # ids that a text lists; all are in `Problem.ids`
+KINDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,16 @@ class Problem:
         action: what is done about it.
         ids: of the rows that have it, as they stand in the file; "at n" for row n where it has no id.
         of: what these rows are: "annotation", "image", "detection".
-        level: DROPPED (left out, or not taught), MENDED (used otherwise than written), NOTED (used as it is), REFUSED
-            (an error once it is used).
+        level: "dropped" (left out, or not taught), "mended" (used otherwise than written), "noted" (used as it is),
+            "refused" (an error once it is used).
         example: the first of them in the file's words.
     """
 
     kind: str
     action: str
     ids: tuple[Any, ...]
+    level: str
     of: str = "annotation"
-    level: str = NOTED
     example: str = ""
 
     @property
@@ -40,7 +44,7 @@ class Problem:
 
     def __str__(self) -> str:
         example = f"; for one: {self.example}" if self.example else ""
-        ids = ", ".join(map(str, self.ids[:SHOWN])) + ", …" * (self.count > SHOWN)
+        ids = ", ".join(map(str, self.ids[:LISTED])) + ", …" * (self.count > LISTED)
         return f"{self.kind}: {many(self.count, self.of)} ({ids}), {self.action}{example}"
 
 
@@ -51,15 +55,16 @@ class Problems(list[Problem]):
         super().__init__(problems)
         self.name = name
 
-    def add(self, kind: str, action: str, ids: Iterable[Any], of: str, level: str, example: str = "") -> None:
-        """One more, if any row has it."""
+    def add(self, kind: str, ids: Iterable[Any], example: str = "") -> None:
+        """One more, of a kind in problems.toml, if any row has it."""
         if rows := tuple(ids):
-            self.append(Problem(kind, action, rows, of, level, example))
+            words = {key: text.format(smallest=SMALLEST, slack=SLACK) for key, text in KINDS[kind].items()}
+            self.append(Problem(ids=rows, example=example, **words))
 
     @property
     def serious(self) -> list[Problem]:
         """Those that change what is used."""
-        return [problem for problem in self if problem.level != NOTED]
+        return [problem for problem in self if problem.level != "noted"]
 
     def text(self) -> str:
         """All of them, a line each, under the name of the file; empty without any."""
@@ -78,7 +83,7 @@ def refuse(name: str, what: str, lines: Sequence[object]) -> None:
         raise DataError("\n  ".join([f"{name}: {what}", *map(str, lines[:50]), *rest]))
 
 
-def some(values: Sequence[Any], most: int = SHOWN) -> str:
+def some(values: Sequence[Any], most: int = LISTED) -> str:
     """The first values in one line, and how many there are if that is more."""
     text = ", ".join(str(value) for value in values[:most])
     return text + (f", … ({len(values)} in all)" if len(values) > most else "")

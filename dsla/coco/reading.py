@@ -97,25 +97,21 @@ def read_listed(source: str | Path | Mapping[str, Any]) -> tuple[Listed, dict[st
         DataError: a file that cannot be read or is something else.
     """
     name = name_of(source)
-    if isinstance(source, (str, Path)):
-        data = _bytes_of(Path(source))
-        try:
-            listed = msgspec.json.decode(data, type=Listed)
-            if any(row.bbox is None for row in listed.annotations):
-                listed = msgspec.json.decode(data, type=ListedOutlines)
-            return listed, {}
-        except _REFUSED:
-            source = _parsed(data, name)
-    if not isinstance(source, Mapping):
-        hint = " (a list is what detection results look like)" if isinstance(source, list) else ""
-        raise DataError(f"{name}: not a COCO detection file: a {type(source).__name__} instead of an object{hint}")
+    content, typed = _content(source, name, Listed)
+    if typed and any(row.bbox is None for row in content.annotations):
+        content, typed = _content(source, name, ListedOutlines)
+    if typed:
+        return content, {}
+    if not isinstance(content, Mapping):
+        hint = " (a list is what detection results look like)" if isinstance(content, list) else ""
+        raise DataError(f"{name}: not a COCO detection file: a {type(content).__name__} instead of an object{hint}")
     rows: dict[str, Any] = {}
     odd: dict[str, list[Odd]] = {}
     for key, kind in LISTS.items():
-        values = source.get(key)
+        values = content.get(key)
         if not isinstance(values, (list, tuple)):
-            state = "it is missing" if key not in source else f"it is a {type(values).__name__}"
-            keys = list(source)[:10]
+            state = "it is missing" if key not in content else f"it is a {type(values).__name__}"
+            keys = list(content)[:10]
             raise DataError(f"{name}: not a COCO detection file: needs a list {key!r}, {state}; keys: {keys}")
         rows[key], odd[key] = _converted(values, kind)
     return Listed(**rows), odd
@@ -128,19 +124,27 @@ def read_results(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[list
         DataError: a file that cannot be read or is something else.
     """
     name = name_of(source)
-    if isinstance(source, (str, Path)):
-        data = _bytes_of(Path(source))
-        try:
-            return msgspec.json.decode(data, type=list[Detection]), []
-        except _REFUSED:
-            source = _parsed(data, name, lines=True)
-    if isinstance(source, (Mapping, str)) or not isinstance(source, Iterable):
-        keys = f" with the keys {list(source)[:10]}" if isinstance(source, Mapping) else ""
+    content, typed = _content(source, name, list[Detection], lines=True)
+    if typed:
+        return content, []
+    if isinstance(content, (Mapping, str)) or not isinstance(content, Iterable):
+        keys = f" with the keys {list(content)[:10]}" if isinstance(content, Mapping) else ""
         raise DataError(
             f"{name} is not a COCO results list of image_id, category_id, bbox, score rows but a "
-            f"{type(source).__name__}{keys}"
+            f"{type(content).__name__}{keys}"
         )
-    return _converted(list(source), Detection)
+    return _converted(list(content), Detection)
+
+
+def _content(source: Any, name: str, kind: Any, lines: bool = False) -> tuple[Any, bool]:
+    """A file's values of this kind and True; or, untyped, what it holds, or the source itself, if it is no path."""
+    if not isinstance(source, (str, Path)):
+        return source, False
+    data = _bytes_of(Path(source))
+    try:
+        return msgspec.json.decode(data, type=kind), True
+    except _REFUSED:
+        return _parsed(data, name, lines), False
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -181,7 +185,6 @@ def _converted(rows: list[Any] | tuple[Any, ...], kind: type) -> tuple[list[Any]
         return [msgspec.convert(row, kind) for row in rows], []
     except _REFUSED:
         typed, odd = [], []
-    names = [field.name for field in msgspec.structs.fields(kind)]
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for position, row in enumerate(rows):
         one = kind()
@@ -189,13 +192,11 @@ def _converted(rows: list[Any] | tuple[Any, ...], kind: type) -> tuple[list[Any]
         if not isinstance(row, Mapping):
             odd.append(Odd(position, "", row))
             continue
-        for name in (n for n in names if n in row):
+        for name in (n for n in types if n in row):
             value = _plain(row[name])
             try:
-                whole = (
-                    Raw(msgspec.json.encode(value)) if name == "segmentation" else msgspec.convert(value, types[name])
-                )
-                setattr(one, name, whole)
+                raw = types[name] is Raw
+                setattr(one, name, Raw(msgspec.json.encode(value)) if raw else msgspec.convert(value, types[name]))
             except _REFUSED:
                 odd.append(Odd(position, name, value))
     return typed, odd

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..coco.detections import Results
+from ..coco.engines import SIZES
 from ..coco.ground_truth import GroundTruth
-from ..coco.problems import REFUSED, Problems, many, some
+from ..coco.problems import Problems, many, some
 from ..errors import DataError, DataWarning
 from .coco import CocoDataset
 
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, square pixels
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -39,7 +39,7 @@ class Report:
     @property
     def code(self) -> int:
         """0: nothing odd; 1: problems that are mended or noted; 2: the file, or an image of it, is refused."""
-        if self.error or any(problem.level == REFUSED for problem in self.problems):
+        if self.error or any(problem.level == "refused" for problem in self.problems):
             return 2
         return int(bool(self.problems))
 
@@ -110,18 +110,15 @@ def _checked(
         if progress is not None:
             progress(i + 1, len(dataset))
     problems = dataset.problems
-    problems.add(
-        "an image file that is missing, cut or of another size", "cannot be loaded", unreadable, "image", REFUSED, words
-    )
+    problems.add("unreadable-file", unreadable, words)
     return dataset.truth, problems
 
 
 def _about(truth: GroundTruth) -> str:
     objects = ~truth.crowd
     counts = np.bincount(truth.category[objects], minlength=len(truth.category_ids))
-    sizes = (
-        f"{((truth.area >= low) & (truth.area < high) & objects).sum()} {name}" for name, (low, high) in SIZES.items()
-    )
+    place = np.digitize(truth.area[objects], [low for low, _ in SIZES.values()][1:])
+    sizes = (f"{(place == i).sum()} {name}" for i, name in enumerate(SIZES))
     empty = len(truth) - len(np.unique(truth.image))
     classes = [f"{name} {n}" for name, n in zip(truth.category_names, counts.tolist(), strict=True)]
     parts = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from .coco import CocoDataset
@@ -10,6 +13,26 @@ from .loading import DetectionDataset
 from .scenes import SIZES, Scenes
 
 COCO_HINT = "a COCO folder holds annotations/instances_<split>.json and a folder <split> of images"
+
+
+@contextmanager
+def progress_bar(description: str = "", **options: Any) -> Iterator[Callable[..., None]]:
+    """A bar of images on standard error, gone at the end; gives what moves it: f(done, in all, another description).
+
+    Args:
+        description: stands before the bar.
+        **options: of `tqdm`.
+    """
+    from tqdm.auto import tqdm
+
+    with tqdm(desc=description, leave=False, **{"unit": "image"} | options) as bar:
+
+        def advance(done: int, total: int, description: str = description) -> None:
+            bar.set_description_str(description, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
 
 
 def open_dataset(
@@ -34,13 +57,7 @@ def open_dataset(
         scenes = Scenes(split, size=size)
         if not progress:
             return scenes.prepare()
-        from tqdm.auto import tqdm
-
-        with tqdm(total=len(scenes), desc=f"drawing {scenes.name}", unit="image", leave=False) as bar:
-
-            def advance(done: int, total: int) -> None:
-                bar.update(done - bar.n)
-
+        with progress_bar(f"drawing {scenes.name}") as advance:
             return scenes.prepare(progress=advance)
     if annotations is not None:
         folder = Path(data) if data is not None else Path(annotations).parent

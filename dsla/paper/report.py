@@ -14,10 +14,9 @@ import torch
 
 from .. import __version__
 from ..analysis.study import study
-from ..coco.results import add_line, plain, read_lines
 from ..data import Scenes
 from ..errors import DataError
-from ..files import OwnFolder
+from ..files import OwnFolder, add_line, plain, read_lines
 from ..models import Detector, load
 from ..models.weights import content_hash, shipped
 from ..plots.style import ordered

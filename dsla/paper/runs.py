@@ -22,9 +22,9 @@ import torch
 
 from .. import __version__
 from ..analysis.study import Study, study
-from ..coco.results import add_line, plain, read_lines
 from ..data import Scenes
 from ..errors import DataError
+from ..files import add_line, plain, read_lines
 from ..models import Detector, load
 from ..models.weights import content_hash
 from ..models.weights import read as read_weights

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..coco.results import add_line, read_lines, write_lines
 from ..data import DetectionDataset
 from ..data.sampling import VERSION
 from ..errors import DataError
-from ..files import put_in_place
+from ..files import add_line, put_in_place, read_lines, write_lines
 from ..models import Detector, save
 from ..models.weights import content_hash, read_about
 from ..recipes import RECIPES

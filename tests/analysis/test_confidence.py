@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsla.analysis import correlations, ranking, reliability, summary
-from dsla.coco.results import plain
 from dsla.errors import DataError
+from dsla.files import plain
 
 
 def slow(score: list[float], iou: list[float]) -> dict[str, float]:

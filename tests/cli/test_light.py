@@ -65,7 +65,7 @@ def test_every_help_says_what_the_command_is_for_and_shows_an_example(name):
     status, text, modules, _ = light(name, "--help")
     assert (status, modules) == (0, [])
     words = re.sub(r"\s+", " ", text)
-    assert re.sub(r"\s+", " ", command(name).purpose) in words
+    assert re.sub(r"\s+", " ", command(name)[1]) in words
     assert f"Example: dsla {name}" in words
 
 

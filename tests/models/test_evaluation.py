@@ -15,8 +15,8 @@ from torch import nn
 
 from dsla.coco.evaluation import METRICS, evaluate_detections, shown
 from dsla.coco.ground_truth import GroundTruth
-from dsla.coco.results import plain
 from dsla.errors import DataError, DataWarning
+from dsla.files import plain
 from dsla.models.evaluation import evaluate, predict_dataset
 
 

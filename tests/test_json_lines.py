@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dsla.coco.results import add_line, read_lines, write_lines
 from dsla.errors import DataError
+from dsla.files import add_line, read_lines, write_lines
 from dsla.paper.runs import read_runs
 
 
