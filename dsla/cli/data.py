@@ -5,7 +5,9 @@ Example: dsla data check instances.json results.json --images photos
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 
 from ..errors import DataError, DataWarning
 from .arguments import P3_TO_P7, Needs, count, output_option, plugin_option, strides
@@ -15,6 +17,7 @@ NEEDS = (
     Needs("images", lambda args: args.what == "check", "is for check: the folder of a file's images"),
     Needs("assign", lambda args: args.what == "check", "is for check: methods whose points are counted"),
     Needs("input_size strides plugin", lambda args: args.assign, "needs --assign, whose points it decides about"),
+    Needs("json", lambda args: args.what == "check", "is for check: its report as JSON"),
     Needs("to", lambda args: args.what != "check" or args.assign, "is a folder to write; of check, by --assign"),
     Needs("size", lambda args: args.what in SPLITS, "is a number of embedded scenes: COCO is fetched whole"),
     Needs("overwrite", lambda args: args.what in SPLITS or args.to, "replaces nothing here: a download goes on"),
@@ -26,6 +29,7 @@ def options(p: ArgumentParser) -> None:
     p.add_argument("what", choices=(*SPLITS, "coco", "check"), help="a split of the embedded set, COCO, or check")
     p.add_argument("files", nargs="*", metavar="FILE", help="of check: COCO ground truths, and results")
     p.add_argument("--images", metavar="DIR", help="of check: read the image files, too")
+    p.add_argument("--json", action="store_true", help="of check: print the report as JSON, with all ids")
     p.add_argument("--to", help="folder; a download goes on from what it holds")
     p.add_argument("--size", type=count, help="number of scenes")
     p.add_argument("--split", default="val2017", help="of COCO: train2017 (18 GB) or val2017 (0.8 GB, the default)")
@@ -63,7 +67,11 @@ def _check(args: Namespace) -> int:
         raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
     with progress_bar(disable=None if args.images else True) as advance:
         reports = check(args.files, args.images, advance)
-    print("\n".join(map(str, reports)))
+    if args.json:
+        rows = [{**vars(r), "problems": list(map(asdict, r.problems)), "code": r.code} for r in reports]
+        print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
+    else:
+        print("\n".join(map(str, reports)))
     code = max(report.code for report in reports)
     if args.assign and code < 2:
         _assigned(args)

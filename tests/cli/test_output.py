@@ -217,3 +217,25 @@ def test_absurd_numbers_get_one_line_with_the_limits(words, message, capsys):
         main(words.split())
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.robustness("lost: predict that is interrupted keeps the detections of the images before")
+def test_an_interrupted_predict_keeps_what_is_done(tmp_path, monkeypatch):
+    from dsla.cli.predict import Picture, predict_files
+
+    def load(path, size=None):
+        if path.name == "2.png":
+            raise KeyboardInterrupt
+        return dsla.Scenes("val", size=1)[0][0]
+
+    monkeypatch.setattr("dsla.data.load_image", load)
+    inputs = [Picture(tmp_path / f"{n}.png", n, None, tmp_path / "out" / f"{n}.png") for n in (1, 2, 3)]
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted before .*2\.png"):
+        predict_files(dsla.load("scenes-dsla"), inputs, tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {row["image_id"] for row in rows} == {1}
+
+
+def test_a_list_takes_no_changes(capsys):
+    assert main(["train", "list", "lr=3"]) == 2
+    assert "takes no changes, got lr=3" in capsys.readouterr().err

@@ -84,3 +84,15 @@ def test_image_files_missing_cut_or_of_another_size(write, tmp_path):
     assert seen[-1] == (3, 3)
     (tmp_path / "1.png").unlink()
     assert check([path], tmp_path)[0].problems[0].ids == (1, 2, 3)
+
+
+@pytest.mark.robustness("unclear: dsla data check gives its report as JSON, with all ids")
+def test_the_report_as_json(write, capsys):
+    rows = [{**TRUTH["annotations"][0], "id": n, "bbox": [1, 2, 0, 5]} for n in range(10, 40)]
+    path = str(write("t.json", {**TRUTH, "annotations": [*TRUTH["annotations"], *rows]}))
+    assert main(["data", "check", path, "--json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["name"], report["code"], report["error"]) == (path, 1, "")
+    assert report["problems"][0]["ids"] == list(range(10, 40))
+    assert report["problems"][0]["level"] == "dropped"
+    assert main(["data", "val", "--json", "--to", path]) == 2
