@@ -32,15 +32,17 @@ def group_keys(class_aware: bool, *tables: pd.DataFrame) -> list[np.ndarray]:
 
 def overlaps(detections: pd.DataFrame, objects: pd.DataFrame, class_aware: bool = True) -> Pairs:
     """Pairs of one image (and class) with IoU > 0; for crowds IoU is the share of the detection inside."""
+
     def iou_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         return shared(detections, objects, i, j)
 
-    pairs = overlapping(*group_keys(class_aware, detections, objects), iou_of)
+    ours, theirs = group_keys(class_aware, detections, objects)
+    pairs = overlapping(ours, theirs, iou_of)
     everywhere = np.flatnonzero((objects["category"] == EVERY_CLASS) & objects["crowd"])
     if not class_aware or not len(everywhere):
         return pairs
-    keys = group_keys(False, detections, objects.iloc[everywhere])
-    more = overlapping(*keys, lambda i, j: iou_of(i, everywhere[j]))
+    ours, theirs = group_keys(False, detections, objects.iloc[everywhere])
+    more = overlapping(ours, theirs, lambda i, j: iou_of(i, everywhere[j]))
     left = np.concatenate([pairs.detection, more.detection])
     right = np.concatenate([pairs.object, everywhere[more.object]])
     order = np.lexsort([right, left])
