@@ -121,7 +121,8 @@ class Recording:
         """What `save` wrote, with every array of the shape that its axes' names say."""
         if about["format"] != FORMAT:
             raise ValueError("another format")
-        pictures = [np.asarray(Image.open(io.BytesIO(arrays.pop(f"image{i}").tobytes()))) for i in range(len(about["sizes"]))]
+        files = [arrays.pop(f"image{i}").tobytes() for i in range(len(about["sizes"]))]
+        pictures = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
         grid, shapes = about["grid"], [(int(h), int(w)) for h, w in about["grid"]["shapes"]]
         lengths = {"4": 4, "K": len(pictures), "N": len(about["parts"]), "P": sum(h * w for h, w in shapes)}
         for name, axes in AXES.items():

@@ -6,6 +6,7 @@ or a tie lies that close. Those places are counted and few.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -209,6 +210,7 @@ def test_random_scenes():
 
 
 @pytest.mark.slow
-@pytest.mark.robustness("values: 10,000 random scenes do, but where a threshold or tie lies within rounding (counted)")
-def test_ten_thousand_random_scenes():
-    check(10_000 // BATCH)
+@pytest.mark.robustness("values: thousands do, but where a threshold or tie lies within rounding (counted)")
+def test_thousands_of_random_scenes():
+    """2,000, some minutes; DSLA_SCENES=10000 tries more."""
+    check(int(os.environ.get("DSLA_SCENES", "2000")) // BATCH)
