@@ -252,7 +252,7 @@ def test_errors_are_shown_and_go_and_nothing_stale_stays(explorer):
     explorer.set(relaxation=3)
     assert "relaxation=3: a number from 0 to 0.95 is needed" in explorer.error
     explorer.surface._handle_custom_msg({"type": "image", "name": "a.txt"}, [b"abc"])
-    assert "UnidentifiedImageError" in explorer.error
+    assert "a.txt: cannot be read as an image" in explorer.error
 
 
 def test_what_cannot_be_shown_is_refused():
