@@ -220,7 +220,7 @@ def taking_along(page, shots):
     """Files and code."""
     for name, ending in (("PNG", ".png"), ("CSV", ".csv")):
         with page.expect_download() as waiting:
-            page.get_by_role("button", name=name, exact=True).click()
+            page.get_by_role("button", name=name, exact=True).first.click()
         content = Path(waiting.value.path()).read_bytes()
         assert waiting.value.suggested_filename.endswith(ending)
         assert content.startswith(b"\x89PNG" if name == "PNG" else b"assigner,image,point"), content[:40]
