@@ -18,7 +18,7 @@ from ..assigners import Assigner, Explanation
 from ..coco.columns import CORNERS, comparable
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
-from ..coco.matching import Pairs, greedy, iou, join, ranks
+from ..coco.matching import greedy, iou, overlapping, ranks
 from ..geometry import Frame, InputSize, PointGrid
 from .assignments import FEW
 from .matching import pick
@@ -105,10 +105,8 @@ def _judged(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshol
     )  # fmt: skip
     kept = np.arange(len(score)) < len(parts[0])
     mine = np.concatenate([rows, np.flatnonzero(truth.crowd & np.isin(truth.image, here))])
-    left, right = join(image, truth.image[mine])
-    area = truth.boxes[mine, 2] * truth.boxes[mine, 3]
-    value = iou(box[left], truth.corners[mine][right], truth.crowd[mine][right], (size[left], area[right]))
-    pairs = Pairs(left, right, value).where(value > 0)
+    corners, crowd, area = truth.corners[mine], truth.crowd[mine], truth.boxes[mine, 2] * truth.boxes[mine, 3]
+    pairs = overlapping(image, truth.image[mine], lambda i, j: iou(box[i], corners[j], crowd[j], (size[i], area[j])))
 
     live, same = kept & (score >= score_threshold), category[pairs.detection] == truth.category[mine][pairs.object]
     group = image.astype(np.int64) * classes + category

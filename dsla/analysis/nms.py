@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torchvision.ops import nms
 
-from ..coco.matching import Pairs, iou, join, ranks
+from ..coco.matching import Pairs, iou, overlapping, ranks
 from .matching import group_keys, overlaps, pick, shared
 from .running import sources
 from .tables import BOX, Measured, Table, stream, summarises
@@ -159,11 +159,9 @@ def suppressors_of(
         without any).
     """
     place = ranks(score, group)
-    left, right = join(group[removed], group[kept])
-    right = kept[right]
-    overlap = iou(boxes[removed[left]], boxes[right])
-    before = (place[right] < place[removed[left]]) & (overlap > 0)
-    left, right, overlap = left[before], right[before], overlap[before]
+    pairs = overlapping(group[removed], group[kept], lambda i, j: iou(boxes[removed[i]], boxes[kept[j]]))
+    pairs = pairs.where(place[kept[pairs.object]] < place[removed[pairs.detection]])
+    left, right, overlap = pairs.detection, kept[pairs.object], pairs.iou
     over = overlap > threshold
     order = np.lexsort([np.where(over, -place[right], overlap), over, left])  # the last of each is the one
     by, value = np.full(len(removed), -1), np.full(len(removed), np.nan)

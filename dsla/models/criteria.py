@@ -64,6 +64,8 @@ class DSLACriterion:
 class FCOSCriterion:
     """Focal loss, box loss, and a quality branch: what FCOS-like hard labels are trained with.
 
+    The label of the assignment is the target, 1 under hard labels: a soft one is taught as the views show it.
+
     Args:
         quality: what the branch learns at positives, "centerness" or "iou"; None where there is no branch.
         box_weighting: share of a positive in the box loss, "centerness" (mmdetection) or "none" (torchvision).
@@ -80,8 +82,7 @@ class FCOSCriterion:
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
         positive = assignment.positive.float()
         count = normaliser(positive.sum())
-        hard = (assignment.label > 0).float()
-        cls = focal_sum(outputs.logits, hard, assignment.category, assignment.ignored)
+        cls = focal_sum(outputs.logits, assignment.label, assignment.category, assignment.ignored)
 
         x, y = outputs.grid.xy.unbind(-1)
         x1, y1, x2, y2 = assignment.matched_boxes.unbind(-1)

@@ -23,6 +23,7 @@ import torch
 from .. import __version__
 from ..analysis.study import Study, study
 from ..data import Scenes
+from ..data.sampling import VERSION as ORDER
 from ..errors import DataError
 from ..files import add_line, plain, read_lines
 from ..models import Detector, load
@@ -97,7 +98,8 @@ def key_of(r: Recipe | None, seed: int, images: int, weights: str = "") -> str:
         images: validation scenes.
         weights: hash of those that are given; "" where the recipe and the seed make them.
     """
-    parts = [r.to_dict() if r else None, seed, images, weights, __version__]
+    order = "" if weights else ORDER  # in which training sees the images
+    parts = [r.to_dict() if r else None, seed, images, weights, order, __version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -136,8 +136,8 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed; values given as text are read by the field's type.
 
-        `epochs` takes the place of `steps`, and the reverse. A method that does not train the quality branch, or
-        does not have an option, comes without it.
+        `epochs` takes the place of `steps`, and the reverse. Another method comes with its own coupling, and without
+        a quality branch that it does not train or an option that it does not have, where the changes do not say.
 
         Raises:
             DataError: no such field (with the nearest name), text that its type cannot read, or a field that the
@@ -160,6 +160,8 @@ class Recipe:
             except DataError as error:
                 raise DataError(f"recipe {self.name}: {error}") from None
         left: dict[str, Any] = {}
+        if copy.method != self.method and "coupling" not in {*changes, *idle}:
+            left["coupling"] = method(copy.method).coupling
         if "quality" in idle:  # a branch that nothing trains would multiply the scores
             left["quality"] = None
         if "options" not in changes:

@@ -12,7 +12,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from dsla.analysis import suppression
-from dsla.analysis.nms import kept_by_nms
+from dsla.analysis.nms import kept_by_nms, suppressors_of
 from dsla.analysis.tables import Truth, stream
 
 OBJECTS = [(1, 0, 0, 100, 100), (1, 200, 0, 300, 100), (2, 0, 0, 100, 100), (2, 400, 400, 450, 450)]
@@ -123,3 +123,16 @@ def test_order_does_not_matter(random_case, seed):
     )
     pd.testing.assert_frame_equal(one, two, check_flags=False)
     assert (one["survived"] == False).any()  # noqa: E712
+
+
+def test_a_large_group_is_looked_at_in_parts(monkeypatch):
+    """Who removed whom is the same however few pairs are looked at at a time."""
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (300, 2))
+    boxes, score = np.concatenate([corner, corner + rng.uniform(10, 40, (300, 2))], 1), rng.random(300)
+    keep = rng.random(300) < 0.3
+    arguments = (np.flatnonzero(~keep), np.flatnonzero(keep), boxes, score, rng.integers(0, 2, 300), 0.5)
+    whole = suppressors_of(*arguments)
+    monkeypatch.setattr("dsla.coco.matching.overlapping.__defaults__", (50,))
+    for part, all_at_once in zip(suppressors_of(*arguments), whole, strict=True):
+        np.testing.assert_array_equal(part, all_at_once)

@@ -10,6 +10,7 @@ import torch
 
 import dsla
 from dsla.assigners import DSLA, FCOS
+from dsla.losses import focal_loss
 from dsla.models.criteria import DSLACriterion, FCOSCriterion
 
 RANGES = ((0.0, 32.0), (32.0, 64.0), (64.0, 1e8))
@@ -57,6 +58,17 @@ def test_dsla_criterion_equals_a_slow_reference(coupling):
     assert sum_static > 1  # the scene has something to teach
     assert float(found["loss_cls"].detach()) == pytest.approx(2 * cls / max(sum_dynamic, 1), rel=1e-5)
     assert float(found["loss_box"].detach()) == pytest.approx(box / max(sum_static, 1), rel=1e-5)
+
+
+def test_soft_labels_under_the_focal_loss_are_taught_as_the_assignment_shows_them():
+    out, a = outputs(), DSLA(RANGES)(GRID, BOXES, LABELS, coupling="off")
+    assert ((a.label > 0) & (a.label < 1)).any()
+    targets = torch.zeros_like(out.logits)
+    for i, n in a.positive.nonzero().tolist():
+        targets[i, n, a.category[i, n]] = a.target(out.boxes.detach())[i, n]
+    expected = focal_loss(out.logits, targets).sum() / a.positive.sum()
+    found = FCOSCriterion(quality=None)(out, a)["loss_cls"]
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 @pytest.mark.parametrize("quality", ["centerness", "iou"])

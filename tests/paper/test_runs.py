@@ -143,3 +143,11 @@ def test_everything_that_decides_a_run_is_in_its_key():
     ]
     assert len(set(keys)) == len(keys)
     assert key_of(dsla.recipe("scenes-dsla"), 0, 4) == keys[0]
+
+
+def test_a_run_of_another_training_order_is_another_run(monkeypatch):
+    r = dsla.recipe("scenes-dsla")
+    trained, given = key_of(r, 0, 4), key_of(r, 0, 4, "weights")
+    monkeypatch.setattr("dsla.paper.runs.ORDER", 3)
+    assert key_of(r, 0, 4) != trained
+    assert key_of(r, 0, 4, "weights") == given  # weights that are given were trained before

@@ -184,6 +184,15 @@ def test_epochs_take_the_place_of_steps_and_the_reverse():
     assert recipe("r50-1x", steps=None) == recipe("r50-1x")
 
 
+def test_another_method_comes_with_its_own_coupling():
+    """`train scenes-dsla method=tal` teaches what `scenes-tal` does, and DSLA from `scenes-tal` is coupled again."""
+    assert recipe("scenes-dsla", method="tal").coupling == recipe("scenes-tal").coupling == "off"
+    assert recipe("scenes-dsla", method="gfl").coupling == "iou-only"
+    assert recipe("scenes-tal", method="dsla").coupling == "on"
+    assert recipe("scenes-dsla", method="tal", coupling="on").coupling == "on"
+    assert recipe("scenes-dsla-static", method="dsla").coupling == "off"  # the same method: what the recipe says
+
+
 def test_another_method_comes_without_the_branch_and_the_options_that_it_does_not_train():
     assert recipe("scenes-fcos", method="dsla").quality is None
     assert recipe("scenes-fcos", method="simota", options="iou_weight:2").quality == "centerness"
