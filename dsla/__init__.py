@@ -3,8 +3,6 @@
 Names below are looked up when first used: ``import dsla`` itself loads nothing, not even torch.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from typing import TYPE_CHECKING, Any
 

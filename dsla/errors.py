@@ -1,7 +1,5 @@
 """Errors of the package that name the culprit and say what to do."""
 
-from __future__ import annotations
-
 import difflib
 import unicodedata
 from collections.abc import Iterable

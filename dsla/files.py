@@ -1,7 +1,5 @@
 """Files that are complete or as they were before, and never in place of what a person made."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ Elementwise or per box, without reduction: what a sum is divided by is the crite
 (`dsla.models.criteria`).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What notebooks read from their surroundings: environment variables, and files of the repository they lie in."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Adjacency (inconsistency 1): neighbouring points that look alike but are taught opposite things."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

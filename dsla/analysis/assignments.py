@@ -1,7 +1,5 @@
 """Assignment statistics: what an assigner does with the objects of a whole data set, before any training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ evaluating visual detection tasks", IEEE TPAMI 2021. Hits are those of COCO's on
 detections that it ignores, in crowds, are left out.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Ranking (inconsistency 2): does a higher score mean a better box?"""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

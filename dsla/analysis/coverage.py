@@ -4,8 +4,6 @@ No training makes a detector find an object that no point learns, and one that h
 less often. That is known before the first step, from the annotations alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

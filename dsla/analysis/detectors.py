@@ -1,7 +1,5 @@
 """Any detector by its COCO results file: evaluated, and asked everything that needs no network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Detections meet objects: IoU of the pairs, best object, COCO's greedy matching, average precision."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

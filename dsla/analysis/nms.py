@@ -1,7 +1,5 @@
 """Suppression: the best box of an object before NMS, and what NMS makes of it."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a detector of ours offers: one run gives its detections, what entered NMS, and the points of each object."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Oracles: the AP if scores, or boxes, were as good as the detector's own candidates allow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

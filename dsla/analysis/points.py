@@ -5,8 +5,6 @@ from their candidates: some hundred pairs an object, no table of all points of a
 after image. Both give what `Assigner` gives; tests/analysis/test_assignments.py holds them equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Our models as a source: what they detect, what enters NMS, and what their head says, image after image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

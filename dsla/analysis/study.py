@@ -1,7 +1,5 @@
 """Everything that the analyses say about one trained model on one data set: numbers, and tables for the figures."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

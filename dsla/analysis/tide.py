@@ -4,8 +4,6 @@ The kinds are those of TIDE (Bolya et al., "TIDE: A general toolbox for identify
 ECCV 2020), tested in the order of its code; what is correct and what is ignored is decided by COCO's matching.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

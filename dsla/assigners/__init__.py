@@ -3,8 +3,6 @@
 Names below are looked up when first used, so that the registry alone can be read without torch.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """The protocol of all assigners: boxes in, an `Assignment` out."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from inspect import signature

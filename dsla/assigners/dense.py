@@ -8,8 +8,6 @@ against this file, bit for bit (tests/assigners/test_dense.py).
 **P** points of all levels, **M** boxes of an image.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 from torch import Tensor

@@ -8,8 +8,6 @@ Recognition 131 (2022), arXiv 2208.00817; where the paper and the authors' relea
 How labels become an assignment is defined in `dsla.assigners.dense`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

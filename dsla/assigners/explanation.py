@@ -1,7 +1,5 @@
 """Why a point is, or is not, taught by a box: the rules with their numbers."""
 
-from __future__ import annotations
-
 import html
 from dataclasses import dataclass, field
 

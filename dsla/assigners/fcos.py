@@ -4,8 +4,6 @@ Tian et al., "FCOS: Fully convolutional one-stage object detection", ICCV 2019; 
 journal version and mmdetection's ``FCOSHead``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -4,8 +4,6 @@ Kong et al., "FoveaBox: beyond anchor-based object detection", IEEE TIP 2020; mm
 the same numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Li et al., "Generalized focal loss", NeurIPS 2020.
 """
 
-from __future__ import annotations
-
 from .atss import ATSS
 
 

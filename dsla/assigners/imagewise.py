@@ -1,7 +1,5 @@
 """`ImageAssigner`: methods in which the points, or the boxes, of an image decide about each other."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """Predictions without a model: true boxes, jittered, for methods that assign from what a head says."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ Lin et al., "Focal loss for dense object detection", ICCV 2017; one square ancho
 comparison. Positives equal those of torchvision's ``Matcher`` with ``allow_low_quality_matches``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """`PairAssigner`: methods whose label for a point and a box depends on these two alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What every assigner promises, as a function that tries it on one: `check`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """How rules are said: the frame of an explanation, and the lines that several methods share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Ge et al., "YOLOX: Exceeding YOLO series in 2021", arXiv 2107.08430; mmdetection
 numbers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Feng et al., "TOOD: Task-aligned one-stage object detection", ICCV 2021; mmdetec
 the targets of ``TOODHead`` give the same numbers.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Example: dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from .arguments import fraction, output_option, plugin_option

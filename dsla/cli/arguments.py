@@ -1,7 +1,5 @@
 """What several commands share: numbers within limits, options of data and output, options that need others."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

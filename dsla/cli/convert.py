@@ -3,8 +3,6 @@
 Example: dsla convert dsla_r50.pth --out r50.safetensors
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from ..files import refuse_existing

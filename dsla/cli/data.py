@@ -3,8 +3,6 @@
 Example: dsla data check instances.json results.json --images photos
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict

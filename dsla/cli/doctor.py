@@ -3,8 +3,6 @@
 Example: dsla doctor
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from argparse import ArgumentParser, Namespace

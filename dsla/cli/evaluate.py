@@ -3,8 +3,6 @@
 Example: dsla evaluate runs/r50/model.safetensors --data /data/coco --split val
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 

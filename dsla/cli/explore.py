@@ -3,8 +3,6 @@
 Example: dsla explore photo.jpg --html explorer.html
 """
 
-from __future__ import annotations
-
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

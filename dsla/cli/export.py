@@ -3,8 +3,6 @@
 Example: dsla export r50.safetensors --out r50.onnx
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from ..files import refuse_existing

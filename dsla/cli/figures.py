@@ -3,8 +3,6 @@
 Example: dsla figures --out figures
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from .arguments import output_option

@@ -5,8 +5,6 @@ Its docstring is its help: a sentence on what it is for, and an example. It has 
 inside `run`, so that help and errors of arguments come at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

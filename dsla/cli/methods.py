@@ -3,8 +3,6 @@
 Example: dsla methods atss --plugin ellipse.py
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable

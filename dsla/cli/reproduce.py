@@ -3,8 +3,6 @@
 Example: dsla reproduce --out report
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from ..files import OwnFolder, csv_text

@@ -1,7 +1,5 @@
 """What leaves the shell's commands: in any code page, without control characters, without a source line."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -3,8 +3,6 @@
 Example: dsla why yolox.json --annotations instances.json --method fcos --input-size 640
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 from typing import Any

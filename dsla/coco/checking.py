@@ -1,7 +1,5 @@
 """From typed rows to checked columns of a ground truth: what is dropped, mended, only said, or refused."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What ground truths and results share: ids and boxes as arrays. N rows; a box in a file is x, y, width, height."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter

@@ -4,8 +4,6 @@ pycocotools walks through every image, class and size with Python's own objects,
 half a million detections; "numpy" needs seconds. C classes, T IoU thresholds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence

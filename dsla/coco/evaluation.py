@@ -4,8 +4,6 @@ The `engines` do the matching and the curves. Around them: files are read with o
 list of detections is allowed, and −1 never leaves this module.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

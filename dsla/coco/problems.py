@@ -1,7 +1,5 @@
 """What is wrong with a file, collected while it is read and said once, in the shell as in a notebook."""
 
-from __future__ import annotations
-
 import tomllib
 import warnings
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ The types below are the only definition of what a row may hold. msgspec skips wh
 as raw bytes, so that a file of a million annotations needs seconds and little memory.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path

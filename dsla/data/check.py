@@ -1,7 +1,5 @@
 """What is wrong with COCO files and their images, before anything is trained or evaluated on them."""
 
-from __future__ import annotations
-
 import codecs
 import warnings
 from collections.abc import Callable, Sequence

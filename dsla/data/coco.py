@@ -1,7 +1,5 @@
 """A folder of images with a COCO detection file, as `dsla.coco` reads it. Boxes in files are x, y, width, height."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

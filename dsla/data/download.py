@@ -1,7 +1,5 @@
 """COCO as it lies on its server: fetched with resume, checked, unpacked; nothing is fetched twice."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

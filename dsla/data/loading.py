@@ -3,8 +3,6 @@
 M boxes of an image, K crowd boxes, D detections, C classes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures: files, PIL images and arrays of any kind to tensors, with the limits of what is read."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import Any

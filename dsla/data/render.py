@@ -8,8 +8,6 @@ everything drawn in a class's shape is labelled. Then it is painted back to fron
 Shapes are signed distances d (pixels, negative inside), opacity is a ramp of d.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import sys

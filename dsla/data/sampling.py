@@ -3,8 +3,6 @@
 Neither depends on the number of processes, of loading workers, or on where a run was interrupted.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, islice

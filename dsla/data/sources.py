@@ -1,7 +1,5 @@
 """From what a person types to a data set: the embedded scenes, a COCO folder, or files of one's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

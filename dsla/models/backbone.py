@@ -4,8 +4,6 @@ The networks are torchvision's wherever they serve, so that its names and ImageN
 `resnet.py`, Swin in `swin.py`. `SmallNet` is the backbone of the embedded scenes, small enough for a CPU.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from itertools import pairwise
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """From a recipe to a detector: the one place where a recipe's fields become parts, each written out by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A checkpoint of mmdetection or torchvision → a file of `dsla.save`, with the recipe that its tensors fit."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

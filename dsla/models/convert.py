@@ -4,8 +4,6 @@ What the translated tensors are, a recipe must say: a caffe-style backbone reads
 DSLA release have offset 0. `dsla.models.weights.fit` then says what does not fit, by name and shape.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Mapping

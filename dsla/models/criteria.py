@@ -1,7 +1,5 @@
 """What an assignment makes of the head's outputs: the losses of a step and what they are divided by."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

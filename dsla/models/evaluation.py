@@ -1,7 +1,5 @@
 """A model runs over a data set: in evaluation mode, on a device, batch after batch; `evaluate` asks for its AP."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace

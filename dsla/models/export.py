@@ -6,8 +6,6 @@ right, bottom of a point) and, with a quality branch, ``quality`` [B, P] logits;
 row by row. `HeadOutputs` with a `PointGrid` of (H, W), and `Postprocess`, make detections of them.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The head: two towers shared by all levels → class logits, distances in pixels, and maybe a quality."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -3,8 +3,6 @@
 The conventions are `huggingface_hub.PyTorchModelHubMixin`'s; the package itself is needed for repositories only.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Mapping

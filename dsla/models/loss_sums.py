@@ -7,8 +7,6 @@ into the gradient. Neither keeps anything of the logits' size beside the logits 
 Held equal to the sums of `quality_focal_loss` and `focal_loss` by tests/models/test_loss_sums.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

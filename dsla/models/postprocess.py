@@ -1,7 +1,5 @@
 """From what the head says about points to detections: top-k, threshold, clip, NMS."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

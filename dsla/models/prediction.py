@@ -1,7 +1,5 @@
 """Detections on pictures of a person's own."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path

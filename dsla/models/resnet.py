@@ -1,7 +1,5 @@
 """ResNet and ResNeXt as detectors use them: caffe or pytorch style, frozen parts, deformable stages."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

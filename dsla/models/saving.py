@@ -1,7 +1,5 @@
 """Detectors to files of weights and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

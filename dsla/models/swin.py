@@ -1,7 +1,5 @@
 """Swin Transformer S as a backbone: torchvision's, with a layer norm on each map, as mmdetection has it."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from functools import partial
 

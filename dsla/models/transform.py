@@ -1,7 +1,5 @@
 """Images and targets into the network's frame and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ Nothing is unpickled. The metadata of a safetensors file hold JSON texts: ``reci
 readers who only want these), ``format`` and ``sha256`` of the tensors.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

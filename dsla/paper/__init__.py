@@ -3,8 +3,6 @@
 What notebooks and scripts use is named here, and loaded when it is first asked for.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

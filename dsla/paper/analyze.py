@@ -1,7 +1,5 @@
 """What `dsla analyze` shows: a short table, a self-contained page, tables and figures as files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -6,8 +6,6 @@ what chance did, so it never contradicts, and sees only differences larger than 
 lie in `claims.toml`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from textwrap import wrap

@@ -1,7 +1,5 @@
 """What the numbers mean, how they are written, and the words of the field: `definitions.toml` as Python sees it."""
 
-from __future__ import annotations
-
 import tomllib
 from fnmatch import fnmatchcase
 from functools import cache

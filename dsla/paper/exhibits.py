@@ -1,7 +1,5 @@
 """What `dsla reproduce` shows: the numbers of its runs, its figures, the scenes and objects chosen as examples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property

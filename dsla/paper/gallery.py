@@ -1,7 +1,5 @@
 """``dsla figures``: everything in ``figures/``, made anew: each picture with its table, and their captions."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,8 +6,6 @@ Recognition 131, 2022, arXiv 2208.00817) as public summaries quote them. AP is b
 nothing is published.
 """
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The main job: FCOS and DSLA on the embedded set, both inconsistencies of the paper in figures and a report."""
 
-from __future__ import annotations
-
 import json
 import platform
 import time

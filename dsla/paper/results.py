@@ -3,8 +3,6 @@
 ``dsla figures --results docs/results.md`` makes it anew from the runs in ``figures/``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

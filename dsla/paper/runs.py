@@ -4,8 +4,6 @@
 Stores of earlier versions, also those named `experiments.jsonl`, are read the same way; their lines have no key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing

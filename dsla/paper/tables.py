@@ -3,8 +3,6 @@
 All take runs as `dsla.paper.runs.read_runs` gives them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -5,8 +5,6 @@ boxes = [[120, 60, 480, 420], [300, 200, 360, 380]]              # x1, y1, x2, y
 dsla.compare("photo.jpg", boxes, None, ["FCOS", "DSLA"])
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

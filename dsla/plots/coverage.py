@@ -1,7 +1,5 @@
 """The figure of `dsla.analysis.coverage`."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

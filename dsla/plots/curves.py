@@ -1,7 +1,5 @@
 """Curves of training runs, from the rows of their log.jsonl: progress, losses, and AP over epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

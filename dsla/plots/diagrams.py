@@ -1,7 +1,5 @@
 """Pictures of the method itself, computed by the functions that assign and train: no training, no data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

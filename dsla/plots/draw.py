@@ -3,8 +3,6 @@
 Images come as a path, a PIL image, an array or a tensor; inside they are [H, W, 3] float32 in 0…1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Tables have a column `method`; where there are several seeds, a column `seed`. M
 and order everywhere. Figures on images take the image, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Static and dynamic labels of one image, level by level: what the rule says, and what is left of it by the IoU."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

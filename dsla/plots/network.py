@@ -1,7 +1,5 @@
 """The network as a picture: blocks and shapes are those of a built detector's forward pass, nothing is typed."""
 
-from __future__ import annotations
-
 from math import log2
 from typing import Any
 

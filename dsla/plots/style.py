@@ -4,8 +4,6 @@ Nothing here touches pyplot: figures are `Picture` objects, which belong to whoe
 with them, so that a slider moved a hundred times leaves no hundred figures behind.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import tomllib

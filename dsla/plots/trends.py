@@ -1,7 +1,5 @@
 """Figures over many runs, with what was published beside what was measured here."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

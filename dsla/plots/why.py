@@ -5,8 +5,6 @@ why = dsla.why("yolox.json", "instances.json", assigner="fcos", input_size=640)
 why.table, why.summary(), why.explain(7), why.picture(7)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

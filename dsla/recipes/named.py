@@ -1,7 +1,5 @@
 """All recipes by name: the published runs (coco.toml), those of the scenes and of small data sets (scenes.toml)."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Any

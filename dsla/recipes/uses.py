@@ -1,7 +1,5 @@
 """Which fields a recipe uses, by its backbone, its method and its other fields. Plain data, without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Values of fields: from text that a person types, and checked against the field's type."""
 
-from __future__ import annotations
-
 import math
 import types
 from numbers import Integral, Real

@@ -1,7 +1,5 @@
 """What a run leaves in its folder: log.jsonl, checkpoint.pt, best.safetensors, model.safetensors."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

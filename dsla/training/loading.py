@@ -1,7 +1,5 @@
 """Batches for the loop from processes that load images; these end with the run, however it ends."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

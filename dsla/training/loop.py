@@ -3,8 +3,6 @@
 In one process, or in several that torchrun starts: each learns from its part of every step's images.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

@@ -3,8 +3,6 @@
 Everything here is also right in a single process, where it asks nobody.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What happens at which step, as functions of the step alone, so that resuming cannot get it wrong."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """One step: losses of a batch, their gradients, and the optimiser; it stops where a loss is not finite."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`AssignmentExplorer`: draw boxes on an image and see, while the mouse moves, who teaches which point how strongly."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ What is drawn is the run's log.jsonl, so that a run in this process (`LiveTraini
 started on several GPUs (`start`, `LiveTraining.follow`) look the same.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

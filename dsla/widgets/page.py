@@ -1,7 +1,5 @@
 """The explorer as one HTML file: it opens from a disk or a web page, without Python and without a network."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Exceptions of callbacks: shown in the widget, where the person looks, with the trace to unfold; never lost."""
 
-from __future__ import annotations
-
 import base64
 import html
 import traceback

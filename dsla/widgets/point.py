@@ -1,7 +1,5 @@
 """What the explorer says of a point: its row of the table and the rules that decided."""
 
-from __future__ import annotations
-
 import html
 from typing import Any
 

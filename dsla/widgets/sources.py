@@ -1,7 +1,5 @@
 """What the views of detections share: a data set, sources of detections by name, and what files are called."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The state of an explorer as plain values, and the assigners that it names; `state.js` reads the same in browsers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isfinite

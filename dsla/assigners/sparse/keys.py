@@ -18,8 +18,6 @@ Negative floats sort the other way round by their bits: all but the sign are fli
 all others, whatever it costs.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

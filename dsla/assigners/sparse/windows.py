@@ -6,8 +6,6 @@ smaller box, lower index). Cost grows with boxes, not with boxes × points; batc
 a batch gives the same bits as its images one by one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
