@@ -146,12 +146,17 @@ class Method:
         return {"on": f"{self.label}, × {iou}", "off": self.label, "iou-only": iou}[self.coupling]
 
     @property
+    def class_name(self) -> str:
+        """Of the assigner, without importing it."""
+        return self.source.split(":")[1] if isinstance(self.source, str) else self.source.__name__
+
+    @property
     def kind(self) -> type[Assigner]:
         """Class of the assigner."""
         if not isinstance(self.source, str):
             return self.source
-        module, name = self.source.split(":")
-        return getattr(importlib.import_module(f".{module}", __package__), name)
+        module = importlib.import_module("." + self.source.split(":")[0], __package__)
+        return getattr(module, self.class_name)
 
     def read(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options, numbers or text, as the constructor takes them.

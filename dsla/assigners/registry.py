@@ -66,8 +66,7 @@ def _lookup(name: str) -> Method | None:
         return METHODS[name]
     aliases: dict[str, Method] = {}
     for entry in METHODS.values():
-        kind = entry.source.split(":")[1] if isinstance(entry.source, str) else entry.source.__name__
-        for alias in (entry.name, entry.title, kind):
+        for alias in (entry.name, entry.title, entry.class_name):
             aliases.setdefault(alias.lower(), entry)
     return aliases.get(str(name).lower())
 
@@ -86,7 +85,8 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
         return value
     ranges = None if strides is None else tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8]))
     if isinstance(value, type) and issubclass(value, Assigner):
-        return entry_of(value.__name__, value).assigner(ranges)
+        entries = (m for m in METHODS.values() if m.class_name == value.__name__ and not m.fixed and m.kind is value)
+        return (next(entries, None) or entry_of(value.__name__, value)).assigner(ranges)
     if isinstance(value, str):
         return method(value).assigner(ranges)
     raise DataError(f"{value!r:.60} is no assigner: give one, a class of them, or a method's name")
@@ -122,7 +122,7 @@ def register(
         reference: a paper.
     Raises:
         DataError: the name of another method, a class that is no `Assigner` or cannot be called without arguments,
-            labels or a coupling that do not exist, ranges of an option that the class does not have.
+            labels or a coupling that do not exist or go together, ranges of an option that the class does not have.
     """
     from .base import Assigner
 
@@ -138,6 +138,8 @@ def register(
     if there is not None and not (isinstance(there.source, type) and _same(there.source, kind)):
         origin = f" ({there.where})" if there.where else ""
         raise DataError(f"there is a method {there.name!r} already{origin}: choose another name")
+    if labels == "hard" and (coupling or kind.default_coupling) != "off":
+        raise DataError(f"{name}: hard labels are taught as they are, without the IoU: give coupling='off'")
     caller = sys._getframe(1)
     file = caller.f_code.co_filename
     entry = entry_of(name, kind, options or {})

@@ -1,5 +1,6 @@
 """A folder of images with a COCO detection file, as `dsla.coco` reads it. Boxes in files are x, y, width, height."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ class CocoDataset(DetectionDataset):
     def image_size(self, i: int) -> tuple[int, int]:
         i = self.check_index(i)
         return int(self.truth.heights[i]), int(self.truth.widths[i])
+
+    def origin(self) -> Any:
+        truth = self.truth
+        columns = (truth.image, truth.category, truth.inside, truth.taught, truth.widths, truth.heights)
+        hashes = [hashlib.sha256(np.ascontiguousarray(column)).hexdigest() for column in columns]
+        return [self.class_names, truth.image_ids.tolist(), list(truth.file_names), hashes]
 
     def annotated(self) -> set[Any]:
         inside = np.isfinite(self.truth.inside[:, 0])

@@ -3,6 +3,7 @@
 M boxes of an image, K crowd boxes, D detections, C classes.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -95,6 +96,14 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """COCO dict; every annotation has id >= 1, image_id, category_id, bbox, area and iscrowd."""
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """Twelve letters that tell this set from others, as far as is known without its pictures."""
+        return digest(self.origin())
+
+    def origin(self) -> Any:
+        """What the fingerprint is of: plain values."""
+        return [self.class_names, [(self.image_id(i), self.image_size(i)) for i in range(len(self))]]
+
     def __getitem__(self, i: int) -> tuple[Tensor, Target]:
         image, target = self.item(i)
         return as_floats(image), target
@@ -115,6 +124,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def to_coco(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """`write_coco` of this data set."""
         return write_coco(self, folder, overwrite=overwrite)
+
+
+def digest(values: Any) -> str:
+    """The first twelve letters of the SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:12]
 
 
 def item_of(dataset: DetectionDataset, i: int) -> tuple[Tensor, Target]:

@@ -126,6 +126,9 @@ class Part(DetectionDataset):
     def image_size(self, i: int) -> tuple[int, int]:
         return self.dataset.image_size(self.indices[self.check_index(i)])
 
+    def origin(self) -> list[Any]:
+        return [self.dataset.origin(), list(self.indices)]
+
     def annotated(self) -> set[int]:
         return self.dataset.annotated() & {self.image_id(i) for i in range(len(self))}
 

@@ -163,6 +163,9 @@ class Scenes(DetectionDataset):
         target = self.target(i)
         return self._pixels[i], target
 
+    def origin(self) -> Any:
+        return ["scenes", self.split, self.seed, self.side, len(self)]
+
     def image_id(self, i: int) -> int:
         return self.check_index(i) + 1
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -71,6 +71,7 @@ class FCOSCriterion:
     Source: mmdetection ``FCOSHead.loss``; torchvision ``FCOSHead.compute_loss``.
     """
 
+    coupling: ClassVar[str] = "off"  # hard labels are taught as they are
     quality: str | None = "centerness"
     box_weighting: str = "centerness"
     cls_weight: float = 1.0

@@ -119,7 +119,7 @@ class Detector(nn.Module):
             predictions=raw.outputs if self.assigner.needs_predictions else None,
             ignore=crowds,
             image_sizes=raw.image_sizes,
-            coupling=getattr(self.criterion, "coupling", "off"),
+            coupling=getattr(self.criterion, "coupling", None),
         )
         if self.padding == "ignore":
             return assignment

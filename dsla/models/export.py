@@ -22,9 +22,6 @@ from .detector import Detector
 class RawHead(nn.Module):
     """A detector as a function of tensors: images [B, 3, H, W] → logits, distances and, if any, quality."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: Detector) -> None:
         super().__init__()
         self.model = model

@@ -149,23 +149,27 @@ class Recipe:
             raise DataError(f"epochs={changes['epochs']} and steps={changes['steps']}: give one, it clears the other")
         if durations:
             changes.setdefault("steps" if durations == ["epochs"] else "epochs", None)
+        if "method" in changes:
+            changes["method"] = method(changes["method"]).name
         copy = dataclasses.replace(self, **changes)
         idle = unused(copy)
         for key in changes:
             if key in idle:
                 raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
-        if "options" in changes:
+        entry = method(copy.method)
+        values = {key: changes[key] for key in entry.fields if key in changes}
+        if values or "options" in changes:
             try:
-                method(copy.method).read(dict(copy.options))
+                entry.read(values | dict(copy.options if "options" in changes else ()))
             except DataError as error:
                 raise DataError(f"recipe {self.name}: {error}") from None
         left: dict[str, Any] = {}
         if copy.method != self.method and "coupling" not in {*changes, *idle}:
-            left["coupling"] = method(copy.method).coupling
+            left["coupling"] = entry.coupling
         if "quality" in idle:  # a branch that nothing trains would multiply the scores
             left["quality"] = None
         if "options" not in changes:
-            options = {o.name for o in method(copy.method).options}
+            options = {o.name for o in entry.options}
             left["options"] = tuple((k, v) for k, v in copy.options if k in options)
         return dataclasses.replace(copy, **left)
 

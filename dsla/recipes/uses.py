@@ -17,7 +17,7 @@ BACKBONES: dict[str, tuple[str, ...]] = {
 """Each backbone, with those fields of recipes that it uses and not all backbones do."""
 
 _OTHERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("quality_on", "score"), lambda r: r.quality is None, "there is no quality branch: quality=none"),
+    (("quality_on", "score", "select_by"), lambda r: r.quality is None, "there is no quality branch: quality=none"),
     (("groups", "conv_bias", "dcn_head"), lambda r: r.head_convs == 0, "the head has no towers: head_convs=0"),
     (("truncate",), lambda r: r.relaxation == 0, "no range is relaxed: relaxation=0"),
     (("momentum",), lambda r: r.optimizer != "sgd", "it is of SGD: optimizer=adamw"),

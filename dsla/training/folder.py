@@ -49,7 +49,7 @@ class Records:
 
     Args:
         folder: None keeps rows in memory only.
-        identity: what a checkpoint must share to be resumed: recipe, seed, images.
+        identity: what a checkpoint must share to be resumed: recipe, seed, number of images, fingerprint of the data.
         tensorboard: write each row for TensorBoard, too, into the folder's `tensorboard`.
     """
 
@@ -86,7 +86,8 @@ class Records:
         path, highest = self.folder / BEST, -1.0
         if path.exists():
             kept = read_about(path)["metric"] or {}
-            highest = float(kept["AP"]) if kept.get("data") == metric["data"] else -1.0
+            same = all(kept.get(k, metric[k]) == metric[k] for k in ("data", "fingerprint"))
+            highest = float(kept["AP"]) if kept and same else -1.0
         if metric["AP"] > highest:
             save(model, path, metric=metric)
 
@@ -137,7 +138,7 @@ def resume_from(folder: Path, identity: Mapping[str, Any], device: torch.device,
     """Brings the parts to the state of the folder's checkpoint, if there is one.
 
     Raises:
-        OtherRun: a checkpoint of another recipe, seed or number of images.
+        OtherRun: a checkpoint of another recipe, seed or data.
         DataError: one that is damaged, or where a part is missing.
     """
     path = folder / CHECKPOINT
@@ -192,6 +193,10 @@ def default_folder(recipe: Recipe, dataset: DetectionDataset, seed: int) -> Path
 
 def _check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
     for key, value in here.items():
+        if key == "data":  # runs of before do not have it
+            if there.get(key, value) != value:
+                raise OtherRun(f"{path}: of other images or annotations, though as many; give those, or another folder")
+            continue
         numbers = f"{there.get(key)} there, {value} here" * (there.get(key) != value)
         what = _differing(there.get(key, {"name": ""}), value) if key == "recipe" else numbers
         if what:

@@ -6,7 +6,7 @@ In one process, or in several that torchrun starts: each learns from its part of
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -131,6 +131,7 @@ def train(
         images, total = len(dataset), total_steps(recipe, len(dataset))
         teach = Step(model, recipe, device, seed, images, total, accumulate)
         identity = {"recipe": json.loads(json.dumps(recipe.to_dict())), "seed": seed, "images": images}
+        identity["data"] = dataset.fingerprint()
         start = resume_from(folder, identity, device, teach.parts) if resume and folder is not None else Start()
         agree(start.step, "checkpoints")
         records = Records(folder if first else None, identity, tensorboard and first)
@@ -143,11 +144,12 @@ def train(
         def evaluate(step: int) -> None:
             assert val is not None
             numbers = {k: None if v != v else round(v, 5) for k, v in evaluate_together(model, val).items()}
-            records.best(model, _metric(numbers, step, val, seed))  # first: what the log has is done
-            records.note({"step": step, "event": "evaluate", **numbers})
+            row = {"step": step, "event": "evaluate", "data": val.name, "fingerprint": val.fingerprint(), **numbers}
+            records.best(model, _metric(row, seed))  # first: what the log has is done
+            records.note(row)
 
         step, since, window = start.step, start.since, dict[str, Tensor | float](start.window)
-        if step and evaluates(step) and not _evaluated(folder, step):  # it was stopped before that
+        if step and evaluates(step) and not _evaluated(folder, step, val):  # it was stopped before that
             evaluate(step)
         order = Order(
             *(images, recipe.batch_size, step, total, seed),
@@ -204,7 +206,7 @@ def train(
                 break
         model.eval()
         if first and folder is not None and step == total:
-            save(model, folder / MODEL, metric=None if val is None else _metric(records.rows[-1], step, val, seed))
+            save(model, folder / MODEL, metric=None if val is None else _metric(records.rows[-1], seed))
         wait()
         return TrainResult(model, records.rows, folder)
 
@@ -239,15 +241,18 @@ def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **opt
     raise AssertionError("unreachable")
 
 
-def _evaluated(folder: Path | None, step: int) -> bool:
-    """Whether the log in the folder, the same for all processes, has an evaluation at this step."""
+def _evaluated(folder: Path | None, step: int, val: DetectionDataset | None) -> bool:
+    """Whether the log in the folder, the same for all processes, ends with an evaluation at this step on these data."""
     rows = [] if folder is None else read_log(folder / LOG)
-    return any(row.get("event") == "evaluate" and row["step"] == step for row in rows)
+    if not rows or val is None or rows[-1].get("event") != "evaluate" or rows[-1]["step"] != step:
+        return False
+    return rows[-1].get("fingerprint", val.fingerprint()) == val.fingerprint()  # logs of before lack it
 
 
-def _metric(row: dict[str, Any], step: int, val: DetectionDataset, seed: int) -> dict[str, Any]:
-    """What weights keep about an evaluation."""
-    return {"data": val.name, "steps": step, "seed": seed, **{k: row[k] for k in METRICS}}
+def _metric(row: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What weights keep about an evaluation, a row of the log."""
+    about = {k: row[k] for k in ("data", "fingerprint") if k in row}
+    return {**about, "steps": row["step"], "seed": seed, **{k: row[k] for k in METRICS}}
 
 
 def _short(mean: dict[str, float], speed: float) -> str:

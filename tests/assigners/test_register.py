@@ -124,3 +124,15 @@ def test_what_is_not_said_is_read_off_the_class():
         assert "tests" in entry.where
     finally:
         del METHODS["many"]
+
+
+def test_hard_labels_have_no_coupling_and_a_class_is_its_method(registered):
+    with pytest.raises(dsla.DataError, match="hard labels are taught as they are"):
+        dsla.register("middle-hard", Middle, labels="hard", coupling="on")
+    assert "middle-hard" not in METHODS
+    assert dsla.assigners.as_assigner(Middle).default_coupling == METHODS["middle"].coupling
+    for name, entry in METHODS.items():
+        if not entry.fixed:
+            by_class, by_name = (dsla.assigners.as_assigner(v, (8, 16, 32)) for v in (entry.kind, name))
+            assert by_class.options() == by_name.options()
+            assert by_class.default_coupling == by_name.default_coupling

@@ -11,6 +11,8 @@ from tiny import TINY, few_scenes, quiet
 import dsla
 from dsla.data.sampling import Part
 from dsla.errors import DataError
+from dsla.models.weights import read
+from dsla.training.folder import digest
 from dsla.training.loop import read_log
 
 
@@ -33,6 +35,43 @@ def test_what_a_damaged_checkpoint_and_another_recipe_are_told(scenes, tmp_path)
         (tmp_path / "checkpoint.pt").write_bytes(content)
         with pytest.raises(DataError, match=r"checkpoint\.pt: no checkpoint of a run, or a damaged one"):
             quiet(TINY, scenes, out=tmp_path, resume=True)
+
+
+class Moved(Part):
+    """The same images under other ids."""
+
+    def image_id(self, i):
+        return super().image_id(i) + 1000
+
+
+@pytest.mark.robustness("lost: a run goes on with its own images alone, and not with as many others")
+def test_a_run_goes_on_with_its_own_images_alone(scenes, tmp_path):
+    """As many images, of another seed or under other ids, are told apart; a checkpoint from before this is resumed."""
+    quiet(TINY, scenes, out=tmp_path, stop_after=2)
+    others = dsla.Scenes("train", size=len(scenes), seed=1), Moved(scenes, range(len(scenes)))
+    for other in others:
+        with pytest.raises(DataError, match=r"checkpoint\.pt: of other images or annotations, though as many"):
+            quiet(TINY, other, out=tmp_path, resume=True)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["identity"].pop("data") == scenes.fingerprint() != others[0].fingerprint()
+    del state["sha256"]
+    torch.save({**state, "sha256": digest(state)}, tmp_path / "checkpoint.pt")
+    assert quiet(TINY, scenes, out=tmp_path, resume=True).log[-1]["step"] == TINY.steps
+
+
+@pytest.mark.robustness("lost: best and the numbers of weights say on which data they were measured")
+def test_numbers_are_of_the_data_that_they_were_measured_on(scenes, tmp_path):
+    """Resumed with other images to evaluate on: evaluated on these, whatever the best on the others was."""
+    first, second = dsla.Scenes("val", size=4), dsla.Scenes("val", size=2)
+    quiet(TINY, scenes, out=tmp_path, val=first)
+    kept, _ = read(tmp_path / "model.safetensors")
+    assert kept["metric"]["fingerprint"] == first.fingerprint()
+    rows = quiet(TINY, scenes, out=tmp_path, val=second, resume=True).log
+    assert [row["fingerprint"] for row in rows if row.get("event") == "evaluate"][-1] == second.fingerprint()
+    for name in ("model", "best"):
+        about, _ = read(tmp_path / f"{name}.safetensors")
+        assert about["metric"]["fingerprint"] == second.fingerprint()
+        assert about["metric"]["steps"] == TINY.steps
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(scenes, tmp_path, monkeypatch):
