@@ -5,8 +5,6 @@ Axis letters, here and everywhere: **B** images, **P** points of all levels, **M
 in pixels, both float32 whatever the precision of the network (300 × 300 overflows half precision).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from .errors import DataError
 
+InputSize = str | int | Sequence[int]  # see `Frame.of`
 IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxes at 0
 
 
@@ -76,7 +75,7 @@ class PointGrid:
         strides: Sequence[int],
         offset: float = 0.0,
         device: torch.device | str = "cpu",
-    ) -> PointGrid:
+    ) -> "PointGrid":
         """The grid of feature maps with these (h, w); one stride for each."""
         if len(shapes) != len(strides):
             raise ValueError(f"{len(shapes)} feature maps but {len(strides)} strides")
@@ -105,7 +104,7 @@ class PointGrid:
     def device(self) -> torch.device:
         return self.xy.device
 
-    def to(self, device: torch.device | str) -> PointGrid:
+    def to(self, device: torch.device | str) -> "PointGrid":
         """The same grid with its tensors on another device."""
         return PointGrid.from_shapes(self.shapes, self.strides, self.offset, device)
 
@@ -174,7 +173,7 @@ class HeadOutputs:
         """[B, P, 4] predicted boxes, pixels; not clipped to the image."""
         return distances_to_boxes(self.grid.xy, self.distances)
 
-    def detach(self) -> HeadOutputs:
+    def detach(self) -> "HeadOutputs":
         quality = None if self.quality is None else self.quality.detach()
         return replace(self, logits=self.logits.detach(), distances=self.distances.detach(), quality=quality)
 
@@ -266,7 +265,7 @@ class Frame:
     padded: tuple[int, int]
 
     @classmethod
-    def of(cls, image: Sequence[int], input_size: InputSize = "native") -> Frame:
+    def of(cls, image: Sequence[int], input_size: InputSize = "native") -> "Frame":
         """The frame of an image of (height, width).
 
         Args:
@@ -306,9 +305,6 @@ class Frame:
         text = f"{self.size[1]} × {self.size[0]} pixels"
         text += f" (stored as {self.image[1]} × {self.image[0]})" if self.size != self.image else ""
         return text + (f", padded to {self.padded[1]} × {self.padded[0]}" if self.padded != self.size else "")
-
-
-InputSize = str | int | Sequence[int]
 
 
 def _sides(input_size: InputSize) -> tuple[int, ...]:

@@ -5,8 +5,6 @@ through these stations and gives one verdict, the first of `VERDICTS` that holds
 many points learn it under a method: whether training could have taught it at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +47,7 @@ class Offer:
     candidates: Results | None = None
     nms_threshold: float = 0.6
 
-    def part(self, image: int) -> Offer:
+    def part(self, image: int) -> "Offer":
         """What it said about one image."""
         some = self.candidates
         return Offer(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assigner, PairAssigner, jittered_predictions
+from ..assigners.pairs import Truth
 from ..assigners.sparse.keys import winning_key
-from ..assigners.truth import Truth
 from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
 from .tables import array
 

@@ -9,8 +9,6 @@ order of the images); or a model together with a data set. An iterable and a mod
 more than a chunk of images is in memory.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,7 +44,7 @@ class Table(pd.DataFrame):
     """A DataFrame that remembers in its `attrs` which analysis made it, with which arguments."""
 
     @property
-    def _constructor(self) -> type[Table]:
+    def _constructor(self) -> "type[Table]":
         return Table
 
     def summary(self) -> pd.Series:
@@ -146,7 +144,7 @@ class Truth:
         return GroundTruth.of(content | {"categories": [{"id": c} for c in self.categories]}, warn=False)
 
     @classmethod
-    def of(cls, source: Any, max_images: int | None = None, *, taught: bool = False) -> Truth:
+    def of(cls, source: Any, max_images: int | None = None, *, taught: bool = False) -> "Truth":
         """From any of the sources that the module names.
 
         Args:
@@ -177,7 +175,7 @@ class Truth:
         return cls(objects[np.isfinite(boxes[:, 0])], images.tolist(), names, labels, columns)
 
     @classmethod
-    def _of_targets(cls, targets: list[Mapping[str, Any]]) -> Truth:
+    def _of_targets(cls, targets: list[Mapping[str, Any]]) -> "Truth":
         parts, images = [], []
         for i, target in enumerate(targets):
             images.append(plain_id(target.get("image_id", i)))

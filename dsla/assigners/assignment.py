@@ -1,34 +1,18 @@
 """`Assignment`: who teaches which point what, and how strongly. The one value that travels."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, aligned_iou, short_repr
 from ..losses import COUPLINGS, dynamic_target
-from .explanation import Explanation
 from .pairs import Pairs
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class AssignerLike(Protocol):
-    """What an assignment asks of the assigner that made it."""
-
-    name: str
-    needs_predictions: bool
-
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]: ...
-
-    @property
-    def explain(self) -> Callable[..., Explanation]: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +40,7 @@ class Assignment:
     grid: PointGrid
     boxes: Tensor
     first: Tensor
-    assigner: AssignerLike
+    assigner: Any  # an `Assigner`, which stands above
     coupling: str
     extras: dict[str, Tensor] = field(default_factory=dict)
 
@@ -100,13 +84,7 @@ class Assignment:
         index = (self.gt_index + self.first[:, None])[self.positive]
         return torch.bincount(index, minlength=len(self.boxes))
 
-    def unmatched(self) -> list[tuple[int, int]]:
-        """(image, box) of every object without a point. No training can teach these."""
-        lost = (self.counts() == 0).nonzero().flatten()
-        image = torch.searchsorted(self.first, lost, right=True) - 1
-        return [(int(i), int(n - self.first[i])) for i, n in zip(image, lost, strict=True)]
-
-    def to_frame(self, predictions: HeadOutputs | None = None) -> pd.DataFrame:
+    def to_frame(self, predictions: HeadOutputs | None = None) -> "pd.DataFrame":
         """One row a (point, box): every positive point with the box that won it.
 
         Columns: image, point, level, row, column, x, y, gt, category, l, t, r, b (pixels), centerness (without

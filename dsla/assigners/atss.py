@@ -4,8 +4,6 @@ Zhang et al., "Bridging the gap between anchor-based and anchor-free detection v
 selection", CVPR 2020; mmdetection ``ATSSAssigner`` gives the same numbers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,13 +13,11 @@ from torch import Tensor
 from ..geometry import HeadOutputs, PointGrid, constant, overlap
 from .base import Assigner
 from .dsla import centerness
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, inside_rule, label_rule
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, inside_rule, label_rule
 from .sparse.cells import Cells, Levels
 from .sparse.keys import LAST, index_of, ordering_key
 from .sparse.regions import map_sizes
-from .truth import Decision, Truth
 
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
 
@@ -57,7 +53,7 @@ class ATSS(Assigner):
         point, box, iou = Cells.each(grid, truth, near.point, passed).winners(near.iou)
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
-    def candidates(self, grid: PointGrid, truth: Truth) -> Nearest:
+    def candidates(self, grid: PointGrid, truth: Truth) -> "Nearest":
         """The nearest anchors of each box over all levels, with their statistics."""
         point, valid = nearest(grid, truth, self.topk)
         iou = overlap(anchors(grid, self.anchor_scale)[point], truth.boxes[:, None])[0] * valid

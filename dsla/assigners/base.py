@@ -10,10 +10,8 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, on_device
 from .assignment import Assignment
-from .explanation import Explanation, Rule
-from .pairs import Pairs
-from .rules import Case, explained, label_rule, region_rules, value_rules
-from .truth import Decision, Truth, as_boxes
+from .pairs import Decision, Pairs, Truth, as_boxes
+from .rules import Case, Explanation, Rule, explained, label_rule, region_rules, value_rules
 
 DEFAULT_RANGES = ((0.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, 1e8))
 

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from .base import DEFAULT_RANGES
-from .explanation import Rule
 from .pairs import Pairs
 from .pairwise import PairAssigner
-from .rules import Case, checked_ranges, label_rule, range_text, region_rules
+from .rules import Case, Rule, checked_ranges, label_rule, range_text, region_rules
 
 
 def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:

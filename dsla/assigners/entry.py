@@ -1,7 +1,5 @@
 """An entry of the registry: what the package knows of one method, as plain data."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import math
@@ -53,7 +51,7 @@ class Option:
     optional: bool = False
 
     @classmethod
-    def of(cls, name: str, default: Any = None, **rest: Any) -> Option:
+    def of(cls, name: str, default: Any = None, **rest: Any) -> "Option":
         """An option of the type of its default; without one it is a number or none."""
         return cls(name, float if default is None else type(default), default, optional=default is None, **rest)
 
@@ -118,7 +116,7 @@ class Method:
 
     name: str
     title: str
-    source: str | type[Assigner]
+    source: "str | type[Assigner]"
     criterion: str
     colour: str
     summary: str = ""
@@ -151,7 +149,7 @@ class Method:
         return self.source.split(":")[1] if isinstance(self.source, str) else self.source.__name__
 
     @property
-    def kind(self) -> type[Assigner]:
+    def kind(self) -> "type[Assigner]":
         """Class of the assigner."""
         if not isinstance(self.source, str):
             return self.source
@@ -170,7 +168,7 @@ class Method:
                 raise unknown(f"option of {self.name}", name, options_of)
         return {name: options_of[name].read(value) for name, value in options.items()}
 
-    def assigner(self, ranges: Sequence[Sequence[float]] | None = None, **options: Any) -> Assigner:
+    def assigner(self, ranges: Sequence[Sequence[float]] | None = None, **options: Any) -> "Assigner":
         """An assigner of this method.
 
         Args:
@@ -211,7 +209,7 @@ class Method:
         return values
 
 
-def entry_of(name: str, kind: type[Assigner], bounds: Mapping[str, tuple[float, float]] | None = None) -> Method:
+def entry_of(name: str, kind: "type[Assigner]", bounds: Mapping[str, tuple[float, float]] | None = None) -> Method:
     """The entry of a class that is not in the registry, from its constructor and its docstring."""
     try:
         hints = typing.get_type_hints(kind.__init__)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .base import DEFAULT_RANGES
 from .dsla import centerness
-from .explanation import Rule
 from .pairs import Pairs
 from .pairwise import PairAssigner
-from .rules import Case, checked_ranges, label_rule, range_rule, region_rules
+from .rules import Case, Rule, checked_ranges, label_rule, range_rule, region_rules
 
 
 class FCOS(PairAssigner):

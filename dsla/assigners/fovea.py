@@ -12,13 +12,11 @@ from torch import Tensor
 from ..geometry import HeadOutputs, PointGrid, constant
 from .base import Assigner
 from .dsla import centerness, interval_relaxation
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, label_rule, range_rule
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, label_rule, range_rule
 from .sparse.cells import Levels
 from .sparse.keys import winners
 from .sparse.regions import Region, map_sizes
-from .truth import Decision, Truth
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
 

@@ -7,10 +7,8 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, label_rule, region_rules
-from .truth import Decision, Truth
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, label_rule, region_rules
 
 
 class ImageAssigner(Assigner):

@@ -11,13 +11,11 @@ from ..geometry import HeadOutputs, PointGrid, overlap
 from .atss import anchors
 from .base import Assigner
 from .dsla import centerness
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, label_rule
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, label_rule
 from .sparse.cells import Cells, Levels, pick
 from .sparse.keys import winners
 from .sparse.regions import Region, map_sizes
-from .truth import Decision, Truth
 
 
 class MaxIoU(Assigner):

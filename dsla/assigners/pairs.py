@@ -1,15 +1,110 @@
-"""`Pairs`: points and boxes that meet, and what every pair-wise label is made of."""
-
-from __future__ import annotations
+"""What assigners work with: the boxes of a batch (`Truth`), points and boxes that meet (`Pairs`), a `Decision`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..geometry import PointGrid, constant, short_repr
+from ..geometry import PointGrid, box_area, constant, on_device, short_repr
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Truth:
+    """The boxes of a batch in one list. N = ΣM over its images."""
+
+    boxes: Tensor  # [N, 4] float32
+    labels: Tensor  # [N] int64
+    image: Tensor  # [N] int64
+    first: Tensor  # [B] index of each image's first box
+    order: Tensor  # [N] indices by (area, index), ascending
+    rank: Tensor  # [N] place of each box in that order
+    place: Tensor  # [N] index of each box in its image
+    sizes: Tensor | None = None  # [B, 2] float32 height, width of the images in their padding, if known
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of(
+        cls,
+        boxes: Sequence[Any],
+        labels: Sequence[Any],
+        device: torch.device,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        classes: int | None = None,
+    ) -> "Truth":
+        """From one table of boxes and one list of labels an image: tensors, arrays or lists.
+
+        Args:
+            boxes: [M, 4] each.
+            labels: [M] each.
+            device: where the assignment is to be computed.
+            image_sizes: (height, width) of each image in its padding.
+            classes: C, where labels must lie below it.
+        Raises:
+            ValueError: numbers or shapes that do not fit each other; in main memory also boxes that are not finite
+                and labels outside 0…C−1. On a device nobody looks at values: that would halt the step.
+        """
+        if len(boxes) != len(labels) or (image_sizes is not None and len(image_sizes) != len(boxes)):
+            sizes_of = "" if image_sizes is None else f" and sizes of {len(image_sizes)}"
+            raise ValueError(f"boxes of {len(boxes)} images but labels of {len(labels)}{sizes_of}")
+        tables = [as_boxes(b, i) for i, b in enumerate(boxes)]
+        names = [torch.as_tensor(c).to(torch.int64) for c in labels]
+        for i, (b, c) in enumerate(zip(tables, names, strict=True)):
+            if c.shape != b.shape[:1]:
+                raise ValueError(
+                    f"image {i} of the batch: expected boxes [M, 4] and labels [M], got {list(b.shape)} and "
+                    f"{list(c.shape)}"
+                )
+        counts = torch.tensor([len(b) for b in tables], dtype=torch.int64)
+        first, total = counts.cumsum(0) - counts, int(counts.sum())
+        image = torch.repeat_interleave(torch.arange(len(tables)), counts, output_size=total)
+        if any(v.device.type != "cpu" for v in (*tables, *names)):
+            tables, names = ([v.to(device, non_blocking=True) for v in each] for each in (tables, names))
+        flat = torch.cat(tables) if tables else torch.zeros(0, 4)
+        name = torch.cat(names) if names else torch.zeros(0, dtype=torch.int64)
+        if flat.device.type == "cpu":
+            _check_values(flat, name, image, first, classes)
+        host = [flat, name, image, first]
+        if image_sizes is not None:
+            host.append(torch.tensor(image_sizes, dtype=torch.float32).reshape(-1, 2))
+        flat, name, image, first, *sizes = on_device(device, *host)
+        order, every = torch.argsort(box_area(flat), stable=True), torch.arange(total, device=device)
+        rank = torch.empty_like(order).scatter_(0, order, every)
+        return cls(flat, name, image, first, order, rank, every - first[image], *sizes)
+
+
+def as_boxes(value: Any, image: int) -> Tensor:
+    """Boxes of image number `image` of a batch, a tensor, array or nested list, as [M, 4] float32.
+
+    Raises:
+        ValueError: anything that is not [M, 4]; the message names the image.
+    """
+    shape = f"image {image} of the batch: expected boxes [M, 4] and labels [M], one table of boxes an image"
+    try:
+        boxes = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{shape}; got {type(value).__name__}: {error}") from error
+    if isinstance(value, list | tuple) and not value:
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[-1] != 4:
+        raise ValueError(f"{shape}; got {list(boxes.shape)}; an image without objects has boxes of shape [0, 4]")
+    return boxes
+
+
+def _check_values(boxes: Tensor, labels: Tensor, image: Tensor, first: Tensor, classes: int | None) -> None:
+    wrong = ~boxes.isfinite().all(-1) | (labels < 0)
+    if classes is not None:
+        wrong |= labels >= classes
+    if wrong.any():
+        bad = int(wrong.nonzero()[0])
+        last = "C−1" if classes is None else f"{classes - 1}: the predictions are of C = {classes} classes"
+        raise ValueError(
+            f"image {int(image[bad])} of the batch, box {bad - int(first[image[bad]])}: box {boxes[bad].tolist()}, "
+            f"label {int(labels[bad])}; boxes must be finite and labels in 0…{last}"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +124,7 @@ class Pairs:
     __repr__ = short_repr
 
     @classmethod
-    def one(cls, grid: PointGrid, point: int, box: Iterable[float]) -> Pairs:
+    def one(cls, grid: PointGrid, point: int, box: Iterable[float]) -> "Pairs":
         """A single point and box as scalars, computed just as windows are.
 
         Raises:
@@ -96,3 +191,24 @@ class Pairs:
         """DSLA's core zone: within half a stride of the box's centre, ends included, and inside the box."""
         dx, dy = self.from_centre
         return (dx <= self.stride / 2) & (dy <= self.stride / 2) & self._within
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Decision:
+    """What an assigner hands to its base class: K points that win a box.
+
+    Attributes:
+        point: [K] int64 index into B·P, each at most once.
+        box: [K] int64 index into the N boxes of the batch; −1: nobody wins the point after all.
+        label: [K] what the point is taught, in [0, 1].
+        extras: further columns [K] by name, for `Assignment.extras`.
+        ignored: [B·P] bool, points that are taught nothing unless they win a box; None: no such points.
+    """
+
+    point: Tensor
+    box: Tensor
+    label: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    ignored: Tensor | None = None
+
+    __repr__ = short_repr

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, checked_ranges, label_rule, range_rule, region_rules, value_rules
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, checked_ranges, label_rule, range_rule, region_rules, value_rules
 from .sparse.cells import Cells
 from .sparse.windows import candidates
-from .truth import Decision, Truth
 
 
 class PairAssigner(Assigner):

@@ -5,8 +5,6 @@ added here, or by `register`, is there in all of them. It is plain data: nothing
 asked for its assigner.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import re
@@ -71,7 +69,7 @@ def _lookup(name: str) -> Method | None:
     return aliases.get(str(name).lower())
 
 
-def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
+def as_assigner(value: Any, strides: Sequence[int] | None = None) -> "Assigner":
     """An assigner: as it is, of its class, or of a method by name.
 
     Given strides, the ranges of its levels end at 8 strides each, FCOS's own for P3…P7.
@@ -94,7 +92,7 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> Assigner:
 
 def register(
     name: str,
-    kind: type[Assigner],
+    kind: "type[Assigner]",
     labels: str = "soft",
     *,
     title: str | None = None,

@@ -13,14 +13,12 @@ from torch import Tensor
 from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
 from .base import Assigner
 from .dsla import centerness
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, centre_rule, label_rule, region_rules
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, centre_rule, label_rule, region_rules
 from .sparse.best import best_by_overlap
 from .sparse.cells import Cells, Levels
 from .sparse.keys import LAST, index_of, ordering_key
 from .sparse.regions import PIECE, Region, spread
-from .truth import Decision, Truth
 
 
 class SimOTA(Assigner):

@@ -11,13 +11,11 @@ from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
 from .atss import INSIDE
 from .base import Assigner
 from .dsla import centerness
-from .explanation import Rule
-from .pairs import Pairs
-from .rules import Case, inside_rule, label_rule
+from .pairs import Decision, Pairs, Truth
+from .rules import Case, Rule, inside_rule, label_rule
 from .sparse.best import best_by_overlap, tile_points
 from .sparse.cells import Cells
 from .sparse.keys import winners, winning_key
-from .truth import Decision, Truth
 
 
 class TaskAligned(Assigner):

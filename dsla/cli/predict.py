@@ -3,8 +3,6 @@
 Example: dsla predict photo.jpg folder/ --weights scenes-dsla --out predictions
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -100,7 +98,7 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], Counter[str]]:
     return list({os.path.abspath(p): p for p in images}.values()), skipped
 
 
-def plan(paths: Sequence[Path], out: Path, truth: CocoDataset | None = None) -> list[Picture]:
+def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -> list[Picture]:
     """What is drawn where, as many pictures as images; ids count from 1, or are those of `truth`.
 
     Raises:
@@ -132,7 +130,7 @@ def plan(paths: Sequence[Path], out: Path, truth: CocoDataset | None = None) -> 
 
 
 def predict_files(
-    model: Detector,
+    model: "Detector",
     pictures: Sequence[Picture],
     out: Path,
     draw_from: float = 0.3,

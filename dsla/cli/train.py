@@ -3,8 +3,6 @@
 Example: dsla train scenes-dsla steps=500 lr=0.002 --seed 3      (8 GPUs: torchrun --nproc-per-node 8 -m dsla train …)
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -113,7 +111,7 @@ def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
     }
 
 
-def _folder(args: Namespace, scheduled: Recipe, data: DetectionDataset) -> Path:
+def _folder(args: Namespace, scheduled: Recipe, data: "DetectionDataset") -> Path:
     from ..training.folder import default_folder
 
     return Path(args.out) if args.out else default_folder(scheduled, data, args.seed)

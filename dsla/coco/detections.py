@@ -1,7 +1,5 @@
 """COCO results in columns: detections on the images of a ground truth. D detections."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +39,7 @@ class Results:
     problems: Problems
 
     @classmethod
-    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True) -> Results:
+    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True) -> "Results":
         """From a path, COCO results rows, or a table with image, category (ids), x1, y1, x2, y2 and score.
 
         Args:
@@ -82,7 +80,7 @@ class Results:
             sizes = (side[self.image[sized]] for side in (self.truth.widths, self.truth.heights))
             columns.refuse_other_forms(self.name, "detection", self.boxes[sized], *sizes)
 
-    def where(self, mask: Any) -> Results:
+    def where(self, mask: Any) -> "Results":
         """Those of the detections for which the mask [D] holds."""
         return replace(self, **{k: getattr(self, k)[mask] for k in ("image", "category", "boxes", "score")})
 

@@ -5,8 +5,6 @@ and drawing cut them to the image (`GroundTruth.inside`); annotations without ar
 odd is in `problems`, and said once, when the file is read. Columns are arrays: processes that load data share them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -53,7 +51,7 @@ class GroundTruth:
     problems: Problems
 
     @classmethod
-    def of(cls, source: Any, *, warn: bool = True) -> GroundTruth:
+    def of(cls, source: Any, *, warn: bool = True) -> "GroundTruth":
         """From a path, a COCO dict, a data set, or columns, which are given back.
 
         Args:
@@ -96,7 +94,7 @@ class GroundTruth:
         """[M] bool: something of the box lies in the image, and no flag says otherwise."""
         return np.isfinite(self.inside[:, 0]) & ~self.crowd & ~self.ignore
 
-    def ready(self) -> GroundTruth:
+    def ready(self) -> "GroundTruth":
         """Itself, with everything derived computed now, so that processes which load images share it."""
         assert len(self.taught) == len(self._order[0])
         return self
@@ -111,7 +109,7 @@ class GroundTruth:
         order, edges = self._order
         return order[edges[i] : edges[i + 1]]
 
-    def part(self, images: Any) -> GroundTruth:
+    def part(self, images: Any) -> "GroundTruth":
         """Some images (places among them, in any order) with their annotations, as a ground truth of their own."""
         images = np.asarray(images, dtype=np.int64)
         place = np.full(len(self), -1)

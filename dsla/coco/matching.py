@@ -4,8 +4,6 @@ All of it in whole-array numpy over many images and classes at once, and to the 
 computes box by box: the same sums in the same order, the same answers to equal scores and equal IoUs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,11 +47,11 @@ class Pairs:
         pair[owner[order]] = order
         return pair
 
-    def where(self, mask: np.ndarray) -> Pairs:
+    def where(self, mask: np.ndarray) -> "Pairs":
         """Those of the pairs for which the mask [pairs] holds."""
         return Pairs(self.detection[mask], self.object[mask], self.iou[mask])
 
-    def of_rows(self, rows: np.ndarray) -> Pairs:
+    def of_rows(self, rows: np.ndarray) -> "Pairs":
         """The pairs of the detections at these positions, which become 0, 1, 2 …"""
         left, right = join(rows, self.detection)
         return Pairs(left, self.object[right], self.iou[right])

@@ -6,8 +6,6 @@ soft edges and thin tails make the extent of a box ambiguous; texture, clutter a
 drawing exercise. `dsla.data.render` draws them and says how.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess
@@ -107,7 +105,7 @@ class Scenes(DetectionDataset):
             self._keep(i, pixels, rows)
         return rows
 
-    def prepare(self, workers: int | None = None, progress: Callable[[int, int], None] | None = None) -> Scenes:
+    def prepare(self, workers: int | None = None, progress: Callable[[int, int], None] | None = None) -> "Scenes":
         """Draws all missing scenes and returns the set itself.
 
         Args:

@@ -4,8 +4,6 @@ What they say lies in `templates/`, how they look in `templates/page.css`: read 
 Equal content gives equal bytes: no dates, no times. Beside a page lies a notebook that loads its folder.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +38,7 @@ class Chart:
     figure: Picture
 
     @classmethod
-    def of(cls, name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> Chart:
+    def of(cls, name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> "Chart":
         return cls(name, title, figure.caption, picture_bytes(figure, kind), table, kind, figure)
 
     @property
@@ -83,7 +81,7 @@ class Grid:
         cell: Callable[[str, str], str],
         about: pd.DataFrame,
         notes: Sequence[str] = (),
-    ) -> Grid:
+    ) -> "Grid":
         """The numbers of an analysis, a column a method.
 
         Args:

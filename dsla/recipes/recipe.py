@@ -1,7 +1,5 @@
 """`Recipe`: everything that decides a run, as data. The named ones are in `dsla.recipes.named`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,7 +131,7 @@ class Recipe:
                     f"extra_levels={self.extra_levels!r}; give one for each level"
                 )
 
-    def replace(self, **changes: Any) -> Recipe:
+    def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed; values given as text are read by the field's type.
 
         `epochs` takes the place of `steps`, and the reverse. Another method comes with its own coupling, and without
@@ -178,7 +176,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe of stored values, also where it holds fields that it does not use.
 
         Raises:

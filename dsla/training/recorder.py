@@ -4,8 +4,6 @@
 F frames, K probe images, P points of a padded image, M objects of all probe images, D detections that are kept.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -96,7 +94,7 @@ class Recording:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path = SHIPPED) -> Recording:
+    def load(cls, path: str | Path = SHIPPED) -> "Recording":
         """By default the one that ships: scenes-dsla, recorded from its first step.
 
         Raises:
@@ -117,7 +115,7 @@ class Recording:
             raise DataError(f"{path} is no recording of a training run: {reason:.200}") from error
 
     @classmethod
-    def _from(cls, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Recording:
+    def _from(cls, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> "Recording":
         """What `save` wrote, with every array of the shape that its axes' names say."""
         if about["format"] != FORMAT:
             raise ValueError("another format")

@@ -1,7 +1,5 @@
 """What ends a run from outside: Ctrl-C and SIGTERM, after a checkpoint."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from typing import Any, NoReturn
@@ -24,7 +22,7 @@ class Signals:
         self.noted, self.at_once, self.message = 0, False, ""
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)

@@ -1,7 +1,5 @@
 """`DetectionBrowser`: what NMS keeps, what it removes, and which box removed which, image by image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -42,7 +40,7 @@ class DetectionSurface(Surface):
     """
 
     _esm = script("detections.js")
-    frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
 
 
 class DetectionBrowser(Pane):

@@ -1,7 +1,5 @@
 """`RankingExplorer`: does a higher score mean a better box? Choose points of the scatter, see the boxes they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -43,11 +41,11 @@ class RankingSurface(Sheet):
     """
 
     _esm = script("ranking.js")
-    series: t.List[Any] = t.List().tag(sync=True)
+    series: "t.List[Any]" = t.List().tag(sync=True)
     least = t.Float(0.5).tag(sync=True)
-    region: t.List[float] = t.List(t.Float()).tag(sync=True)
-    picked: t.List[Any] = t.List().tag(sync=True)
-    frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    region: "t.List[float]" = t.List(t.Float()).tag(sync=True)
+    picked: "t.List[Any]" = t.List().tag(sync=True)
+    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
 
 
 class RankingExplorer(Pane):

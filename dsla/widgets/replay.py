@@ -1,7 +1,5 @@
 """`TrainingReplay`: the dynamic label at work: labels, scores and boxes of a recorded run grow together."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ class ReplaySurface(Sheet):
     """
 
     _esm = script("replay.js")
-    film: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    film: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     index = t.Int(0).tag(sync=True)
     image = t.Int(0).tag(sync=True)
     lut = t.Bytes(LUT).tag(sync=True)

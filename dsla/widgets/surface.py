@@ -4,8 +4,6 @@ Python decides what is true and the colours come from `dsla.plots.style`; JavaSc
 say while a hand moves.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path
@@ -108,14 +106,14 @@ class BoxSurface(Surface):
     """
 
     _esm = script("explorer.js")
-    objects: t.List[Any] = t.List().tag(sync=True)
-    state: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    objects: "t.List[Any]" = t.List().tag(sync=True)
+    state: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     seq = t.Int(0).tag(sync=True)
-    frame: t.Dict[str, Any] = t.Dict().tag(sync=True)
-    catalogue: t.Dict[str, Any] = t.Dict().tag(sync=True)
-    scenes: t.List[str] = t.List().tag(sync=True)
+    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
+    catalogue: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
+    scenes: "t.List[str]" = t.List().tag(sync=True)
     scene = t.Int(None, allow_none=True).tag(sync=True)
-    hover: t.List[int] = t.List().tag(sync=True)
+    hover: "t.List[int]" = t.List().tag(sync=True)
     why = t.Unicode("").tag(sync=True)
     note = t.Unicode("").tag(sync=True)
     lut = t.Bytes(LUT).tag(sync=True)

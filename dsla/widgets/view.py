@@ -1,7 +1,5 @@
 """What an explorer shows, as a value: a `View` gives the assignments to draw, and the Python that gives them again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +40,7 @@ class ModelOutputs:
     source: str
 
     @classmethod
-    def of(cls, model: Any, image: Tensor, source: str) -> ModelOutputs:
+    def of(cls, model: Any, image: Tensor, source: str) -> "ModelOutputs":
         """Run the detector on an image [3, H, W]."""
         with evaluation_mode(model):
             raw = model.forward_raw([image])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dsla.assigners import ATSS
 from dsla.assigners.atss import anchors, nearest
-from dsla.assigners.truth import Truth
+from dsla.assigners.pairs import Truth
 from dsla.geometry import PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)

@@ -8,8 +8,8 @@ import reference_more as ref
 import torch
 
 from dsla.assigners import SimOTA
+from dsla.assigners.pairs import Truth
 from dsla.assigners.simota import _Scene
-from dsla.assigners.truth import Truth
 from dsla.geometry import HeadOutputs, PointGrid
 
 STRIDES = (8, 16, 32)

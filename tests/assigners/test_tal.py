@@ -7,8 +7,8 @@ import torch
 
 from dsla.assigners import ATSS, TaskAligned
 from dsla.assigners.atss import anchors
+from dsla.assigners.pairs import Truth
 from dsla.assigners.sparse.best import best_by_overlap
-from dsla.assigners.truth import Truth
 from dsla.geometry import HeadOutputs, PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)

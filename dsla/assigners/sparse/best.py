@@ -6,8 +6,6 @@ tiles of each box are looked at first, and then those that could still beat what
 the full table, whatever is predicted; the worst case costs as much, in pieces of bounded size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, box_area, overlap
-from ..truth import Truth
+from ..pairs import Truth
 from .keys import rank_of, value_of, winning_key
 from .regions import PIECE
 
@@ -63,7 +61,7 @@ class _Tiles:
     area: Tensor  # [2, B, T] smallest and largest
 
     @classmethod
-    def of(cls, grid: PointGrid, boxes: Tensor, allowed: Tensor | None) -> _Tiles:
+    def of(cls, grid: PointGrid, boxes: Tensor, allowed: Tensor | None) -> "_Tiles":
         point, real = tile_points(grid.shapes, grid.device)
         held = boxes[:, point]
         counts = real & held.isfinite().all(-1)

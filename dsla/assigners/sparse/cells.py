@@ -1,7 +1,5 @@
 """(point, box) pairs as indices: what windows and regions give, and how they are reduced to one box a point."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -10,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, constant
-from ..pairs import Pairs
-from ..truth import Truth
+from ..pairs import Pairs, Truth
 from .keys import reduce_pairs, winners
 
 
@@ -24,7 +21,7 @@ class Levels(NamedTuple):
     first: Tensor  # index of the level's first point
 
     @classmethod
-    def of(cls, grid: PointGrid) -> Levels:
+    def of(cls, grid: PointGrid) -> "Levels":
         return _levels(grid.shapes, grid.strides, grid.device)
 
 
@@ -51,7 +48,7 @@ class Cells:
     valid: Tensor | None = None  # bool, of the shape of both
 
     @classmethod
-    def each(cls, grid: PointGrid, truth: Truth, at: Tensor, valid: Tensor | None = None) -> Cells:
+    def each(cls, grid: PointGrid, truth: Truth, at: Tensor, valid: Tensor | None = None) -> "Cells":
         """Some points of each box: at [N, Q] index into P."""
         return cls(grid, truth, torch.arange(len(truth.boxes), device=at.device)[:, None], at, valid)
 

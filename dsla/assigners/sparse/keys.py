@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid
-from ..truth import Truth
+from ..pairs import Truth
 
 LAST = 2**63 - 1  # an ordering key behind all others
 _RANK, _INDEX = 2**31 - 1, 2**30 - 1

@@ -6,8 +6,6 @@ with the points covered. A GPU, which must not make the host wait for a count, l
 points of the map, whose shapes are known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid
-from ..truth import Truth
+from ..pairs import Truth
 from .cells import Cells, Levels, pick
 
 PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
@@ -62,7 +60,7 @@ class Region:
     level: Tensor | None = None
 
     @classmethod
-    def inside(cls, grid: PointGrid, truth: Truth, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Region:
+    def inside(cls, grid: PointGrid, truth: Truth, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> "Region":
         """The points of the image strictly inside the given sides, pixels, [N, L] or [N, 1] each."""
         rows, columns = map_sizes(grid, truth)
         stride = Levels.of(grid).stride
@@ -70,7 +68,7 @@ class Region:
         top, bottom = _span(y1, y2, stride, rows, grid.offset)
         return cls(grid, truth, left, top, right, bottom)
 
-    def __and__(self, other: Region) -> Region:
+    def __and__(self, other: "Region") -> "Region":
         left, top = torch.maximum(self.left, other.left), torch.maximum(self.top, other.top)
         right, bottom = torch.minimum(self.right, other.right), torch.minimum(self.bottom, other.bottom)
         return Region(self.grid, self.truth, left, top, right, bottom, self.level)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, constant
-from ..truth import Truth
+from ..pairs import Truth
 from .cells import Cells, Levels, pick
 from .regions import Region
 
