@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -108,6 +109,11 @@ def write(path: str | Path, content: bytes | str) -> Path:
     with put_in_place(path) as partial:
         partial.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
     return Path(path)
+
+
+def read_toml(module: str, name: str) -> dict[str, Any]:
+    """The tables of a TOML file that lies beside a module, by the module's ``__file__``."""
+    return tomllib.loads(Path(module).with_name(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def read_lines(path: str | Path) -> list[Any]:

@@ -92,10 +92,7 @@ def count_points(
     Raises:
         ValueError: ranges of the assigner for another number of levels.
     """
-    levels = len(assigner.level_ranges or strides)
-    if levels != len(strides):
-        number = f"there are {len(strides)} strides {strides}"
-        raise ValueError(f"{assigner.name} has ranges for {levels} levels but {number}")
+    assigner.check_levels(strides)
     offset = assigner.point_offset if offset is None else offset
     resized, padded, boxes_in = _in_frames(image, boxes, sizes, input_size)
     classes_of = torch.tensor(labels)

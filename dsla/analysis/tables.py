@@ -9,7 +9,6 @@ order of the images); or a model together with a data set. An iterable and a mod
 more than a chunk of images is in memory.
 """
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -27,6 +26,7 @@ from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
+from ..files import read_toml
 
 OBJECT_COLUMNS = ["image", "gt", "category", *BOX, *SIZE, "crowd"]
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
@@ -34,9 +34,7 @@ EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 EVERY_CLASS = -1  # category of a crowd region whose class is not known
 CHUNK = 256  # images that are looked at together
 
-_DEFINITIONS: dict[str, dict[str, str]] = tomllib.loads(
-    (Path(__file__).parent / "definitions.toml").read_text(encoding="utf-8")
-)
+_DEFINITIONS: dict[str, dict[str, str]] = read_toml(__file__, "definitions")
 _SUMMARIES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
 
 

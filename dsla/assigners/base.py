@@ -139,6 +139,12 @@ class Assigner(ABC):
         """Its range for each level, in whatever it measures; empty where the method has none."""
         return getattr(self, "regress_ranges", None) or getattr(self, "scale_ranges", None) or ()
 
+    def check_levels(self, strides: Sequence[int], title: str = "") -> None:
+        """Raises a ValueError unless its ranges, if it has any, are of as many levels as there are strides."""
+        if (levels := len(self.level_ranges or strides)) != len(strides):
+            number = f"there are {len(strides)} strides {tuple(strides)}"
+            raise ValueError(f"{title or self.name} has ranges for {levels} levels but {number}")
+
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options().items())
         return f"{type(self).__name__}({options})"

@@ -9,7 +9,6 @@ import inspect
 import os
 import re
 import sys
-import tomllib
 import traceback
 import types
 import zlib
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, unknown
+from ..files import read_toml
 from .entry import LABELS, Method, Option, entry_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def _package() -> dict[str, Method]:
     """The methods of the package: methods.toml."""
-    entries = tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
+    entries = read_toml(__file__, "methods")
     shared = {name: {"name": name, **option} for name, option in entries.pop("shared").items()}
     for name, entry in entries.items():
         options = [shared[option] if isinstance(option, str) else option for option in entry["options"]]

@@ -1,18 +1,17 @@
 """What is wrong with a file, collected while it is read and said once, in the shell as in a notebook."""
 
-import tomllib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, DataWarning
+from ..files import read_toml
 
 SMALLEST = 0.01  # pixels; a side shorter than this is a mistake in the file, not an object
 SLACK = 1.0  # pixels that a box may reach out of its image without a word: exporters round
 LISTED = 20  # ids that a text lists; all are in `Problem.ids`
-KINDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+KINDS = read_toml(__file__, "problems")
 
 
 @dataclass(frozen=True)

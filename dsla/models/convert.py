@@ -5,17 +5,16 @@ DSLA release have offset 0. `dsla.models.weights.fit` then says what does not fi
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..files import read_toml
 from .weights import listed
 
-_RULES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+_RULES = read_toml(__file__, "names")
 
 
 def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,18 +1,18 @@
 """What the numbers mean, how they are written, and the words of the field: `definitions.toml` as Python sees it."""
 
-import tomllib
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
+
+from ..files import read_toml
 
 
 @cache
 def read(name: str) -> dict[str, Any]:
     """The tables of a TOML file of this folder."""
-    return tomllib.loads(files("dsla").joinpath("paper", f"{name}.toml").read_text(encoding="utf-8"))
+    return read_toml(__file__, name)
 
 
 _ALL = read("definitions")

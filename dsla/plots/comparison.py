@@ -120,9 +120,7 @@ def assign(
 ) -> Row:  # fmt: skip
     """One row of the comparison."""
     steps = tuple(STRIDES if strides is None else strides)
-    levels = len(assigner.level_ranges or steps)
-    if levels != len(steps):
-        raise ValueError(f"{title} has ranges for {levels} levels but there are {len(steps)} strides {steps}")
+    assigner.check_levels(steps, title)
     grid, boxes = frame.grid(steps, assigner.point_offset if offset is None else offset), frame.boxes(boxes)
     predictions = None
     if assigner.needs_predictions:

@@ -6,7 +6,6 @@ with them, so that a slider moved a hundred times leaves no hundred figures behi
 
 import io
 import re
-import tomllib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,19 +23,23 @@ from PIL import Image
 
 from ..assigners import METHODS
 from ..assigners.entry import OTHERS
-from ..files import write
+from ..files import read_toml, write
 
 WIDTH = 7.2  # inches: a figure over the whole text width
 UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
 DPI = 150
 
-_FOLDER = Path(__file__).parent
-_SHEET = mpl.rc_params_from_file(_FOLDER / "dsla.mplstyle", use_default_template=False)
-_WORDS = tomllib.loads((_FOLDER / "captions.toml").read_text(encoding="utf-8"))
+_SHEET = mpl.rc_params_from_file(Path(__file__).with_name("dsla.mplstyle"), use_default_template=False)
+_WORDS, _LOOKS = (read_toml(__file__, name) for name in ("captions", "looks"))
 INK, SOFT, FAINT = (_SHEET[key] for key in ("text.color", "axes.edgecolor", "grid.color"))
 ERRORS: dict[str, str] = _WORDS["errors"]  # kind → what figures and pages call it
 ORACLES: dict[str, str] = _WORDS["oracles"]
-LOST = "#ff4d4d"  # an object that no point learns; drawn dashed as well, so that grey prints tell it too
+LOST: str = _LOOKS["lost"]
+
+
+def dashes(line: Any) -> Any:
+    """A line of `looks.toml` as matplotlib takes it."""
+    return line if isinstance(line, str) else (0, tuple(line))
 
 
 @dataclass(frozen=True)
@@ -69,44 +72,9 @@ class Verdict:
     line: Any
 
 
-# Trainings of a method that stand beside it in tables of the paper and have a look of their own. Lightness (CIE L*)
-# differs by at least 8 within a family, so that a grey print keeps them apart.
-_VARIANTS = {
-    "fcos": (("FCOS + centerness", "#0b3c6f"), ("FCOS + IoU", "#1b7a4b")),
-    "dsla": (("DSLA, no coupling", "#e8a33d"), ("DSLA, IoU only", "#7b2d80")),
-}
-_MARKS: tuple[tuple[str, Any], ...] = (  # marker and line, in the order of the methods
-    ("o", (0, (1, 1.2))),
-    ("s", (0, (5, 1.5))),
-    ("^", (0, (4, 1.2, 1, 1.2))),
-    ("D", "-"),
-    ("v", (0, (3, 1))),
-    ("P", (0, (2, 1))),
-    ("X", (0, (6, 2))),
-    ("<", (0, (6, 1, 1, 1))),
-    (">", (0, (1, 2.4))),
-    ("h", (0, (8, 2))),
-    ("p", (0, (2, 2))),
-    ("d", (0, (3, 1, 1, 1, 1, 1))),
-    ("*", (0, (5, 1, 1, 1, 1, 1))),
-)
-_ALIASES = {
-    "fcosplain": "FCOS",
-    "scenesfcos": "FCOS + centerness",  # the recipe named FCOS has the branch, as the paper's baseline
-    "dslastatic": "DSLA, no coupling",
-    "fcosiou": "FCOS + IoU",
-}
 _GIVEN: dict[str, Look] = {}  # see `distinct`
 
-VERDICTS = {
-    v.name: v
-    for v in (
-        Verdict("hit", "#1f9e89", "-"),
-        Verdict("duplicate", "#f0a202", (0, (1, 1.1))),
-        Verdict("false", "#a05fd0", (0, (4, 1.2, 1, 1.2))),
-        Verdict("missed", LOST, (0, (4, 1.6))),
-    )
-}
+VERDICTS = {name: Verdict(name, look["colour"], dashes(look["line"])) for name, look in _LOOKS["verdicts"].items()}
 
 # Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
 LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
@@ -124,8 +92,9 @@ def looks() -> dict[str, Look]:
     """The look of each method of the registry, and of the variants of some, by title and in their order."""
     named: list[tuple[str, str]] = []
     for entry in METHODS.values():
-        named += [(entry.title, entry.colour), *_VARIANTS.get(entry.name, ())]
-    return {title: Look(title, colour, *_MARKS[i % len(_MARKS)], i) for i, (title, colour) in enumerate(named)}
+        named += [(entry.title, entry.colour), *map(tuple, _LOOKS["variants"].get(entry.name, ()))]
+    marks = [(marker, dashes(line)) for marker, line in _LOOKS["marks"]]
+    return {title: Look(title, colour, *marks[i % len(marks)], i) for i, (title, colour) in enumerate(named)}
 
 
 def method(name: str) -> Look:
@@ -134,13 +103,19 @@ def method(name: str) -> Look:
     if name in _GIVEN or name in every:
         return _GIVEN.get(name) or every[name]
     titles = {_letters(title): title for title in every}
-    titles |= {_letters(entry.name): entry.title for entry in METHODS.values()} | _ALIASES
+    titles |= {_letters(entry.name): entry.title for entry in METHODS.values()} | _LOOKS["aliases"]
     for form in (_letters(name), _letters(name).removeprefix("scenes")):
         if form in titles:
             return every[titles[form]]
     number = zlib.crc32(name.encode())
     mark = "X<>hp*"[number % 6]
     return Look(name, OTHERS[number % len(OTHERS)], mark, (0, (2, 1)), len(every))
+
+
+def published(run: str) -> dict[str, Any]:
+    """Options of the line of a run of the release."""
+    look = _LOOKS["published"][run]
+    return {"color": look["color"], "ls": dashes(look["ls"])}
 
 
 def _letters(name: str) -> str:

@@ -5,13 +5,8 @@ from typing import Any
 import pandas as pd
 
 from ..coco.problems import many
-from .style import INK, SOFT, WIDTH, Picture, by_method, caption, intervals, method, picture, rows_of, style
+from .style import INK, SOFT, WIDTH, Picture, by_method, caption, intervals, method, picture, published, rows_of, style
 
-PUBLISHED = {  # runs of the release; grey and dash tell them apart without colour
-    "r50-1x": (INK, "-"),
-    "r101-dcn-2x": ("#7a5195", (0, (4, 1.5))),
-    "swin-s-dcn-3x": ("#2a7f62", (0, (1, 1.2))),
-}
 AP = "AP, points of 100"
 _OURS: Any = {"color": method("DSLA").colour, "marker": "D"}
 _PAPER: Any = {"color": INK, "marker": "o", "mfc": "white", "mew": 1.2}
@@ -106,10 +101,9 @@ def training_curves(table: pd.DataFrame) -> Picture:
                 line[0].fill_between(spread.index, spread["min"], spread["max"], color=look.colour, alpha=0.18, lw=0)
                 line[0].plot(spread.index, spread["mean"], **look.drawn)
             for run, rows in release[release["name"] == name].groupby("method", sort=False):
-                colour, dash = PUBLISHED[str(run)]
                 rows = rows.sort_values("x")
                 label = f"{run} (published)"
-                line[1].plot(rows["x"], rows["value"] * scale, color=colour, ls=dash, lw=1.2, label=label)
+                line[1].plot(rows["x"], rows["value"] * scale, **published(str(run)), lw=1.2, label=label)
             line[0].set_ylabel("loss" if name == "loss" else AP)
             for ax in line:
                 ax.set_ylim(0, 2.0 if name == "loss" else None)

@@ -1,17 +1,14 @@
 """All recipes by name: the published runs (coco.toml), those of the scenes and of small data sets (scenes.toml)."""
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, unknown
+from ..files import read_toml
 from .recipe import Recipe, read_fields
 
 SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these come with the package
 
-_COCO, _SCENES = (
-    tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8")) for file in ("coco.toml", "scenes.toml")
-)
+_COCO, _SCENES = (read_toml(__file__, name) for name in ("coco", "scenes"))
 GROUPS: dict[str, tuple[str, ...]] = {name: tuple(recipes) for name, recipes in _SCENES.pop("groups").items()}
 _TABLES: dict[str, Any] = {**_COCO.pop("parts"), **_SCENES.pop("parts"), **_COCO, **_SCENES}
 

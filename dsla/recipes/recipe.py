@@ -7,7 +7,7 @@ from typing import Any, Literal, get_type_hints
 
 from ..assigners.registry import method
 from ..errors import DataError, unknown
-from .uses import BACKBONES, unused
+from .uses import BACKBONES, TABLES, unused
 from .values import read, typed
 
 
@@ -210,20 +210,4 @@ def _check_names(fields: Mapping[str, Any]) -> None:
 
 
 _TYPES: dict[str, Any] = get_type_hints(Recipe)
-_LIMITS: dict[str, tuple[float, float]] = {  # both included; of each item where a field has several
-    **dict.fromkeys(("flip", "momentum", "drop_path", "warmup_from", "score_threshold", "nms_iou", "offset"), (0, 1)),
-    **dict.fromkeys(("min_size", "max_size", "strides"), (1, 65_536)),
-    **dict.fromkeys(("top_k", "max_detections", "batch_size"), (1, 1_000_000)),
-    **dict.fromkeys(("cls_weight", "box_loss_weight", "weight_decay", "bias_lr_factor"), (0, 1e6)),
-    **dict.fromkeys(("std", "pixel_scale", "clip", "epochs"), (1e-6, 1e6)),
-    **dict.fromkeys(("channels", "groups"), (1, 4096)),
-    "head_convs": (0, 32),
-    "frozen_stages": (-1, 4),
-    "dcn_stages": (2, 5),
-    "mean": (-1e6, 1e6),
-    "box_bias": (-100, 100),
-    "lr": (1e-30, 1e30),
-    "steps": (1, 1_000_000_000),
-    "warmup_steps": (0, 1_000_000_000),
-    "milestones": (0, 1e6),
-}
+_LIMITS: dict[str, tuple[float, float]] = TABLES["limits"]

@@ -1,19 +1,13 @@
 """Which fields a recipe uses, by its backbone, its method and its other fields. Plain data, without torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..assigners.registry import METHODS, method
+from ..files import read_toml
 
-_RESNET = ("backbone_style", "frozen_stages", "norm", "dcn_stages")
-BACKBONES: dict[str, tuple[str, ...]] = {
-    "small": (),
-    "resnet50": _RESNET,
-    "resnet101": _RESNET,
-    "resnext101_64x4d": _RESNET,
-    "swin_s": ("frozen_stages", "drop_path"),
-    "efficientnet_lite0": ("frozen_stages", "norm", "drop_path"),
-}
+TABLES = read_toml(__file__, "fields")
+BACKBONES: dict[str, list[str]] = TABLES["backbones"]
 """Each backbone, with those fields of recipes that it uses and not all backbones do."""
 
 _OTHERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -46,7 +40,7 @@ def unused(recipe: Any) -> dict[str, str]:
     return reasons
 
 
-def _by_field(uses: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+def _by_field(uses: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Field → who uses it."""
     fields = dict.fromkeys(field for names in uses.values() for field in names)
     return {field: [name for name, names in uses.items() if field in names] for field in fields}

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 import torch
@@ -15,6 +17,13 @@ from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_pre
 from ..geometry import Frame, HeadOutputs, InputSize
 from ..models.evaluation import evaluation_mode
 from ..plots.comparison import Row
+
+CODE = jinja2.Template(
+    Path(__file__).with_name("assignments.py.jinja").read_text(encoding="utf-8"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
 @contextmanager
@@ -142,11 +151,7 @@ class View:
 
     def _row(self, title: str, name: str, assigner: Assigner) -> Shown:
         strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        ranges = assigner.level_ranges or strides
-        if len(ranges) != len(strides):
-            raise ValueError(
-                f"{title} has ranges for {len(ranges)} levels but there are {len(strides)} strides {strides}"
-            )
+        assigner.check_levels(strides, title)
         frame = self.frame
         boxes = frame.boxes(self.boxes)
         if self.model is not None:
@@ -168,52 +173,21 @@ class View:
 
     def python(self) -> str:
         """Code that makes the same assignments: `assignments`, title → `Assignment`."""
-        lines = [
-            "import torch",
-            "",
-            "import dsla",
-            "from dsla.assigners import *",
-            "",
-            f"size = {self.size}  # height, width",
-            f"boxes = torch.tensor({_numbers(self.boxes)}).reshape(-1, 4)  # x1, y1, x2, y2",
-            f"labels = torch.tensor({self.labels.tolist()}, dtype=torch.int64)",
-        ]
-        if self.model is not None:
-            lines += [
-                f"model = {self.model.source}",
-                f"image = {self.image_source}  # float32 [3, H, W] in 0…1",
-                "with torch.no_grad():",
-                '    raw = model.eval().forward_raw([image], [{"boxes": boxes, "labels": labels}])',
-                "grid, predictions, size = raw.outputs.grid, raw.outputs, raw.image_sizes[0]",
-                'boxes = raw.targets[0]["boxes"]',
-            ]
-        else:
-            lines += [
-                f"frame = dsla.geometry.Frame.of(size, {self.input_size!r})",
-                "boxes, size = frame.boxes(boxes), frame.size",
-            ]
-        lines.append("assignments = {}")
-        for title, (name, assigner) in self.assigners.items():
-            needs = self.coupling != "off" or assigner.needs_predictions
-            if self.model is None:
-                offset = assigner.point_offset if self.offset is None else self.offset
-                lines.append(f"grid = frame.grid(strides={self.strides}, offset={offset:g})")
-                if needs:
-                    call = f"[boxes], [labels], {self.jitter:g}, {self.classes}, seed={self.seed}"
-                    lines.append(f"predictions = dsla.plots.jittered_predictions(grid, {call})")
-            more = ", predictions=predictions" if needs else ""
-            code = repr(assigner)
-            if name in METHODS and not isinstance(METHODS[name].source, str):  # a class of the reader's own
-                code = f"dsla.assigners.method({name!r}).kind{code[code.index('(') :]}"
-                more += f", coupling={assigner.default_coupling!r}"
-            lines += [
-                f"assigner = {code}",
-                f"assignments[{title!r}] = assigner(grid, [boxes], [labels]{more}, image_sizes=[size])",
-            ]
-        for module in ("plots", "data", "geometry"):
-            if any(f"dsla.{module}." in line for line in lines):
-                lines.insert(3, f"import dsla.{module}")
-        return "\n".join(lines) + "\n"
+        rows = [self._code(title, *pair) for title, pair in self.assigners.items()]
+        about = {"boxes": _numbers(self.boxes), "input_size": repr(self.input_size), "jitter": f"{self.jitter:g}"}
+        body = CODE.render(view=self, rows=rows, **about)
+        modules = [f"import dsla.{module}" for module in ("geometry", "data", "plots") if f"dsla.{module}." in body]
+        return "\n".join(["import torch", "", "import dsla", *modules, "from dsla.assigners import *", "", body])
+
+    def _code(self, title: str, name: str, assigner: Assigner) -> dict[str, Any]:
+        """What the code says of an assigner."""
+        code, more = repr(assigner), ""
+        if name in METHODS and not isinstance(METHODS[name].source, str):  # a class of the reader's own
+            code = f"dsla.assigners.method({name!r}).kind{code[code.index('(') :]}"
+            more = f", coupling={assigner.default_coupling!r}"
+        offset = assigner.point_offset if self.offset is None else self.offset
+        needs = self.coupling != "off" or assigner.needs_predictions
+        return {"title": repr(title), "code": code, "more": more, "offset": f"{offset:g}", "needs": needs}
 
 
 def _numbers(boxes: Tensor) -> str:
