@@ -3,22 +3,7 @@
 Example: dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html
 """
 
-from argparse import ArgumentParser, Namespace
-
-from .arguments import fraction, output_option, plugin_option
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("results", nargs="+", metavar="RESULTS.json", help="COCO results files, shown side by side")
-    p.add_argument("--annotations", required=True, help="COCO ground truth of the images")
-    p.add_argument("--html", help="write a self-contained report to this file")
-    p.add_argument("--out", help="write all tables (CSV) and figures to this folder, and a notebook that loads them")
-    p.add_argument("--score", type=fraction, default=0.0, help="leave out detections below this score (default: none)")
-    p.add_argument(
-        "--nms", type=fraction, default=0.6, help="IoU of the further NMS that is tried (default: %(default)s)"
-    )
-    output_option(p, "the files of --html and --out")
-    plugin_option(p)
+from argparse import Namespace
 
 
 def run(args: Namespace) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import DataError
+from ..files import read_toml
 
 Number = Callable[[str], float]
 
@@ -64,19 +65,6 @@ ONE_FILE = Needs(
 )
 
 
-def data_options(p: argparse.ArgumentParser) -> None:
-    """--data, --annotations, --split and --size; with `EMBEDDED` and `ONE_FILE` among the command's needs."""
-    p.add_argument("--data", help="COCO folder, or folder of images with --annotations (default: embedded scenes)")
-    p.add_argument("--annotations", help="COCO-format file of your own")
-    p.add_argument("--split", help="split to use (default: train to train on, val otherwise)")
-    p.add_argument("--size", type=count, help="number of embedded scenes")
-
-
-def output_option(p: argparse.ArgumentParser, what: str) -> None:
-    """--overwrite: replace `what`, which is otherwise left as it is."""
-    p.add_argument("--overwrite", action="store_true", help=f"replace {what} (never what the command reads)")
-
-
 def strides(text: str) -> tuple[int, ...]:
     """Reads the strides of levels: 8,16,32."""
     words = text.replace(",", " ").split()
@@ -85,9 +73,23 @@ def strides(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-P3_TO_P7 = (8, 16, 32, 64, 128)
+TYPES = {"count": count, "natural": natural, "positive": positive, "fraction": fraction, "strides": strides}
+_OPTIONS = read_toml(__file__, "options")
 
 
-def plugin_option(p: argparse.ArgumentParser) -> None:
-    """--plugin FILE.py, as often as needed: methods of one's own, registered before the command begins."""
-    p.add_argument("--plugin", action="append", metavar="FILE.py", help="a file that calls dsla.register")
+def add_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Arguments of a command, as `options.toml` lists them."""
+    either = None
+    for name, option in _OPTIONS.get(command, {}).items():
+        given = dict(_OPTIONS["shared"][name] if isinstance(option, str) else option)
+        if isinstance(option, str):
+            given["help"] = given["help"].format(option)
+        if "type" in given:
+            given["type"] = whole(*given["type"]) if isinstance(given["type"], list) else TYPES[given["type"]]
+        if isinstance(given.get("metavar"), list):
+            given["metavar"] = tuple(given["metavar"])
+        if given.pop("exclusive", False):
+            either = either or parser.add_mutually_exclusive_group()
+            either.add_argument(name, **given)
+        else:
+            parser.add_argument(name, **given)

@@ -3,17 +3,9 @@
 Example: dsla convert dsla_r50.pth --out r50.safetensors
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from ..files import refuse_existing
-from .arguments import output_option
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("checkpoint", metavar="CHECKPOINT.pth", help="DSLA or FCOS; nothing in it is executed")
-    p.add_argument("--out", required=True, help="safetensors file to write")
-    p.add_argument("--recipe", help="what the model is (default: the first of COCO's recipes that its tensors fit)")
-    output_option(p, "the file of --out")
 
 
 def run(args: Namespace) -> None:

@@ -4,11 +4,11 @@ Example: dsla data check instances.json results.json --images photos
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import asdict
 
 from ..errors import DataError, DataWarning
-from .arguments import P3_TO_P7, Needs, count, output_option, plugin_option, strides
+from .arguments import Needs
 
 SPLITS = ("train", "val", "test")
 NEEDS = (
@@ -21,21 +21,6 @@ NEEDS = (
     Needs("overwrite", lambda args: args.what in SPLITS or args.to, "replaces nothing here: a download goes on"),
     Needs("split", lambda args: args.what == "coco", "is of COCO: a split of the embedded set is the word after data"),
 )
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("what", choices=(*SPLITS, "coco", "check"), help="a split of the embedded set, COCO, or check")
-    p.add_argument("files", nargs="*", metavar="FILE", help="of check: COCO ground truths, and results")
-    p.add_argument("--images", metavar="DIR", help="of check: read the image files, too")
-    p.add_argument("--json", action="store_true", help="of check: print the report as JSON, with all ids")
-    p.add_argument("--to", help="folder; a download goes on from what it holds")
-    p.add_argument("--size", type=count, help="number of scenes")
-    p.add_argument("--split", default="val2017", help="of COCO: train2017 (18 GB) or val2017 (0.8 GB, the default)")
-    p.add_argument("--assign", nargs="+", metavar="METHOD", help="of check: which objects these leave without a point")
-    p.add_argument("--input-size", nargs="+", default=["native"], metavar="SIZE", help="of --assign: 800/1333, 640 …")
-    p.add_argument("--strides", nargs="+", type=strides, default=[P3_TO_P7], help="of --assign: 8,16,32,64,128 …")
-    output_option(p, "files that are in the folder")
-    plugin_option(p)
 
 
 def run(args: Namespace) -> int | None:
@@ -82,12 +67,13 @@ def _assigned(args: Namespace) -> None:
 
     from ..analysis.coverage import best_setting, coverage
     from ..files import OwnFolder, csv_text
+    from ..plots.comparison import STRIDES
     from ..plots.coverage import coverage_figure
     from ..plots.style import picture_bytes
 
     folder = OwnFolder(args.to, inputs=args.files, overwrite=args.overwrite) if args.to else None
     with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports above say it
-        table = coverage(args.assign, args.files[0], strides=args.strides, input_sizes=args.input_size)
+        table = coverage(args.assign, args.files[0], strides=args.strides or STRIDES, input_sizes=args.input_size)
     print("% of the objects without a point (and with 1 or 2):")
     cells = table["none"].mul(100).map("{:.1f}".format) + table["few"].mul(100).map(" ({:.1f})".format)
     shares = table.assign(cell=cells)[table["by"].isin(["all", "size"])]

@@ -5,7 +5,7 @@ Example: dsla doctor
 
 import importlib
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 MODULES = (
     "torch", "torchvision", "numpy", "PIL", "pandas", "scipy", "matplotlib", "seaborn", "pycocotools", "safetensors",
@@ -35,10 +35,6 @@ def check(modules: tuple[str, ...] = MODULES) -> bool:
         threads = torch.get_num_threads()
         print(f"OK    {threads} thread{'s' * (threads != 1)}")
     return not failed
-
-
-def options(p: ArgumentParser) -> None:
-    pass
 
 
 def run(args: Namespace) -> int:

@@ -4,29 +4,12 @@ Example: dsla evaluate runs/r50/model.safetensors --data /data/coco --split val
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from ..files import refuse_existing, write
-from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, output_option, plugin_option
+from .arguments import EMBEDDED, ONE_FILE, Needs
 
 NEEDS = (EMBEDDED, ONE_FILE, Needs("overwrite", lambda args: args.json, "needs --json, the file that it replaces"))
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("weights", help="a safetensors file, or the name of shipped weights")
-    data_options(p)
-    p.add_argument("--per-class", action="store_true", help="a line a class, too")
-    p.add_argument("--json", metavar="FILE", help="write the numbers to this file")
-    p.add_argument(
-        "--engine", default="numpy", choices=("numpy", "pycocotools"), help="the same numbers; pycocotools is slow"
-    )
-    p.add_argument(
-        "--max-detections", type=count, default=100, metavar="N",
-        help="of an image and class that AP counts (default: %(default)s, as COCO's)",
-    )  # fmt: skip
-    output_option(p, "the file of --json")
-    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
-    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

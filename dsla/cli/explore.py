@@ -4,26 +4,14 @@ Example: dsla explore photo.jpg --html explorer.html
 """
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 from ..errors import DataError
-from .arguments import Needs, output_option, plugin_option
+from .arguments import Needs
 from .predict import find_images, plan
 
 NEEDS = (Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),)
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("images", nargs="*", metavar="PHOTO", help="files or folders (default: built-in scenes)")
-    p.add_argument("--annotations", help="COCO-format file that lists the images: their boxes and classes")
-    p.add_argument("--html", default="explorer.html", metavar="FILE", help="the page (default: %(default)s)")
-    p.add_argument(
-        "--methods", nargs="+", default=["fcos", "dsla"], metavar="METHOD", help="one to three (default: fcos dsla)"
-    )
-    p.add_argument("--input-size", default="native", help="native, 800/1333 or 640 (letterbox) (default: %(default)s)")
-    plugin_option(p)
-    output_option(p, "the page")
 
 
 def run(args: Namespace) -> None:

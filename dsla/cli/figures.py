@@ -3,15 +3,7 @@
 Example: dsla figures --out figures
 """
 
-from argparse import ArgumentParser, Namespace
-
-from .arguments import output_option
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("--out", default="figures", help="folder (default: %(default)s)")
-    p.add_argument("--results", metavar="FILE", help="make the page docs/results.md instead, of the runs in --out")
-    output_option(p, "files that dsla did not write")
+from argparse import Namespace
 
 
 def run(args: Namespace) -> None:

@@ -1,7 +1,7 @@
 """What a person types: ``dsla COMMAND …``. A command is a module of this folder, named in `COMMANDS`.
 
-Its docstring is its help: a sentence on what it is for, and an example. It has ``options(parser)``,
-``run(args) -> int | None`` and, where options only have an effect beside others, ``NEEDS``. It imports what is heavy
+Its docstring is its help: a sentence on what it is for, and an example. It has ``run(args) -> int | None`` and, where
+options only have an effect beside others, ``NEEDS``; what may be typed lies in `options.toml`. It imports what is heavy
 inside `run`, so that help and errors of arguments come at once.
 """
 
@@ -14,7 +14,7 @@ from types import ModuleType
 from .. import __version__
 from ..assigners.registry import load_plugin
 from ..errors import DataError, NotFinite, unknown
-from .arguments import refuse_ignored
+from .arguments import add_options, refuse_ignored
 from .terminal import close_quietly, terminal
 
 DESCRIPTION = "Understand, train and question label assignment in object detection."
@@ -52,7 +52,7 @@ def _run(words: list[str]) -> int:
         return _without_command(words)
     module, purpose, example = command(name)
     parser = argparse.ArgumentParser(prog=f"dsla {name}", description=purpose, epilog=example)
-    module.options(parser)
+    add_options(parser, name)
     args = parser.parse_intermixed_args(words[1:])
     try:
         refuse_ignored(parser, args, getattr(module, "NEEDS", ()))

@@ -4,22 +4,13 @@ Example: dsla methods atss --plugin ellipse.py
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 
 from ..assigners.registry import METHODS, Method, method
 from ..files import markdown
-from .arguments import plugin_option
 
 HEAD = ("method", "positive points", "taught", "from predictions", "options", "source")
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("methods", nargs="*", metavar="METHOD", help="only these (default: all)")
-    form = p.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as JSON")
-    form.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    plugin_option(p)
 
 
 def run(args: Namespace) -> None:

@@ -6,7 +6,7 @@ Example: dsla predict photo.jpg folder/ --weights scenes-dsla --out predictions
 import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError
-from .arguments import fraction, output_option, plugin_option
 
 if TYPE_CHECKING:
     from ..data import CocoDataset
@@ -30,17 +29,6 @@ class Picture(NamedTuple):
     image_id: int
     size: tuple[int, int] | None
     drawn: Path
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
-    p.add_argument("--weights", default="scenes-dsla", help="file or shipped name (default: %(default)s)")
-    p.add_argument("--annotations", help="COCO-format file that lists the images: its image and category ids are used")
-    p.add_argument("--out", default="predictions", help="folder of the pictures (default: %(default)s)")
-    p.add_argument("--score", type=fraction, default=0.3, help="draw detections from this score on (default: 0.3)")
-    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
-    plugin_option(p)
-    output_option(p, "pictures and results that are in the folder")
 
 
 def run(args: Namespace) -> int:

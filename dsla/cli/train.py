@@ -4,7 +4,7 @@ Example: dsla train scenes-dsla steps=500 lr=0.002 --seed 3      (8 GPUs: torchr
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..recipes import RECIPES, recipe
 from ..recipes.recipe import Recipe
-from .arguments import EMBEDDED, ONE_FILE, Needs, count, data_options, natural, plugin_option, positive, whole
+from .arguments import EMBEDDED, ONE_FILE, Needs
 
 if TYPE_CHECKING:
     from ..data import DetectionDataset
@@ -27,27 +27,6 @@ NEEDS = (
     ),
     Needs("weights", lambda args: not args.resume, "is where a run starts from: --resume goes on from its checkpoint"),
 )
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("recipe", help="a name, or 'list'")
-    p.add_argument("changes", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe to change")
-    data_options(p)
-    p.add_argument("--val-annotations", help="COCO-format file to evaluate on, with --annotations")
-    p.add_argument("--out", help="folder (default: runs/RECIPE-DATA-SEED)")
-    p.add_argument("--weights", help="start from these: a file of ours, as far as it fits, or a backbone's state dict")
-    p.add_argument("--seed", type=natural, default=0, help="of weights and order (default: %(default)s)")
-    p.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
-    p.add_argument("--workers", type=whole(0, 256), default=0, help="processes that load images (default: %(default)s)")
-    p.add_argument("--batch-size", type=count, help="images a step, over all GPUs; scales the learning rate linearly")
-    p.add_argument("--accumulate", type=count, default=1, metavar="N", help="do a step in N parts: less memory")
-    p.add_argument("--compile", action="store_true", help="torch.compile: minutes at the start, then faster on a GPU")
-    p.add_argument("--eval-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps if more)")
-    p.add_argument("--checkpoint-every", type=positive, metavar="EPOCHS", help="(default: 1, or those of 500 steps)")
-    p.add_argument("--tensorboard", action="store_true", help="write the folder's tensorboard/, too")
-    p.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    p.add_argument("--print", action="store_true", dest="show", help="print all that would happen, as JSON, and stop")
-    plugin_option(p)
 
 
 def run(args: Namespace) -> int:

@@ -4,36 +4,16 @@ Example: dsla why yolox.json --annotations instances.json --method fcos --input-
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Any
 
-from .arguments import P3_TO_P7, Needs, count, fraction, output_option, plugin_option, strides
+from .arguments import Needs
 
-MOST = 10  # objects that are explained, and drawn, unless --most says otherwise
 NEEDS = (
     Needs("images", lambda args: args.out, "is for the pictures of --out"),
     Needs("overwrite", lambda args: args.out, "needs --out, the folder whose files it replaces"),
     Needs("nms", lambda args: args.candidates, "is of the NMS that --candidates went through"),
 )
-
-
-def options(p: ArgumentParser) -> None:
-    p.add_argument("results", metavar="RESULTS", help="COCO results of a detector")
-    p.add_argument("--annotations", required=True, metavar="FILE", help="COCO ground truth of the images")
-    p.add_argument("--candidates", metavar="FILE", help="COCO results before NMS: tells what NMS removed")
-    p.add_argument("--image", metavar="ID", help="explain this image alone, found objects too")
-    p.add_argument("--method", default="fcos", help="under which points are counted (default: %(default)s)")
-    p.add_argument("--input-size", default="native", metavar="SIZE", help="of the network: 800/1333, 640 or native")
-    p.add_argument("--strides", type=strides, default=P3_TO_P7, help="of the levels (default: 8,16,32,64,128)")
-    p.add_argument("--score", type=fraction, default=0.05, help="detections below it do not count (default: 0.05)")
-    p.add_argument("--iou", type=fraction, default=0.5, help="least IoU of a match (default: %(default)s)")
-    p.add_argument("--nms", type=fraction, default=0.6, help="IoU above which NMS removed (default: %(default)s)")
-    p.add_argument("--most", type=count, default=MOST, help="objects to explain and draw (default: %(default)s)")
-    p.add_argument("--images", metavar="DIR", help="folder of the images, for the pictures of --out")
-    p.add_argument("--out", metavar="FOLDER", help="write why.csv and a picture of each missed object explained")
-    p.add_argument("--json", action="store_true", help="the table and the summary as JSON")
-    output_option(p, "the files of --out")
-    plugin_option(p)
 
 
 def run(args: Namespace) -> None:
