@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 
 from ..assigners import FCOS, Assigner, Assignment
@@ -215,13 +216,20 @@ def profile_summary(frame: pd.DataFrame) -> Measured:
 def adjacency_summary(frame: pd.DataFrame, threshold: float) -> Measured:
     """Can the model tell the two apart, does it follow its labels, does its score follow the boxes?"""
     label, score, box = (frame[name].to_numpy(dtype=float) for name in ("d_label", "d_score", "d_iou"))
+    ends, count = np.concatenate([frame["score_a"], frame["score_b"]]), len(frame)
+    higher = stats.rankdata(ends)[:count].sum() - count * (count + 1) / 2  # ends a than ends b
     values = {
         "pairs": len(frame),
         "alike": np.abs(score) < threshold,
         "d_label": np.abs(label),
         "d_score": np.abs(score),
         "mismatch": np.abs(label - score),
+        "told_apart": higher / count**2 if count else np.nan,
         "follows_iou": np.sign(score[box != 0]) == np.sign(box[box != 0]),
+        "constant_rule": box[box != 0] > 0,
+        "follows_iou_against": score[box < 0] < 0,
     }
     none = "no neighbouring points of which one is positive and one negative"
-    return values, {"": none} | ({"follows_iou": "no pair with different IoU"} if len(frame) else {})
+    equal = dict.fromkeys(("follows_iou", "constant_rule"), "no pair with different IoU")
+    equal["follows_iou_against"] = "no pair whose negative point has the better box"
+    return values, {"": none} | (equal if len(frame) else {})

@@ -44,7 +44,7 @@ def run(model: Any, dataset: Any, *, before_nms: bool = False, **running: Any) -
 
 
 def candidates(
-    model: Any, raw: Any, images: list[Tensor], ids: list[int], taught: Assignment | None
+    model: Any, raw: Any, images: list[Tensor], ids: list[int], taught: Assignment | None, ask: Any = None
 ) -> list[dict[str, Any]]:
     """What enters NMS in each image of a batch: it has passed the model's score threshold and top-k.
 
@@ -54,10 +54,11 @@ def candidates(
         images: [3,H,W] each, as they came.
         ids: of the images.
         taught: its assignment; with it each candidate carries label [D], the static label of its point for its class.
+        ask: another `Postprocess` than the model's.
     """
     with torch.inference_mode():
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        per_image = model.postprocess.candidates(raw.outputs, raw.image_sizes, sizes)
+        per_image = (ask or model.postprocess).candidates(raw.outputs, raw.image_sizes, sizes)
         for i, image in enumerate(per_image if taught is not None else ()):
             assert taught is not None
             same = taught.category[i, image["points"]] == image["labels"]

@@ -1,8 +1,8 @@
 """Everything that the analyses say about one trained model on one data set: numbers, and tables for the figures."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from ..data import to_coco_results
 from ..geometry import aligned_iou, pairwise_iou
 from ..models import Detector
 from .adjacent import adjacency_of, hard_rule, profile_of
-from .confidence import ranking, reliability
+from .confidence import correlations, ranking, reliability
+from .matching import match
 from .nms import suppression
 from .oracles import oracle
 from .running import assign, candidates, joined, run_raw, seen_by, suppressed
@@ -28,6 +29,7 @@ NUMBERS = ["analysis", "name", "value", "definition", "reason"]
 STEPS = np.round(np.arange(0, 1.001, 0.01), 2)  # of |Δ score|
 LOSSES = np.round(np.arange(0, 0.301, 0.01), 2)  # of IoU
 CROWDED = 0.1  # IoU of two objects of an image
+BEST = 60  # candidates of an image that are compared between models
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     say = say or (lambda _: None)
     say("detections and neighbouring points")
     rule, cost = hard_rule(model), Assigning()
-    candidates_of: list[Boxes] = []
+    candidates_of, best = list[Boxes](), list[Boxes]()
+    ask = replace(model.postprocess, score_threshold=0.0, top_k=BEST, keep_padding=False)
     pairs, lines = list[Table](), list[Table]()
     for raw, images, ids in run_raw(model, dataset, batch_size=batch_size):
         own = cost.assigned(model, raw)
         candidates_of += candidates(model, raw, images, ids, own)
+        best += candidates(model, raw, images, ids, None, ask)
         seen = seen_by(model, raw, ids, own)
         pairs.append(adjacency_of(reference=assign(rule, raw), **seen))
         lines.append(profile_of(**seen))
@@ -97,6 +101,7 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     }
     tables["reliability"] = reliability(tables["ranking"])
     summaries = summaries_of(evaluation, tables) | {"crowding": crowding(truth, rows), "assignment": cost.summary()}
+    summaries["best"] = at_best(best, dataset, nms_threshold=limit)
     return Study(numbers_of(summaries), tables, candidates_of, detections)
 
 
@@ -144,6 +149,30 @@ def numbers_of(summaries: Mapping[str, pd.Series]) -> pd.DataFrame:
         for name, value in numbers.items()
     ]
     return pd.DataFrame(rows, columns=NUMBERS)
+
+
+def at_best(candidates: Iterable[Boxes], truth: Any, count: int = BEST, nms_threshold: float = 0.6) -> pd.Series:
+    """Ranking and suppression among equally many candidates of each image, those of highest score.
+
+    What a threshold of scores lets pass differs from model to model, and with it how hard ranking is and what there is
+    to lose; here neither the height of scores nor candidates further down the list matter.
+
+    Args:
+        candidates: before NMS, of each image.
+        truth: as in `dsla.analysis.tables`.
+        count: of an image.
+        nms_threshold: of NMS.
+    """
+    cut = [{k: v[image["scores"].argsort(descending=True, stable=True)[:count]] if k != "image_id" else v
+            for k, v in image.items()} for image in candidates]  # fmt: skip
+    rows = match(cut, truth, boxes=False)
+    within = correlations(*(rows[k].to_numpy(dtype=float) for k in ("score", "iou")), pd.factorize(rows["image"])[0])
+    lost = suppression(cut, truth, nms_threshold=nms_threshold)
+    found = lost[lost["found"].astype(bool)]
+    values = {"iou": rows["iou"], "spearman": within["spearman"].dropna(), "found": lost["found"].astype(bool)}
+    values |= {name: found[name] for name in ("iou_before", "iou_after", "iou_lost")}
+    values["lost_over_0.05"] = found["iou_lost"] > 0.05
+    return series("best", values, {"": "no candidate", "spearman": "score or IoU is constant"}, count=count)
 
 
 def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.Series:

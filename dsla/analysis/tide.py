@@ -136,7 +136,7 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
     """Mean AP over classes at the foreground IoU, as it is or with one kind of `ERRORS` put right.
 
     A misplaced or misnamed box becomes the match of its object if that has none; of several the highest score.
-    Other false detections are taken away. NaN where there is no object (left).
+    Other false detections are taken away. NaN where there is no object (left), and no detection of an emptied class.
     """
     kind = frame["kind"].to_numpy(dtype=object)
     whole = np.isin(kind, ["correct", "missed", "covered"]) & ~((kind == "missed") & (error == "missed"))
@@ -159,7 +159,11 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
     ap = average_precision(
         image[keep], category[keep], score[keep], hit[None, keep], (kind == "ignored")[None, keep], objects
     )
-    return float(ap[0].mean()) if len(ap) else np.nan
+    emptied = 0
+    if error == "missed":  # TIDE counts a class without objects as 0 where it has detections; COCO leaves it out
+        before = frame["gt_category"][np.isin(kind, ["correct", "missed", "covered"])]
+        emptied = len(set(category[keep & (kind != "ignored")]) & (set(before) - set(objects.index)))
+    return float(ap[0].sum() / (len(ap) + emptied)) if len(ap) + emptied else np.nan
 
 
 @summarises("errors", foreground=0.5, background=0.1)

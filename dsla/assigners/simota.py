@@ -30,7 +30,8 @@ class SimOTA(Assigner):
     taken by several boxes goes to the one of all boxes, not only of those, for which it is cheapest, by the same
     order, then to the smaller box, then to the lower index; who loses a point gets no other.
 
-    cost = cls_weight · Σ over classes of BCE(√score, one-hot) − iou_weight · ln(IoU + 1e-7). mmdetection puts own
+    cost = cls_weight · Σ over classes of BCE(√score, one-hot) − iou_weight · ln(IoU + 1e-7); the score is that of the
+    class, times the quality where the detector has that branch, as YOLOX has its objectness. mmdetection puts own
     points first by adding 1e8 to the cost of others, which in float32 makes their order arbitrary; here the order
     is that of the cost. Of equal costs the first point is taken.
 
@@ -174,16 +175,27 @@ class _Scene:
         return k * self.candidate.any(1)[self.truth.image]
 
     @cached_property
+    def quality(self) -> Tensor:
+        """[B, P] of the branch, 1 without one."""
+        quality = self.predictions.quality
+        if quality is None:
+            return torch.ones_like(self.predictions.logits[..., 0], dtype=torch.float32)
+        return at_least_float32(quality).sigmoid().float()
+
+    def _root(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """√score, float32."""
+        return (at_least_float32(logits).sigmoid().float() * quality).sqrt()
+
+    @cached_property
     def background_cost(self) -> Tensor:
         """[B, P] float64: Σ over classes of BCE(√score, 0); each logarithm at least −100."""
-        root = at_least_float32(self.predictions.logits).sigmoid().float().sqrt_()
+        root = self._root(self.predictions.logits, self.quality[..., None])
         return -root.neg_().log1p_().clamp_(min=-100).sum(-1, dtype=torch.float64)
 
     def class_cost(self, box: Tensor, point: Tensor) -> Tensor:
         """Σ over classes of BCE(√score, one-hot of the box), float64: the background's, but for one class."""
         image = self.truth.image[box]
-        logit = self.predictions.logits[image, point, self.truth.labels[box]]
-        root = at_least_float32(logit).sigmoid().float().sqrt()
+        root = self._root(self.predictions.logits[image, point, self.truth.labels[box]], self.quality[image, point])
         change = (-root).log1p().clamp(min=-100).double() - root.log().clamp(min=-100).double()
         return self.background_cost[image, point] + change
 

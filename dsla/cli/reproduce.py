@@ -10,12 +10,20 @@ from .arguments import Needs
 
 NEEDS = (
     Needs("recipes seeds steps jobs", lambda args: args.train, "needs --train; without it shipped weights are used"),
+    Needs("protocol", lambda args: args.train and not args.recipes, "needs --train, and says itself what is trained"),
+    Needs("seeds steps images jobs", lambda args: not args.protocol, "is what the protocol says: leave it out"),
     Needs("quiet", lambda args: not args.recipes, "silences the report's progress: --recipes prints a line a run"),
 )
 
 
 def run(args: Namespace) -> None:
     trainings = {"seeds": args.seeds, "steps": args.steps, "images": args.images, "jobs": args.jobs}
+    if args.protocol:
+        from ..paper.protocol import follow
+
+        table = follow(args.out, progress=not args.quiet)
+        print(table.to_string(index=False, float_format="%.4g"))
+        return
     if args.recipes:
         from ..paper import FILE, experiments, methods_markdown
 

@@ -9,7 +9,19 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .analyze import charts, short_table
-    from .claims import CENTERNESS, CLAIMS, DSLA, FURTHER, PLAIN, effects, interval, judge, judge_ablation, same_budget
+    from .claims import (
+        CENTERNESS,
+        CLAIMS,
+        DSLA,
+        FURTHER,
+        PLAIN,
+        effects,
+        interval,
+        judge,
+        judge_ablation,
+        judge_all,
+        same_budget,
+    )  # fmt: skip
     from .exhibits import hard_object, oracle_table, score_iou_chart, worst_objects
     from .gallery import make_figures
     from .report import reproduce

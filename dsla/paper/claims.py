@@ -1,13 +1,13 @@
-"""The paper's claims, held against numbers: seen, not seen here, or contradicted.
+"""The paper's claims, held against numbers: seen, contradicted, not seen, or undecided.
 
-A claim compares a number of one method with that of another, run by run: the same seed gives a pair. With several
-seeds the mean difference and its 95 % interval decide (Student's t). One seed cannot tell what the label does from
-what chance did, so it never contradicts, and sees only differences larger than `Claim.least`. The claims themselves
-lie in `claims.toml`.
+A claim compares a number of one method with that of another, run by run: the same seed gives a pair. The mean
+difference is judged by a deviation that all methods of the table share (`pooled`) and, where runs keep them, by
+resamples of the images; `holm` corrects for the number of claims of a table. The claims lie in `claims.toml`, their
+protocol in `docs/protocol.md`.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from textwrap import wrap
 from typing import Any
 
@@ -18,9 +18,10 @@ from scipy import stats
 from . import published
 from .definitions import PHRASES, VERDICTS, as_text, is_in, read
 
-SEEN, NOT_SEEN, CONTRADICTED, UNDEFINED = VERDICTS
+SEEN, NOT_SEEN, CONTRADICTED, UNDECIDED, UNDEFINED = VERDICTS
 PLAIN, CENTERNESS, DSLA = "FCOS", "FCOS + centerness", "DSLA"
 WIDTH = 92  # characters of a line
+LEVEL = 0.05  # of a test, and of all tests of a table together
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Claim:
     """`better` has a higher (sign 1) or lower (−1) number than `other`.
 
     Attributes:
-        least: the smallest difference that a single seed counts as one.
+        least: the effect asked for: what an interval must exclude for "not seen".
         published: what the paper reports, if anything.
     """
 
@@ -38,7 +39,7 @@ class Claim:
     better: str = DSLA
     other: str = PLAIN
     sign: int = 1
-    least: float = 0.02
+    least: float = 0.015
     published: str = ""
 
 
@@ -48,7 +49,12 @@ FURTHER = tuple(Claim(**row) for row in read("claims")["further"])
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what was measured: means of both methods, difference (better − other) and its interval."""
+    """A claim with what was measured: means of both methods, difference (better − other) and its 95 % interval.
+
+    Attributes:
+        p: that chance alone gives such a difference, of two sides; corrected by `holm` where it has been.
+        power: the probability that a difference of `Claim.least` would have p below `LEVEL`, before that correction.
+    """
 
     claim: Claim
     verdict: str
@@ -58,6 +64,8 @@ class Finding:
     difference: float = np.nan
     low: float = np.nan
     high: float = np.nan
+    p: float = np.nan
+    power: float = np.nan
 
     @property
     def sentence(self) -> str:
@@ -70,13 +78,11 @@ class Finding:
         if self.seeds > 1:
             low, high = (as_text(c.name, v, signed=True) for v in (self.low, self.high))
             return text + f", 95 % interval {low} to {high}, {self.seeds} seeds."
-        return text + f" in one seed (below {as_text(c.name, c.least)} it does not count)."
+        return text + " in one seed, without an interval."
 
     def __str__(self) -> str:
         """Whether the claim holds, and below it what was measured, in lines no longer than notebooks show."""
         words = VERDICTS[self.verdict][1]
-        if self.verdict == NOT_SEEN and not np.isfinite(self.low):
-            words = "NOT SEEN HERE, in one seed"
         indent = " " * 4
         measured = wrap(self.sentence, WIDTH, initial_indent=indent, subsequent_indent=indent)
         return "\n".join((*wrap(f"{words}. {self.claim.text}.", WIDTH, subsequent_indent=indent), *measured))
@@ -86,22 +92,77 @@ class Finding:
 
 
 def judge(claim: Claim, numbers: pd.DataFrame) -> Finding:
-    """One claim against numbers: method, seed, analysis, name, value."""
+    """One claim against numbers: method, seed, analysis, name, value; `resampled`, values on resampled images, if kept.
+
+    The deviation is pooled over those methods of the numbers that have all seeds of the pair.
+    """
     rows = numbers[(numbers["analysis"] == claim.analysis) & (numbers["name"] == claim.name)]
     table = rows.pivot_table(index="seed", columns="method", values="value", dropna=False)
-    if not {claim.better, claim.other} <= set(table.columns):
-        return Finding(claim, UNDEFINED)
-    pairs = table[[claim.better, claim.other]].dropna()
+    names = [claim.better, claim.other]
+    pairs = table[names].dropna() if {*names} <= set(table.columns) else table.iloc[:0]
     if not len(pairs):
         return Finding(claim, UNDEFINED)
-    mean, low, high = interval(pairs[claim.better] - pairs[claim.other])
-    if len(pairs) == 1:
-        verdict = SEEN if claim.sign * mean >= claim.least else NOT_SEEN
-    else:
-        near, far = sorted((claim.sign * low, claim.sign * high))
-        verdict = SEEN if near > 0 else CONTRADICTED if far < 0 else NOT_SEEN
-    better, other = (float(pairs[m].mean()) for m in (claim.better, claim.other))
-    return Finding(claim, verdict, len(pairs), better, other, mean, low, high)
+    better, other = (float(pairs[m].mean()) for m in names)
+    finding = Finding(claim, UNDECIDED, len(pairs), better, other, better - other)
+    square, freedom = pooled(table.loc[pairs.index].dropna(axis=1))
+    if not freedom:
+        return finding
+    error = max(np.sqrt(2 * square / len(pairs) + _of_images(rows[rows["seed"].isin(pairs.index)], names)), 1e-12)
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    low, high = better - other - half, better - other + half
+    p = 2 * float(stats.t.sf(abs(better - other) / error, freedom))
+    return _decided(replace(finding, low=low, high=high, p=p, power=power(claim.least, error, freedom)))
+
+
+def judge_all(claims: Iterable[Claim], numbers: pd.DataFrame) -> tuple[Finding, ...]:
+    """The claims of one table: each by `judge`, all together by `holm`."""
+    return holm(judge(claim, numbers) for claim in claims)
+
+
+def holm(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Holm's correction for the number of findings that have a p, and the verdicts that follow."""
+    findings = list(findings)
+    order = sorted((i for i, f in enumerate(findings) if np.isfinite(f.p)), key=lambda i: findings[i].p)
+    highest = 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * findings[i].p))
+        findings[i] = _decided(replace(findings[i], p=highest))
+    return tuple(findings)
+
+
+def _decided(f: Finding) -> Finding:
+    """With the verdict of its p and its interval."""
+    sign, excluded = f.claim.sign, max(f.claim.sign * f.low, f.claim.sign * f.high) < f.claim.least
+    if f.p < LEVEL:
+        return replace(f, verdict=SEEN if sign * f.difference > 0 else CONTRADICTED)
+    return replace(f, verdict=NOT_SEEN if excluded else UNDECIDED)
+
+
+def pooled(table: pd.DataFrame) -> tuple[float, int]:
+    """Mean square of what seed and method leave of a table seeds × methods, and its degrees of freedom.
+
+    Twice that over the number of seeds is the variance of a mean difference of two methods, if all vary alike. With two
+    methods that is Student's paired t.
+    """
+    rest = table.sub(table.mean(axis=1), axis=0) - table.mean() + table.to_numpy().mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    return (float((rest**2).to_numpy().sum() / freedom) if freedom else np.nan), freedom
+
+
+def _of_images(rows: pd.DataFrame, names: list[str]) -> float:
+    """Variance of the mean difference over resamples of the images, seeds as they are; 0 where runs keep none."""
+    kept = rows[rows["method"].isin(names)]
+    if "resampled" not in kept or kept["resampled"].isna().any():
+        return 0.0
+    better, other = (np.mean(kept.loc[kept["method"] == m, "resampled"].tolist(), axis=0) for m in names)
+    return float(np.var(better - other, ddof=1))
+
+
+def power(effect: float, error: float, freedom: int) -> float:
+    """Probability that a difference of this size has p below `LEVEL`: Student's t, two sides, standard error given."""
+    limit, shift = stats.t.ppf(1 - LEVEL / 2, freedom), min(effect / error, 30.0)
+    beyond = stats.nct.sf(limit, freedom, shift), stats.nct.cdf(-limit, freedom, shift)
+    return float(np.nan_to_num(beyond).sum())  # scipy has no number for the far side of a great shift
 
 
 def interval(values: Any) -> tuple[float, float, float]:
@@ -121,7 +182,7 @@ def intervals(numbers: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def effects(findings: Iterable[Finding]) -> pd.DataFrame:
-    """One row a finding: claim, means (of both methods), difference, its 95 % interval, seeds, verdict.
+    """One row a finding: claim, means (of both methods), difference, its 95 % interval, seeds, p, power, verdict.
 
     The difference is `better` − `other` in the number's own unit, AP in points of 100; NaN where undefined.
     """
@@ -131,7 +192,8 @@ def effects(findings: Iterable[Finding]) -> pd.DataFrame:
         means = ((f.claim.better, f.better), (f.claim.other, f.other))
         measured = {k: scale * v for k, v in (("difference", f.difference), ("low", f.low), ("high", f.high))}
         text = ", ".join(f"{method} {as_text(f.claim.name, mean)}" for method, mean in means)
-        rows.append({"claim": f.claim.text, "means": text, **measured, "seeds": f.seeds, "verdict": f.verdict})
+        more = {"seeds": f.seeds, "p": f.p, "power": f.power, "verdict": f.verdict}
+        rows.append({"claim": f.claim.text, "means": text, **measured, **more})
     return pd.DataFrame(rows).set_index("claim")
 
 
@@ -143,32 +205,48 @@ def same_budget(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["steps"] == counts[counts == counts.max()].index.max()]
 
 
+def step_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, ...]:
+    """What the paper's ablation says, asked of a number, each with the published ones."""
+    return _claims(read("claims")["steps"], analysis=analysis, name=name)
+
+
+def measure_claims() -> tuple[Claim, ...]:
+    """What is looked at beside AP in the runs of the protocol: DSLA against FCOS with centerness."""
+    return tuple(Claim(**row, other=CENTERNESS) for row in read("claims")["measures"])
+
+
 def ablation_claims() -> tuple[Claim, ...]:
     """What the paper's ablation and its sweep of γ say, each with the published numbers."""
-    ap, names = published.ablation().set_index("recipe")["AP"], _ablation_names()
+    names = ablation_names()
     sweep = published.gamma_sweep().dropna(subset="AP").set_index("recipe")["AP"]
-    pairs = [dict(row) for row in read("claims")["steps"]]
+    pairs = list(read("claims")["steps"])
     best = "scenes-dsla"
     gamma = published.gamma_sweep().set_index("recipe")["gamma"]
     for recipe in sweep.index.drop(best):
         text = f"γ = {gamma[best]:g} does better than {names[recipe]}"
         pairs.append({"text": text, "better": best, "other": recipe})
+    return _claims(pairs)
+
+
+def _claims(pairs: Iterable[dict[str, Any]], **about: str) -> tuple[Claim, ...]:
+    """Claims about two recipes, with the AP that is published for them."""
+    ap, names = published.ablation().set_index("recipe")["AP"], ablation_names()
+    sweep = published.gamma_sweep().dropna(subset="AP").set_index("recipe")["AP"]
     claims = []
     for row in pairs:
         high, low = (sweep.get(r, ap.get(r)) for r in (row["better"], row["other"]))
         gain = f"{as_text('AP', high - low, signed=True)} AP ({as_text('AP', low)} → {as_text('AP', high)})"
-        claims.append(Claim(**row | {k: names[row[k]] for k in ("better", "other")}, published=gain))
+        claims.append(Claim(**row | about | {k: names[row[k]] for k in ("better", "other")}, published=gain))
     return tuple(claims)
 
 
 def judge_ablation(runs: pd.DataFrame) -> tuple[Finding, ...]:
-    """`ablation_claims` against runs as `runs.read_runs` has them, those of one budget."""
+    """`ablation_claims` against runs as `runs.read_runs` has them, those of one budget; all of them are pooled over."""
     runs = same_budget(runs)
-    numbers = runs.assign(method=runs["recipe"].map(_ablation_names())).dropna(subset="method")
-    return tuple(judge(claim, numbers) for claim in ablation_claims())
+    return judge_all(ablation_claims(), runs.assign(method=runs["recipe"].replace(ablation_names())))
 
 
-def _ablation_names() -> dict[str, str]:
+def ablation_names() -> dict[str, str]:
     """Recipe → what sentences call it."""
     sweep = published.gamma_sweep().set_index("recipe")["gamma"]
     return {str(recipe): f"γ = {gamma:g}" for recipe, gamma in sweep.items()} | read("claims")["ablation"]

@@ -19,7 +19,7 @@ from ..models import Detector, load
 from ..models.weights import content_hash, shipped
 from ..plots.style import ordered
 from ..recipes import SHIPPED, recipe
-from .claims import CLAIMS, Finding, judge
+from .claims import CLAIMS, Finding, judge_all
 from .definitions import ROWS, as_text, label
 from .exhibits import Story, charts
 from .pages import notebook, page
@@ -121,7 +121,7 @@ def reproduce(
         runs.append(there[key])
     say("figures and report")
     numbers = table_of(runs)
-    findings = tuple(judge(claim, numbers) for claim in CLAIMS)
+    findings = judge_all(CLAIMS, numbers)
     about = {
         "dsla": __version__,
         "torch": torch.__version__,

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 
 from .. import __version__
-from ..analysis.study import Study, study
-from ..data import Scenes
+from ..analysis.study import Analysed, study
+from ..data import DetectionDataset, Scenes
 from ..data.sampling import VERSION as ORDER
 from ..errors import DataError
 from ..files import add_line, plain, read_lines
@@ -36,7 +36,8 @@ from .tables import method_table
 
 FILE = "runs.jsonl"
 EARLIER = "experiments.jsonl"  # of earlier versions, which had two stores
-ABOUT = ["recipe", "method", "seed", "steps", "images"]
+PROTOCOL = {"protocol": 0, "stage": "", "start": "warm", "lr": 0.004, "commit": ""}  # of the runs before there was one
+ABOUT = ["recipe", "method", "seed", "steps", "images", "stage", "start", "lr"]
 Run = dict[str, Any]
 Say = Callable[[str], None]
 _EVALUATIONS = 8  # along the runs whose curves are shown
@@ -47,26 +48,29 @@ def stores(folder: str | Path) -> list[Path]:
     return [path for path in (Path(folder) / EARLIER, Path(folder) / FILE) if path.is_file()]
 
 
-def read(*paths: str | Path) -> list[Run]:
-    """The runs of stores. Of two lines about one run (recipe, seed, steps, images) the last counts."""
+def read(*paths: str | Path, protocol: int = 0) -> list[Run]:
+    """The runs that stores have of a protocol, 0: of before there was one. Of two lines about a run the last counts."""
     runs: dict[tuple[Any, ...], Run] = {}
     for path in paths:
         for line in read_lines(path):
             steps = RECIPES[line["recipe"]].steps if line["recipe"] in RECIPES else None
-            run = {"key": None, "steps": steps, "curve": [], "evaluations": []} | line
-            runs[tuple(run[name] for name in ABOUT if name != "method")] = run
+            run = {"key": None, "steps": steps, "curve": [], "evaluations": []} | PROTOCOL | line
+            if run["protocol"] == protocol:
+                runs[tuple(run[name] for name in ABOUT if name != "method")] = run
     return list(runs.values())
 
 
-def read_runs(*paths: str | Path) -> pd.DataFrame:
-    """One row a number of the runs of stores: recipe, method, seed, steps, images, analysis, name, value."""
-    return table_of(read(*paths))
+def read_runs(*paths: str | Path, protocol: int = 0) -> pd.DataFrame:
+    """One row a number of the runs of stores, with ABOUT, analysis, name, value; `protocol` as in `read`."""
+    return table_of(read(*paths, protocol=protocol))
 
 
-def table_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """`read_runs`, of runs that are read."""
-    rows = [{**{k: run[k] for k in ABOUT}, **number} for run in runs for number in run["numbers"]]
-    return pd.DataFrame(rows, columns=[*ABOUT, "analysis", "name", "value"]).astype({"value": float})
+def table_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """`read_runs`, of runs that are read; with `resampled`, AP on resampled images, where runs keep it."""
+    rows = [{**{k: (PROTOCOL | run)[k] for k in ABOUT}, **number} for run in runs for number in run["numbers"]]
+    table = pd.DataFrame(rows, columns=[*ABOUT, "analysis", "name", "value"]).astype({"value": float})
+    resampled = [run.get("resampled") if n["name"] == "AP" else None for run in runs for n in run["numbers"]]
+    return table.assign(resampled=resampled) if any(resampled) else table
 
 
 def read_curves(*paths: str | Path) -> pd.DataFrame:
@@ -87,7 +91,7 @@ def title_of(name: str) -> str:
     return TITLES.get(name) or method(name).name
 
 
-def key_of(r: Recipe | None, seed: int, images: int, weights: str = "") -> str:
+def key_of(r: Recipe | None, seed: int, images: int, weights: str = "", data: Sequence[str] = ()) -> str:
     """A digest of all that decides a run's numbers.
 
     Args:
@@ -95,13 +99,14 @@ def key_of(r: Recipe | None, seed: int, images: int, weights: str = "") -> str:
         seed: of the training.
         images: validation scenes.
         weights: hash of those that are given; "" where the recipe and the seed make them.
+        data: fingerprints of the sets, where they are not the embedded ones of seed 0.
     """
     order = "" if weights else ORDER  # in which training sees the images
-    parts = [r.to_dict() if r else None, seed, images, weights, order, __version__]
+    parts = [r.to_dict() if r else None, seed, images, weights, order, __version__, *data]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def run_of(name: str, model: Detector, results: Study, **about: Any) -> Run:
+def run_of(name: str, model: Detector, results: Analysed, **about: Any) -> Run:
     """A line of the store.
 
     Args:
@@ -199,18 +204,47 @@ def complete(
 
 def trained(r: Recipe, seed: int, out: Path, images: int | None = None, progress: bool = False) -> Detector:
     """The model of a recipe and a seed: read where it is, else trained, or trained to its end."""
-    from ..training.loop import train_anew_or_on
+    return _model_and_log(r, seed, out, images, progress)[0]
+
+
+def _model_and_log(
+    r: Recipe, seed: int, out: Path, images: int | None, progress: bool
+) -> tuple[Detector, list[dict[str, Any]]]:
+    data = _scenes("train", min(6000, (r.steps or 0) * r.batch_size))
+    val = _scenes("val", images) if r.name in SHIPPED else None
+    return train_or_read(r, seed, out, data, val=val, every=(r.steps or 0) / _EVALUATIONS, progress=progress)
+
+
+def train_or_read(
+    r: Recipe,
+    seed: int,
+    out: Path,
+    data: DetectionDataset,
+    *,
+    val: DetectionDataset | None = None,
+    every: float = 0,
+    progress: bool = False,
+) -> tuple[Detector, list[dict[str, Any]]]:
+    """The model of a run and its log, from the folder of the runs in `out`; what is missing is trained.
+
+    Args:
+        r, seed, data: as `dsla.train` takes them.
+        out: of the store.
+        val: evaluated in training.
+        every: steps from one evaluation to the next.
+        progress: show a bar.
+    """
+    from ..training.loop import read_log, train_anew_or_on
 
     folder = out / "runs" / f"{r.name}-{seed}"
     path = folder / "model.safetensors"
     if path.exists() and Recipe.from_dict(read_weights(path)[0]["recipe"]) == r:
-        return load(path)
-    steps = r.steps or 0
-    data = _scenes("train", min(6000, steps * r.batch_size))
+        return load(path), read_log(folder / "log.jsonl")
     options: dict[str, Any] = {"seed": seed, "progress": progress}
-    if r.name in SHIPPED:
-        options |= {"val": _scenes("val", images), "eval_every": steps * r.batch_size / len(data) / _EVALUATIONS}
-    return train_anew_or_on(r, data, folder, **options)
+    if val is not None:
+        options |= {"val": val, "eval_every": every * r.batch_size / len(data)}
+    result = train_anew_or_on(r, data, folder, **options)
+    return result.model, result.log
 
 
 def _each(
@@ -237,15 +271,14 @@ def _scenes(split: str, size: int | None) -> Scenes:
 
 
 def _run(key: str, r: Recipe, seed: int, out: Path, images: int, progress: bool) -> Run:
-    from ..training.loop import read_log
-
-    model = trained(r, seed, out, images, progress)
-    log = read_log(out / "runs" / f"{r.name}-{seed}" / "log.jsonl")
-    curve = {
-        "curve": _curve(log, max(1, (r.steps or 0) // 40)),
-        "evaluations": [{"step": e["step"], "AP": e["AP"]} for e in log if e.get("event") == "evaluate"],
-    }
+    model, log = _model_and_log(r, seed, out, images, progress)
+    curve = {"curve": _curve(log, max(1, (r.steps or 0) // 40)), "evaluations": evaluations_of(log)}
     return run_of(r.name, model, study(model, _scenes("val", images)), key=key, seed=seed, images=images, **curve)
+
+
+def evaluations_of(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """step and AP of the evaluations in a log."""
+    return [{"step": e["step"], "AP": e["AP"]} for e in log if e.get("event") == "evaluate"]
 
 
 def _curve(log: list[dict[str, Any]], every: int) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ import pandas as pd
 from ..files import markdown
 from ..recipes import RECIPES
 from . import published
-from .claims import CENTERNESS, DSLA, Claim, Finding, interval, judge, same_budget
-from .definitions import ROWS, as_text, is_in, read
+from .claims import CENTERNESS, DSLA, Claim, Finding, holm, interval, judge, same_budget
+from .definitions import PHRASES, ROWS, as_text, is_in, read
 
 OURS, PAPER = "embedded set", "paper, COCO"
 CURVES = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # recipes whose training is drawn
@@ -87,24 +87,26 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
     ``dsla reproduce --train --recipes conditions --seeds 3`` makes the runs that differ from those of the other tables.
 
     Returns:
-        condition, number (of `CONDITION_CLAIMS`), better (DSLA), other, difference, low, high (95 % over seeds), seeds,
-        verdict. The first condition is what the others change. What was not run is left out.
+        condition, number (of `CONDITION_CLAIMS`), better (DSLA), other, difference, low, high (95 %), seeds, p (Holm's,
+        of all rows), power, verdict. The deviation is pooled over all runs of the same number of steps. The first
+        condition is what the others change. What was not run is left out.
     """
-    rows = []
+    findings, about = list[Finding](), list[dict[str, str]]()
     for condition in read("claims")["conditions"]:
         ending = condition.get("ending", "")
         names = {f"scenes-fcos{ending}": CENTERNESS, f"scenes-dsla{ending}": DSLA}
-        mine = runs[(runs["steps"] == condition["steps"]) & runs["recipe"].isin(names)]
-        mine = mine.assign(method=mine["recipe"].map(names))
+        mine = runs[runs["steps"] == condition["steps"]]
+        mine = mine.assign(method=mine["recipe"].replace(names))
         claims = CONDITION_CLAIMS
         if "part" in condition:
             analysis, name = condition["part"]
             claims = {"AP": Claim("", analysis, name, other=CENTERNESS)}
         for number, claim in claims.items():
-            f = judge(claim, mine)
-            values = {k: getattr(f, k) for k in ("better", "other", "difference", "low", "high", "seeds", "verdict")}
-            rows.append({"condition": condition["title"], "number": number, **values})
-    table = pd.DataFrame(rows)
+            findings.append(judge(claim, mine))
+            about.append({"condition": condition["title"], "number": number})
+    columns = ("better", "other", "difference", "low", "high", "seeds", "p", "power", "verdict")
+    values = [{k: getattr(f, k) for k in columns} for f in holm(findings)]
+    table = pd.DataFrame([a | v for a, v in zip(about, values, strict=True)])
     return table[table["seeds"] > 0].reset_index(drop=True)
 
 
@@ -129,9 +131,31 @@ def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims_markdown(findings: Iterable[Finding]) -> str:
-    """Findings: claim, published, measured, verdict."""
-    rows = [(f.claim.text, f.claim.published or "–", f.sentence, f.verdict) for f in findings]
-    return markdown(["claim", "published (COCO)", "measured on the embedded set", "verdict"], rows)
+    """Findings: claim, published, measured, power for the effect asked for, verdict."""
+    rows = [(f.claim.text, f.claim.published or "–", f.sentence, _power(f), f.verdict) for f in findings]
+    return markdown(["claim", "published (COCO)", "measured on the embedded set", "power", "verdict"], rows)
+
+
+def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
+    """The same claims from several starts: what is asked, published, then a column a start."""
+
+    def cell(f: Finding) -> str:
+        if not f.seeds:
+            return "–"
+        difference, low, high = (as_text(f.claim.name, v, signed=True) for v in (f.difference, f.low, f.high))
+        within = f" ({low} to {high}), power {_power(f)}" if np.isfinite(f.low) else ""
+        return f"{difference}{within}, {f.verdict}"
+
+    rows = []
+    for each in zip(*findings.values(), strict=True):
+        claim = each[0].claim
+        number = PHRASES.get(claim.name, claim.name)
+        rows.append([claim.text, number, claim.published or "–", *map(cell, each)])
+    return markdown(["claim", "asked of", "published (COCO)", *findings], rows)
+
+
+def _power(f: Finding) -> str:
+    return f"{100 * f.power:.0f} %" if np.isfinite(f.power) else "–"
 
 
 def methods_markdown(table: pd.DataFrame) -> str:

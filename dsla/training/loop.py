@@ -228,7 +228,7 @@ def taught(recipe: Recipe, dataset: DetectionDataset) -> DetectionDataset:
     return kept
 
 
-def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **options: Any) -> Detector:
+def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **options: Any) -> TrainResult:
     """`train` from where the folder's run stopped; where it is a run of another recipe, seed or data, in one beside it.
 
     Raises:
@@ -237,7 +237,7 @@ def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **opt
     for number in count(1):
         folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
         with contextlib.suppress(OtherRun):
-            return train(recipe, dataset, out=folder, resume=True, **options).model
+            return train(recipe, dataset, out=folder, resume=True, **options)
     raise AssertionError("unreachable")
 
 

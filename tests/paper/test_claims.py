@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from dsla.paper.claims import CLAIMS, Claim, interval, judge
+from dsla.paper.claims import CLAIMS, Claim, Finding, holm, interval, judge, judge_all, pooled, power
 from dsla.paper.definitions import as_text
 
 HIGHER = Claim("higher AP", "evaluation", "AP")
@@ -35,14 +36,14 @@ def test_interval_by_hand():
     ("claim", "better", "other", "verdict"),
     [
         (HIGHER, [0.35, 0.36, 0.355], [0.31, 0.32, 0.316], "seen"),
-        (HIGHER, [0.35, 0.31, 0.33], [0.34, 0.32, 0.33], "not seen here"),  # differences 0.01, −0.01, 0
+        (HIGHER, [0.35, 0.31, 0.33], [0.34, 0.32, 0.33], "undecided"),  # differences 0.01, −0.01, 0: 0 ± 0.025
+        (HIGHER, [0.333, 0.329, 0.331], [0.332, 0.330, 0.331], "not seen"),  # 0 ± 0.0025: 0.015 is excluded
+        (HIGHER, [0.290, 0.320, 0.305], [0.342, 0.341, 0.341], "not seen"),  # −0.036 ± 0.039: 0.015 is excluded
         (HIGHER, [0.31, 0.32, 0.316], [0.35, 0.36, 0.355], "contradicted"),
         (LOWER, [0.40, 0.41], [0.50, 0.511], "seen"),
         (LOWER, [0.50, 0.511], [0.40, 0.41], "contradicted"),
-        (HIGHER, [0.36], [0.33], "seen"),
-        (HIGHER, [0.345], [0.33], "not seen here"),  # less than a seed may do
-        (HIGHER, [0.20], [0.33], "not seen here"),  # one seed never contradicts
-        (LOWER, [0.40], [0.50], "seen"),
+        (HIGHER, [0.96], [0.33], "undecided"),  # one seed has no interval
+        (LOWER, [0.40], [0.50], "undecided"),
         (HIGHER, [np.nan], [0.3], "n/a"),
         (HIGHER, [], [0.3], "n/a"),
     ],
@@ -61,6 +62,63 @@ def test_seeds_are_compared_in_pairs():
     half = 4.302653 * 0.001 / np.sqrt(3)
     assert (found.low, found.high) == pytest.approx((0.011 - half, 0.011 + half), abs=1e-6)
     assert found.sentence == ("AP: DSLA 31.1, FCOS 30.0, difference +1.1, 95 % interval +0.9 to +1.3, 3 seeds.")
+
+
+def test_the_deviation_is_that_of_least_squares_over_all_methods():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(0.3, 0.02, (4, 3)), columns=["DSLA", "FCOS", "x"]).rename_axis("seed")
+    table += np.array([[0.1], [0.0], [-0.1], [0.05]])  # seeds move all methods
+    cells = [(seed, m) for seed in range(4) for m in range(3)]
+    design = np.array([[*(s == np.arange(4)), *(m == np.arange(1, 3))] for s, m in cells], dtype=float)
+    rest = np.linalg.lstsq(design, table.to_numpy().ravel(), rcond=None)[1].item()
+    square, freedom = pooled(table)
+    assert freedom == 12 - 6
+    assert square == pytest.approx(rest / 6)
+    rows = table.reset_index().melt("seed", var_name="method").assign(analysis="evaluation", name="AP")
+    found = judge(HIGHER, rows)
+    half = stats.t.ppf(0.975, 6) * np.sqrt(2 * rest / 6 / 4)
+    assert (found.high - found.low) / 2 == pytest.approx(half)
+    assert found.difference == pytest.approx((table["DSLA"] - table["FCOS"]).mean())
+
+
+def test_of_two_methods_it_is_the_paired_t_test():
+    better, other = [0.33, 0.36, 0.31, 0.35], [0.32, 0.33, 0.31, 0.32]
+    found = judge(HIGHER, numbers(HIGHER, better, other))
+    expected = stats.ttest_rel(better, other)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_holm_by_the_textbook():
+    ps = [0.01, 0.04, 0.03, 0.005, np.nan]
+    found = holm(Finding(HIGHER, "undecided", 3, difference=0.1, low=0.0, high=0.2, p=p) for p in ps)
+    np.testing.assert_allclose([f.p for f in found], [0.03, 0.06, 0.06, 0.02, np.nan])
+    assert [f.verdict for f in found] == ["seen", "undecided", "undecided", "seen", "undecided"]
+
+
+def test_the_claims_of_a_table_are_corrected_together():
+    rows = numbers(HIGHER, [0.35, 0.36, 0.355], [0.31, 0.32, 0.316])
+    alone = judge(HIGHER, rows)
+    once, twice = judge_all([HIGHER], rows), judge_all([HIGHER, HIGHER], rows)
+    assert once[0].p == alone.p
+    assert [f.p for f in twice] == [2 * alone.p] * 2
+
+
+def test_power_is_that_of_published_tables():
+    # G*Power's example: paired t, effect 0.5 deviations, 34 pairs, two sides: 0.8078
+    assert power(0.5, 1 / np.sqrt(34), 33) == pytest.approx(0.8078, abs=1e-4)
+    assert power(1e-9, 1.0, 10) == pytest.approx(0.05, abs=1e-6)  # no effect: the level
+    assert power(1.0, 1e-9, 10) == pytest.approx(1.0)
+
+
+def test_other_images_widen_the_interval():
+    rows = numbers(HIGHER, [0.35, 0.36, 0.355], [0.31, 0.32, 0.316])
+    drawn = {"DSLA": [0.30, 0.32, 0.34], "FCOS": [0.31, 0.31, 0.31]}  # the difference has variance 0.0004 over draws
+    kept = rows.assign(resampled=[drawn[m] for m in rows["method"]])
+    found, without = judge(HIGHER, kept), judge(HIGHER, rows)
+    widths = [((f.high - f.low) / 2 / stats.t.ppf(0.975, 2)) ** 2 for f in (found, without)]
+    assert widths[0] - widths[1] == pytest.approx(0.0004)
+    assert found.difference == without.difference
 
 
 def test_a_seed_that_one_method_lacks_is_left_out():

@@ -31,9 +31,10 @@ def test_effects_are_differences_in_the_numbers_unit():
     ("dsla", "words"),
     [
         ([0.42, 0.43, 0.44], "HOLDS HERE"),
-        ([0.39, 0.40, 0.41], "NOT SEEN HERE, the interval holds 0"),
+        ([0.399, 0.40, 0.401], "NOT SEEN HERE: not there, or smaller than the effect asked for"),
+        ([0.39, 0.40, 0.41], "UNDECIDED: these runs cannot tell"),
         ([0.35, 0.36, 0.37], "THE OPPOSITE HOLDS HERE"),
-        ([0.401], "NOT SEEN HERE, in one seed"),
+        ([0.401], "UNDECIDED: these runs cannot tell"),
         ([], "N/A"),
     ],
 )

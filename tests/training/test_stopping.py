@@ -144,7 +144,8 @@ def test_runs_of_other_recipes_are_left_alone_and_finished_ones_are_not_trained_
     train_anew_or_on(TINY, scenes, tmp_path / "r", progress=False)
     weights = (tmp_path / "r" / MODEL).read_bytes()
     other = train_anew_or_on(TINY.replace(lr=1e-3), scenes, tmp_path / "r", progress=False)
-    assert other.recipe.lr == 1e-3
+    assert other.out == tmp_path / "r-2"
+    assert other.model.recipe.lr == 1e-3
     assert (tmp_path / "r" / MODEL).read_bytes() == weights
     assert read_about(tmp_path / "r-2" / MODEL)["recipe"]["lr"] == 1e-3
     steps = []

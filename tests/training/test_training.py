@@ -204,8 +204,10 @@ def test_accumulated_parts_give_the_mean_of_their_gradients(scenes):
         return {k: (v - before[k]).detach() for k, v in model.named_parameters()}
 
     order = [i for i, _ in next(iter(Order(len(scenes), 4, 0, 1, seed=0)))]
-    halves = [Listed(*((scenes[i][0], scenes[i][1]["boxes"], scenes[i][1]["labels"]) for i in order[k : k + 2]))
-              for k in (0, 2)]
+    halves = [
+        Listed(*((scenes[i][0], scenes[i][1]["boxes"], scenes[i][1]["labels"]) for i in order[k : k + 2]))
+        for k in (0, 2)
+    ]
     whole = moved(r, scenes, accumulate=2)
     one, two = (moved(r.replace(batch_size=2), half) for half in halves)
     assert max(v.abs().max().item() for v in whole.values()) > 1e-3
@@ -230,13 +232,13 @@ def test_a_finished_run_with_its_evaluation_gets_no_second_one(scenes, tmp_path)
 
 def test_a_run_of_another_recipe_begins_anew_and_the_same_one_goes_on(scenes, tmp_path):
     quiet(TINY, scenes, out=tmp_path, stop_after=4)
-    whole = train_anew_or_on(TINY, scenes, tmp_path, progress=False, log_every=1)
+    whole = train_anew_or_on(TINY, scenes, tmp_path, progress=False, log_every=1).model
     assert [r["step"] for r in read_log(tmp_path / "log.jsonl") if "loss" in r] == [5, 6]
     expected = quiet(TINY, scenes).model
     for x, y in zip(expected.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(x, y)
     other = train_anew_or_on(TINY.replace(lr=1e-3), scenes, tmp_path, progress=False)
-    assert other.recipe.lr == 1e-3
+    assert other.model.recipe.lr == 1e-3
     assert read_log(tmp_path / "log.jsonl")[-1]["step"] == 6
 
 
