@@ -19,7 +19,7 @@ from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions,
 from ..errors import DataError
 from ..geometry import Frame, InputSize
 from . import draw
-from .style import LABELS, LOST, SOFT, Picture, picture, style
+from .style import LABELS, LOST, SOFT, Picture, drawing
 
 STRIDES = (8, 16, 32, 64, 128)  # P3…P7
 PANEL = 2.15  # inches
@@ -144,8 +144,7 @@ def figure_of(
     left, gap, title, head, foot, right = 0.08, 0.06, 0.3, 0.2, 0.42, 0.56
     width = left + (levels + 1) * (wide + gap) + right
     height = len(rows) * (high + title + head) + foot
-    with style():
-        figure = picture(width, height, layout=None)
+    with drawing(height, width=width, layout=None) as figure:
         unit = size[1] / (wide * 72)
         for r, row in enumerate(rows):
             top = height - r * (high + title + head)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.coverage import best_setting
-from .style import LOST, SOFT, WIDTH, Picture, picture, style
+from .style import LOST, SOFT, Picture, drawing
 
 FEW = "#f0a202"
 
@@ -16,8 +16,7 @@ def coverage_figure(table: pd.DataFrame) -> Picture:
     kept = table[table["by"].isin(["all", "size"])]
     groups = list(dict.fromkeys(kept["group"]))
     best = best_setting(table)
-    with style():
-        figure = picture(WIDTH, 0.24 * len(settings) + 1.3)
+    with drawing(0.24 * len(settings) + 1.3) as figure:
         axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for ax, group in zip(axes, groups, strict=True):
             rows = settings.merge(kept[kept["group"] == group], on=keys, how="left")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from ..recipes.recipe import Recipe
 from ..training.schedule import total_steps
-from .style import FAINT, SOFT, WIDTH, Look, Picture, caption, method, picture, rows_of, style
+from .style import FAINT, SOFT, WIDTH, Look, Picture, drawing, method, rows_of
 
 Rows = Sequence[Mapping[str, Any]]
 LOSSES = {"loss_cls": "classification loss", "loss_box": "box loss"}
@@ -71,10 +71,9 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
     """
     steps = steps or {}
     high = 0.21 * max(len(logs), 1)  # of the bars, inches
-    with style():
-        # Places in inches instead of a computed layout: quicker, and nothing moves from one picture to the next.
-        height = high + 2.55
-        figure = picture(WIDTH, height, layout=None)
+    # Places in inches instead of a computed layout: quicker, and nothing moves from one picture to the next.
+    height = high + 2.55
+    with drawing(height, "training", layout=None) as figure:
         bars = figure.add_axes((1.3 / WIDTH, 2.47 / height, 2.9 / WIDTH, high / height))
         for i, (name, log) in enumerate(logs.items()):
             bars.barh(i, 1, color=FAINT, height=0.62)
@@ -99,7 +98,6 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
         _ap_lines(panels[2], logs)
         ends = [float(frame["epoch"].max()) for frame in map(losses_of, logs.values()) if len(frame)]
         panels[2].set(title="AP, points of 100", xlabel="epoch", ylim=(0, None), xlim=(0, max([1.0, *ends])))
-    figure.caption = caption("training")
     return figure
 
 
@@ -114,8 +112,7 @@ def beside_published(
         together: whether data and recipe are the same.
         note: title of the published curves' panel.
     """
-    with style():
-        figure = picture(WIDTH, 2.7)
+    with drawing(2.7, "epochs") as figure:
         axes = [figure.subplots()] * 2 if together else list(figure.subplots(1, 2))
         _ap_lines(axes[0], logs)
         for i, (name, table) in enumerate(published.items()):
@@ -130,7 +127,6 @@ def beside_published(
             ax.set(xlabel="epoch", ylim=(0, None), xlim=(0, None))
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(loc="lower right")
-    figure.caption = caption("epochs")
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from ..assigners import DSLA, Pairs
 from ..losses import quality_focal_loss
-from .style import LABELS, SOFT, UNIT, WIDTH, Picture, caption, method, picture, style
+from .style import LABELS, SOFT, UNIT, Picture, drawing, method
 
 BOX = (20.0, 28.0, 140.0, 108.0)  # the example of `centerness_maps`, pixels
 TARGETS = (0.0, 0.3, 0.7, 1.0)
@@ -35,8 +35,7 @@ def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> 
 def intervals(table: pd.DataFrame) -> Picture:
     """Hard and relaxed regression ranges, from `interval_table`."""
     shades = [method("DSLA").colour, method("FCOS").colour, "#7a5195", "#2a7f62"]
-    with style():
-        figure = picture(WIDTH, 3.4)
+    with drawing(3.4, "intervals") as figure:
         for ax, kind in zip(figure.subplots(2, 1, sharex=True), ("hard", "relaxed"), strict=True):
             for level, part in table[table["kind"] == kind].groupby("level"):
                 ax.plot(part["m"], part["h"], color=shades[int(level) % 4], label=f"P{int(level) + 3}")
@@ -44,7 +43,6 @@ def intervals(table: pd.DataFrame) -> Picture:
             ax.set(ylim=UNIT, ylabel="h", title=f"{kind} ranges", xlim=(0, 640))
         ax.set_xlabel("m = max(l, t, r, b), pixels")
         figure.axes[0].legend(ncols=4, loc="lower right")
-    figure.caption = caption("intervals")
     return figure
 
 
@@ -63,8 +61,7 @@ def centerness_table(stride: float = 8.0) -> pd.DataFrame:
 
 def centerness_maps(table: pd.DataFrame) -> Picture:
     """Centerness without and with the core zone, and along the row through the centre."""
-    with style():
-        figure = picture(WIDTH, 2.6)
+    with drawing(2.6, "core-zone") as figure:
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
         middle = (BOX[1] + BOX[3]) / 2
         for ax, core in zip(axes, (False, True), strict=False):
@@ -81,7 +78,6 @@ def centerness_maps(table: pd.DataFrame) -> Picture:
         figure.colorbar(image, ax=axes[:2], label="label", shrink=0.8)
         axes[2].set(ylim=UNIT, xlabel="x through the centre, pixels")
         axes[2].legend(loc="lower center")
-    figure.caption = caption("core-zone")
     return figure
 
 
@@ -106,13 +102,11 @@ def quality_focal(table: pd.DataFrame) -> Picture:
 
     named = table.assign(target=table["target"].map("{:g}".format))
     look: dict[str, Any] = {"hue": "target", "style": "target", "palette": "colorblind", "errorbar": None}
-    with style():
-        figure = picture(WIDTH, 2.8)
+    with drawing(2.8, "quality-focal-loss") as figure:
         value, gradient = figure.subplots(1, 2)
         sns.lineplot(named, x="score", y="loss", ax=value, **look)
         sns.lineplot(named, x="score", y="gradient", ax=gradient, legend=False, **look)
         gradient.axhline(0, color=SOFT, lw=0.7)
         value.set(xlabel="score σ", ylabel="loss", ylim=(0, 2), xlim=UNIT)
         gradient.set(xlabel="score σ", ylabel="gradient by the logit", xlim=UNIT)
-    figure.caption = caption("quality-focal-loss")
     return figure

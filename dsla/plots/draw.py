@@ -18,7 +18,7 @@ from ..coco.problems import many
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
-from .style import INK, LABELS, VERDICTS, Picture, Verdict, caption, picture, style
+from .style import INK, LABELS, VERDICTS, Picture, Verdict, caption, drawing
 
 
 def as_image(image: Any) -> np.ndarray:
@@ -194,8 +194,7 @@ def draw_detections(
     wide = min((7.2, 4.6)[panels - 1], 7.2 * size[1] / size[0])
     wide, high = max(wide, 3.6 / panels), max(wide, 3.6 / panels) * size[0] / size[1]
     width, height = panels * (wide + 0.1) + 0.1, high + 0.45
-    with style():
-        figure = picture(width, height, layout=None)
+    with drawing(height, width=width, layout=None) as figure:
         axes = []
         for i in range(panels):
             place = ((0.1 + i * (wide + 0.1)) / width, 0.1 / height, wide / width, high / height)

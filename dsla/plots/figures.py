@@ -29,14 +29,13 @@ from .style import (
     beside,
     by_method,
     caption,
+    drawing,
     intervals,
     label_first,
     method,
     number_text,
     ordered,
-    picture,
     rows_of,
-    style,
 )
 
 CELLS = 40  # of the score–IoU plane, a side
@@ -55,8 +54,7 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     """
     pixels = draw.as_image(image)
     methods = by_method(points)
-    with style():
-        figure = picture(WIDTH, 4.7)
+    with drawing(4.7, "labels-and-scores") as figure:
         grid = figure.add_gridspec(2, len(methods), height_ratios=(1.25, 1))
         upper = []
         for i, (look, rows) in enumerate(methods):
@@ -87,7 +85,6 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
         bar.set_label("label")
         bar.outline.set_visible(False)
         figure.legend(*below.get_legend_handles_labels(), loc="outside lower right", ncols=2)
-    figure.caption = caption("labels-and-scores")
     return figure
 
 
@@ -101,8 +98,7 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
     """
     methods = by_method(cells)
     top = max(cells["count"].max(), 2)
-    with style():
-        figure = picture(WIDTH, 3.1)
+    with drawing(3.1) as figure:
         grid = figure.add_gridspec(
             2, 2 * len(methods), height_ratios=(1, 4.4), width_ratios=(4.4, 1) * len(methods), hspace=0.02, wspace=0.02
         )
@@ -150,8 +146,7 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
         "best": (VERDICTS["hit"].colour, (0, (4, 1.5)), "best box, removed by NMS"),
         "suppressor": (VERDICTS["duplicate"].colour, "-", "box that removed it"),
     }
-    with style():
-        figure = picture(WIDTH, WIDTH / max(len(examples), 2) + 0.95)
+    with drawing(WIDTH / max(len(examples), 2) + 0.95, "suppressed") as figure:
         axes = np.atleast_1d(figure.subplots(1, len(examples)))
         for ax, (title, image, boxes) in zip(axes, examples, strict=True):
             rows = boxes.set_index("kind")
@@ -172,7 +167,6 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
             for c, line, t in looks.values()
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.caption = caption("suppressed")
     return figure
 
 
@@ -185,8 +179,7 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
         threshold: differences below it count as not told apart.
     """
     methods = by_method(profiles)
-    with style():
-        figure = picture(WIDTH, 4.4)
+    with drawing(4.4, "neighbours") as figure:
         grid = figure.add_gridspec(2, len(methods))
         for i, (look, rows) in enumerate(methods):
             ax = figure.add_subplot(grid[0, i])
@@ -206,14 +199,12 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
             xlim=(0, 1), ylim=UNIT, xlabel="|score of the positive − score of the negative|", ylabel="share of pairs"
         )
         ax.legend(loc="lower right")
-    figure.caption = caption("neighbours")
     return figure
 
 
 def reliability_curves(curves: pd.DataFrame) -> Picture:
     """Score as a predictor of IoU: method, score, iou, count (and low, high) of bins of score."""
-    with style():
-        figure = picture(WIDTH, 3.7)
+    with drawing(3.7, "reliability") as figure:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (2, 2)))
         methods = by_method(curves[curves["count"] > 0])
@@ -225,14 +216,12 @@ def reliability_curves(curves: pd.DataFrame) -> Picture:
         ax.set(xlim=UNIT, ylim=UNIT, ylabel="mean IoU")
         ax.legend(loc="upper left")
         below.set(xlabel="score, bins of 0.1", ylabel="detections", yscale="log")
-    figure.caption = caption("reliability")
     return figure
 
 
 def lost_to_nms(losses: pd.DataFrame) -> Picture:
     """Share of objects that lose more than so much IoU to NMS: method, loss, share."""
-    with style():
-        figure = picture(WIDTH, 2.8)
+    with drawing(2.8, "lost-to-nms") as figure:
         ax = figure.subplots()
         for look, rows in by_method(losses):
             ax.plot(rows["loss"], rows["share"], markevery=5, **look.marked)
@@ -241,7 +230,6 @@ def lost_to_nms(losses: pd.DataFrame) -> Picture:
         ax.set(xlim=(0, losses["loss"].max()), ylim=(0, None), xlabel="IoU lost to NMS: best before − best after",
                ylabel="share of objects that lose more")  # fmt: skip
         ax.legend(loc="upper right")
-    figure.caption = caption("lost-to-nms")
     return figure
 
 
@@ -249,8 +237,7 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
     """AP with scores or boxes replaced: method, variant, AP, low, high (interval, NaN with a single seed)."""
     methods = by_method(table)
     variants = [v for v in ORACLES if v in set(table["variant"])]
-    with style():
-        figure = picture(WIDTH, 0.4 * len(variants) + 0.85)
+    with drawing(0.4 * len(variants) + 0.85, "oracles") as figure:
         ax = figure.subplots()
         for i, (look, rows) in enumerate(methods):
             rows = 100 * rows.set_index("variant").reindex(variants)[["AP", "low", "high"]].astype(float)
@@ -261,7 +248,6 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
         rows_of(ax, (ORACLES[v] for v in variants))
         ax.set(xlim=(0, 100), xlabel="AP, points of 100")
         ax.legend(loc="lower right", fontsize=7)
-    figure.caption = caption("oracles")
     return figure
 
 
@@ -269,8 +255,7 @@ def error_costs(table: pd.DataFrame) -> Picture:
     """What each kind of error costs, and how many there are: method, error, gain (AP, NaN if undefined), count."""
     methods = by_method(table)
     thick = 0.8 / len(methods)
-    with style():
-        figure = picture(WIDTH, max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4))
+    with drawing(max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4), "errors") as figure:
         gains, counts = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
         for i, (look, rows) in enumerate(methods):
             rows = rows.set_index("error").reindex(list(ERRORS))[["gain", "count"]].astype(float)
@@ -289,7 +274,6 @@ def error_costs(table: pd.DataFrame) -> Picture:
         counts.set_xscale("symlog", linthresh=1)
         counts.set_xlim(0, 8 * max(table["count"].max(), 1))
         figure.legend(*gains.get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    figure.caption = caption("errors")
     return figure
 
 
@@ -315,4 +299,3 @@ def _crop(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim
 def method_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Tables by method → one table with a column method, in the order of all figures."""
     return pd.concat([tables[n].assign(method=method(n).name) for n in ordered(list(tables))], ignore_index=True)
-

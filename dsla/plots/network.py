@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..models import Detector
 from ..models.build import build
 from ..recipes.recipe import Recipe
-from .style import FAINT, INK, SOFT, WIDTH, Picture, caption, picture, style
+from .style import FAINT, INK, SOFT, Picture, caption, drawing
 
 COLUMNS = ["part", "name", "sources", "operation", "channels", "height", "width", "stride", "parameters"]
 
@@ -129,8 +129,7 @@ def network(table: pd.DataFrame) -> Picture:
     x_of = {"image": 0.0, "backbone": 0.0, "pyramid": 2.55}
     wide, high = 1.75, 0.62
     maps = table[table["part"] != "head"].reset_index(drop=True)
-    with style():
-        figure = picture(WIDTH, 4.3)
+    with drawing(4.3) as figure:
         ax = figure.subplots()
         ax.axis("off")
         place: dict[str, tuple[float, float]] = {}

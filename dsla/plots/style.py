@@ -79,6 +79,7 @@ VERDICTS = {name: Verdict(name, look["colour"], dashes(look["line"])) for name, 
 # Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
 LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
 
+
 @contextmanager
 def style() -> Iterator[None]:
     """The package's look, for figures made inside; what was set before comes back."""
@@ -200,6 +201,15 @@ class Picture(Figure):
 def picture(width: float = WIDTH, height: float = 3.0, **options: Any) -> Picture:
     """An empty figure in the package's style, inches; laid out by matplotlib unless `layout` says otherwise."""
     return Picture(figsize=(width, height), **{"layout": "constrained", "dpi": DPI, **options})
+
+
+@contextmanager
+def drawing(height: float, about: str = "", width: float = WIDTH, **options: Any) -> Iterator[Picture]:
+    """A figure to draw on inside, in the package's style; `about`: its caption's name in `captions.toml`."""
+    with style():
+        figure = picture(width, height, **options)
+        figure.caption = caption(about) if about else ""
+        yield figure
 
 
 def picture_bytes(figure: Figure, kind: str) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from ..coco.problems import many
-from .style import INK, SOFT, WIDTH, Picture, by_method, caption, intervals, method, picture, published, rows_of, style
+from .style import INK, SOFT, Picture, by_method, caption, drawing, intervals, method, published, rows_of
 
 AP = "AP, points of 100"
 _OURS: Any = {"color": method("DSLA").colour, "marker": "D"}
@@ -33,8 +33,7 @@ def _study(name: str, table: pd.DataFrame, gained: str) -> Picture:
     ours, paper = (table[(table["source"] == "embedded set") == here] for here in (True, False))
     mean, seeds = ours[ours["seed"].isna()], ours[ours["seed"].notna()]
     note: Any = {"textcoords": "offset points", "fontsize": 7}
-    with style():
-        figure = picture(WIDTH, 0.36 * len(settings) + 1.15)
+    with drawing(0.36 * len(settings) + 1.15) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for ax, columns, side in ((left, numbers[:3], 0.0), (right, numbers[3:], 0.14)):
             y = seeds["at"] - side
@@ -71,8 +70,7 @@ def _seeds(counts: pd.Series) -> str:
 def conditions(table: pd.DataFrame) -> Picture:
     """What DSLA's lead over FCOS with centerness depends on, one row a condition; `condition_table`."""
     titles = list(dict.fromkeys(table["condition"]))
-    with style():
-        figure = picture(WIDTH, 0.3 * len(titles) + 1.1)
+    with drawing(0.3 * len(titles) + 1.1) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         for ax, (number, scale) in zip(axes, {"AP": 100, "Spearman": 1, "lost > 0.05": 1}.items(), strict=True):
             rows = table[table["number"] == number]
@@ -90,8 +88,7 @@ def conditions(table: pd.DataFrame) -> Picture:
 def training_curves(table: pd.DataFrame) -> Picture:
     """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.paper.tables.curve_table`."""
     ours, release = (table[(table["source"] == "embedded set") == here] for here in (True, False))
-    with style():
-        figure = picture(WIDTH, 4.6)
+    with drawing(4.6) as figure:
         axes = figure.subplots(2, 2, sharex="col")
         for line, name in zip(axes, ("loss", "AP"), strict=True):
             scale = 100 if name == "AP" else 1

@@ -29,7 +29,7 @@ from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
 from . import draw
 from .comparison import STRIDES, Row, assign
-from .style import VERDICTS, Picture, picture, style
+from .style import VERDICTS, Picture, drawing
 
 OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
 THRESHOLDS = ("score_threshold", "iou_threshold")
@@ -198,8 +198,7 @@ class Why:
         reach = max(3 * (box[2:] - box[:2]).max(), 32)
         left, top = (box[:2] + box[2:] - reach) / 2
         crop = (left, left + reach, top + reach, top)
-        with style():
-            figure = picture(7.2, 3.9)
+        with drawing(3.9) as figure:
             for ax, view in zip(figure.subplots(1, 2), (None, crop), strict=True):
                 draw.show_image(ax, draw.backdrop(pixels, 1200)[0], size)
                 if view:
