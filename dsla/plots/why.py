@@ -94,8 +94,7 @@ class Why:
     def _verdict(self, row: pd.Series) -> str:
         score_threshold, iou_threshold = (self.table.attrs[k] for k in THRESHOLDS)
         box = f"score {row['score']:.2f}, IoU {row['iou']:.2f}"
-        names = dict(zip(map(str, self.truth.category_ids), self.truth.category_names, strict=True))
-        called = f"called {names.get(str(row['box_category']))}"
+        called = f"called {self._name(row)}"
         other = "" if row["box_category"] in (None, row["category"]) else f", {called}"
         unknown = ""
         if self.offer.candidates is None and row["verdict"] in ("too loose", "nothing near"):
@@ -116,6 +115,14 @@ class Why:
             "other class": f"A box fits it ({box}), but is {called}.",
             "too loose": f"The best box ({box}{other}) overlaps it by less than {iou_threshold:g}.{unknown}",
         }[row["verdict"]]
+
+    def called(self, i: int) -> str:
+        """Class, by name, of the box that decided about row i; empty where no box is near."""
+        return self._name(self.table.loc[i])
+
+    def _name(self, row: pd.Series) -> str:
+        names = dict(zip(map(str, self.truth.category_ids), self.truth.category_names, strict=True))
+        return names.get(str(row["box_category"]), "")
 
     def _points(self, row: pd.Series) -> str:
         if row["points"] == "unknown":
@@ -190,7 +197,7 @@ class Why:
         pixels = np.full((*size, 3), 0.5, dtype=np.float32) if self.load is None else draw.as_image(self.load(image))
         box = row[CORNERS].to_numpy(dtype=float)
         looks = [(box, VERDICTS["hit" if row["verdict"] == "found" else "missed"], row["name"])]
-        for kind, verdict, text in (("b", "false", "box"), ("s", "duplicate", "kept box")):
+        for kind, verdict, text in (("b", "false", self.called(i) or "detection"), ("s", "duplicate", "kept instead")):
             other = row[[f"{kind}{c}" for c in CORNERS]].to_numpy(dtype=float)
             if np.isfinite(other).all():
                 score = row["score" if kind == "b" else "suppressor_score"]
@@ -231,7 +238,7 @@ class Why:
         for level in assignment.grid.level[point].unique().tolist():
             here = point[assignment.grid.level[point] == level]
             x, y = (assignment.grid.xy[here] / scale).T.numpy()
-            ax.scatter(x, y, s=10 + 8 * level, c="white", edgecolors="#10151d", linewidths=0.6, zorder=6)
+            ax.scatter(x, y, s=10 + 8 * level, c="white", edgecolors="#10151d", linewidths=0.6, zorder=5)
         return f"{many(len(point), 'point')} of {self.setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
 
 
