@@ -94,7 +94,7 @@ class Why:
     def _verdict(self, row: pd.Series) -> str:
         score_threshold, iou_threshold = (self.table.attrs[k] for k in THRESHOLDS)
         box = f"score {row['score']:.2f}, IoU {row['iou']:.2f}"
-        called = f"called {self._name(row)}"
+        called = f"called {self.called(row.name)}"
         other = "" if row["box_category"] in (None, row["category"]) else f", {called}"
         unknown = ""
         if self.offer.candidates is None and row["verdict"] in ("too loose", "nothing near"):
@@ -118,11 +118,8 @@ class Why:
 
     def called(self, i: int) -> str:
         """Class, by name, of the box that decided about row i; empty where no box is near."""
-        return self._name(self.table.loc[i])
-
-    def _name(self, row: pd.Series) -> str:
         names = dict(zip(map(str, self.truth.category_ids), self.truth.category_names, strict=True))
-        return names.get(str(row["box_category"]), "")
+        return names.get(str(self.table["box_category"][i]), "")
 
     def _points(self, row: pd.Series) -> str:
         if row["points"] == "unknown":
