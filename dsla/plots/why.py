@@ -28,7 +28,7 @@ from ..geometry import Frame, InputSize
 from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
 from . import draw
-from .comparison import STRIDES, Row, assign
+from .comparison import STRIDES, assign
 from .style import VERDICTS, Picture, drawing
 
 OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
@@ -186,8 +186,7 @@ class Why:
             i: row.
             title: in place of the verdict.
         """
-        row, image, place = self._row(i)
-        truth = self.truth
+        (row, image, place), truth = self._row(i), self.truth
         size = (int(truth.heights[image]), int(truth.widths[image]))
         if not all(size):
             raise DataError(f"image {row['image']}: its width and height are not known, so nothing can be drawn")
@@ -219,15 +218,14 @@ class Why:
 
     def _show_points(self, ax: Any, image: int, place: int) -> str:
         """Draws the points that learn an object; what was drawn, in words."""
-        truth = self.truth
-        frame = Frame.of((truth.heights[image], truth.widths[image]), self.setting.input_size)
+        truth, setting = self.truth, self.setting
+        frame = Frame.of((truth.heights[image], truth.widths[image]), setting.input_size)
         rows = truth.rows(image)
         rows = rows[~truth.crowd[rows]]
         taught = rows[truth.taught[rows]]
         boxes = torch.tensor(corners_of(truth.inside[taught]), dtype=torch.float32)
         labels = torch.tensor(truth.category[taught].astype(np.int64))
-        drawn: Row = assign("", self.setting.assigner, frame, boxes, labels, self.setting.strides,
-                            self.setting.offset, 0.1, 0)  # fmt: skip
+        drawn = assign("", setting.assigner, frame, boxes, labels, setting.strides, setting.offset, 0.1, 0)
         assignment = drawn.assignment
         mine = int(np.flatnonzero(taught == rows[place])[0]) if rows[place] in taught else -2
         point = (assignment.gt_index[0] == mine).nonzero()[:, 0]
@@ -236,7 +234,7 @@ class Why:
             here = point[assignment.grid.level[point] == level]
             x, y = (assignment.grid.xy[here] / scale).T.numpy()
             ax.scatter(x, y, s=10 + 8 * level, c="white", edgecolors="#10151d", linewidths=0.6, zorder=5)
-        return f"{many(len(point), 'point')} of {self.setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
+        return f"{many(len(point), 'point')} of {setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
 
 
 def why(
