@@ -175,7 +175,8 @@ def csv_text(frame: Any, digits: int = 6, **options: Any) -> str:
     table = frame.round(digits).rename(columns=_no_formula)
     for place, kind in enumerate(table.dtypes):
         if kind.kind not in "biufcmM":
-            table.isetitem(place, table.iloc[:, place].map(_no_formula))
+            column = table.iloc[:, place]  # `map` would make floats of whole numbers among others
+            table.isetitem(place, type(column)(list(map(_no_formula, column)), column.index, dtype=object))
     return str(table.to_csv(index=False, lineterminator="\n", **options))
 
 
@@ -240,7 +241,7 @@ class OwnFolder:
             ones that will be written.
     """
 
-    _WRITTEN = (".csv", ".html", ".ipynb", ".json", ".md", ".png", ".svg")
+    _WRITTEN = (".csv", ".html", ".ipynb", ".json", ".md", ".png", ".svg", ".tex")
 
     def __init__(self, path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
         self.path, self.inputs, self.overwrite = Path(path), list(inputs), overwrite

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..coco.engines import SIZES
+from ..coco.engines import SIZES, size_names
 from ..geometry import InputSize
 from .assignments import FEW, assignment_statistics, place_of_objects
 from .tables import BOX, Measured, Table, Truth, summarises
@@ -46,11 +46,7 @@ def coverage(
     truth = Truth.of(data, max_images, taught=True)
     order = place_of_objects(truth)[1]
     objects = truth.objects.iloc[order]
-    area = (objects["x2"] - objects["x1"]) * (objects["y2"] - objects["y1"])
-    if truth.source is not None:
-        area = truth.source.area[objects.index]
-    size = pd.cut(np.asarray(area, dtype=float), [low for low, _ in SIZES.values()] + [np.inf], labels=list(SIZES),
-                  right=False).astype(str)  # fmt: skip
+    size = size_names(truth.areas[order])
     kind = objects["category"].map(lambda c: truth.categories.get(c, str(c))).to_numpy()
     parts = []
     for method, levels, side in product(methods, steps, sizes):

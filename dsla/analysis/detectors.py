@@ -1,14 +1,22 @@
 """Any detector by its COCO results file: evaluated, and asked everything that needs no network."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from ..coco.detections import Results
+from ..coco.engines import SIZES, size_names
 from ..coco.evaluation import Evaluation, evaluate_detections
 from ..errors import DataError
+from .bootstrap import LEVEL, RESAMPLES, Samples, differences, drawn, intervals, resampled, share_resampled
+from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
+from .diagnosis import Offer, Setting, diagnosis, objects_of
 from .nms import suppression
 from .oracles import oracle
 from .study import Analysed, numbers_of, summaries_of
@@ -18,18 +26,29 @@ from .tide import errors
 LONGEST = 36  # letters of a name in figures
 
 
+FOUND_FROM = 0.05  # score from which a detection finds an object, as in `dsla.why`
+NAMED_FROM = 0.3  # score from which a class is called another; below, most detections are nobody's claim
+
+
 @dataclass(frozen=True)
 class Answers(Analysed):
-    """What is known about one results file, with the tables ranking, reliability, suppression, oracle, errors.
+    """What is known about one results file.
+
+    Tables: ranking, reliability, suppression, oracle, errors; errors_by and confusion of these; why (a verdict an
+    object, see `dsla.why`) and points of it, with a `Setting`; intervals (see `bootstrap.intervals`).
 
     Attributes:
         name: what it is called in tables and figures.  file: where it came from.
         evaluation: the COCO evaluation.
+        samples: of the numbers of `intervals`, their resamples.
+        detections: all that the file says, on the images that were looked at.
     """
 
     name: str
     file: str
     evaluation: Evaluation
+    detections: Results
+    samples: Samples = field(default_factory=dict, repr=False)
 
 
 def ask(
@@ -38,15 +57,26 @@ def ask(
     *,
     score_threshold: float = 0.0,
     nms_threshold: float = 0.6,
+    setting: Setting | None = None,
+    subset: bool = False,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
     say: Callable[[str], None] | None = None,
 ) -> list[Answers]:
     """Evaluate results files against one annotation file and run all analyses of detections.
 
     Args:
-        results: COCO results files.  annotations: COCO ground truth.
-        score_threshold: detections below it are left out of everything, the evaluation too.
+        results: COCO results files.
+        annotations: COCO ground truth.
+        score_threshold: detections below it are left out of everything, the evaluation too; an object is found by
+            detections from it or from FOUND_FROM on, whichever is more.
         nms_threshold: of the NMS (within classes) of `suppression` and `oracle`, which take the rows of a file as
             the candidates; results that have been through NMS go through a second one.
+        setting: under which the points of the objects are counted.
+        subset: look at the images alone that the annotations have and on which every results file has a detection;
+            by default at all images of the annotations, and detections elsewhere are refused.
+        resamples: of the images, for intervals; 0 for none.
+        level: of the intervals.
         say: is told what comes next.
     Raises:
         DataError: files that cannot be read or do not fit each other.
@@ -55,23 +85,91 @@ def ask(
         raise DataError("no results file")
     if not 0 < nms_threshold <= 1:
         raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
-    truth, answers = Truth.of(annotations), []
-    for name, path in zip(names_of(results), results, strict=True):
+    truth = Truth.of(annotations)
+    every = [Results.of(path, truth.columns, subset=subset) for path in results]
+    note = ""
+    if subset:
+        whole, (truth, every) = len(truth.images), _shared(truth, every)
+        note = f"{len(truth.images)} of {whole} images of the annotations: those on which every file has a detection"
+    columns, answers = truth.columns, list[Answers]()
+    weights = drawn(len(columns), resamples)
+    rows = objects_of(columns)
+    counted = None if setting is None else setting.count(columns, rows)
+    least = max(score_threshold, FOUND_FROM)
+    for name, path, detections in zip(names_of(results), results, every, strict=True):
         if say is not None:
             say(name)
-        detections = Results.of(path, truth.columns)
-        detections = detections.where(detections.score >= score_threshold)
-        evaluation, table = evaluate_detections(truth.columns, detections), detections.to_frame()
+        kept = detections.where(detections.score >= score_threshold)
+        evaluation, table = evaluate_detections(columns, kept), kept.to_frame()
+        evaluation = replace(evaluation, notes=(*evaluation.notes, *filter(None, [note])))
         tables: dict[str, Any] = {
             "ranking": ranking(table, truth),
             "suppression": suppression(table, truth, nms_threshold=nms_threshold),
             "oracle": oracle(table, truth, nms_threshold=nms_threshold),
             "errors": errors(table, truth),
         }
-        tables["reliability"] = reliability(tables["ranking"])
         numbers = numbers_of(summaries_of(evaluation, tables))
-        answers.append(Answers(numbers, tables, name, Path(path).name, evaluation))
+        tables["reliability"] = reliability(tables["ranking"])
+        tables["errors_by"] = errors_by(tables["errors"], truth)
+        tables["confusion"] = confusion(tables["errors"], max(least, NAMED_FROM))
+        tables["confusion"].attrs = {"score_threshold": max(least, NAMED_FROM)}
+        assert evaluation.curves is not None
+        assert evaluation.curves.matched is not None
+        samples = resampled(evaluation.curves.matched, columns, weights)
+        values = dict(evaluation.summary)
+        if setting is not None:
+            tables["why"] = diagnosis(Offer(detections), setting, score_threshold=least, iou_threshold=0.5,
+                                      counted=counted, rules=False).drop(columns="rule")  # fmt: skip
+            tables["points"] = missed_by_points(tables["why"])
+            found = (tables["why"]["verdict"] == "found").to_numpy()
+            samples["found_share"] = share_resampled(found, columns.image[rows], weights)
+            values["found_share"] = float(found.mean()) if len(found) else np.nan
+        tables["intervals"] = intervals(values, samples, level).reset_index()
+        tables["intervals"].attrs = {"level": level, "resamples": resamples}
+        answers.append(Answers(numbers, tables, name, Path(path).name, evaluation, detections, samples))
     return answers
+
+
+def _shared(truth: Truth, every: list[Results]) -> tuple[Truth, list[Results]]:
+    """The images on which every file has a detection: the ground truth and the detections there."""
+    images = np.arange(len(truth.columns))
+    for detections in every:
+        images = np.intersect1d(images, detections.image)
+    if not len(images):
+        raise DataError("the results files have no image in common: nothing can be compared on it")
+    return Truth.of(truth.columns.part(images)), [detections.part(images) for detections in every]
+
+
+def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every two detectors beside each other, on the same images and the same resamples of them.
+
+    Args:
+        answers: of `ask`.
+        level: of the intervals.
+
+    Returns:
+        Differences: first, second, name of the number, the columns of `bootstrap.intervals` of first − second.
+        Objects: first, second, size ("all" or one of COCO's), objects, both, only_first, only_second, neither: how many
+        each finds; empty without a `Setting`.
+    """
+    numbers, objects = [], []
+    for a, b in combinations(answers, 2):
+        pair = {"first": a.name, "second": b.name}
+        values = {x.name: x.tables["intervals"].set_index("name")["value"] for x in (a, b)}
+        table = intervals(values[a.name] - values[b.name], differences(a.samples, b.samples), level)
+        numbers.append(table.reset_index().assign(**pair))
+        if "why" not in a.tables:
+            continue
+        left, right = (x.tables["why"]["verdict"].to_numpy() == "found" for x in (a, b))
+        truth = a.detections.truth
+        names = size_names(truth.area[objects_of(truth)])
+        for size in ("all", *SIZES):
+            here = (names == size) | (size == "all")
+            counts = {"objects": here, "both": left & right, "only_first": left & ~right,
+                      "only_second": right & ~left, "neither": ~left & ~right}  # fmt: skip
+            objects.append(pair | {"size": size} | {k: int((v & here).sum()) for k, v in counts.items()})
+    columns = ["first", "second", "name", "value", "low", "high", "mean", "low_percentile", "high_percentile"]
+    return pd.concat(numbers)[columns].reset_index(drop=True) if numbers else pd.DataFrame(), pd.DataFrame(objects)
 
 
 def names_of(files: Sequence[str | Path]) -> list[str]:

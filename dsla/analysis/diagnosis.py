@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..assigners import Assigner, Explanation
+from ..assigners import Assigner, Explanation, as_assigner
 from ..coco.columns import CORNERS, comparable
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
@@ -186,6 +186,19 @@ class Setting:
     offset: float
     input_size: InputSize = "native"
 
+    @classmethod
+    def of(
+        cls, assigner: Any, strides: Sequence[int], offset: float | None = None, input_size: InputSize = "native"
+    ) -> "Setting":
+        """From a method by name, class or object; ranges of a name follow the strides, the offset is its own if None.
+
+        Raises:
+            DataError, ConfigError: no such method, no such input size.
+        """
+        chosen: Assigner = as_assigner(assigner, strides)
+        Frame.of((1, 1), input_size)  # refuses what is none
+        return cls(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
+
     def __str__(self) -> str:
         size = self.input_size if isinstance(self.input_size, (str, int)) else "/".join(map(str, self.input_size))
         return f"{self.assigner.name}, strides {', '.join(map(str, self.strides))}, input size {size}"
@@ -263,6 +276,7 @@ def diagnosis(
     score_threshold: float,
     iou_threshold: float,
     counted: tuple[np.ndarray, np.ndarray] | None = None,
+    rules: bool = True,
 ) -> Table:
     """One row an object that is no crowd: verdict, points, and the numbers behind them; see `dsla.why`.
 
@@ -270,7 +284,8 @@ def diagnosis(
         offer: what the detector said.
         setting: under which points are counted.
         score_threshold, iou_threshold: as in `judge`.
-        counted: what `Setting.count` would give, where the model itself was asked.
+        counted: what `Setting.count` gives, or what the model itself was asked.
+        rules: say in the column rule why no point learns an object, which takes some time.
     """
     truth = offer.kept.truth
     rows = objects_of(truth)
@@ -287,8 +302,8 @@ def diagnosis(
     table["count"] = pd.arrays.IntegerArray(at.sum(1), unknown)
     for level, stride in enumerate(setting.strides):
         table[f"points_{stride}"] = pd.arrays.IntegerArray(at[:, level], unknown)
-    table["rule"] = [_reason(truth, setting, rows[n], boxes[n]) if table["count"][n] is not pd.NA and not at[n].sum()
-                     else "" for n in range(len(rows))]  # fmt: skip
+    without = set(np.flatnonzero(at.sum(1) == 0).tolist() if rules else ())
+    table["rule"] = [_reason(truth, setting, rows[n], boxes[n]) if n in without else "" for n in range(len(rows))]
     table = Table(pd.concat([table, judged], axis=1))
     table.attrs = {
         "analysis": "why",

@@ -141,6 +141,12 @@ class Truth:
         content = {"images": [{"id": i} for i in self.images], "annotations": []}
         return GroundTruth.of(content | {"categories": [{"id": c} for c in self.categories]}, warn=False)
 
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """Square pixels of each of the objects: the file's where it has them, else the box's."""
+        sides = self.objects[SIZE].to_numpy(dtype=float)
+        return sides.prod(axis=1) if self.source is None else self.source.area[self.objects.index]
+
     @classmethod
     def of(cls, source: Any, max_images: int | None = None, *, taught: bool = False) -> "Truth":
         """From any of the sources that the module names.

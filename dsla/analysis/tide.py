@@ -41,10 +41,10 @@ def errors(
     Returns:
         Table: image, kind, detection (its number; <NA> at objects), category, x1, y1, x2, y2 (pixels), score
         (NaN at objects), gt and gt_category (the object concerned; <NA> if none), iou (with it; without one the
-        best with any object; NaN at objects). Kinds: "correct" (a match), "ignored" (no match, in a crowd
-        region), and, tested in this order, "localisation", "classification", "duplicate", "background", "both"
-        (`definitions.toml` has them in words); of objects "missed" and "covered" (no match, but a classification or
-        localisation error is about it).
+        best with any object; NaN at objects), name and gt_name of the classes. Kinds: "correct" (a match), "ignored"
+        (no match, in a crowd region), and, tested in this order, "localisation", "classification", "duplicate",
+        "background", "both" (`definitions.toml` has them in words); of objects "missed" and "covered" (no match, but a
+        classification or localisation error is about it).
     """
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
@@ -58,6 +58,8 @@ def errors(
             rank = rank[rank < max_detections]
         parts.append(_judged(chunk, objects, rank, min(foreground, 1 - 1e-10), background, crowd))
     table = Table(pd.concat(parts, ignore_index=True))
+    for name, column in (("name", "category"), ("gt_name", "gt_category")):
+        table[name] = table[column].map(truth.categories)
     table.attrs = {
         "analysis": "errors",
         "foreground": foreground,
@@ -132,11 +134,12 @@ def _at(column: pd.Series, index: np.ndarray) -> Any:
     return pd.arrays.IntegerArray(pick(column.to_numpy(dtype=np.int64), index, 0).astype(np.int64), index < 0)
 
 
-def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
-    """Mean AP over classes at the foreground IoU, as it is or with one kind of `ERRORS` put right.
+def fixed_aps(frame: pd.DataFrame, error: str | None = None) -> pd.Series:
+    """AP of each class that has objects at the foreground IoU, as it is or with one kind of `ERRORS` put right.
 
     A misplaced or misnamed box becomes the match of its object if that has none; of several the highest score.
-    Other false detections are taken away. NaN where there is no object (left), and no detection of an emptied class.
+    Other false detections are taken away. Without its missed objects, a class that has none left and has detections
+    counts as 0, as in TIDE, where COCO leaves it out.
     """
     kind = frame["kind"].to_numpy(dtype=object)
     whole = np.isin(kind, ["correct", "missed", "covered"]) & ~((kind == "missed") & (error == "missed"))
@@ -156,14 +159,18 @@ def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
         keep &= kind != error
     score = frame["score"].to_numpy(dtype=float)
     image = frame["image"].to_numpy()
-    ap = average_precision(
-        image[keep], category[keep], score[keep], hit[None, keep], (kind == "ignored")[None, keep], objects
-    )
-    emptied = 0
-    if error == "missed":  # TIDE counts a class without objects as 0 where it has detections; COCO leaves it out
-        before = frame["gt_category"][np.isin(kind, ["correct", "missed", "covered"])]
-        emptied = len(set(category[keep & (kind != "ignored")]) & (set(before) - set(objects.index)))
-    return float(ap[0].sum() / (len(ap) + emptied)) if len(ap) + emptied else np.nan
+    ignored = (kind == "ignored")[None, keep]
+    ap = average_precision(image[keep], category[keep], score[keep], hit[None, keep], ignored, objects)[0]
+    if error != "missed":
+        return ap
+    before = frame["gt_category"][np.isin(kind, ["correct", "missed", "covered"])]
+    emptied = set(category[keep & (kind != "ignored")]) & (set(before) - set(objects.index))
+    return pd.concat([ap, pd.Series(0.0, index=sorted(emptied))]) if emptied else ap
+
+
+def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
+    """Mean of `fixed_aps` over classes; NaN where there is no object (left)."""
+    return float(fixed_aps(frame, error).mean())
 
 
 @summarises("errors", foreground=0.5, background=0.1)

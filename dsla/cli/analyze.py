@@ -1,25 +1,40 @@
-"""Show errors, ranking and suppression of any detector by its COCO results files.
+"""Show errors, missed objects, ranking and suppression of any detector by its COCO results files.
 
-Example: dsla analyze yolox.json nanodet.json --annotations instances.json --html report.html
+Example: dsla analyze yolox.json nanodet.json --annotations instances.json --input-size 416 --html report.html
 """
 
+import json
+import sys
 from argparse import Namespace
+
+from .arguments import Needs
+
+NEEDS = (
+    Needs("images", lambda args: args.html or args.out, "is for the pictures of --html and --out"),
+    Needs("latex", lambda args: args.out, "needs --out, the folder of the tables"),
+    Needs("overwrite", lambda args: args.html or args.out, "needs --html or --out, whose files it replaces"),
+)
 
 
 def run(args: Namespace) -> None:
     from ..analysis import ask
+    from ..analysis.diagnosis import Setting
     from ..files import OwnFolder, refuse_existing, write
-    from ..paper.analyze import charts, html, short_table, write_folder
+    from ..paper.analyze import as_json, charts, html, short_table, write_folder
 
     read = {"inputs": [*args.results, args.annotations], "overwrite": args.overwrite}
     folder = OwnFolder(args.out, **read) if args.out else None
     if args.html:
         refuse_existing([args.html], **read)
-    answers = ask(args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms)
-    print(short_table(answers))
-    drawn = charts(answers) if args.out or args.html else {}
+    answers = ask(
+        args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms, subset=args.subset,
+        resamples=args.resamples, setting=Setting.of(args.method, args.strides, input_size=args.input_size),
+    )  # fmt: skip
+    drawn = charts(answers, args.images) if args.out or args.html else {}
+    print(json.dumps(as_json(answers), indent=1, ensure_ascii=False) if args.json else short_table(answers))
+    about = sys.stderr if args.json else sys.stdout
     if folder:
-        write_folder(answers, drawn, folder)
-        print(f"tables, figures and a notebook: {args.out}")
+        write_folder(answers, drawn, folder, latex=args.latex)
+        print(f"tables, figures and a notebook: {args.out}", file=about)
     if args.html:
-        print(f"report: {write(args.html, html(answers, drawn, args.annotations, args.score))}")
+        print(f"report: {write(args.html, html(answers, drawn, args.annotations, args.score))}", file=about)

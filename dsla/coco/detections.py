@@ -39,7 +39,9 @@ class Results:
     problems: Problems
 
     @classmethod
-    def of(cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True) -> "Results":
+    def of(
+        cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True, subset: bool = False
+    ) -> "Results":
         """From a path, COCO results rows, or a table with image, category (ids), x1, y1, x2, y2 and score.
 
         Args:
@@ -48,6 +50,8 @@ class Results:
             warn: say the problems, in one `DataWarning`.
             guess: refuse boxes that as a whole look like fractions or corners; a network that has learnt nothing yet
                 may say such ones.
+            subset: leave out, and say, detections on images that the ground truth does not have, which are refused
+                otherwise.
 
         Raises:
             DataError: rows without the fields or with a value that is not finite; ids that the ground truth does not
@@ -55,7 +59,8 @@ class Results:
         """
         if isinstance(source, Results):
             return source
-        results = _of_table(source, truth) if isinstance(source, pd.DataFrame) else _of_rows(source, truth)
+        read = _of_table if isinstance(source, pd.DataFrame) else _of_rows
+        results = read(source, truth, subset)
         if guess:
             results.check_form()
         if warn:
@@ -84,6 +89,13 @@ class Results:
         """Those of the detections for which the mask [D] holds."""
         return replace(self, **{k: getattr(self, k)[mask] for k in ("image", "category", "boxes", "score")})
 
+    def part(self, images: np.ndarray) -> "Results":
+        """Those on some images (places), of a ground truth of these alone, see `GroundTruth.part`."""
+        place = np.full(len(self.truth), -1, dtype=np.int32)
+        place[images] = np.arange(len(images))
+        rows = self.where(place[self.image] >= 0)
+        return replace(rows, truth=self.truth.part(images), image=place[rows.image])
+
     def to_frame(self) -> pd.DataFrame:
         """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
         frame = pd.DataFrame(np.concatenate([self.corners, self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE])
@@ -99,7 +111,7 @@ class Results:
         ]
 
 
-def _of_rows(source: Any, truth: GroundTruth) -> Results:
+def _of_rows(source: Any, truth: GroundTruth, subset: bool) -> Results:
     name = name_of(source)
     rows, odd = read_results(source)
     strange = {o.position: o for o in reversed(odd)}
@@ -117,13 +129,13 @@ def _of_rows(source: Any, truth: GroundTruth) -> Results:
             f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
         )
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
-    image = _located(columns.ids_in(rows, "image_id"), truth.image_ids, "an image_id", name)
+    image = _located(columns.ids_in(rows, "image_id"), truth.image_ids, "an image_id", name, subset)
     category = _located(columns.ids_in(rows, "category_id"), truth.category_ids, "a category_id", name)
     _check_files(rows, image, truth, name)
     return _results(name, truth, image, category, boxes, score)
 
 
-def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
+def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool) -> Results:
     name = "the given table"
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
@@ -132,21 +144,23 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth) -> Results:
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
-    image = _located(columns.id_array(table["image"].tolist()), truth.image_ids, "an image_id", name)
+    image = _located(columns.id_array(table["image"].tolist()), truth.image_ids, "an image_id", name, subset)
     category = _located(columns.id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
     return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])
 
 
-def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str) -> np.ndarray:
-    """Places of the detections' image or category ids in the ground truth."""
+def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
+    """Places of the detections' image or category ids in the ground truth; −1, of a subset, where it has none."""
     place = columns.places(ids, listed)
-    if (place < 0).any():
+    if (place < 0).all() if subset else (place < 0).any():
         strange = list(dict.fromkeys(ids[place < 0].tolist()))
         raise DataError(
             f"{name}: {many(int((place < 0).sum()), 'detection')} with {of} that the ground truth does not know: "
             f"{some(strange)}; it knows {some(listed.tolist(), 10)}{columns.types_of(ids, listed)}"
             + " (results carry the file's ids, not 0…C−1)"
             * ("category" in of)
+            + " (dsla analyze --subset leaves them out)"
+            * ("image" in of)
         )
     return place.astype(np.int32)
 
@@ -154,7 +168,7 @@ def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str) -> np.ndar
 def _check_files(rows: list[Any], image: np.ndarray, truth: GroundTruth, name: str) -> None:
     """Results may name the image file beside the id; then both must mean the same image."""
     for row, place in zip(rows, image.tolist(), strict=True):
-        if row.file_name and truth.file_names[place]:
+        if place >= 0 and row.file_name and truth.file_names[place]:
             ours, theirs = (Path(file.replace("\\", "/")).name for file in (truth.file_names[place], row.file_name))
             if ours != theirs:
                 raise DataError(
@@ -168,6 +182,7 @@ def _results(
 ) -> Results:
     table = {"image": image, "category": category, "score": score} | dict(zip("xywh", boxes.T, strict=True))
     odd = {
+        "elsewhere": image < 0,
         "odd-score": (score < 0) | (score > 1),
         "negative-size": boxes[:, 2:].min(1, initial=0) < 0,
         "repeated-row": pd.DataFrame(table).duplicated().to_numpy(),
@@ -175,4 +190,4 @@ def _results(
     problems = Problems(name)
     for kind, mask in odd.items():
         problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
-    return Results(name, truth, image, category, boxes, score, problems)
+    return Results(name, truth, image, category, boxes, score, problems).where(image >= 0)

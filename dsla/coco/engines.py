@@ -23,6 +23,24 @@ AREAS = {"all": (0, 1e10)} | SIZES
 TOGETHER = 1024  # images
 
 
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """COCO's matching of the D detections that count, by class and within a class in falling order of score.
+
+    Attributes:
+        image, category: [D] places among the images and classes of the ground truth.
+        score: [D].  rank: [D] place among the detections of its image and class.
+        hit, ignored: [areas,T,D] bool, for objects of each of AREAS and at each of THRESHOLDS.
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    score: np.ndarray
+    rank: np.ndarray
+    hit: np.ndarray
+    ignored: np.ndarray
+
+
 @dataclass(frozen=True)
 class Curves:
     """Precision [T,101,C,areas] with as many detections of an image and class as the last cap, recall [T,C,areas,caps];
@@ -32,12 +50,24 @@ class Curves:
         extremes: precision [T,101,C] for objects of all sizes if of equal scores the false ones came first, and if the
             true ones did; empty where their order changes nothing, and of pycocotools.
         coco: the `COCOeval` that did the work, where it was that.
+        matched: what the curves are drawn from; None of pycocotools.
     """
 
     precision: np.ndarray
     recall: np.ndarray
     extremes: tuple[np.ndarray, ...] = ()
     coco: Any = None
+    matched: Matched | None = None
+
+
+def size_names(area: np.ndarray) -> np.ndarray:
+    """The name in SIZES of each area, square pixels."""
+    return np.array(list(SIZES), dtype=object)[np.digitize(area, [low for low, _ in SIZES.values()][1:])]
+
+
+def outside(truth: GroundTruth) -> list[np.ndarray]:
+    """For each of AREAS, which objects [M] are not of that size."""
+    return [(truth.area < low) | (truth.area > high) for low, high in AREAS.values()]
 
 
 def curves(engine: str, results: Results, caps: Sequence[int] = CAPS) -> Curves:
@@ -89,19 +119,25 @@ def _by_pycocotools(results: Results, caps: Sequence[int]) -> Curves:
     return Curves(run.eval["precision"][..., -1], run.eval["recall"], coco=run)
 
 
-def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
+def matched(results: Results, most: int = CAPS[-1]) -> Matched:
+    """COCO's matching of detections with their ground truth.
+
+    Args:
+        results: the detections.
+        most: detections of an image and class that count.
+    """
     truth = results.truth
     count, images = len(truth.category_ids), len(truth)
     rank_of = image_ranks(truth)
-    home, kind, crowd, area = rank_of[truth.image], truth.category.astype(np.int64), truth.crowd, truth.area
+    home, kind, crowd = rank_of[truth.image], truth.category.astype(np.int64), truth.crowd
     corners, extent = truth.corners, truth.boxes[:, 2] * truth.boxes[:, 3]
-    outside = [(area < low) | (area > high) for low, high in AREAS.values()]
+    others = outside(truth)
 
     place = rank_of[results.image]
     order = np.argsort(place, kind="stable")
     place, category, score = place[order], results.category[order].astype(np.int64), results.score[order]
     rank = ranks(score, place * count + category)
-    order, place, category, score, rank = (v[rank < caps[-1]] for v in (order, place, category, score, rank))
+    order, place, category, score, rank = (v[rank < most] for v in (order, place, category, score, rank))
     boxes, size = results.corners[order], results.boxes[order, 2] * results.boxes[order, 3]
 
     hit, ignored = (np.zeros((len(AREAS), len(THRESHOLDS), len(order)), dtype=bool) for _ in range(2))
@@ -115,25 +151,31 @@ def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
 
         keys = place[here] * count + category[here], home[mine] * count + kind[mine]
         pairs = overlapping(*keys, iou_of)
-        for i, out in enumerate(outside):
+        for i, out in enumerate(others):
             match, ignored[i, :, here] = greedy(pairs, rank[here], crowd[mine], outside=out[mine])
             hit[i, :, here] = match >= 0
     for i, (low, high) in enumerate(AREAS.values()):
         ignored[i] |= ~hit[i] & ((size < low) | (size > high))
 
+    image = results.image[order]
     order = np.lexsort([-score, category])  # of equal scores COCO takes the lower image id, then the earlier row
-    category, score, rank, hit, ignored = (v[..., order] for v in (category, score, rank, hit, ignored))
+    return Matched(*(v[..., order] for v in (image, category, score, rank, hit, ignored)))
+
+
+def _by_arrays(results: Results, caps: Sequence[int]) -> Curves:
+    truth, rows = results.truth, matched(results, caps[-1])
+    count, category, hit, ignored = len(truth.category_ids), rows.category, rows.hit, rows.ignored
     precision = np.full((len(THRESHOLDS), len(RECALLS), count, len(AREAS)), -1.0)
     recall = np.full((len(THRESHOLDS), count, len(AREAS), len(caps)), -1.0)
-    for i, out in enumerate(outside):
-        total = np.bincount(kind[~crowd & ~out], minlength=count)
+    totals = [np.bincount(truth.category[~truth.crowd & ~out], minlength=count) for out in outside(truth)]
+    for i, total in enumerate(totals):
         precision[..., i] = _precision(hit[i], ignored[i], category, total)
-        for k, rows in enumerate(slices(category, count)):
+        for k, mine in enumerate(slices(category, count)):
             if total[k]:
                 for m, cap in enumerate(caps):
-                    recall[:, k, i, m] = (hit[i, :, rows] & (rank[rows] < cap)).sum(axis=1) / total[k]
-    total = np.bincount(kind[~crowd & ~outside[0]], minlength=count)
-    return Curves(precision, recall, _extremes(hit[0], ignored[0], category, score, total))
+                    recall[:, k, i, m] = (hit[i, :, mine] & (rows.rank[mine] < cap)).sum(axis=1) / total[k]
+    extremes = _extremes(hit[0], ignored[0], category, rows.score, totals[0])
+    return Curves(precision, recall, extremes, matched=rows)
 
 
 def _precision(hit: np.ndarray, ignored: np.ndarray, category: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .detections import Detections, Results
-from .engines import SIZES, curves
+from .engines import SIZES, Curves, curves
 from .ground_truth import GroundTruth
 from .matching import CAPS
 from .problems import many, some
@@ -33,7 +33,7 @@ class Evaluation:
         notes: everything odd about these numbers.
         n_images: of the ground truth.
         max_detections: of an image and class that count, the best first.
-        coco: the `COCOeval` behind it, of the engine "pycocotools".
+        curves: what the numbers are means of: precision, recall, and the matching or the `COCOeval` behind them.
     """
 
     summary: pd.Series
@@ -41,7 +41,12 @@ class Evaluation:
     notes: tuple[str, ...]
     n_images: int
     max_detections: int = CAPS[-1]
-    coco: Any = field(default=None, repr=False, compare=False)
+    curves: Curves | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def coco(self) -> Any:
+        """The `COCOeval` behind it, of the engine "pycocotools"; else None."""
+        return self.curves and self.curves.coco
 
     def to_series(self) -> pd.Series:
         """The summary with per_class, notes, n_images and max_detections in its `attrs`."""
@@ -104,7 +109,7 @@ def evaluate_detections(
     )
     notes = [*_counts(results, per_class), *_ties(result.extremes, summary["AP"])]
     return Evaluation(
-        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), max_detections, result.coco
+        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), max_detections, result
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..coco.detections import Results
-from ..coco.engines import SIZES
+from ..coco.engines import SIZES, size_names
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import Problems, many, some
 from ..errors import DataError, DataWarning
@@ -115,8 +115,8 @@ def _checked(
 def _about(truth: GroundTruth) -> str:
     objects = ~truth.crowd
     counts = np.bincount(truth.category[objects], minlength=len(truth.category_ids))
-    place = np.digitize(truth.area[objects], [low for low, _ in SIZES.values()][1:])
-    sizes = (f"{(place == i).sum()} {name}" for i, name in enumerate(SIZES))
+    size = size_names(truth.area[objects])
+    sizes = (f"{(size == name).sum()} {name}" for name in SIZES)
     empty = len(truth) - len(np.unique(truth.image))
     classes = [f"{name} {n}" for name, n in zip(truth.category_names, counts.tolist(), strict=True)]
     parts = [

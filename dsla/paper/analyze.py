@@ -1,22 +1,28 @@
 """What `dsla analyze` shows: a short table, a self-contained page, tables and figures as files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..analysis.detectors import Answers
+from ..analysis.detectors import Answers, compared
+from ..analysis.diagnosis import VERDICTS
 from ..analysis.study import iou_losses
-from ..files import OwnFolder, csv_text
-from ..plots import figures
+from ..coco.matching import RECALLS
+from ..coco.problems import many
+from ..files import OwnFolder, csv_text, plain
+from ..plots import detectors, figures
 from ..plots.style import ERRORS, distinct
-from .definitions import ROWS, as_text
+from .definitions import ROWS, as_text, is_in, label
 from .exhibits import oracle_table, score_iou_chart
 from .pages import Chart, Grid, notebook, page
 
 ABREAST = 3  # detectors in one score–IoU figure
-CLASSES = 15  # in the table of classes
+CASES = 8  # of each kind in the gallery of the worst
+ROWS_OF_LATEX = 1000  # of a table that is written as LaTeX: longer ones are no tables of a paper
 
 
 def notes_of(answers: Sequence[Answers], analysis: str, names: Sequence[str]) -> list[str]:
@@ -30,19 +36,113 @@ def notes_of(answers: Sequence[Answers], analysis: str, names: Sequence[str]) ->
 
 
 def short_table(answers: Sequence[Answers]) -> str:
-    """What the shell prints: numbers in text, a column a detector."""
+    """What the shell prints: numbers in text, a column a detector, and what each number is."""
     shell = ROWS["shell"].items()
     rows = [(analysis, name) for analysis, names in shell for name in names]
     columns = {a.name: [as_text(name, a.value(analysis, name)) for analysis, name in rows] for a in answers}
-    lines = [pd.DataFrame(columns, index=[name for _, name in rows]).to_string()]
+    table = pd.DataFrame(columns, index=[name for _, name in rows]).to_string().splitlines()
+    lines = [table[0], *(f"{line}  {label(n) if label(n) != n else ''}".rstrip() for line, (_, n) in
+                         zip(table[1:], rows, strict=True))]  # fmt: skip
     lines += [f"{a.name}: {note}" for a in answers for note in a.evaluation.notes]
     return "\n".join([*lines, *(note for analysis, names in shell for note in notes_of(answers, analysis, names))])
 
 
-def charts(answers: Sequence[Answers]) -> dict[str, Chart]:
-    """Every figure that has something to show, drawn, with its table, by its name."""
+def as_json(answers: Sequence[Answers]) -> dict[str, Any]:
+    """Every number with its definition, by detector; tables by class, size and points; intervals and differences."""
+
+    def rows(table: pd.DataFrame) -> list[Any]:
+        return [plain(row) for row in table.astype(object).where(table.notna(), None).to_dict("records")]
+
+    content: dict[str, Any] = {}
+    for a in answers:
+        names = [n for n in ("errors_by", "points", "intervals") if n in a.tables]
+        content[a.name] = {"file": a.file, "images": a.evaluation.n_images, "notes": list(a.evaluation.notes)}
+        content[a.name] |= {"numbers": rows(_numbers(a)), "per_class": rows(a.evaluation.per_class.reset_index())}
+        content[a.name] |= {n: rows(a.tables[n]) for n in names}
+    about = {n: plain(answers[0].tables["intervals"].attrs[n]) for n in ("level", "resamples")}
+    pairs, objects = compared(answers, about["level"])
+    return {"detectors": content, "differences": rows(pairs), "found_by": rows(objects)} | about
+
+
+def _numbers(a: Answers) -> pd.DataFrame:
+    """The numbers of a detector, counts as whole numbers."""
+    rounded = zip(a.numbers["name"], a.numbers["value"].round(6), strict=True)
+    values = [int(v) if is_in("count", n) and np.isfinite(v) else v for n, v in rounded]
+    return a.numbers.assign(value=pd.Series(values, dtype=object, index=a.numbers.index))
+
+
+def charts(answers: Sequence[Answers], images: str | Path | None = None) -> dict[str, Chart]:
+    """Every figure that has something to show, drawn, with its table, by its name.
+
+    Args:
+        answers: of each detector.
+        images: folder of the images, for the worst cases.
+    """
     with distinct([a.name for a in answers]):
-        return {chart.name: chart for chart in _charts(answers)}
+        drawn = [*_charts(answers), *_breakdowns(answers)]
+        for i, a in enumerate(answers if images else ()):
+            drawn += _worst(a, Path(str(images)), f"-{i + 1}")
+        return {chart.name: chart for chart in drawn}
+
+
+def _joined(answers: Sequence[Answers], table: str) -> pd.DataFrame:
+    return figures.method_rows({a.name: a.tables[table] for a in answers})
+
+
+def _breakdowns(answers: Sequence[Answers]) -> Iterator[Chart]:
+    """Intervals, curves, errors by size, confusions, missed objects by points."""
+    intervals, about = _joined(answers, "intervals"), answers[0].tables["intervals"].attrs
+    if intervals["low"].notna().any():
+        figure = detectors.number_intervals(intervals, compared(answers, about["level"])[0], **about)
+        yield Chart.of("intervals", "How sure these numbers are", figure, intervals)
+    curves = pd.concat([_curve(a) for a in answers], ignore_index=True)
+    if curves["precision"].notna().any():
+        figure = detectors.precision_recall(curves)
+        yield Chart.of("precision-recall", "Precision and recall", figure, curves)
+    sizes = _joined(answers, "errors_by").query("by == 'size'")
+    if sizes["objects"].any():
+        yield Chart.of("fates", "What becomes of objects by size", detectors.fates_by_size(sizes), sizes)
+    for i, a in enumerate(answers):
+        table = a.tables["confusion"]
+        if len(table) and a.evaluation.per_class["objects"].astype(bool).sum() > 1:
+            figure = detectors.confusions(table, a.name, table.attrs["score_threshold"])
+            yield Chart.of(f"confusions-{i + 1}", f"Which class {a.name} calls which", figure, table)
+    if "points" in answers[0].tables and answers[0].tables["points"]["objects"].any():
+        points, why = _joined(answers, "points"), answers[0].tables["why"].attrs
+        figure = detectors.missed_by_points(points, why["setting"], why["score_threshold"])
+        yield Chart.of("points", "Objects not found, by their points", figure, points)
+
+
+def _curve(a: Answers) -> pd.DataFrame:
+    """method, iou, recall, precision: means over the classes that have objects."""
+    assert a.evaluation.curves is not None
+    precision = a.evaluation.curves.precision[..., 0]
+    precision = precision[:, :, (precision > -1).any((0, 1))]
+    lines = {"0.5": precision[:1], "0.75": precision[5:6], "mean": precision}
+    parts = [{"iou": k, "recall": RECALLS, "precision": v.mean((0, 2)) if v.size else np.nan} for k, v in lines.items()]
+    return pd.concat(map(pd.DataFrame, parts), ignore_index=True).assign(method=a.name)
+
+
+def _worst(a: Answers, images: Path, end: str) -> Iterator[Chart]:
+    """The largest objects that are not found, and the false detections of the highest scores."""
+    truth, errors = a.detections.truth, a.tables["errors"]
+    files = dict(zip(truth.image_ids.tolist(), truth.file_names, strict=True))
+    alarms = errors[errors["kind"].isin(set(ERRORS) - {"missed", "duplicate"})]
+    alarms = alarms.sort_values("score", ascending=False, kind="stable").head(CASES)
+    there = alarms["gt_name"].astype(object).where(alarms["gt_name"].notna(), "–")
+    texts = [f"{r['name']} {r['score']:.2f}: {ERRORS[r['kind']]}\nthere: {there[i]}" for i, r in alarms.iterrows()]
+    kinds = [("false", "False detections of the highest scores", alarms, texts)]
+    if "why" in a.tables:
+        lost = a.tables["why"].query("verdict != 'found'")
+        area = (lost["x2"] - lost["x1"]) * (lost["y2"] - lost["y1"])
+        lost = lost.loc[area.sort_values(ascending=False, kind="stable").index[:CASES]]
+        texts = [f"{r['name']}: {r['verdict']}\n{r['count']} points" for _, r in lost.iterrows()]
+        kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
+    for kind, title, table, words in kinds:
+        if len(table):
+            shown = [(images / files[r["image"]], r, t) for (_, r), t in zip(table.iterrows(), words, strict=True)]
+            figure = detectors.worst(shown, a.name, kind)
+            yield Chart.of(f"worst-{kind}{end}", title, figure, table, "png")
 
 
 def _charts(answers: Sequence[Answers]) -> list[Chart]:
@@ -72,15 +172,23 @@ def _charts(answers: Sequence[Answers]) -> list[Chart]:
     return drawn
 
 
-def write_folder(answers: Sequence[Answers], drawn: dict[str, Chart], folder: OwnFolder) -> None:
-    """numbers.csv, per_class.csv, one file a table with a column detector, figures/, and a notebook that loads all."""
-    tables = {"numbers": {a.name: a.numbers for a in answers}}
+def write_folder(answers: Sequence[Answers], drawn: dict[str, Chart], folder: OwnFolder, latex: bool = False) -> None:
+    """numbers, per_class, and one file a table with a column detector, differences and objects of two detectors, as CSV
+    and as LaTeX if asked for and not of more than ROWS_OF_LATEX rows; figures/; a notebook that loads all."""
+    tables = {"numbers": {a.name: _numbers(a) for a in answers}}
     tables["per_class"] = {a.name: a.evaluation.per_class.reset_index() for a in answers}
     tables |= {name: {a.name: a.tables[name] for a in answers} for name in answers[0].tables}
+    whole = {}
     for name, parts in tables.items():
         joined = pd.concat([pd.DataFrame(t).assign(detector=who) for who, t in parts.items()], ignore_index=True)
         joined.insert(0, "detector", joined.pop("detector"))
-        folder.write(f"{name}.csv", csv_text(joined, na_rep="n/a"))
+        whole[name] = joined
+    if len(answers) > 1:
+        whole["differences"], whole["found_by"] = compared(answers, answers[0].tables["intervals"].attrs["level"])
+    for name, table in whole.items():
+        folder.write(f"{name}.csv", csv_text(table, na_rep="n/a"))
+        if latex and len(table) <= ROWS_OF_LATEX:
+            folder.write(f"{name}.tex", table.to_latex(index=False, escape=True, na_rep="n/a", float_format="%.3f"))
     for chart in drawn.values():
         chart.save(folder)
     about = "`tables` holds every table by its name; `numbers` says what each number is and why one is n/a."
@@ -101,7 +209,7 @@ def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, 
         by_name = {a.name: a for a in answers}
         about = answers[0].about(analysis)
         notes = notes_of(answers, analysis, [n for n in ROWS["page"][analysis] if n in about.index])
-        return Grid.of(analysis, caption, by_name, lambda m, n: as_text(n, by_name[m].value(analysis, n)), about, notes)
+        return Grid.of(analysis, caption, by_name, lambda m, n: _cell(by_name[m], analysis, n), about, notes)
 
     return page(
         "analyze.html",
@@ -110,6 +218,11 @@ def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, 
         charts=drawn,
         grid=grid,
         classes=_classes(answers),
+        by_class=[_by_class(a) for a in answers],
+        missed=_missed(answers),
+        pairs=_pairs(answers),
+        sure=answers[0].tables["intervals"].attrs,
+        setting=answers[0].tables["why"].attrs if "why" in answers[0].tables else {},
         costliest=[(a, _costliest(a)) for a in answers],
         kinds=ERRORS,
         images=answers[0].evaluation.n_images,
@@ -135,12 +248,63 @@ def _costliest(a: Answers) -> list[tuple[str, float]]:
     return list(costs[:2].items()) if len(costs) and costs.iloc[0] > 0 else []
 
 
+def _cell(a: Answers, analysis: str, name: str) -> str:
+    """A number, with half its interval where it has one."""
+    text, known = as_text(name, a.value(analysis, name)), a.tables["intervals"].set_index("name")
+    if analysis != "evaluation" or name not in known.index or not np.isfinite(known["low"][name]):
+        return text
+    return f"{text} ± {as_text(name, known['value'][name] - known['low'][name])}"
+
+
 def _classes(answers: Sequence[Answers]) -> Grid:
-    """AP of the classes with most objects."""
+    """AP of all classes that have objects, those of most objects first."""
     first = answers[0].evaluation.per_class
-    rows = first[first["objects"] > 0].sort_values("objects", ascending=False, kind="stable").index[:CLASSES]
+    rows = first[first["objects"] > 0].sort_values("objects", ascending=False, kind="stable").index
     columns = {"objects": [f"{n:,}" for n in first.loc[rows, "objects"]]}
     columns |= {f"AP, {a.name}": [as_text("AP", v) for v in a.evaluation.per_class.loc[rows, "AP"]] for a in answers}
-    caption = "Classes with most objects" if len(rows) < (first["objects"] > 0).sum() else "Classes"
     frame = pd.DataFrame(columns, index=first.loc[rows, "name"].astype(str))
-    return Grid(frame, f"{caption}, AP in points of 100")
+    return Grid(frame, f"AP of {many(len(rows), 'class')}, points of 100")
+
+
+def _by_class(a: Answers) -> Grid:
+    """Errors of all classes."""
+    table = a.tables["errors_by"]
+    table = table[table["objects"] + table["detections"] > 0].sort_values(
+        ["by", "objects"], ascending=[False, False], kind="stable"
+    )
+    names = ["objects", "detections", "correct", *ERRORS, "covered", "AP50"]
+    columns = {label(n): [as_text(n, v) if np.isfinite(v) else "" for v in table[n]] for n in names}
+    index = [f"all {row['name']}" if row["by"] == "size" else row["name"] for _, row in table.iterrows()]
+    return Grid(pd.DataFrame(columns, index=index), f"{a.name}: errors by size and class, at IoU 0.5")
+
+
+def _missed(answers: Sequence[Answers]) -> list[Grid]:
+    """Verdicts of `dsla.why`, all and by points, a table a detector."""
+    words = {"none": "no point", "few": "1 or 2 points", "more": "3 or more", "unknown": "points unknown"}
+    grids = []
+    for a in answers if "why" in answers[0].tables else ():
+        table = pd.crosstab(a.tables["why"]["verdict"], a.tables["why"]["points"])
+        table = table.reindex(index=[v for v in VERDICTS if v in table.index], columns=[p for p in words if p in table])
+        frame = table.rename(columns=words).assign(all=table.sum(axis=1)).map("{:,}".format)
+        about = a.tables["why"].summary().attrs["definitions"]
+        index = {v: "found by a detection" if v == "found" else v for v in table.index}  # of NMS, found is another word
+        caption = f"{a.name}: what became of the objects, by the points that learn them"
+        grids.append(Grid(frame.rename(index=index), caption, {index[v]: about[v] for v in index}))
+    return grids
+
+
+def _pairs(answers: Sequence[Answers]) -> list[Grid]:
+    """Differences of every two detectors, and the objects that one of them finds."""
+    numbers, objects = compared(answers, answers[0].tables["intervals"].attrs["level"])
+    grids = []
+    for (a, b), rows in numbers.groupby(["first", "second"], sort=False) if len(numbers) else ():
+        ends = [[as_text("AP", v, signed=True) for v in rows[c]] for c in ("value", "low", "high")]
+        frame = pd.DataFrame(dict(zip(("difference", "from", "to"), ends, strict=True)), index=map(label, rows["name"]))
+        grids.append(Grid(frame, f"{a} minus {b}, points of 100, with the ends of the interval"))
+        part = objects[(objects["first"] == a) & (objects["second"] == b)] if len(objects) else objects
+        names = {"objects": "objects", "both": "both", "only_first": f"only {a}", "only_second": f"only {b}",
+                 "neither": "neither"}  # fmt: skip
+        if len(part):
+            frame = pd.DataFrame({text: [f"{n:,}" for n in part[c]] for c, text in names.items()}, index=part["size"])
+            grids.append(Grid(frame, "Objects by who finds them"))
+    return grids

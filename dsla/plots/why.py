@@ -18,7 +18,7 @@ from torch import nn
 from ..analysis.diagnosis import Offer, Setting, diagnosis, judge, objects_of
 from ..analysis.offers import offer_of
 from ..analysis.tables import Table
-from ..assigners import Assigner, as_assigner
+from ..assigners import as_assigner
 from ..coco.columns import CORNERS, corners_of
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
@@ -307,9 +307,9 @@ def why(
         before = None if candidates is None else Results.of(candidates, truth)
         offer = Offer(Results.of(detector, truth), before, nms_threshold)
     if setting is None:
-        setting = _setting(assigner or "fcos", strides, offset, input_size)
+        setting = Setting.of(assigner or "fcos", strides, offset, input_size)
     elif assigner is not None:
-        setting, counted = _setting(assigner, setting.strides, offset, setting.input_size), None
+        setting, counted = Setting.of(assigner, setting.strides, offset, setting.input_size), None
     if images is not None:
         load = lambda place: Path(images) / offer.kept.truth.file_names[place]  # noqa: E731
     table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
@@ -317,12 +317,6 @@ def why(
     if counted is None and setting.assigner.needs_predictions:
         notes += (f"points of {setting.assigner.name}: from predictions that are true boxes, jittered by 10 %",)
     return Why(table, offer, setting, notes, load)
-
-
-def _setting(assigner: Any, strides: Sequence[int], offset: float | None, input_size: InputSize) -> Setting:
-    chosen: Assigner = as_assigner(assigner, strides)
-    Frame.of((1, 1), input_size)  # refuses what is none
-    return Setting(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
 
 
 def _truth(results: Any, annotations: Any) -> GroundTruth:

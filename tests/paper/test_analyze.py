@@ -10,14 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dsla
 from dsla.analysis import errors, ranking
 from dsla.analysis.detectors import ask, names_of
+from dsla.analysis.diagnosis import Setting
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
 from dsla.plots.figures import error_costs
 from dsla.plots.style import distinct, method, ordered
 
-TABLES = ("numbers", "per_class", "ranking", "reliability", "suppression", "oracle", "errors")
+TABLES = (
+    "numbers", "per_class", "ranking", "reliability", "suppression", "oracle", "errors", "errors_by", "confusion",
+    "why", "points", "intervals", "differences", "found_by",
+)  # fmt: skip
+FIGURES = 11
+STRIDES = (8, 16, 32, 64, 128)
 
 
 def write(folder, truth, **results):
@@ -91,15 +98,15 @@ def test_the_page_is_self_contained_and_says_the_numbers(done):
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "http" not in re.sub(r"data:image/[^\"]*", "", page)
-    assert page.count("<figure>") == 5
+    assert page.count("<figure>") == FIGURES
     assert "cat &amp; &lt;dog&gt;" in page
     assert str(folder) not in page
     assert files["good_results"].name in page
     assert "what that further NMS takes away" in page
     ap = evaluate_detections(truth, rows).summary["AP"]
-    assert f"<td>{100 * ap:.1f}</td>" in page
+    assert f"<td>{100 * ap:.1f} ± " in page
     worst = errors(rows, truth).summary().filter(like="dAP").sort_values(ascending=False)
-    assert f"({100 * worst.iloc[0]:+.1f} AP at IoU 0.5)" in page
+    assert f"({100 * worst.iloc[0]:+.1f} AP50)" in page
 
 
 def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
@@ -107,7 +114,7 @@ def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
     run(capsys, files["good_results"], files["other"], "--annotations", files["instances"],
         "--html", tmp_path / "page.html", "--out", tmp_path / "out")  # fmt: skip
     made = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
-    assert len(made) == 3 + len(TABLES) + 2 * 5  # page, notebook, list of what was written
+    assert len(made) == 3 + len(TABLES) + 2 * FIGURES  # page, notebook, list of what was written
     assert all((tmp_path / p).read_bytes() == (folder / p).read_bytes() for p in made)
 
 
@@ -115,7 +122,7 @@ def test_what_the_shell_prints(done, capsys):
     _, files, truth, rows = done
     code, out, _ = run(capsys, files["other"], "--annotations", files["instances"], "--score", "0.5")
     assert code == 0
-    lines = {line.split()[0]: line.split()[-1] for line in out.splitlines()[1:]}
+    lines = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:]}
     kept = [row for row in rows if row["score"] >= 0.5]
     assert lines["AP"] == f"{100 * evaluate_detections(truth, kept).summary['AP']:.1f}"
     assert lines["boxes"] == f"{ranking(kept, truth).summary()['boxes']:.0f}"
@@ -153,6 +160,91 @@ def test_undefined_numbers_are_na_with_the_reason(tmp_path, capsys, objects, det
         assert "<td>n/a</td>" in text
         assert "n/a for empty" in text
         assert "nan" not in text
+
+
+def test_json_says_every_number_and_counts_are_whole(done, capsys, tmp_path):
+    _, files, truth, rows = done
+    argv = [files["good_results"], files["other"], "--annotations", files["instances"], "--resamples", "20", "--json"]
+    code, out, err = run(capsys, *argv, "--out", tmp_path / "out", "--latex")
+    assert code == 0
+    assert "tables, figures and a notebook" in err  # not among the JSON
+    content = json.loads(out)
+    other = content["detectors"]["other"]
+    numbers = {(row["analysis"], row["name"]): row for row in other["numbers"]}
+    ap = evaluate_detections(truth, rows).summary["AP"]
+    assert numbers["evaluation", "AP"]["value"] == pytest.approx(ap, abs=1e-6)
+    assert repr(numbers["errors", "objects"]["value"]) == "32"
+    assert {row["name"]: row["value"] for row in other["intervals"]}["AP"] == pytest.approx(ap)
+    assert (content["level"], content["resamples"]) == (0.95, 20)
+    difference = next(row for row in content["differences"] if row["name"] == "AP")
+    assert (difference["first"], difference["second"]) == ("good", "other")
+    everyone = next(row for row in content["found_by"] if row["size"] == "all")
+    assert everyone["both"] + everyone["only_first"] + everyone["only_second"] + everyone["neither"] == 32
+    numbers = pd.read_csv(tmp_path / "out" / "numbers.csv", dtype=str).set_index(["detector", "analysis", "name"])
+    assert numbers.loc[("other", "errors", "objects"), "value"] == "32"
+    latex = (tmp_path / "out" / "per_class.tex").read_text(encoding="utf-8")
+    assert r"cat \& <dog>" in latex
+    assert latex.count(r"\\") == 1 + 2 * 2
+
+
+def test_a_subset_is_the_images_that_all_files_have(tmp_path, capsys):
+    truth, rows = case()
+    ids = [image["id"] for image in truth["images"]]
+    few, many = (truth | {"images": [i for i in truth["images"] if i["id"] in ids[a:b]],
+                          "annotations": [r for r in truth["annotations"] if r["image_id"] in ids[a:b]]}
+                 for a, b in ((2, 6), (0, 6)))  # fmt: skip
+    files = write(tmp_path, many, a=[r for r in rows if r["image_id"] in ids[2:]], b=rows, few=few)
+    argv = [files["a"], files["b"], "--annotations", files["instances"], "--json", "--resamples", "0"]
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert "an image_id that the ground truth does not know: 30, 35" in err
+    assert "--subset leaves them out" in err
+    code, out, err = run(capsys, *argv, "--subset")
+    assert code == 0
+    assert err.count("an image that the ground truth does not have: 16 detections") == 2
+    inside = [r for r in rows if r["image_id"] in ids[2:6]]
+    expected = evaluate_detections(few, inside).summary["AP"]
+    for found in json.loads(out)["detectors"].values():
+        numbers = {(row["analysis"], row["name"]): row["value"] for row in found["numbers"]}
+        assert numbers["evaluation", "AP"] == pytest.approx(expected, abs=1e-6)
+        assert found["images"] == 4
+        assert "4 of 6 images of the annotations" in " ".join(found["notes"])
+    files = write(
+        tmp_path, few, a=[r for r in rows if r["image_id"] == ids[2]], b=[r for r in rows if r["image_id"] == ids[3]]
+    )
+    code, _, err = run(capsys, files["a"], files["b"], "--annotations", files["instances"], "--subset")
+    assert (code, "no image in common" in err) == (2, True)
+
+
+def test_missed_objects_by_points_are_those_of_why(shared):
+    folder = shared / "data" / "coco_sample"
+    files = folder / "results" / "nanodet_m_416_results.json", folder / "instances.json"
+    (found,) = ask(files[:1], files[1], setting=Setting.of("fcos", STRIDES, input_size=416), resamples=0)
+    why = dsla.why(*files, input_size=416)
+    assert (found.tables["why"]["verdict"] == why.table["verdict"]).all()
+    numbers, points = why.summary(), found.tables["points"].set_index("points")
+    assert points.loc["0", ["objects", "share"]].tolist() == pytest.approx(
+        [numbers["objects_none"], numbers["missed_none"]]
+    )
+    assert points.loc["1–2", "share"] == pytest.approx(numbers["missed_few"])
+    assert points["objects"].sum() == numbers["objects"]
+    assert points["share"].is_monotonic_decreasing
+
+
+def test_a_gallery_of_the_worst(tmp_path, capsys, shared):
+    folder = shared / "data" / "coco_sample"
+    argv = [folder / "results" / "yolox_nano_results.json", "--annotations", folder / "instances_val.json", "--subset"]
+    code, _, err = run(capsys, *argv, "--images", folder / "images")
+    assert (code, "is for the pictures of --html and --out" in err) == (2, True)
+    argv += ["--resamples", "0"]
+    code, _, _ = run(capsys, *argv, "--images", folder / "images", "--out", tmp_path / "out")
+    assert code == 0
+    missed, false = (pd.read_csv(tmp_path / "out" / "figures" / f"worst-{k}-1.csv") for k in ("missed", "false"))
+    assert len(missed) == len(false) == 8
+    assert "found" not in set(missed["verdict"])
+    assert false["score"].is_monotonic_decreasing
+    assert set(false["kind"]) <= {"classification", "localisation", "both", "background"}
+    assert (tmp_path / "out" / "figures" / "worst-false-1.png").stat().st_size > 20_000
 
 
 def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
