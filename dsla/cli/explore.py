@@ -1,6 +1,6 @@
-"""Make a page on which to draw boxes and see which points learn them, with any photographs.
+"""Make a page on which to draw boxes and see which points learn them, with any photographs or a data set of one's own.
 
-Example: dsla explore photo.jpg --html explorer.html
+Example: dsla explore images/ --annotations instances.json --html explorer.html
 """
 
 import os
@@ -11,7 +11,11 @@ from ..errors import DataError
 from .arguments import Needs
 from .predict import find_images, plan
 
-NEEDS = (Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),)
+NEEDS = (
+    Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),
+    Needs("results", lambda args: args.annotations, "needs --annotations: results name images and classes by ids"),
+    Needs("score", lambda args: args.results, "needs --results: annotated boxes have no score"),
+)
 
 
 def run(args: Namespace) -> None:
@@ -19,20 +23,26 @@ def run(args: Namespace) -> None:
     if len(args.methods) > 3:
         raise DataError(f"--methods: one to three, got {len(args.methods)}")
     from ..assigners import method
+    from ..coco.problems import many
     from ..data import CocoDataset
     from ..files import refuse_existing, write
     from ..geometry import Frame
     from ..plots.comparison import STRIDES
-    from ..widgets.page import page, photograph, scenes
+    from ..widgets.page import page
+    from ..widgets.pictures import photographs, pictures_of, scenes
     from ..widgets.state import catalogue, initial
 
     Frame.of((1, 1), args.input_size)  # refuses what is none
     rows = [{"method": method(name).name, "options": {}} for name in args.methods]
-    refuse_existing([args.html], inputs=[*paths, *filter(None, [args.annotations])], overwrite=args.overwrite)
-    truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
-    planned = plan(paths, Path(os.curdir), truth)
-    pictures = [photograph(p.path, truth, p.image_id) for p in planned] or scenes()
+    inputs = [*paths, *filter(None, [args.annotations, args.results])]
+    refuse_existing([args.html], inputs=inputs, overwrite=args.overwrite)
+    if args.annotations:
+        truth = CocoDataset(os.curdir, args.annotations)
+        files = {p.image_id: p.path for p in plan(paths, Path(os.curdir), truth)}
+        pictures = pictures_of(truth, args.results, args.score, files)
+    else:
+        pictures = photographs(paths) or scenes()
     text = page(pictures, initial(rows, STRIDES, None, args.input_size), catalogue({}))
     write(args.html, text)
     size = len(text.encode()) / 1e6
-    print(f"{args.html}: {len(pictures)} pictures, {size:.2f} MB; it opens in a browser, without Python")
+    print(f"{args.html}: {many(len(pictures), 'picture')}, {size:.2f} MB; it opens in a browser, without Python")

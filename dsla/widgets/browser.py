@@ -80,7 +80,7 @@ class DetectionBrowser(Pane):
         if len(sources) > 2:
             raise DataError(f"one or two detectors are shown, got {len(sources)}")
         truth = Truth.of(self.dataset)
-        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth)
+        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth.columns)
         self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
         self._stored = {k: self._all_of(v, truth) for k, v in sources.items() if k not in self._models}
         self.tables: dict[str, pd.DataFrame] = {}

@@ -144,6 +144,16 @@ export function save(name, content, kind) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+// A picture from a file, at most `long` pixels long: {content: PNG, size: [height, width], note: of what was done to it}.
+export async function shrunk(file, long) {
+  const whole = await createImageBitmap(file), share = Math.min(1, long / Math.max(whole.width, whole.height));
+  const [w, h] = [whole.width, whole.height].map((v) => Math.max(1, Math.round(v * share)));
+  const copy = new OffscreenCanvas(w, h);
+  copy.getContext("2d").drawImage(whole, 0, 0, w, h);
+  const note = share < 1 ? `${file.name} was shrunk from ${whole.width} × ${whole.height} to ${w} × ${h} pixels` : "";
+  return { content: new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer()), size: [h, w], note };
+}
+
 // The picture in dim grey, for labels to stand out on: as `dsla.plots.draw.backdrop`.
 export function dimmed(image) {
   const copy = new OffscreenCanvas(image.width, image.height), ctx = copy.getContext("2d", { willReadFrequently: true });

@@ -121,15 +121,11 @@ export function controlColumn(parent, store, calls) {
   function build() {
     const { state, catalogue, trained } = store;
     parent.replaceChildren();
-    if (store.scenes.length) {
-      const box = group("Image");
-      field(box, "built in", choice([["…", null], ...store.scenes.map((name, n) => [name, n])], store.scene, (n, e) => n !== null && calls.scene(n, e)));
-      const file = document.createElement("input");
-      file.type = "file";
-      file.accept = "image/*";
-      file.addEventListener("change", () => file.files?.[0] && calls.upload(file.files[0]));
-      field(box, "your own", file);
-    }
+    const file = document.createElement("input");
+    file.type = "file";
+    file.accept = "image/*";
+    file.addEventListener("change", () => file.files?.[0] && calls.upload(file.files[0]));
+    field(group("Image"), "your own", file);
     state.rows.forEach(rowControls);
     const free = Object.keys(catalogue).find((key) => !state.rows.some((row) => row.method === key));
     if (state.rows.length < 3) {
@@ -169,9 +165,9 @@ export function controlColumn(parent, store, calls) {
 
   // Built anew where other controls apply or another than they changed the state; a slider under the hand stays.
   return function paint() {
-    const { state, trained, scene, scenes } = store, values = JSON.stringify(state);
+    const { state, trained } = store, values = JSON.stringify(state);
     const { options, bounds, jitter, level, ...others } = { ...state, options: null };
-    const kind = JSON.stringify([others, state.rows.map((row) => row.method), trained, scene, scenes.length, store.turn])
+    const kind = JSON.stringify([others, state.rows.map((row) => row.method), trained, store.turn])
       .replace(/"options":\{[^}]*\}/g, "");
     if (kind === built && values === last) return;
     const places = () => [...parent.querySelectorAll("input, select, button")], focus = places().indexOf(document.activeElement);

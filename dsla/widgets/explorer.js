@@ -1,7 +1,11 @@
 // The AssignmentExplorer: labels follow the hand, computed here; Python's assigners are asked when it rests, and replace
 // what is shown. Without a kernel (a page of its own) the same code shows the same labels.
-import { bitmap, bytes, clip, dimmed, element, fit, follow, guardIn, layersOf, listenForFiles, paletteOf, save, scale, scaled, write } from "./common.js";
+import { bitmap, bytes, dimmed, element, fit, follow, guardIn, layersOf, listenForFiles, paletteOf, scale, scaled, shrunk, write } from "./common.js";
+import { classControl } from "./classes.js";
+import { nameClasses, sharing } from "./coco.js";
 import { controlColumn } from "./controls.js";
+import { exportBar } from "./exports.js";
+import { galleryBar } from "./gallery.js";
 import { tourPanel } from "./guide.js";
 import { explainPoint, levelPanels, objectList } from "./panels.js";
 import { isLost, listen, OWNER_PALETTE, ownersOf, paintStage, pointAt } from "./stage.js";
@@ -14,7 +18,7 @@ export function render({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true"; // keys are the widget's: JupyterLab's shortcuts for cells are not meant
   const body = element(root, "div", "dsla-body"), aside = element(body, "div", "dsla-controls"), wrong = element(aside, "div", "dsla-problem");
   const column = element(aside, "div", ""), main = element(body, "div", "dsla-main");
-  const bar = element(main, "div", "dsla-bar");
+  const step = element(main, "div", ""), bar = element(main, "div", "dsla-bar dsla-tools");
   const button = (name, text, tip, click) => {
     const made = element(bar, "button", name, text);
     made.type = "button";
@@ -23,12 +27,11 @@ export function render({ model, el }) {
     return made;
   };
   const drawing = button("dsla-draw", "+ draw a box", "drag on the picture to draw; dragging outside all boxes, or with Shift, draws too", () => ((store.draw = !store.draw), paint()));
-  const kinds = element(bar, "select", "dsla-class");
-  kinds.title = "class of the chosen box, and of the next one";
+  const classes = element(bar, "span", "dsla-classes");
   const remove = button("dsla-delete", "delete", "delete the chosen box (Delete)", (e) => erase(e));
   const undo = button("dsla-undo", "undo", "Ctrl+Z", () => travel(past, future));
   const redo = button("dsla-redo", "redo", "Ctrl+Shift+Z", () => travel(future, past));
-  button("dsla-reset", "reset", "as it was opened", () => (began(), restore(first), changed(null)));
+  button("dsla-reset", "reset", "as it was opened", () => (began(), restore(firsts.get(store.scene)), changed(null)));
   const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
   const owners = button("dsla-owners", "by object", "colour by the object that a point learns, or by its label", () => recolour());
   const pair = button("dsla-pair", "side by side", "two methods at full size", () => ((store.pair = !store.pair), layout()));
@@ -51,18 +54,16 @@ export function render({ model, el }) {
   const spoken = element(side, "div", "dsla-spoken"), panels = element(main, "div", "dsla-panels");
   spoken.setAttribute("aria-live", "polite");
   wrong.setAttribute("role", "alert");
-  const foot = element(main, "div", "dsla-bar"), told = element(foot, "span", "dsla-hint");
+  const foot = element(main, "div", "dsla-bar"), told = element(main, "div", "dsla-hint");
 
-  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel");
-  const store = {
+  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel"), store = {
     image: model.get("size"), objects: [], names: [], state: {}, catalogue: {}, rows: [], selected: -1, active: null, hovered: null,
     draw: false, byObject: false, pair: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
-    trained: model.get("trained"), scenes: model.get("scenes"), scene: model.get("scene"), turn: 0,
+    trained: model.get("trained"), pictures: sharing(model.get("pictures")), scene: model.get("scene"), turn: 0,
   };
   let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
-  let past = [], future = [], first = null, ctx = null, twinCtx = null, canvases = [];
+  let firsts = new Map(), home = null, past = [], future = [], ctx = null, twinCtx = null, canvases = []; // firsts: what each picture was opened with
 
-  let home = null; // what was shown before the tour
   const guide = tourPanel(tour, store, {
     begin({ objects, state }) {
       home ??= snapshot();
@@ -124,7 +125,7 @@ export function render({ model, el }) {
     } else rest = setTimeout(ask, REST);
   }
   function ask() {
-    if (problem) return;
+    if (problem || model.get("frame").seq === seq) return; // wrong, or answered already
     awaited = seq;
     model.send({ type: "edit", seq, objects: store.objects, state: store.state });
     clearTimeout(missed);
@@ -141,7 +142,7 @@ export function render({ model, el }) {
       ...row, gt: numbers(row.gt, Int32Array), values: numbers(row.values, Float32Array), local: false,
     }, stale ? frame.objects : store.objects.length));
     store.rows = frame.rows.length ? rows.map((row, r) => (stale && store.rows[r]?.local ? store.rows[r] : row)) : [];
-    if (!store.active && store.state.level === null && rows.length && !problem && first === null) open();
+    if (!store.active && store.state.level === null && rows.length && !problem && !firsts.size) open();
     paintAll();
   }
   const numbers = (view, kind) => new kind(bytes(view).slice().buffer);
@@ -183,7 +184,7 @@ export function render({ model, el }) {
     });
     paintStage(ctx, store);
     if (store.pair) paintStage(twinCtx, { ...store, active: other() });
-    if (what > 1) paintPanels(), paintList(), paintControls(), guide.paint();
+    if (what > 1) paintPanels(), paintList(), paintControls(), guide.paint(), paintGallery();
     texts();
     if (!timing) return;
     const drawn = performance.now(), detail = { ...timing, painting: drawn - began, drawn };
@@ -191,8 +192,7 @@ export function render({ model, el }) {
     root.dispatchEvent(new CustomEvent("dsla-labels", { detail, bubbles: true }));
   }
   function recolour() {
-    store.byObject = !store.byObject;
-    canvases = [];
+    (store.byObject = !store.byObject), (canvases = []);
     for (const row of store.rows) if (row) row.canvases = null;
     paintAll();
   }
@@ -203,7 +203,7 @@ export function render({ model, el }) {
   const placeText = (at) => (at && store.rows[at.row] ? `${store.rows[at.row].title}, P${Math.log2(store.rows[at.row].strides[at.level])}` : "photograph");
   function texts() {
     const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
-    if (chosen && kinds.value !== String(chosen[4])) kinds.value = chosen[4];
+    if (chosen) kinds.show(chosen[4]);
     root.dataset.source = rows.length && rows.every((r) => r && !r.local) ? "python" : "browser"; // whose labels are shown
     photo.classList.toggle("on", !active);
     owners.classList.toggle("on", store.byObject);
@@ -252,16 +252,18 @@ export function render({ model, el }) {
     else explainPoint(why, store, row, r, at);
     paintAll();
   }
-  // ---- a picture of one's own
+  // ---- another picture, one of one's own, other classes
+  function leaving() { // what goes along when this picture is left
+    guide.end();
+    store.pictures[store.scene].objects = store.objects.map((o) => [...o]);
+    clearTimeout(rest);
+    return { seq, objects: store.objects };
+  }
   async function upload(file) {
-    const whole = await createImageBitmap(file), share = Math.min(1, LONG / Math.max(whole.width, whole.height));
-    const [w, h] = [whole.width, whole.height].map((v) => Math.max(1, Math.round(v * share)));
-    const copy = new OffscreenCanvas(w, h);
-    copy.getContext("2d").drawImage(whole, 0, 0, w, h);
-    const note = share < 1 ? `${file.name} was shrunk from ${whole.width} × ${whole.height} to ${w} × ${h} pixels` : "";
-    const content = new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer());
-    if (kernel) model.send({ type: "image", name: file.name, shrunk: share < 1 }, undefined, [content.buffer]);
-    else model.picture({ photo: content, size: [h, w], objects: [], names: store.names, scene: null });
+    const { content, size: [h, w], note } = await shrunk(file, LONG);
+    const { names, ids } = store.pictures[store.scene], message = { type: "image", name: file.name, shrunk: Boolean(note), ...leaving() };
+    if (kernel) model.send(message, undefined, [content.buffer]);
+    else model.add({ photo: content, size: [h, w], objects: [], names, ids, name: file.name, image: { file_name: file.name }, known: [], others: [] });
     write(told, note);
   }
 
@@ -273,32 +275,31 @@ export function render({ model, el }) {
   const paintControls = controlColumn(column, store, {
     began, changed, upload: (file) => guard(() => upload(file))(),
     problem: (text) => ((problem = text), compute(), (store.turn += text ? 0 : 1), paintAll()),
-    scene: (n) => model.send({ type: "scene", scene: n }),
   });
-  kinds.addEventListener("change", (e) => {
-    store.kind = Number(kinds.value);
-    if (store.selected >= 0) began(), (store.objects[store.selected][4] = store.kind), changed(e);
+  const paintGallery = galleryBar(step, store, { open: (n) => model.send({ type: "scene", scene: n, ...leaving() }) });
+  const kinds = classControl(classes, store, {
+    kind(n, e) {
+      store.kind = n;
+      kinds.show(n);
+      if (store.selected >= 0) began(), (store.objects[store.selected][4] = n), changed(e);
+    },
+    names(names) {
+      nameClasses(store.pictures[store.scene], names);
+      if (kernel) model.send({ type: "names", names });
+      else model.set("names", names);
+      fillNames(names);
+    },
   });
   root.addEventListener("keydown", (e) => {
     if (!(e.ctrlKey || e.metaKey) || e.key.toLowerCase() !== "z") return;
     e.preventDefault();
     e.shiftKey ? travel(future, past) : travel(past, future);
   });
-  const actions = kernel ? [["PNG", "png"], ["CSV", "csv"], ["copy as Python", "python"]] : [["copy link", "link"], ["PNG", "png"]];
-  for (const [text, name] of actions) {
-    const made = element(foot, "button", "", text);
-    made.type = "button";
-    foot.insertBefore(made, told);
-    made.addEventListener("click", guard(async () => {
-      if (kernel) return ask(), model.send({ type: name });
-      if (name === "link") return write(told, (await clip(location.href)) ? "the address was copied" : "copy the address of this page: it holds the view");
-      stage.toBlob((blob) => save("assignment.png", blob, "image/png"));
-    }));
-  }
+  exportBar(foot, told, store, { ask, model, stage, guard });
 
-  function fillNames() {
-    store.names = model.get("names").length ? model.get("names") : ["0"];
-    kinds.replaceChildren(...store.names.map((name, n) => new Option(name, String(n))));
+  function fillNames(names = model.get("names")) {
+    store.names = names.length ? [...names] : ["0"];
+    kinds.fill();
     paintAll();
   }
   async function load() {
@@ -313,18 +314,19 @@ export function render({ model, el }) {
     store.objects = model.get("objects").map((o) => [...o]);
     store.state = structuredClone(model.get("state"));
     store.catalogue = model.get("catalogue");
+    if (store.scene !== model.get("scene")) (past = []), (future = []), (store.selected = -1);
     store.scene = model.get("scene");
     store.selected = Math.min(store.selected, store.objects.length - 1);
     (store.image = model.get("size")), (problem = "");
     store.active = store.state.level ? { row: store.state.level[0], level: store.state.level[1] } : store.active;
     compute();
     if (kernel) heard();
-    if (!store.active && first === null) open();
-    first ??= snapshot();
+    if (!store.active && !firsts.size) open();
+    if (!firsts.has(store.scene)) firsts.set(store.scene, snapshot());
     paintAll();
   }
   const ignore = follow(model, {
-    objects: adopt, state: adopt, catalogue: adopt, frame: () => (model.get("seq") >= seq && (seq = model.get("seq")), heard()), names: fillNames, photo: load, size: adopt,
+    objects: adopt, state: adopt, catalogue: adopt, scene: adopt, pictures: () => (store.pictures = sharing(model.get("pictures"))), frame: () => (model.get("seq") >= seq && (seq = model.get("seq")), heard()), names: () => fillNames(), photo: load, size: adopt,
     width: layout, why: () => (why.innerHTML = model.get("why")), note: () => write(told, model.get("note")),
     trained: () => ((store.trained = model.get("trained")), paintAll()),
   }, guard);

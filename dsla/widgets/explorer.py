@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ipywidgets as w
@@ -13,43 +14,44 @@ from PIL import Image
 from torch import Tensor
 
 from ..assigners import Assigner, Assignment, method
-from ..data import Scenes
 from ..errors import DataError, unknown
 from ..files import csv_text, refuse_existing, write
 from ..geometry import InputSize
 from ..models import load
 from ..plots import draw, picture_bytes
 from ..plots.comparison import STRIDES, as_labels, figure_of
-from ..plots.style import Picture
-from .page import Picture as PagePicture
-from .page import page, scenes
+from ..plots.style import Picture as Figure
+from .gallery import SCORE, Gallery
+from .page import page
 from .pane import Pane, guarded
 from .point import point_html
 from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
 from .view import ModelOutputs, Shown, View, drawn, one_thread
 
-SIDE, SCENES, FIRST = 512, 12, 5  # of the built-in scenes, the first ones of the test split; the one to open with
-
 
 class AssignmentExplorer(Pane):
     """Boxes under the mouse, labels of up to three assigners level by level, all on one colour scale 0…1.
 
     Args:
-        image: a path, an array, a PIL image or a tensor; None for a built-in scene with its boxes.
+        image: a path, an array, a PIL image or a tensor; a data set of `dsla.data` or a COCO file beside its images,
+            whose pictures can be stepped through; None for built-in scenes with their boxes.
         boxes: [M, 4] x1, y1, x2, y2 in pixels of the image.
         labels: [M] classes, or None.
         assigners: one to three methods by name (which the controls change) or `Assigner` objects (which stay as they
             are); or a dict of title → either.
-        class_names: names of labels 0…C−1.
+        class_names: names of labels 0…C−1; a data set has its own.
         strides: of the levels; P3…P7 by default.
         offset: of the points; None: each method's own.
         input_size: what a detector would scale the image to, as `dsla.compare` has it.
         model: for the coupling with a trained model: a detector, a file of `dsla.save`, or shipped weights by name.
+        results: detections on the data set, such as a COCO results file, to take in place of its objects.
+        score: least score of those that are taken.
     Raises:
         DataError: image, boxes or labels that cannot be used; an assigner that is not known.
 
     Attributes:
+        pictures: the `Gallery` of all that can be stepped through, with their boxes as they are now.
         assignments: title → `Assignment` of what is shown; it replaces what the browser computed while a hand moved.
         error: message of the last exception of a callback, which the widget shows; "" if there is none.
         state: what the controls say, as `dsla.widgets.state.initial` has it; `set` changes it.
@@ -67,6 +69,8 @@ class AssignmentExplorer(Pane):
         *,
         input_size: InputSize = "native",
         model: Any = "scenes-dsla",
+        results: Any = None,
+        score: float = SCORE,
     ) -> None:
         super().__init__()
         self._model, self._model_source = model, "...  # the detector that you passed"
@@ -79,13 +83,12 @@ class AssignmentExplorer(Pane):
         steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
         self.surface.catalogue = catalogue(self._given)
-        self.surface.scenes = [f"scene {i}" for i in range(SCENES)]
         self._code = self.keep(w.Textarea(layout=w.Layout(width="100%", height="170px", display="none")))
-        self._scene(FIRST) if image is None else self._picture(image, class_names)
-        if image is None and class_names is not None:
-            self.surface.names = list(class_names)
-        if boxes is not None or image is not None:
-            self.set_boxes([] if boxes is None else boxes, labels)
+        self.pictures = Gallery.of(image, class_names, results, score)
+        self.surface.pictures = self.pictures.plain()
+        self._open(0)
+        if boxes is not None:
+            self.set_boxes(boxes, labels)
         self.update()
         if self.error:  # what is wrong from the start is the caller's to see
             raise DataError(self.error.partition(": ")[2])
@@ -143,22 +146,15 @@ class AssignmentExplorer(Pane):
     def state(self) -> dict[str, Any]:
         return dict(self.surface.state)
 
-    def _scene(self, index: int) -> None:
-        """A built-in scene with its boxes."""
-        image, target = Scenes("test", size=SCENES, image_size=SIDE)[index]
-        self.surface.names, self.surface.scene = list(Scenes.class_names), index
-        source = f'dsla.Scenes("test", size={SCENES}, image_size={SIDE})[{index}][0]'
-        self._new_image(image.permute(1, 2, 0).numpy(), source)
-        self.set_boxes(target["boxes"], target["labels"])
-
-    def _picture(self, image: Any, class_names: Sequence[str] | None) -> None:
-        self.surface.names = [str(n) for n in class_names or range(10)]
-        is_file = isinstance(image, (str, Path))
-        self._new_image(draw.as_image(image), f"dsla.data.load_image({str(image)!r})" if is_file else "...")
-
-    def _new_image(self, pixels: np.ndarray, source: str) -> None:
-        self._pixels, self._source, self._outputs = pixels, source, None
-        self.surface.show_image(pixels)
+    def _open(self, index: int, left: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Shows another picture; what the browser says of the one before, seq and objects, stays with that."""
+        self.surface.seq = int(left.get("seq", self.surface.seq))
+        self.pictures.shown.objects = self.surface.objects = left.get("objects", self.pictures.shown.objects)
+        self._pixels, self._outputs = self.pictures.open(index), None
+        with self.surface.hold_sync():
+            self.surface.names, self.surface.scene = list(self.pictures.shown.names), index
+            self.surface.show_image(self._pixels)
+            self.surface.objects = list(self.pictures.shown.objects or ())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -209,7 +205,7 @@ class AssignmentExplorer(Pane):
             jitter=state["jitter"],
             seed=state["seed"],
             model=outputs,
-            image_source=self._source,
+            image_source=self.pictures.shown.source,
         )
 
     def _run(self) -> ModelOutputs:
@@ -221,6 +217,7 @@ class AssignmentExplorer(Pane):
     def update(self) -> None:
         """Assigns anew and sends the browser what changed; nothing where something is wrong."""
         self._seen = self.surface.objects, self.surface.state
+        self.pictures.shown.objects = self.surface.objects
         rows: list[dict[str, Any]] = []
         try:
             self.view = self._asked()
@@ -241,7 +238,9 @@ class AssignmentExplorer(Pane):
         """What the browser asks for."""
         calls: dict[str, Callable[[], Any]] = {
             "edit": lambda: self.surface.take(content),
-            "scene": lambda: self._show(lambda: self._scene(int(content["scene"]))),
+            "scene": lambda: self._show(lambda: self._open(int(content["scene"]), content)),
+            "names": lambda: self.name_classes(content["names"]),
+            "coco": lambda: self._save_boxes(content["path"]),
             "image": lambda: self._show(lambda: self._upload(content, bytes(buffers[0]))),
             "png": lambda: self.surface.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
             "csv": lambda: self.surface.download("assignment.csv", self._csv(), "text/csv"),
@@ -260,8 +259,9 @@ class AssignmentExplorer(Pane):
                 pixels = draw.as_image(opened)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{content['name']}: cannot be read as an image") from error
-        self._new_image(pixels, "..." if content.get("shrunk") else f"dsla.data.load_image({content['name']!r})")
-        self.surface.objects, self.surface.scene = [], None
+        self.pictures.add(content["name"], pixels, shrunk=bool(content.get("shrunk")))
+        self.surface.pictures = self.pictures.plain()
+        self._open(len(self.pictures) - 1, content)
 
     @guarded
     def _explain(self, change: Any) -> None:
@@ -289,29 +289,38 @@ class AssignmentExplorer(Pane):
         """Code that makes `assignments` again without the widget."""
         return self._current().python()
 
-    def static(self) -> Picture:
+    def static(self) -> Figure:
         """The view as a figure of `dsla.compare`, for where no widgets run."""
         view, names = self._current(), self.surface.names
         return figure_of([row.row() for row in self.shown], self._pixels, view.frame, view.boxes, view.labels, names)
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Renames classes, and adds those beyond the ones there are, as `Gallery.name_classes`."""
+        self.surface.names = self.pictures.name_classes(names)
+
+    def save_coco(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """The boxes of all pictures that share their classes with the one shown, as a COCO file, see `Gallery.save`."""
+        return self.pictures.save(path, overwrite=overwrite)
+
+    def _save_boxes(self, path: str) -> None:
+        self.surface.note = f"saved as {self.pictures.save(path, again=True).absolute()}"
+
     def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """The explorer with this view as one file that opens without Python and without a network.
 
-        Its pictures are this one and the built-in scenes; its view can be linked, it is in the address after #. Methods
-        that only Python can assign, and the trained model, are left out.
+        Its pictures are those of this explorer; its view can be linked, it is in the address after #. Methods that only
+        Python can assign, and the trained model, are left out.
 
         Args:
-            path: of the file, under 1 MB.
+            path: of the file, under 1 MB unless there are many photographs; the widget says how large it is.
             overwrite: replace a file that is there.
         Raises:
             DataError: a file is there; or no method of this view works without Python.
         """
-        refuse_existing([path], overwrite=overwrite)
-        scene = self.surface.scene
-        name = "this picture" if scene is None else f"scene {scene}"
-        here = PagePicture(name, self._pixels, self.surface.objects, self.surface.names)
-        others = [p for p in scenes() if p.name != here.name]
-        return write(path, page([here, *others], self.state, self.surface.catalogue))
+        refuse_existing([path], inputs=self.pictures.read, overwrite=overwrite)
+        text = page(self.pictures.items, self.state, self.surface.catalogue, self.surface.scene)
+        self.surface.note = f"{path}: {draw.many(len(self.pictures), 'picture')}, {len(text.encode()) / 1e6:.2f} MB"
+        return write(path, text)
 
     def _current(self) -> View:
         if self.view is None or not self.shown:
@@ -320,5 +329,6 @@ class AssignmentExplorer(Pane):
 
     def close(self) -> None:
         self.view, self.shown, self._outputs, self._model, self._seen = None, [], None, None, None
+        self.pictures.items = []
         self._pixels = np.zeros((1, 1, 3), dtype=np.float32)
         super().close()

@@ -47,5 +47,5 @@ export function tourPanel(parent, store, calls) {
     verdict.classList.toggle("on", done);
     write(verdict, text && `${done ? "✓ Yes: " : "Not yet: "}${text}.`);
   }
-  return { paint, toggle: () => (scene ? leave() : begin(0)) };
+  return { paint, toggle: () => (scene ? leave() : begin(0)), end: () => scene && leave() };
 }

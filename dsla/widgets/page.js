@@ -1,13 +1,15 @@
 // The explorer as a page of its own: no kernel, no network. Its pictures lie in the page, its view in the address after #.
 import { element, write } from "./common.js";
 import { render } from "./explorer.js";
+import { sharing } from "./coco.js";
 import { addressOf, checkedState, viewOf } from "./state.js";
 
 function start() {
   const { traits, pictures } = JSON.parse(document.getElementById("dsla-data").textContent), listeners = {};
   const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const shown = pictures.map((picture) => ({ ...picture, photo: decoded(picture.photo) }));
-  const values = { ...traits, lut: decoded(traits.lut), scenes: shown.map((picture) => picture.name) };
+  const shown = sharing(pictures), built = shown.length; // those beyond are the reader's own
+  for (const picture of shown) picture.photo = decoded(picture.photo);
+  const values = { ...traits, lut: decoded(traits.lut), pictures: shown };
   const root = document.getElementById("dsla-page"), problem = element(root, "div", "dsla-wrong");
   const tell = (names) => names.forEach((name) => (listeners[`change:${name}`] ?? []).forEach((call) => call()));
 
@@ -18,16 +20,20 @@ function start() {
       if (name !== "view") return;
       write(problem, "");
       Object.assign(values, { state: value.state, objects: value.objects });
-      history.replaceState(null, "", value.scene === null ? "#" : addressOf(value));
+      history.replaceState(null, "", value.scene < built ? addressOf(value) : "#"); // a picture of one's own is in no address
     },
     save_changes() {},
     on: (event, call) => (listeners[event] ??= []).push(call),
     off: (event, call) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== call)),
     send: ({ type, scene }) => type === "scene" && model.picture({ ...shown[scene], scene }),
+    add(picture) {
+      shown.push(picture);
+      model.picture({ ...picture, scene: shown.length - 1 });
+    },
     picture({ photo, size, objects, names, scene }) {
       Object.assign(values, { photo, size, objects, names, scene });
       tell(["names", "photo", "objects"]);
-      if (scene === null) history.replaceState(null, "", "#"); // a picture of one's own is in no address
+      model.set("view", { scene, objects, state: values.state });
     },
   };
 
@@ -35,7 +41,7 @@ function start() {
     try {
       const view = viewOf(location.hash);
       if (!view) return;
-      if (!(view.scene in shown)) throw new Error(`the view in this address is of picture ${view.scene}; this page has ${shown.length}`);
+      if (!(view.scene in shown) || view.scene >= built) throw new Error(`the view in this address is of picture ${view.scene}; this page has ${built}`);
       const picture = shown[view.scene], [H, W] = picture.size;
       const fits = (o) => o.length === 5 && o.every(Number.isFinite) && 0 <= o[0] && o[0] < o[2] && o[2] <= W && 0 <= o[1] && o[1] < o[3] && o[3] <= H && o[4] >= 0;
       if (!Array.isArray(view.objects) || !view.objects.every(fits)) throw new Error("the boxes in this address do not fit the picture");
@@ -46,7 +52,8 @@ function start() {
       write(problem, error.message);
     }
   }
-  Object.assign(values, shown[traits.scene ?? 0], { objects: traits.objects, scene: traits.scene ?? 0 });
+  const { photo, size, objects, names } = shown[traits.scene];
+  Object.assign(values, { photo, size, objects, names });
   visit();
   window.addEventListener("hashchange", visit);
   render({ model, el: root });

@@ -72,7 +72,7 @@ class RankingExplorer(Pane):
         self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.dataset, sources = in_order(dataset, detections)
         truth = Truth.of(self.dataset)
-        self._categories, self._titles = truth.categories, titles(truth)
+        self._categories, self._titles = truth.categories, titles(truth.columns)
         self._objects: Any = truth.objects[~truth.objects["crowd"].astype(bool)]
         self._place = {image: i for i, image in enumerate(truth.images)}
         self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}

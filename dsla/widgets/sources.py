@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..analysis.detectors import names_of
-from ..analysis.tables import Truth
+from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 
 
@@ -17,9 +17,9 @@ def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         DataError: neither is a data set, the data set has no images, or there are no detections.
     """
-    if not _is_dataset(dataset):
+    if not is_dataset(dataset):
         dataset, detections = detections, dataset
-    if not _is_dataset(dataset):
+    if not is_dataset(dataset):
         kinds = " and ".join(type(value).__name__ for value in (detections, dataset))
         raise DataError(f"a data set comes first, then detections: got {kinds}")
     if not len(dataset):
@@ -36,11 +36,11 @@ def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
     return dataset, sources
 
 
-def titles(truth: Truth) -> list[str]:
+def titles(truth: GroundTruth) -> list[str]:
     """What to call each image: its id, and its file where the data set says it."""
-    files = truth.columns.file_names
-    return [f"image {i} · {f}" if f else f"image {i}" for i, f in zip(truth.images, files, strict=True)]
+    pairs = zip(truth.image_ids.tolist(), truth.file_names, strict=True)
+    return [f"image {i} · {f}" if f else f"image {i}" for i, f in pairs]
 
 
-def _is_dataset(value: Any) -> bool:
+def is_dataset(value: Any) -> bool:
     return hasattr(value, "class_names") and hasattr(value, "__getitem__") and not isinstance(value, nn.Module)

@@ -99,7 +99,7 @@ class BoxSurface(Surface):
         seq: number of the last edit that came.
         frame: {"seq", "objects": how many, "rows"}, see `view.drawn`.
         catalogue: methods, their options and their controls, see `state.catalogue`.
-        scenes: names of the built-in pictures.  scene: which one is shown.
+        pictures: all that can be stepped through, see `Picture.plain`.  scene: which one is shown.
         hover: [row, point, selected box or −1], empty where the mouse is on no point.
         why: HTML about that point.  note: a line about what was done.
         trained: whether there is a trained model to couple with.  kernel: whether Python answers.
@@ -111,8 +111,8 @@ class BoxSurface(Surface):
     seq = t.Int(0).tag(sync=True)
     frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     catalogue: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
-    scenes: "t.List[str]" = t.List().tag(sync=True)
-    scene = t.Int(None, allow_none=True).tag(sync=True)
+    pictures: "t.List[Any]" = t.List().tag(sync=True)
+    scene = t.Int(0).tag(sync=True)
     hover: "t.List[int]" = t.List().tag(sync=True)
     why = t.Unicode("").tag(sync=True)
     note = t.Unicode("").tag(sync=True)

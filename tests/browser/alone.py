@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from explorer import HEADS, Mouse, field, wait
 from lab import CHROMIUM, FLAGS, watch
+from own import gallery, written
 from PIL import Image
 
 from dsla import Scenes
 from dsla.assigners import DSLA, FCOS
 from dsla.geometry import Frame
+from dsla.widgets import AssignmentExplorer
 
+SCREENS = {
+    "desktop": {"viewport": {"width": 1280, "height": 900}},
+    "phone": {
+        "viewport": {"width": 390, "height": 844},
+        "has_touch": True,
+        "is_mobile": True,
+        "device_scale_factor": 2,
+    },
+}
 PAGE = Path(__file__).parents[2] / "docs" / "explorer.html"
 
 
@@ -41,6 +54,7 @@ def alone(shots):
         try:
             desktop(browser, shots, [list(b) for b in boxes])
             phone(browser, shots, [list(b) for b in boxes])
+            own_data(browser, shots)
         finally:
             browser.close()
 
@@ -103,7 +117,7 @@ def tour(page):
     ):
         assert line in page.locator(".dsla-main").aria_snapshot(), (line, snapshot)
     for number, title in enumerate(("One level or two", "The core", "Whose point?", "Nobody learns it", "So poor"), 2):
-        page.get_by_role("button", name="next").click()
+        page.get_by_role("button", name="next", exact=True).click()
         page.wait_for_selector(f".dsla-tour b >> text={number} of 6 · {title}")
         assert "Not yet" in verdict.inner_text()
     page.get_by_role("button", name="end", exact=True).click()
@@ -154,3 +168,46 @@ def phone(browser, shots, boxes):
     (shots / "upload.jpg").unlink()
     assert not errors, errors
     context.close()
+
+
+def own_data(browser, shots):
+    """A data set's pictures: stepped through, filtered, classes named, boxes saved, on a desktop and on a phone."""
+    with TemporaryDirectory() as name:
+        annotations = written(Path(name))
+        path = AssignmentExplorer(annotations, assigners="dsla").save_html(Path(name) / "page.html")
+        for kind, options in SCREENS.items():
+            context = browser.new_context(accept_downloads=True, **options)
+            page = context.new_page()
+            errors = watch(page)
+            page.goto(path.as_uri())
+            save = partial(downloaded, page, Path(name) / f"{kind}.json")
+            gallery(page, shots, f"own-{kind}", save, annotations)
+            if kind == "phone":
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            address(context, page, path)
+            assert not errors, errors
+            context.close()
+
+
+def downloaded(page, path):
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="save boxes as COCO").click()
+    assert waiting.value.suggested_filename == "boxes.json"
+    waiting.value.save_as(path)
+    return path
+
+
+def address(context, page, path):
+    """The number of the picture is in the address; one that the page has not is refused."""
+    assert "%22scene%22%3A2" in page.url
+    again = context.new_page()
+    again.goto(page.url)
+    wait(
+        again,
+        "() => document.querySelector('.dsla-pictures').selectedOptions[0]?.text.includes('c.png')",
+        "its picture",
+    )
+    again.goto("about:blank")
+    again.goto(page.url.replace("%22scene%22%3A2", "%22scene%22%3A7"))
+    again.wait_for_selector(".dsla-wrong >> text=is of picture 7; this page has 3")
+    again.close()

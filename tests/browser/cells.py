@@ -36,3 +36,8 @@ broken = {**film, 'shapes': None}
 wrong.on_click(lambda _: setattr(replay.surface, 'film', broken if replay.surface.film['shapes'] else film))
 ipywidgets.VBox([replay, wrong])
 """
+OWN = """
+import os
+own = dsla.widgets.AssignmentExplorer(os.environ['DSLA_OWN'], assigners='dsla')
+own
+"""

@@ -1,6 +1,7 @@
 """Drives the widgets with a mouse in real front ends: `python tests/browser/drive.py FOLDER [WHERE …]`.
 
-FOLDER is for the screenshots; WHERE is lab, notebook, voila or file, by default all. Not part of the test suite: it
+FOLDER is for the screenshots; WHERE is lab, own (a data set of one's own, in
+JupyterLab), notebook, voila or file, by default all. Not part of the test suite: it
 needs Chromium, `playwright`, `notebook`, `voila` and about two minutes. All that the mouse can do is tried in
 JupyterLab; elsewhere, that every widget is drawn and answers. Exits non-zero at the first thing that is not as it
 should be; ends its servers and browsers in any case.
@@ -8,17 +9,20 @@ should be; ends its servers and browsers in any case.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alone import alone
-from cells import BOXES, BROWSER, EXPLORER, RANKING, REPLAY
+from cells import BOXES, BROWSER, EXPLORER, OWN, RANKING, REPLAY
 from explorer import FROM_PYTHON, Mouse, check, explorer, wait
 from lab import opened
+from own import gallery, written
 
-SECONDS = {"lab": 200, "notebook": 90, "voila": 90, "file": 90}
+SECONDS = {"lab": 200, "own": 150, "notebook": 90, "voila": 90, "file": 150}
 
 
 def detections(page, shots):
@@ -104,6 +108,31 @@ def replay(page, shots, name="replay"):
     wait(page, f"() => {said} === ''", "that it works again")
 
 
+def own_data(shots):
+    """A data set of one's own with a kernel; where its boxes are saved is a path, and never that of their file."""
+    with TemporaryDirectory() as name:
+        annotations = written(Path(name))
+        os.environ["DSLA_OWN"] = str(annotations)
+        with opened([EXPLORER.partition("rng")[0] + OWN], "lab") as (page, errors):
+            try:
+                gallery(page, shots, "own-lab", lambda: saved(page, annotations), annotations)
+                assert not errors, f"errors in the console: {errors}"
+            except BaseException:
+                page.screenshot(path=shots / "failed-own.png")
+                raise
+
+
+def saved(page, annotations):
+    path, button = page.locator(".dsla-path"), page.get_by_role("button", name="save boxes as COCO")
+    path.fill(str(annotations))
+    button.click()
+    page.wait_for_selector(".dsla-error:has-text('read by this command')")
+    path.fill(str(annotations.with_name("mine.json")))
+    button.click()
+    page.wait_for_selector(".dsla-boxes >> text=saved as")
+    return annotations.with_name("mine.json")
+
+
 def briefly(page, shots, where):
     """Every widget is drawn; a dragged box takes its labels along; a slider moves through the recorded run."""
     for name in ("boxes", "found", "ranking", "replay"):
@@ -127,8 +156,8 @@ def main() -> int:
         signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")))
         signal.alarm(SECONDS[where])
         try:
-            if where == "file":
-                alone(shots)
+            if where in ("file", "own"):
+                (alone if where == "file" else own_data)(shots)
                 continue
             with opened([EXPLORER, BROWSER, RANKING, REPLAY], where) as (page, errors):
                 try:

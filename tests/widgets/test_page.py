@@ -1,5 +1,7 @@
 """The explorer as a file: self-contained, small, its text held to its sources; what it cannot show is refused."""
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -14,7 +16,9 @@ from dsla import DataError
 from dsla.assigners import SimOTA
 from dsla.cli.main import main
 from dsla.widgets import AssignmentExplorer
-from dsla.widgets.page import MOST, Picture, page, scenes
+from dsla.widgets import page as pages
+from dsla.widgets.page import SMALL, page
+from dsla.widgets.pictures import given, scenes
 from dsla.widgets.state import catalogue, initial
 from dsla.widgets.surface import script
 
@@ -35,7 +39,7 @@ def test_the_page_of_the_repository_is_that_of_the_sources():
     built = DOCS.read_text(encoding="utf-8")
     same = without_photographs(built) == without_photographs(page(scenes(), STATE, catalogue({})))
     assert same, "rebuild it: dsla explore --html docs/explorer.html --overwrite"
-    assert len(built.encode()) < MOST
+    assert len(built.encode()) < SMALL
 
 
 def test_nothing_comes_from_elsewhere():
@@ -55,20 +59,24 @@ def test_scripts_in_one_scope_can_be_read(entry, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_many_photographs_are_made_smaller_until_they_fit():
+def test_many_photographs_are_made_smaller_until_they_fit(monkeypatch):
     rng = np.random.default_rng(0)
-    noisy = [Picture(f"{i}", rng.random((900, 1200, 3)).astype(np.float32), [], ["a"]) for i in range(9)]
+    noisy = [given(f"{i}", rng.random((900, 1200, 3)).astype(np.float32), ["a"]) for i in range(9)]
     text = page(noisy, STATE, catalogue({}))
-    assert len(text.encode()) < MOST
+    assert len(text.encode()) < SMALL
     pictures = data_of(text)["pictures"]
     assert [p["size"] for p in pictures] == [[900, 1200]] * 9  # boxes stay in pixels of the image
-    with pytest.raises(DataError, match="120 pictures do not fit"):
-        page(noisy[:1] * 120, STATE, catalogue({}))
+    text = page(noisy * 3, STATE, catalogue({}))  # too many for 1 MB: large enough to be looked at
+    photo = Image.open(io.BytesIO(base64.b64decode(data_of(text)["pictures"][0]["photo"])))
+    assert (photo.size, len(text.encode()) > SMALL) == ((480, 360), True)
+    monkeypatch.setattr(pages, "LARGE", 2_000_000)
+    with pytest.raises(DataError, match="27 pictures make a page of more than 2 MB: choose fewer"):
+        page(noisy * 3, STATE, catalogue({}))
 
 
 def test_text_of_a_person_stays_text():
     names = ["</script><script>alert(1)</script>", "a & b", "고양이"]
-    text = page([Picture(names[0], np.zeros((8, 8, 3), np.float32), [], names)], STATE, catalogue({}))
+    text = page([given(names[0], np.zeros((8, 8, 3), np.float32), names)], STATE, catalogue({}))
     assert text.count("<script") == 2
     assert data_of(text)["pictures"][0]["names"] == names
 
@@ -118,7 +126,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     photo, annotations = coco(tmp_path)
     words = ["explore", photo, "--annotations", annotations, "--methods", "atss", "--input-size", "800/1333"]
     assert main(words) == 0
-    assert "explorer.html: 1 pictures" in capsys.readouterr().out.replace("1 picture,", "1 pictures,")
+    assert "explorer.html: 1 picture, 0." in capsys.readouterr().out
     data = data_of((tmp_path / "explorer.html").read_text(encoding="utf-8"))
     assert data["pictures"][0]["objects"] == [[10, 10, 40, 50, 1]]
     assert data["pictures"][0]["names"] == ["dog", "cup"]
@@ -135,6 +143,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     [
         (["no.png"], "no such image or folder"),
         (["--annotations", "x.json"], "--annotations needs images"),
+        (["--results", "x.json"], "--results needs --annotations"),
+        (["--score", "0.5"], "--score needs --results"),
         (["--methods", "yolo"], "yolo"),
         (["--methods", "simota"], "SimOTA: a page without Python cannot assign so"),
         (["--methods", "fcos", "dsla", "atss", "fovea"], "one to three, got 4"),

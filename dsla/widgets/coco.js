@@ -1,0 +1,68 @@
+// Pictures with their boxes: which of them a filter shows, and the COCO file that they make. Pure functions.
+import { rowsOf } from "./state.js";
+import { passes } from "./verdicts.js";
+
+/**
+ * @typedef {{name: string, size: number[], objects: number[][] | null, image: {id?: any, file_name?: string},
+ *   known: number[][], others: Record<string, any>[], names: string[], ids: any[], photo?: Uint8Array}} Picture
+ *   see `Picture` in `pictures.py`; objects: null until the picture is loaded
+ * @typedef {import("./verdicts.js").Filter} Filter
+ */
+
+export const SMALL = 32 ** 2; // pixels: COCO's small objects have less
+
+/** Classes are written once: pictures without their own share those of the first. @param {any[]} pictures
+ * @returns {Picture[]} */
+export function sharing(pictures) {
+  for (const p of pictures) (p.names ??= pictures[0].names), (p.ids ??= pictures[0].ids);
+  return pictures;
+}
+
+/** Whether an object of a picture passes a filter, whose hidden kinds are of "learned" and "lost".
+ * @param {Picture} picture @param {Filter} filter @param {import("./state.js").State} state of one row
+ * @param {import("./state.js").Catalogue} catalogue */
+export function shows({ objects, names, size }, filter, state, catalogue) {
+  if (!objects || (!filter.hidden.size && !filter.name && !filter.small)) return true;
+  const fits = objects.map((o, n) => ({ box: o, name: names[o[4]] ?? String(o[4]), n })).filter((o) => passes("", o, filter, SMALL));
+  if (!fits.length || !filter.hidden.size) return fits.length > 0;
+  const row = rowsOf(state, objects, size, catalogue)[0];
+  return row !== null && fits.some((o) => passes(row.counts[o.n] ? "learned" : "lost", o, filter, SMALL));
+}
+
+/** Names of classes with one that was changed, or added at the end. @param {string[]} names @param {number} place
+ * @param {string} text */
+export function renamed(names, place, text) {
+  const name = text.trim();
+  if (!name) throw new Error("a class needs a name");
+  if (names.some((other, n) => n !== place && other === name)) throw new Error(`there is a class ${name} already`);
+  return place < names.length ? names.map((other, n) => (n === place ? name : other)) : [...names, name];
+}
+
+/** Gives all pictures that share these classes other names, and new classes an id. @param {Picture} picture one of them
+ * @param {string[]} names */
+export function nameClasses({ names: before, ids }, names) {
+  const highest = Math.max(0, ...ids.filter(Number.isInteger));
+  ids.push(...names.slice(before.length).map((_, n) => highest + 1 + n));
+  before.splice(0, before.length, ...names);
+}
+
+/** A COCO file of pictures that share their classes, as `coco_of` in `pictures.py`. @param {Picture[]} pictures */
+export function cocoOf(pictures) {
+  const loaded = pictures.filter((p) => p.objects), taken = new Set(loaded.map((p) => p.image.id));
+  const images = /** @type {any[]} */ ([]), annotations = /** @type {any[]} */ ([]);
+  let free = 1;
+  for (const p of loaded) {
+    while (taken.has(free)) free++;
+    const id = p.image.id ?? free++, known = new Map(p.known.map((row) => [String(row.slice(0, 4)), row.slice(4)]));
+    images.push({ id, file_name: p.image.file_name ?? p.name, width: p.size[1], height: p.size[0] });
+    for (const [x1, y1, x2, y2, label] of p.objects ?? []) {
+      const w = x2 - x1, h = y2 - y1, as = known.get(String([x1, y1, x2, y2])) ?? [x1, y1, w, h, w * h];
+      annotations.push({ image_id: id, category_id: p.ids[label], bbox: as.slice(0, 4), area: as[4], iscrowd: 0 });
+    }
+    annotations.push(...p.others);
+  }
+  const { ids, names } = pictures[0];
+  return {
+    images, annotations: annotations.map((row, n) => ({ ...row, id: n + 1 })), categories: ids.map((id, n) => ({ id, name: names[n] })),
+  };
+}
