@@ -148,8 +148,9 @@ class AssignmentExplorer(Pane):
 
     def _open(self, index: int, left: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Shows another picture; what the browser says of the one before, seq and objects, stays with that."""
-        self.surface.seq = int(left.get("seq", self.surface.seq))
-        self.pictures.shown.objects = self.surface.objects = left.get("objects", self.pictures.shown.objects)
+        if "objects" in left:
+            self.surface.seq, self.surface.objects = int(left["seq"]), left["objects"]
+            self.pictures.shown.objects = self.surface.objects
         self._pixels, self._outputs = self.pictures.open(index), None
         with self.surface.hold_sync():
             self.surface.names, self.surface.scene = list(self.pictures.shown.names), index

@@ -4,10 +4,12 @@ import { cocoOf } from "./coco.js";
 
 const KERNEL = [["PNG", "png"], ["CSV", "csv"], ["copy as Python", "python"]], ALONE = [["copy link", "link"], ["PNG", "png"]];
 
+/** @typedef {import("./common.js").Guard} Guard */
+
 /**
  * Builds the buttons: with a kernel Python makes the files, and writes the boxes to a path; without, the browser does.
  * @param {HTMLElement} parent @param {HTMLElement} told says what was done @param {import("./state.js").Store} store
- * @param {{model: any, stage: HTMLCanvasElement, guard: import("./common.js").Guard, ask: () => void}} with_
+ * @param {{model: any, stage: HTMLCanvasElement, guard: Guard, ask: () => void}} with_
  *   ask: tells Python what is drawn
  */
 export function exportBar(parent, told, store, { model, stage, guard, ask }) {
