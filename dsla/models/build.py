@@ -157,7 +157,7 @@ def criterion(recipe: Recipe) -> Criterion:
 # by the names that the registry of methods has for them
 _CRITERIA: dict[str, Callable[[Recipe], Criterion]] = {
     "dsla": lambda recipe: DSLACriterion(
-        coupling=recipe.coupling,
+        coupling=recipe.coupling or "off",
         cls_weight=recipe.cls_weight,
         box_loss=recipe.box_loss,
         box_loss_weight=recipe.box_loss_weight,

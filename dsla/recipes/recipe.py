@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from ..assigners.registry import method
+from ..assigners.registry import METHODS, method
 from ..errors import DataError, unknown
 from .uses import BACKBONES, TABLES, unused
 from .values import read, typed
@@ -48,13 +48,13 @@ class Recipe:
 
     # what teaches it
     method: str = "dsla"  # a name in `dsla.assigners.METHODS`
-    options: tuple[tuple[str, float], ...] = ()  # of methods other than DSLA and FCOS: (("topk", 9),)
+    options: tuple[tuple[str, Any], ...] = ()  # of methods other than DSLA and FCOS: (("topk", 9),)
     ranges: tuple[tuple[float, float], ...] = ((0, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
     relaxation: float = 0.2  # γ
     truncate: bool = True  # relaxed ends through int(), as the release
     core_zone: bool = True
     center_sampling: float | None = None  # radius in strides
-    coupling: Literal["on", "off", "iou-only"] = "on"  # dynamic label
+    coupling: Literal["on", "off", "iou-only"] | None = None  # of label and IoU; by default the method's own
     crowd: Literal["ignore", "background"] = "ignore"  # points in crowds; "background" as the release
     cls_weight: float = 1.0
     box_loss: Literal["giou", "iou", "iou-linear"] = "giou"  # "iou": −log IoU
@@ -85,7 +85,7 @@ class Recipe:
 
     # training
     batch_size: int = 16
-    epochs: float | None = 12  # or `steps`
+    epochs: float | None = 12  # or `steps`, which hold where both are given
     steps: int | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01  # at batch_size images a step; `dsla train --batch-size` scales it linearly
@@ -110,6 +110,14 @@ class Recipe:
                 object.__setattr__(self, key, typed(value, kind))
             except ValueError as error:
                 raise DataError(f"recipe {self.name}: {key}={value!r}: {error}") from None
+        entry = METHODS.get(self.method)  # None: of a stored recipe, whose author's method may come later
+        if self.coupling is None or (entry is not None and "coupling" not in entry.uses):
+            object.__setattr__(self, "coupling", (entry or method(self.method)).coupling)
+        if entry is not None:
+            read = {option.name: option.read for option in entry.options}
+            object.__setattr__(self, "options", tuple((k, read[k](v) if k in read else v) for k, v in self.options))
+        if self.steps is not None:
+            object.__setattr__(self, "epochs", None)
         if self.backbone not in BACKBONES:
             raise DataError(f"recipe {self.name}: backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}")
         for key, (low, high) in _LIMITS.items():
@@ -142,33 +150,28 @@ class Recipe:
                 recipe would not use, with the reason.
         """
         changes = read_fields(changes)
-        durations = [k for k in ("epochs", "steps") if changes.get(k) is not None]
-        if len(durations) == 2:
+        if None not in (changes.get("epochs"), changes.get("steps")):
             raise DataError(f"epochs={changes['epochs']} and steps={changes['steps']}: give one, it clears the other")
-        if durations:
-            changes.setdefault("steps" if durations == ["epochs"] else "epochs", None)
+        follow = {} if changes.get("epochs") is None else {"steps": None}
         if "method" in changes:
             changes["method"] = method(changes["method"]).name
-        copy = dataclasses.replace(self, **changes)
+            follow |= {} if changes["method"] == self.method else {"coupling": None}
+        copy = dataclasses.replace(self, **(follow | changes))
         idle = unused(copy)
         for key in changes:
             if key in idle:
                 raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
         entry = method(copy.method)
         values = {key: changes[key] for key in entry.fields if key in changes}
-        if values or "options" in changes:
-            try:
-                entry.read(values | dict(copy.options if "options" in changes else ()))
-            except DataError as error:
-                raise DataError(f"recipe {self.name}: {error}") from None
+        try:
+            entry.read(values | dict(copy.options if "options" in changes else ()))
+        except DataError as error:
+            raise DataError(f"recipe {self.name}: {error}") from None
         left: dict[str, Any] = {}
-        if copy.method != self.method and "coupling" not in {*changes, *idle}:
-            left["coupling"] = entry.coupling
+        if "options" not in changes:
+            left["options"] = tuple((k, v) for k, v in copy.options if k in {option.name for option in entry.options})
         if "quality" in idle:  # a branch that nothing trains would multiply the scores
             left["quality"] = None
-        if "options" not in changes:
-            options = {o.name for o in entry.options}
-            left["options"] = tuple((k, v) for k, v in copy.options if k in options)
         return dataclasses.replace(copy, **left)
 
     def to_dict(self) -> dict[str, Any]:
@@ -187,8 +190,6 @@ class Recipe:
         stored = dict(values)
         if "keep_padding" in stored:  # before `padding`
             stored["padding"] = "detect" if stored.pop("keep_padding") else "ignore"
-        if stored.get("steps") is not None:
-            stored["epochs"] = None  # steps held where both were given
         _check_names(stored)
         return cls(**stored)
 

@@ -31,7 +31,7 @@ def read(key: str, text: str, kind: Any) -> Any:
             if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,low_quality:false
                 first, second = get_args(item)
                 pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
-                return tuple((first(a), float(WORDS[b]) if b in ("true", "false") else second(b)) for a, b in pairs)
+                return tuple((first(a), b if second is Any else second(b)) for a, b in pairs)  # `Method.read` reads b
             return tuple(item(part) for part in text.split(","))
         return kind(text)
     except (KeyError, ValueError):
@@ -46,6 +46,8 @@ def typed(value: Any, kind: Any) -> Any:
     """
     if get_origin(kind) in (Union, types.UnionType):
         return None if value is None else typed(value, next(k for k in get_args(kind) if k is not type(None)))
+    if kind is Any and (value is None or isinstance(value, str | bool | Real)):
+        return value
     if get_origin(kind) is Literal:
         if value in get_args(kind):
             return value
@@ -66,7 +68,7 @@ def typed(value: Any, kind: Any) -> Any:
             return int(value)
         if kind is float and isinstance(value, Real) and math.isfinite(value):
             return float(value)
-    raise ValueError(f"{_NAMES[kind]} is needed")
+    raise ValueError(f"{_NAMES.get(kind, 'a number, text, true, false or none')} is needed")
 
 
 _NAMES = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}

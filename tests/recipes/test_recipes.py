@@ -245,3 +245,25 @@ def test_values_of_fields_are_checked_where_they_are_typed(change, said):
     with pytest.raises(DataError, match=said):
         recipe("scenes-dsla", **change)
     assert recipe("scenes-dsla", method="FCOS").method == "fcos"  # a class and its name are one method
+
+
+def test_wherever_a_recipe_is_made_it_follows_its_method_and_its_steps():
+    """Made by name, from a table or by hand: the coupling is the method's own, and steps take the place of epochs."""
+    made = Recipe(name="mine", method="tal", steps=90)
+    assert (made.coupling, made.epochs, made.steps) == ("off", None, 90)
+    assert Recipe(name="mine").coupling == "on"
+    assert Recipe(name="mine", method="gfl").coupling == RECIPES["scenes-gfl"].coupling == "iou-only"
+    assert Recipe(name="mine", method="fcos", coupling="on").coupling == "off"  # it has none
+    stored = {**recipe("scenes-fcos").to_dict(), "coupling": "on"}
+    assert Recipe.from_dict(stored) == recipe("scenes-fcos")
+
+
+def test_options_that_are_no_numbers_can_be_typed():
+    fovea = recipe("scenes-fovea", options="sigma:0.5")
+    assert fovea.options == (("sigma", 0.5),)
+    best = recipe("scenes-max-iou", options="low_quality:no,positive:0.6")
+    assert best.options == (("low_quality", False), ("positive", 0.6))
+    with pytest.raises(DataError, match="low_quality=none: true or false is needed"):
+        recipe("scenes-max-iou", options="low_quality:none")
+    with pytest.raises(DataError, match="a number, text, true, false or none is needed"):
+        Recipe(name="mine", method="max-iou", options=(("low_quality", [1]),))
