@@ -7,13 +7,6 @@ from .scenes import Scenes
 from .sources import open_dataset
 
 __all__ = [
-    "CocoDataset",
-    "DetectionDataset",
-    "Scenes",
-    "as_tv_tensors",
-    "collate",
-    "load_image",
-    "open_dataset",
-    "to_coco_results",
-    "write_coco",
-]
+    "CocoDataset", "DetectionDataset", "Scenes", "as_tv_tensors", "collate", "load_image", "open_dataset",
+    "to_coco_results", "write_coco",
+]  # fmt: skip

@@ -15,7 +15,7 @@ from time import sleep
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..files import locked
+from ..files import locked, read_toml
 
 Progress = Callable[[str, int, int], None]  # called with (file, bytes done, bytes in all)
 
@@ -37,17 +37,7 @@ class Archive(NamedTuple):
     most: int = 20_000_000_000
 
 
-_ANNOTATIONS = ("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
-SPLITS: dict[str, tuple[Archive, ...]] = {
-    "train2017": (
-        Archive(*_ANNOTATIONS, "annotations/instances_train2017.json"),
-        Archive("zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", "train2017"),
-    ),
-    "val2017": (
-        Archive(*_ANNOTATIONS, "annotations/instances_val2017.json"),
-        Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017", 1_000_000_000),
-    ),
-}
+SPLITS = {split: tuple(Archive(**row) for row in rows) for split, rows in read_toml(__file__, "coco").items()}
 
 
 def download_coco(

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -22,6 +23,7 @@ from ..files import OwnFolder, csv_text
 from ..plots.style import Picture, picture_bytes
 from . import claims, definitions
 
+LOADING = Path(__file__).parent / "templates" / "loading.py.txt"  # the first cell of a notebook
 MIME = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -111,32 +113,13 @@ def notebook(title: str, about: str, charts: Iterable[Chart]) -> str:
         charts: each gets a cell that shows the picture and its table.
     """
     what_to_do = "Run the cells from the top, then change what you like."
-    sources = [f"# {_line(title)}\n\n{_line(about)} {what_to_do}", LOADING]
+    sources = [f"# {_line(title)}\n\n{_line(about)} {what_to_do}", LOADING.read_text(encoding="utf-8").strip()]
     for chart in charts:
         sources += [f"## {chart.title}\n\n{_line(chart.caption)}", f'show("{chart.name}")']
     make = (notebooks.new_markdown_cell, notebooks.new_code_cell)
     cells = [make[i % 2](source, id=f"cell-{i}") for i, source in enumerate(sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return str(notebooks.writes(notebooks.new_notebook(cells=cells, metadata=kernel)))
-
-
-LOADING = """
-from pathlib import Path
-
-import pandas as pd
-from IPython.display import SVG, Image, display
-
-tables = {path.stem: pd.read_csv(path) for folder in (".", "figures") for path in sorted(Path(folder).glob("*.csv"))}
-
-
-def show(name):
-    for path in Path("figures").glob(f"{name}.*g"):
-        display(SVG(path) if path.suffix == ".svg" else Image(path))
-    return tables[name]
-
-
-{name: table.shape for name, table in tables.items()}
-""".strip()
 
 
 def _line(text: str) -> str:

@@ -7,12 +7,5 @@ from .draw import draw_detections
 from .style import looks, method, picture_bytes, save
 
 __all__ = [
-    "compare",
-    "coverage_figure",
-    "draw_detections",
-    "jittered_predictions",
-    "looks",
-    "method",
-    "picture_bytes",
-    "save",
-]
+    "compare", "coverage_figure", "draw_detections", "jittered_predictions", "looks", "method", "picture_bytes", "save",
+]  # fmt: skip

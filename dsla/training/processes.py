@@ -21,6 +21,7 @@ from ..coco.ground_truth import GroundTruth
 from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..errors import DataError
+from ..models.criteria import mean_over_ranks
 from ..models.evaluation import evaluate, predict_dataset, usable
 
 T = TypeVar("T")
@@ -72,11 +73,8 @@ def parallel(model: nn.Module) -> nn.Module:
 
 def averaged(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Scalars by name → their means over ranks."""
-    stacked = torch.stack([torch.as_tensor(v).detach().double() for v in values.values()])
-    if together():
-        dist.all_reduce(stacked)
-        stacked /= dist.get_world_size()
-    return dict(zip(values, stacked.tolist(), strict=True))
+    stacked = torch.stack([torch.as_tensor(v).double() for v in values.values()])
+    return dict(zip(values, mean_over_ranks(stacked).tolist(), strict=True))
 
 
 def everyones(value: T) -> list[T]:
