@@ -212,6 +212,16 @@ def test_classes_of_the_table_add_up(random_case):
     assert sum(part["objects"] for part in parts) == table.summary()["objects"]
 
 
+@pytest.mark.parametrize(("rows", "gain"), [([], 0.5), ([(2, 0.9, 200, 200, 220, 220)], 0.0)])
+def test_a_class_without_objects_left_counts_as_in_tide(one_image, rows, gain):
+    """Its AP is 0 where it has detections, else it is left out: `ClassedAPDataObject.get_mAP` of TIDE."""
+    objects = [(1, 0, 0, 10, 10), (2, 50, 50, 60, 60)]
+    truth, rows = one_image(objects, [(1, 0.8, 0, 0, 10, 10), *rows])
+    numbers = errors(rows, truth).summary()
+    assert numbers["AP50"] == pytest.approx(0.5)
+    assert numbers["dAP_missed"] == pytest.approx(gain)
+
+
 def test_undefined_numbers_have_a_reason(one_image):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -74,6 +74,19 @@ def test_equals_the_whole_table(options, smallest):
     assert a.positive.sum() > 40
 
 
+def test_the_quality_is_part_of_the_score_as_yolox_has_it():
+    grid = PointGrid((128, 160), STRIDES, offset=0.5)
+    boxes, labels = ref.scene(5, images=2, boxes=10, size=(128, 160), smallest=12.0, largest=120.0)
+    plain = ref.head(grid, boxes)
+    quality = torch.randn(2, len(grid), generator=torch.Generator().manual_seed(0)) * 3
+    outputs = HeadOutputs(plain.logits, plain.distances, grid, quality)
+    a, without = (SimOTA()(grid, boxes, labels, predictions=p) for p in (outputs, plain))
+    for i in range(2):
+        scores = plain.logits[i].sigmoid() * quality[i].sigmoid()[:, None]
+        assert torch.equal(a.gt_index[i], ref.simota(grid, boxes[i], labels[i], scores, plain.boxes[i])[0])
+    assert not torch.equal(a.gt_index, without.gt_index)
+
+
 def test_by_hand():
     """One class, score ½ everywhere, all predictions equal to the box but for those of two points.
 

@@ -135,7 +135,7 @@ def test_text_is_escaped_and_numbers_are_shown():
     assert "n/a" in said
     assert "of <all>" in said
     assert "Spearman, score and IoU" in said  # what a row is called
-    assert "seen, one seed" in said
+    assert "undecided, one seed" in said
     assert "AP: DSLA 40.0, FCOS 30.0, difference +10.0 in one seed" in said
     assert "Published: +1.5 AP." in said
     assert "figures/dots.png" in said

@@ -73,7 +73,7 @@ def test_report_says_the_numbers(done):
     for finding in result.findings:
         assert finding.sentence.replace("|", "|") in text.replace("&#x27;", "'")
         assert finding.seeds == 1
-        assert finding.verdict in ("seen", "not seen here")
+        assert finding.verdict == "undecided"
     assert "One seed cannot support a claim about training" in text
     assert f"{IMAGES} images" in text
     assert not re.search(r"https?:|<script|<link", text)
