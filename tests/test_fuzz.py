@@ -81,7 +81,7 @@ def spoilt(draw, valid):
             inside = inside[key]
         kind = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
         if kind == "replace":
-            inside[last] = draw(NASTY)
+            inside[last] = copy.deepcopy(draw(NASTY))  # the next change may be inside it
         elif kind == "remove":
             del inside[last]
         elif isinstance(inside, list):
@@ -114,9 +114,9 @@ def hunt(test):
     quiet = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
     if not MINUTES:
         return settings(max_examples=60, derandomize=True, **quiet)(test)()
-    end = time.monotonic() + MINUTES * 60 / TESTS
+    end, again = time.monotonic() + MINUTES * 60 / TESTS, settings(max_examples=200, **quiet)(test)
     while time.monotonic() < end:
-        settings(max_examples=200, **quiet)(test)()
+        again()
     return None
 
 
@@ -126,7 +126,6 @@ def settled(call):
         return call()
     except DataError:
         return None
-
 
 
 TRUTH = {
