@@ -24,7 +24,7 @@ LISTING = ".dsla-files.json"  # of an `OwnFolder`: what dsla wrote there, with t
 def put_in_place(path: str | Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to; at the end the file there takes its place, its bytes safely on the disk.
 
-    Where the block fails, `path` is as it was and nothing is left beside it. Folders are made.
+    Where the block fails, `path` is as it was, nothing is left beside it, and an OSError names it. Folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,10 @@ def put_in_place(path: str | Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~umask)  # safetensors makes files that only their owner may read
         _sync(partial)
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
     with suppress(OSError):  # a folder cannot be opened on Windows
@@ -55,9 +59,10 @@ def locked(folder: str | Path) -> Iterator[None]:
     """The folder is this block's alone, among threads and processes of dsla. Who dies leaves no lock.
 
     Raises:
-        DataError: another is at work there; names its process.
+        DataError: another is at work there; names its process. Or nothing can be written there.
     """
     path = Path(folder) / LOCK
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _lock(path)
     while not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it
@@ -207,14 +212,31 @@ def refuse_existing(
         inputs: files that are read; they are never replaced, by whatever path, link or ``..`` they are reached.
         overwrite: whether others may be.
     Raises:
-        DataError: a target is there; says how many are, and what to do.
+        DataError: a target is there, or cannot be; says how many are, and what to do.
     """
-    sources = {_identity(Path(i)) for i in inputs}
-    present = [t for t in map(Path, targets) if os.path.lexists(t)]
+    sources, places = {_identity(Path(i)) for i in inputs}, list(map(Path, targets))
+    for folder in {place.parent for place in places}:
+        check_folder(folder)
+    present = [place for place in places if os.path.lexists(place)]
     if read := [t for t in present if _identity(t) in sources]:
         raise DataError(f"{_some(read)}: read by this command, which would replace it; choose another place for output")
+    if folders := [place for place in present if place.is_dir()]:
+        raise DataError(f"{_some(folders)}: a folder; give the name of a file to write")
     if present and not overwrite:
-        raise DataError(f"{_some(present)}: there already; choose another place, or say --overwrite to replace it")
+        raise DataError(
+            f"{_some(present)}: there already; choose another place, or say overwrite=True (--overwrite) to replace it"
+        )
+
+
+def check_folder(path: Path) -> None:
+    """Looks whether files can be written to a folder, which need not be there yet.
+
+    Raises:
+        DataError: names the part of the path that is no folder, or one that is read only.
+    """
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise DataError(f"{there}: no folder that can be written to; choose another place for output")
 
 
 def _some(paths: list[Path]) -> str:
@@ -245,6 +267,7 @@ class OwnFolder:
 
     def __init__(self, path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
         self.path, self.inputs, self.overwrite = Path(path), list(inputs), overwrite
+        check_folder(self.path)
         self.written: dict[str, list[str]] = {}
         listing = self.path / LISTING
         with suppress(OSError, ValueError, TypeError, AttributeError):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+import dsla
+from dsla.cli.main import main
 from dsla.errors import DataError
 from dsla.files import LISTING, OwnFolder, csv_text, locked, refuse_existing, write
+from dsla.models.export import to_onnx
+from dsla.models.hub import save_pretrained
+from dsla.plots.style import picture
+from dsla.plots.style import save as save_figure
+from dsla.training.recorder import Recording
 
 
 def test_a_file_is_complete_and_a_link_is_replaced_not_followed(tmp_path):
@@ -55,6 +65,68 @@ def test_what_is_there_is_counted_and_what_to_do_is_said(tmp_path):
         refuse_existing(tmp_path / name for name in "abcd")
     refuse_existing((tmp_path / name for name in "abcd"), overwrite=True)
     refuse_existing([tmp_path / "d"])
+
+
+@pytest.mark.robustness("unclear: an output that cannot be written is said before the work, naming the place")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict {photo} --out", "train scenes-dsla steps=1 --size 2 --out", "figures --out", "reproduce --out",
+        "data val --size 2 --to", "evaluate scenes-dsla --size 1 --json", "export scenes-dsla --out",
+        "explore {photo} --html", "convert {photo} --out", "analyze {photo} --annotations {photo} --html",
+        "analyze {photo} --annotations {photo} --out", "why {photo} --annotations {photo} --out",
+        "figures --results",
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, capsys, command):
+    photo, folder = tmp_path / "photo.png", tmp_path / "folder"
+    Image.new("RGB", (32, 32)).save(photo)
+    folder.mkdir()
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    words = command.format(photo=photo).split()
+    places = [mine / "deeper" / "x"]  # below a file
+    if words[-1] in ("--json", "--html", "--results") or words[0] in ("export", "convert"):
+        places += [folder]
+    for place in places:
+        assert main([*words, str(place)]) == 2
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        at = folder if place == folder else mine
+        assert re.search(rf"dsla {words[0]}: {at}: (no folder that can be written|a folder; give)", err), err
+    assert mine.read_text() == "mine"
+    assert not list(folder.iterdir())
+
+
+def test_a_write_that_fails_names_the_file_and_not_its_neighbour(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full", ".x.part", "y")))
+    with pytest.raises(OSError, match=r"No space left on device.*a\.txt'$") as error:
+        write(tmp_path / "a.txt", "x")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.robustness("lost: what a program in Python saves replaces no file unasked")
+def test_saving_from_python_replaces_nothing_unasked(tmp_path):
+    model = dsla.build(dsla.recipe("scenes-dsla", channels=16, head_convs=0), 2)
+    frame = Recording.load()
+    saves = {
+        "model.safetensors": lambda path, **o: dsla.save(model, path, **o),
+        "folder": lambda path, **o: save_pretrained(model, path, **o),
+        "recording.npz": frame.save,
+        "figure.svg": lambda path, **o: save_figure(picture(), path, **o),
+        "head.onnx": lambda path, **o: to_onnx(model, path, (64, 64), **o),
+    }
+    for name, save in saves.items():
+        path = tmp_path / name
+        held = path / "model.safetensors" if name == "folder" else path
+        held.parent.mkdir(exist_ok=True)
+        held.write_text("mine")
+        with pytest.raises(DataError, match=rf"{held}: there already; .*overwrite=True"):
+            save(path)
+        assert held.read_text() == "mine"
+        if name != "head.onnx":  # which takes long, and needs packages
+            save(path, overwrite=True)
+            assert held.stat().st_size > 100
 
 
 @pytest.mark.robustness("lost: reports and figures replace only what dsla wrote and nobody changed")

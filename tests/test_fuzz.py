@@ -392,6 +392,22 @@ def test_caught(tmp_path, name):
         assert len(GroundTruth.of(path)) == 2
 
 
+@pytest.mark.robustness("strangers: numbers beyond a float or an integer in scores, sizes and recipes are one message")
+def test_caught_numbers(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for score in (2**63, 1e308, -1e308):
+            with pytest.warns(DataWarning, match="score outside"):
+                results = Results.of([{**ROWS[0], "score": score}, *ROWS[1:]], GroundTruth.of(TRUTH, warn=False))
+            assert ranking(results, GroundTruth.of(TRUTH, warn=False)).summary()["reliability_gap"] >= 0
+        huge = [{**TRUTH["images"][0], "width": 1e308, "height": 1e308}, TRUTH["images"][1]]
+        with pytest.raises(DataError, match=r"image 1 \(1\.png\): 1e\+308x1e\+308"):
+            GroundTruth.of({**TRUTH, "images": huge})
+    stored = {**RECIPES["scenes-dsla"].to_dict(), "ranges": [[0, 32], [32, 64], [64, 10**400]]}
+    with pytest.raises(DataError, match=r"ranges=.*a finite number is needed"):
+        Recipe.from_dict(stored)
+
+
 @pytest.mark.robustness("strangers: results with boxes beyond any image, or text that is none, are one message")
 def test_caught_in_results(tmp_path):
     for row in ({**ROWS[0], "bbox": [1e308] * 4}, {**ROWS[0], "bbox": "\ud800"}, "\ud800"):

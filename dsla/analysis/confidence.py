@@ -113,7 +113,7 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """
     counted = ~frame["ignored"].to_numpy(dtype=bool)
     score, iou = (frame[name].to_numpy(dtype=float)[counted] for name in ("score", "iou"))
-    bin_of = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    bin_of = (score * bins).clip(0, bins - 1).astype(np.int64)
     count = np.bincount(bin_of, minlength=bins)
     means = [
         np.divide(np.bincount(bin_of, v, bins), count, out=np.full(bins, np.nan), where=count > 0) for v in (score, iou)

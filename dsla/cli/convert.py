@@ -12,7 +12,7 @@ def run(args: Namespace) -> None:
     refuse_existing([args.out], inputs=[args.checkpoint], overwrite=args.overwrite)
     from ..models.checkpoint import convert
 
-    done = convert(args.checkpoint, args.out, args.recipe)
+    done = convert(args.checkpoint, args.out, args.recipe, overwrite=args.overwrite)
     recipe = done.model.recipe
     assert recipe is not None
     print(f"{recipe.name}, P6 from the {recipe.extra_levels}, {done.model.num_classes} classes → {done.path}")

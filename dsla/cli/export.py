@@ -13,4 +13,5 @@ def run(args: Namespace) -> None:
     from ..models import load
     from ..models.export import to_onnx
 
-    print(to_onnx(load(args.weights), args.out, tuple(args.size) if args.size else None))
+    size = tuple(args.size) if args.size else None
+    print(to_onnx(load(args.weights), args.out, size, overwrite=args.overwrite))

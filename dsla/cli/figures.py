@@ -9,9 +9,9 @@ from argparse import Namespace
 def run(args: Namespace) -> None:
     if args.results:
         from ..files import refuse_existing, write
-        from ..paper import results_page
+        from ..paper import results_page, stores
 
-        refuse_existing([args.results], overwrite=args.overwrite)
+        refuse_existing([args.results], inputs=stores(args.out), overwrite=args.overwrite)
         print(write(args.results, results_page(args.out)))
         return
     from ..paper import make_figures

@@ -139,7 +139,7 @@ def _images(
     lines += [f"images[{n}] ({rows[n].file_name}): id {ids[n]} is used twice; remove one of them" for n in again]
     refuse(name, "unusable images:", lines)
     sides = np.stack([columns.numbers_in(rows, side, 0) for side in ("width", "height")])
-    bad = ~((sides >= 0) & (sides == np.round(sides))).all(0) | (sides.prod(0) > LARGEST)
+    bad = ~((sides >= 0) & (sides == np.round(sides))).all(0) | (sides.clip(0, LARGEST).prod(0) > LARGEST)
     refuse(
         name,
         f"'width' and 'height' are whole, positive, and of less than {LARGEST:.0e} pixels together; correct them:",

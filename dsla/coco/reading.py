@@ -4,8 +4,11 @@ The types below are the only definition of what a row may hold. msgspec skips wh
 as raw bytes, so that a file of a million annotations needs seconds and little memory.
 """
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -69,6 +72,16 @@ class ListedOutlines(Listed):
 
 _REFUSED = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError)  # by msgspec
 LISTS = {"categories": Category, "images": Image, "annotations": Outlined}
+
+
+MOST = 2**32  # bytes of a file, which may be packed: few can say that they are gigabytes
+_STRANGERS = (
+    (b"PK\x03\x04", "a zip archive; unpack it and give the file inside"),
+    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file that it stands for: git lfs pull"),
+    (b"<", "XML or a page; give the COCO file itself"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)  # how files begin that are given for one of COCO's
 
 
 class Odd(NamedTuple):
@@ -147,15 +160,37 @@ def _content(source: Any, name: str, kind: Any, lines: bool = False) -> tuple[An
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = _read(path, MOST + 1)
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such file; cannot read it") from None
     except OSError as error:
-        raise DataError(f"{path.absolute()}: cannot be read ({error.strerror})") from error
-    for start, kind in ((b"\x1f\x8b", "compressed with gzip"), (b"PK\x03\x04", "a zip archive")):
-        if data.startswith(start):
-            raise DataError(f"{path}: not JSON but {kind}; unpack it and give the file inside")
+        raise DataError(f"{path.absolute()}: cannot be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: packed with gzip, and damaged ({error})") from error
+    if len(data) > MOST:
+        raise DataError(f"{path}: more than {MOST:,} bytes, as many as are read of a file; give it in parts")
+    if kind := next((kind for start, kind in _STRANGERS if data.startswith(start)), "" if data.strip() else "empty"):
+        raise DataError(f"{path}: not JSON but {kind}")
     return data
+
+
+def head_of(path: Path) -> bytes:
+    """The first kilobyte of a regular file, unpacked where gzip has packed it; nothing of one that cannot be read."""
+    try:
+        return _read(path, 1024) if path.is_file() else b""
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as plain:
+        start = plain.read(2)
+        packed = start == b"\x1f\x8b"
+        with gzip.open(path) if packed else nullcontext(plain) as file:
+            parts = [start * (not packed)]
+            while sum(map(len, parts)) < most and (block := file.read(min(most, 2**24))):
+                parts.append(block)
+    return b"".join(parts)
 
 
 def _parsed(data: bytes, name: str, lines: bool = False) -> Any:
@@ -167,7 +202,8 @@ def _parsed(data: bytes, name: str, lines: bool = False) -> Any:
             return [_parsed(line, f"{name}, line {n}") for n, line in enumerate(data.splitlines(), 1) if line.strip()]
         if isinstance(error, UnicodeDecodeError):
             raise DataError(f"{name}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-        raise DataError(f"{name}: not valid JSON ({error})") from error
+        hint = "; rows one a line are read of results only" * (getattr(error, "msg", "") == "Extra data")
+        raise DataError(f"{name}: not valid JSON ({error}){hint}") from error
 
 
 def _without_polygons(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import Problems, many, some
+from ..coco.reading import head_of
 from ..errors import DataError, DataWarning
 from .coco import CocoDataset
 
@@ -78,11 +79,7 @@ def check(
 
 def _holds_results(file: str | Path) -> bool:
     """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none."""
-    try:
-        with Path(file).open("rb") as stream:
-            head = stream.read(1000)
-    except OSError:
-        return False
+    head = head_of(Path(file))
     for mark in MARKS:
         head = head.removeprefix(mark)
     head = head.replace(b"\0", b"").lstrip()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dsla.data import render
 from dsla.data.loading import DetectionDataset, Target, Transforms
+from dsla.errors import unknown
 
 SIZES = {"train": 6000, "val": 400, "test": 400}
 CHUNK = 250  # scenes a worker process draws before it reports
@@ -79,7 +80,7 @@ class Scenes(DetectionDataset):
         transforms: Transforms | None = None,
     ):
         if split not in SIZES:
-            raise ValueError(f"split {split!r}: choose one of {', '.join(SIZES)}")
+            raise unknown("split of the embedded scenes", split, SIZES)
         if seed < 0 or image_size < 32 or (size is not None and size < 0):
             raise ValueError(f"Scenes needs seed >= 0, size >= 0, image_size >= 32; got {seed}, {size}, {image_size}")
         self.split, self.seed, self.side = split, seed, image_size

@@ -42,6 +42,8 @@ def convert(
     out: str | Path | None = None,
     recipe: Recipe | str | None = None,
     class_names: Sequence[str] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Conversion:
     """Translate a checkpoint of mmdetection (DSLA, FCOS) or a state dict of torchvision's FCOS.
 
@@ -51,6 +53,7 @@ def convert(
         recipe: what the tensors are; None takes the first of COCO's recipes that they fit. Whether P6 comes
             from P5 or C5 the tensor's shape says in either case.
         class_names: of the outputs; None takes the checkpoint's own, else COCO's where there are 80.
+        overwrite: replace `out` if it is there.
     Raises:
         DataError: a file that cannot be read so; names or shapes that do not fit, listed.
     """
@@ -86,7 +89,7 @@ def convert(
     check_fit(outlines[tuple(getattr(chosen, k) for k in _SHAPED_BY)], tensors, str(checkpoint))
     model = build(chosen, class_names=names)
     fit(model, tensors, str(checkpoint))
-    path = None if out is None else save(model, out)
+    path = None if out is None else save(model, out, overwrite=overwrite)
     return Conversion(model.eval(), tuple(r.name for r in fitting[1:]), path)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..files import put_in_place
+from ..files import put_in_place, refuse_existing
 from .detector import Detector
 
 
@@ -59,16 +59,18 @@ def to_exported_program(model: Detector, size: tuple[int, int] | None = None) ->
     return torch.export.export(raw, (example,), dynamic_shapes={"images": free})
 
 
-def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = None) -> Path:
+def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = None, *, overwrite: bool = False) -> Path:
     """Write the raw head as ONNX: input ``images``, outputs ``logits``, ``distances`` and, if any, ``quality``.
 
     The file's metadata hold recipe, class names and point offset as JSON. Deformable convolutions are ONNX's own.
 
     Args:
         size: as `to_exported_program` has it.
+        overwrite: replace a file that is there.
     Raises:
-        DataError: as `to_exported_program`; or the packages are not installed.
+        DataError: as `to_exported_program`; or a file is there, or the packages are not installed.
     """
+    refuse_existing([path], overwrite=overwrite)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

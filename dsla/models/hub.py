@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import DataError
-from ..files import write
+from ..files import refuse_existing, write
 from ..recipes.recipe import Recipe
 from .detector import Detector
 from .saving import detector_of, save
@@ -21,14 +21,22 @@ from .weights import read
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save_pretrained(model: Detector, folder: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
+def save_pretrained(
+    model: Detector, folder: str | Path, metric: Mapping[str, Any] | None = None, *, overwrite: bool = False
+) -> Path:
     """Write the folder: weights as `dsla.save` does, and what they say about themselves as JSON, for readers.
 
+    Args:
+        model: from a recipe.
+        folder: made if need be.
+        metric: numbers to keep with the weights.
+        overwrite: replace files that are there.
     Raises:
-        DataError: a model without a recipe.
+        DataError: a model without a recipe, or one of the files is there.
     """
     folder = Path(folder)
-    about, _ = read(save(model, folder / WEIGHTS, metric))
+    refuse_existing([folder / WEIGHTS, folder / CONFIG], overwrite=overwrite)
+    about, _ = read(save(model, folder / WEIGHTS, metric, overwrite=overwrite))
     write(folder / CONFIG, json.dumps(about, indent=1))
     return folder
 

@@ -9,22 +9,27 @@ from torch import Tensor
 
 from ..assigners import method
 from ..errors import DataError
+from ..files import refuse_existing
 from ..recipes.recipe import Recipe
 from .build import build, outline
 from .detector import Detector
 from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
 
 
-def save(model: Detector, path: str | Path, metric: Mapping[str, Any] | None = None) -> Path:
+def save(
+    model: Detector, path: str | Path, metric: Mapping[str, Any] | None = None, *, overwrite: bool = False
+) -> Path:
     """Write a detector's weights and its recipe. The file appears complete or not at all.
 
     Args:
         model: from a recipe.
         path: safetensors file to write.
         metric: numbers to keep with the weights, such as ``{"AP": 0.36, "data": "scenes-val"}``.
+        overwrite: replace a file that is there.
     Raises:
-        DataError: a model without a recipe, from which it could not be built again.
+        DataError: a model without a recipe, from which it could not be built again; or a file that is there.
     """
+    refuse_existing([path], overwrite=overwrite)
     recipe = model.recipe
     if recipe is None:
         raise DataError("this model has no recipe and could not be built again: make it with dsla.build")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..assigners import METHODS
 from ..assigners.entry import OTHERS
-from ..files import read_toml, write
+from ..files import read_toml, refuse_existing, write
 
 WIDTH = 7.2  # inches: a figure over the whole text width
 UNIT = (-0.02, 1.02)  # axis range of labels, scores and IoU
@@ -239,9 +239,18 @@ def small_png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes .svg (line art) or .png (photographs), by the ending."""
+def save(figure: Figure, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Writes .svg (line art) or .png (photographs), by the ending.
+
+    Args:
+        figure: any of matplotlib's.
+        path: file to write.
+        overwrite: replace one that is there.
+    Raises:
+        DataError: a file is there.
+    """
     path = Path(path)
+    refuse_existing([path], overwrite=overwrite)
     kind = path.suffix[1:].lower()
     if kind not in ("svg", "png"):
         raise ValueError(f"{path}: figures are saved as .svg or .png")

@@ -138,6 +138,8 @@ class Recipe:
                     f"recipe {self.name}: {len(getattr(self, key))} {key} for the {levels} levels of a pyramid with "
                     f"extra_levels={self.extra_levels!r}; give one for each level"
                 )
+        if self.strides != (maps := tuple(8 << level for level in range(levels))):
+            raise DataError(f"recipe {self.name}: strides={self.strides}; every backbone's pyramid has maps of {maps}")
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed; values given as text are read by the field's type.

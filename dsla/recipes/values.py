@@ -64,7 +64,7 @@ def typed(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) == (kind is bool):
         if kind in (bool, str) and isinstance(value, kind):
             return value
-        if kind in (int, float) and isinstance(value, Integral):
+        if kind in (int, float) and isinstance(value, Integral) and abs(value) < 2**63:
             return int(value)
         if kind is float and isinstance(value, Real) and math.isfinite(value):
             return float(value)

@@ -89,7 +89,7 @@ class Records:
             same = all(kept.get(k, metric[k]) == metric[k] for k in ("data", "fingerprint"))
             highest = float(kept["AP"]) if kept and same else -1.0
         if metric["AP"] > highest:
-            save(model, path, metric=metric)
+            save(model, path, metric=metric, overwrite=True)
 
     def checkpoint(self, start: Start, parts: Mapping[str, Any]) -> None:
         """Write checkpoint.pt: state dicts of the parts, tensors and plain values only (read with `weights_only`).

@@ -106,8 +106,8 @@ def train(
             f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but {val.name}, to evaluate on, has "
             f"{', '.join(val.class_names)}: give files with the same categories"
         )
-    if accumulate < 1:
-        raise DataError(f"accumulate {accumulate}: at least 1, the number of parts of a step")
+    if not 1 <= accumulate <= recipe.batch_size:
+        raise DataError(f"accumulate {accumulate}: parts of a step, from 1 to its {recipe.batch_size} images")
     folder = None if out is None else Path(out)
     with process_group(device) as device, contextlib.ExitStack() as left:
         first = rank() == 0
@@ -206,7 +206,8 @@ def train(
                 break
         model.eval()
         if first and folder is not None and step == total:
-            save(model, folder / MODEL, metric=None if val is None else _metric(records.rows[-1], seed))
+            metric = None if val is None else _metric(records.rows[-1], seed)
+            save(model, folder / MODEL, metric, overwrite=True)
         wait()
         return TrainResult(model, records.rows, folder)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..data import DetectionDataset
 from ..errors import DataError
-from ..files import put_in_place
+from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
 from ..models.evaluation import evaluation_mode
 
@@ -77,8 +77,16 @@ class Recording:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def save(self, path: str | Path) -> Path:
-        """One compressed .npz of plain arrays; the pictures inside are JPEG, for looking at."""
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """One compressed .npz of plain arrays; the pictures inside are JPEG, for looking at.
+
+        Args:
+            path: file to write.
+            overwrite: replace one that is there.
+        Raises:
+            DataError: a file is there.
+        """
+        refuse_existing([path], overwrite=overwrite)
         about = {
             "format": FORMAT,
             **{k: getattr(self, k) for k in ("name", "class_names", "sizes", "parts")},

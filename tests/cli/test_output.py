@@ -239,3 +239,25 @@ def test_an_interrupted_predict_keeps_what_is_done(tmp_path, monkeypatch):
 def test_a_list_takes_no_changes(capsys):
     assert main(["train", "list", "lr=3"]) == 2
     assert "takes no changes, got lr=3" in capsys.readouterr().err
+
+
+@pytest.mark.robustness("unclear: wrong and missing words are refused with the name that was meant")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evaluate scenes-dsla --split vla", "no split of the embedded scenes 'vla': did you mean 'val'?"),
+        ("train scenes-dsla lr=1 lr=2", "one field twice"),
+        ("train scenes-dsla --accumulate 17 steps=1 --size 2 --out x", "parts of a step, from 1 to its 16 images"),
+        ("train scenes-dsla strides=8,8,8", "every backbone's pyramid has maps of (8, 16, 32)"),
+    ],
+)
+def test_wrong_words_are_refused_with_the_name_that_was_meant(words, message, capsys):
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "missing"), [("train", "recipe"), ("data", "what")])
+def test_only_what_is_needed_is_said_to_be_missing(words, missing, capsys):
+    with pytest.raises(SystemExit):
+        main([words])
+    assert capsys.readouterr().err.strip().endswith(f"required: {missing}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from dsla.analysis import match
 from dsla.coco.detections import Results
 from dsla.coco.evaluation import evaluate_detections
 from dsla.coco.ground_truth import GroundTruth
+from dsla.data.check import check
 from dsla.errors import DataError, DataWarning
 
 TRUTH = {
@@ -83,12 +85,40 @@ def test_a_file_of_rows_or_of_one_row_a_line(tmp_path, encoding):
             pd.testing.assert_frame_equal(results.to_frame(), expected)
 
 
-@pytest.mark.robustness("unclear: gzip and zip files are called so")
-def test_archives_are_called_by_their_name(tmp_path):
-    for start, word in ((b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "zip")):
-        (tmp_path / "r.json").write_bytes(start + bytes(30))
-        with pytest.raises(DataError, match=rf"r.json: not JSON but .*{word}.*; unpack it"):
-            Results.of(tmp_path / "r.json", COLUMNS)
+@pytest.mark.robustness("unclear: files packed with gzip are read, results and annotations alike")
+def test_gzip_is_read_up_to_a_limit(tmp_path, monkeypatch):
+    path, whole = tmp_path / "r.json.gz", gzip.compress(json.dumps(ROWS).encode())
+    path.write_bytes(whole)
+    pd.testing.assert_frame_equal(Results.of(path, COLUMNS).to_frame(), Results.of(ROWS, COLUMNS).to_frame())
+    truth = tmp_path / "t.json.gz"
+    truth.write_bytes(gzip.compress(json.dumps(COLUMNS.to_coco()).encode()))
+    assert [report.code for report in check([path, truth])] == [0, 0]
+    for spoilt in (whole[:-9], whole[:30], whole[:-6] + b"\0" + whole[-5:], b"\x1f\x8b"):
+        path.write_bytes(spoilt)
+        with pytest.raises(DataError, match=r"r\.json\.gz: .*(gzip|cannot be read)"):
+            Results.of(path, COLUMNS)
+    path.write_bytes(gzip.compress(b" " * 2_000_000 + json.dumps(ROWS).encode()))
+    monkeypatch.setattr("dsla.coco.reading.MOST", 1_000_000)
+    with pytest.raises(DataError, match=r"r\.json\.gz: more than 1,000,000 bytes, as many as are read"):
+        Results.of(path, COLUMNS)
+
+
+@pytest.mark.robustness("unclear: files that are no JSON are called what they are")
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [
+        (b"PK\x03\x04", "a zip archive; unpack it"), (b"", "empty"), (b" \n", "empty"),
+        (b"<!DOCTYPE html>", "XML or a page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"\x89PNG\r\n", "a picture"),
+        (b"\xff\xd8\xff\xe0", "a picture"),
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_called_what_it_is(tmp_path, start, word):
+    (tmp_path / "r.json").write_bytes(start)
+    for read in (lambda path: Results.of(path, COLUMNS), GroundTruth.of):
+        with pytest.raises(DataError, match=rf"r\.json: not JSON but {word}"):
+            read(tmp_path / "r.json")
 
 
 @pytest.mark.robustness("wrong: scores outside 0…1, negative sides and repeated detections are counted and said")

@@ -78,7 +78,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(weights, "save_file", broken)
     with pytest.raises(OSError, match="disk full"):
-        dsla.save(model, path)
+        dsla.save(model, path, overwrite=True)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 

@@ -307,9 +307,11 @@ def test_recipes_refuse_what_they_do_not_know():
             TINY.replace(**wrong)
     with pytest.raises(DataError, match="2 strides for the 3 levels"):
         TINY.replace(strides="8,16")
-    finer = {"ranges": "0-16,16-32,32-1e8", "strides": "4,8,16"}
+    with pytest.raises(DataError, match=r"strides=\(4, 8, 16\); every backbone's pyramid has maps of \(8, 16, 32\)"):
+        TINY.replace(strides="4,8,16")
+    finer = {"ranges": "0-16,16-32,32-1e8", "strides": "8,16,32"}
     read = TINY.replace(**finer, core_zone="false", clip="none", lr="1e-3", steps="7")
     assert read.ranges == ((0.0, 16.0), (16.0, 32.0), (32.0, 1e8))
-    assert (read.strides, read.core_zone, read.clip, read.lr, read.steps) == ((4, 8, 16), False, None, 1e-3, 7)
+    assert (read.strides, read.core_zone, read.clip, read.lr, read.steps) == ((8, 16, 32), False, None, 1e-3, 7)
     for r in dsla.RECIPES.values():
         assert Recipe.from_dict(json.loads(json.dumps(r.to_dict()))) == r
