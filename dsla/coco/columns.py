@@ -120,7 +120,7 @@ def refuse_other_forms(name: str, of: str, boxes: np.ndarray, width: np.ndarray,
 
 
 def in_reach(boxes: np.ndarray) -> np.ndarray:
-    """[N] whether all four numbers of a box are finite, and within `FARTHEST`."""
+    """[N] whether all numbers of a box, and its score if that stands beside it, are finite and within `FARTHEST`."""
     return (np.abs(boxes) < FARTHEST).all(1)
 
 

@@ -116,7 +116,7 @@ def _of_rows(source: Any, truth: GroundTruth, subset: bool) -> Results:
     rows, odd = read_results(source)
     strange = {o.position: o for o in reversed(odd)}
     boxes, score = columns.boxes_in(rows), columns.numbers_in(rows, "score")
-    bad = ~(columns.in_reach(boxes) & np.isfinite(score))
+    bad = ~columns.in_reach(np.column_stack([boxes, score]))
     bad[list(strange)] = True
     lines = []
     for n in np.flatnonzero(bad).tolist():
@@ -140,7 +140,7 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool) -> Results:
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
     values = columns.with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
-    bad = ~(columns.in_reach(values[:, :6]) & np.isfinite(values[:, 6]))
+    bad = ~columns.in_reach(values)
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")

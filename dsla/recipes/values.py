@@ -1,6 +1,5 @@
 """Values of fields: from text that a person types, and checked against the field's type."""
 
-import math
 import types
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin
@@ -66,7 +65,7 @@ def typed(value: Any, kind: Any) -> Any:
             return value
         if kind in (int, float) and isinstance(value, Integral) and abs(value) < 2**63:
             return int(value)
-        if kind is float and isinstance(value, Real) and math.isfinite(value):
+        if kind is float and isinstance(value, Real) and abs(value) < 1e300:
             return float(value)
     raise ValueError(f"{_NAMES.get(kind, 'a number, text, true, false or none')} is needed")
 
