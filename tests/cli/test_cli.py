@@ -122,8 +122,8 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["evaluate", "scenes-dsla", "--device", "gpu"], "no device 'gpu'"),
         (["train", "scenes-dsla", *SMALL, "--size", "2", "--device", "cuda:99"], "device cuda:99: no such GPU"),
         (["train", "scenes-dsla", "--val-annotations", "val.json"], "needs --annotations beside it"),
-        (["train", "scenes-dsla", *SMALL, "--size", "4", "--out", "/dev/null/run"], "Not a directory: '/dev/null/run'"),
-        (["data", "val", "--size", "1", "--to", "/dev/null/here"], "/dev/null/here"),
+        (["train", "scenes-dsla", *SMALL, "--size", "4", "--out", "/dev/null/run"], "/dev/null: no folder that can be"),
+        (["data", "val", "--size", "1", "--to", "/dev/null/here"], "/dev/null: no folder that can be"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):

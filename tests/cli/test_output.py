@@ -246,7 +246,6 @@ def test_a_list_takes_no_changes(capsys):
     ("words", "message"),
     [
         ("evaluate scenes-dsla --split vla", "no split of the embedded scenes 'vla': did you mean 'val'?"),
-        ("train scenes-dsla lr=1 lr=2", "one field twice"),
         ("train scenes-dsla --accumulate 17 steps=1 --size 2 --out x", "parts of a step, from 1 to its 16 images"),
         ("train scenes-dsla strides=8,8,8", "every backbone's pyramid has maps of (8, 16, 32)"),
     ],
