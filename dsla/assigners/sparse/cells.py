@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...geometry import PointGrid, constant
 from ..pairs import Pairs, Truth
-from .keys import reduce_pairs, winners
+from .keys import winners, winning_key
 
 
 class Levels(NamedTuple):
@@ -68,8 +68,19 @@ class Cells:
         return values if self.valid is None else values.where(self.valid, 0)
 
     def keys(self, value: Tensor, into: Tensor | None = None) -> Tensor:
-        """Value of each pair, 0 where excluded → winning key of each point, [B·P]; `into`: as in `reduce_pairs`."""
-        return reduce_pairs(self.grid, self.truth, self.box, self.point, self.counted(value), into)
+        """Value of each pair, 0 where excluded → winning key of each point, [B·P].
+
+        The highest value wins, of equal ones the smaller box, then the lower index.
+
+        Args:
+            value: float32, not negative; of the shape of the pairs or broadcast to it.
+            into: keys of other pairs that take part; changed.
+        """
+        if into is None:
+            into = torch.zeros(len(self.truth.first) * len(self.grid), dtype=torch.int64, device=self.grid.device)
+        key = winning_key(self.counted(value), pick(self.truth.rank, self.box))
+        key, point = torch.broadcast_tensors(key, self.point)
+        return into.scatter_reduce_(0, point.flatten(), key.flatten(), "amax")
 
     def winners(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same → point, box and value, as `keys.winners` has them."""

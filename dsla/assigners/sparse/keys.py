@@ -21,7 +21,6 @@ all others, whatever it costs.
 import torch
 from torch import Tensor
 
-from ...geometry import PointGrid
 from ..pairs import Truth
 
 LAST = 2**63 - 1  # an ordering key behind all others
@@ -56,26 +55,6 @@ def ordering_key(cost: Tensor, index: Tensor, behind: Tensor | None = None) -> T
 def index_of(key: Tensor) -> Tensor:
     """The index in ordering keys; without a meaning in `LAST`."""
     return key & _INDEX
-
-
-def reduce_pairs(
-    grid: PointGrid, truth: Truth, box: Tensor, point: Tensor, value: Tensor, into: Tensor | None = None
-) -> Tensor:
-    """Pairs → the winning key of each point, [B·P]: highest value (0 excludes), smaller box, lower index.
-
-    Args:
-        grid: of P points.
-        truth: the boxes.
-        box: index into N.
-        point: index into B·P.
-        value: float32, not negative; all three broadcast against each other.
-        into: keys of other pairs that take part; changed.
-    """
-    if into is None:
-        into = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
-    rank = truth.rank.index_select(0, box.flatten()).view_as(box)
-    key, point = torch.broadcast_tensors(winning_key(value, rank), point)
-    return into.scatter_reduce_(0, point.flatten(), key.flatten(), "amax")
 
 
 def winners(truth: Truth, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
