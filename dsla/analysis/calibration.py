@@ -15,11 +15,12 @@ import pandas as pd
 from ..coco.matching import greedy, ranks
 from .matching import crowd_rule, group_keys, overlaps, shared
 from .running import sources
-from .tables import Measured, Table, stream, summarises
+from .tables import Measured, Table, analysis, stream, summarises
 
 LAECE_BINS, LAECE_IOU = 25, 0.1  # those of the paper's code
 
 
+@analysis("calibration")
 def calibration(
     detections: Any,
     truth: Any,
@@ -64,13 +65,8 @@ def calibration(
         parts.append(part)
     table = Table(pd.concat(parts, ignore_index=True))
     real = known.objects["category"][~known.objects["crowd"].astype(bool)]
-    table.attrs = {
-        "analysis": "calibration",
-        "iou_threshold": iou_threshold,
-        "laece_iou": laece_iou,
-        "objects": real.value_counts().sort_index().to_dict(),
-        "names": {c: name for c, name in known.categories.items() if c in set(real)},
-    }
+    table.attrs["objects"] = real.value_counts().sort_index().to_dict()
+    table.attrs["names"] = {c: name for c, name in known.categories.items() if c in set(real)}
     return table
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..coco.matching import Pairs, greedy, iou, overlapping, precisions, ranks, slices
 from .running import sources
-from .tables import BOX, EVERY_CLASS, SIZE, Table, stream
+from .tables import BOX, EVERY_CLASS, SIZE, Table, analysis, stream
 
 CROWD = ("ignore", "background")
 
@@ -75,6 +75,7 @@ def average_precision(
     return pd.DataFrame(np.reshape(values, (len(counts), len(hit))), index=counts.index)
 
 
+@analysis("match")
 def match(
     detections: Any,
     truth: Any,
@@ -126,15 +127,7 @@ def match(
         parts.append(part)
     # Column after column, each gone from the chunks once it is whole: boxes before NMS are many.
     table = Table({name: _whole([part.pop(name) for part in parts]) for name in list(parts[0])}, copy=False)
-    table.attrs = {
-        "analysis": "match",
-        "class_aware": class_aware,
-        "crowd": crowd,
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-        "images": len(truth.images),
-        "objects": int((~truth.objects["crowd"].astype(bool)).sum()),
-    }
+    table.attrs = {"images": len(truth.images), "objects": int((~truth.objects["crowd"].astype(bool)).sum())}
     return table
 
 

@@ -11,7 +11,7 @@ from torchvision.ops import nms
 from ..coco.matching import Pairs, iou, overlapping, ranks
 from .matching import group_keys, overlaps, pick, shared
 from .running import sources
-from .tables import BOX, Measured, Table, stream, summarises
+from .tables import BOX, Measured, Table, analysis, stream, summarises
 
 LOSSES = (0.0, 0.05, 0.1)
 
@@ -39,6 +39,7 @@ def survivors(
     return kept
 
 
+@analysis("suppression")
 def suppression(
     candidates: Any,
     truth: Any,
@@ -98,15 +99,7 @@ def suppression(
         part["suppressor_overlap"] = np.where(by >= 0, pick(overlap, best, np.nan), np.nan)
         part["iou_after"], part["iou_lost"] = iou_after, iou_before - iou_after
         parts.append(part)
-    table = Table(pd.concat(parts, ignore_index=True))
-    table.attrs = {
-        "analysis": "suppression",
-        "nms_threshold": nms_threshold,
-        "class_aware": class_aware,
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-    }
-    return table
+    return Table(pd.concat(parts, ignore_index=True))
 
 
 def _best_boxes(

@@ -10,9 +10,10 @@ from ..coco.matching import CAPS, THRESHOLDS, Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick
 from .nms import survivors
 from .running import sources
-from .tables import BOX, Measured, Table, stream, summarises
+from .tables import BOX, Measured, Table, analysis, stream, summarises
 
 
+@analysis("oracle")
 def oracle(
     candidates: Any,
     truth: Any,
@@ -70,17 +71,7 @@ def oracle(
         ap = average_precision(image, kind, score, hit, ignored, counts)
         mean = ap.mean(axis=0) if len(ap) else pd.Series(np.nan, index=range(len(THRESHOLDS)))
         rows.append({"variant": name, "AP": mean.mean(), "AP50": mean[0], "AP75": mean[5]})
-    table = Table(rows)
-    table.attrs = {
-        "analysis": "oracle",
-        "nms_threshold": nms_threshold,
-        "max_detections": max_detections,
-        "class_aware": class_aware,
-        "crowd": crowd,
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-    }
-    return table
+    return Table(rows)
 
 
 def _variants(

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,27 @@ def summary(frame: pd.DataFrame) -> pd.Series:
             "not a table of dsla.analysis: attrs['analysis'] is none of "
             f"{', '.join(sorted(_SUMMARIES))}. Operations that drop `attrs` need them set again"
         ) from None
+
+
+P = ParamSpec("P")
+
+
+def analysis(name: str) -> Callable[[Callable[P, Table]], Callable[P, Table]]:
+    """For functions that make the table of an analysis: its `attrs` say the name, and every argument that has one."""
+
+    def recorded(function: Callable[P, Table]) -> Callable[P, Table]:
+        arguments = signature(function).parameters.values()
+        settings = {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY}
+
+        @wraps(function)
+        def analyse(*args: P.args, **given: P.kwargs) -> Table:
+            table, typed = function(*args, **given), {k: v for k, v in given.items() if k in settings}
+            table.attrs = {"analysis": name} | settings | typed | table.attrs
+            return table
+
+        return analyse
+
+    return recorded
 
 
 Measured = tuple[Mapping[str, Any], Mapping[str, str]]  # values and reasons of a summary, see `series`
