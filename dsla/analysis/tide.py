@@ -12,11 +12,12 @@ import pandas as pd
 from ..coco.matching import Pairs, greedy, ranks
 from .matching import average_precision, crowd_rule, group_keys, overlaps, pick, shared
 from .running import sources
-from .tables import BOX, Measured, Table, stream, summarises
+from .tables import BOX, Measured, Table, analysis, stream, summarises
 
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 
 
+@analysis("errors")
 def errors(
     detections: Any,
     truth: Any,
@@ -60,14 +61,6 @@ def errors(
     table = Table(pd.concat(parts, ignore_index=True))
     for name, column in (("name", "category"), ("gt_name", "gt_category")):
         table[name] = table[column].map(truth.categories)
-    table.attrs = {
-        "analysis": "errors",
-        "foreground": foreground,
-        "background": background,
-        "crowd": crowd,
-        "score_threshold": score_threshold,
-        "max_detections": max_detections,
-    }
     return table
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from ..recipes.recipe import Recipe
 from ..training.schedule import total_steps
-from .style import FAINT, SOFT, WIDTH, Look, Picture, drawing, method, rows_of
+from .style import FAINT, SOFT, WIDTH, Look, Picture, caption, drawing, method, rows_of
 
 Rows = Sequence[Mapping[str, Any]]
 LOSSES = {"loss_cls": "classification loss", "loss_box": "box loss"}
@@ -73,7 +73,7 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
     high = 0.21 * max(len(logs), 1)  # of the bars, inches
     # Places in inches instead of a computed layout: quicker, and nothing moves from one picture to the next.
     height = high + 2.55
-    with drawing(height, "training", layout=None) as figure:
+    with drawing(height, caption("training"), layout=None) as figure:
         bars = figure.add_axes((1.3 / WIDTH, 2.47 / height, 2.9 / WIDTH, high / height))
         for i, (name, log) in enumerate(logs.items()):
             bars.barh(i, 1, color=FAINT, height=0.62)
@@ -112,7 +112,7 @@ def beside_published(
         together: whether data and recipe are the same.
         note: title of the published curves' panel.
     """
-    with drawing(2.7, "epochs") as figure:
+    with drawing(2.7, caption("epochs")) as figure:
         axes = [figure.subplots()] * 2 if together else list(figure.subplots(1, 2))
         _ap_lines(axes[0], logs)
         for i, (name, table) in enumerate(published.items()):

@@ -22,12 +22,11 @@ from .style import (
     beside,
     by_method,
     caption,
+    drawing,
     intervals,
     label_first,
     method,
-    picture,
     rows_of,
-    style,
 )
 
 FATES = {"correct": ("matched", VERDICTS["hit"]), "covered": ("nearly", VERDICTS["duplicate"]),
@@ -39,8 +38,7 @@ BARS: Any = {"fontsize": 6.5, "padding": 2}
 def fates_by_size(table: pd.DataFrame) -> Picture:
     """What becomes of the objects of each size: method, name (of the size), objects, correct, covered, missed."""
     methods, sizes = by_method(table), list(dict.fromkeys(table["name"]))
-    with style():
-        figure = picture(WIDTH, 0.26 * len(methods) + 1.5)
+    with drawing(0.26 * len(methods) + 1.5, caption("fates")) as figure:
         for i, (ax, size) in enumerate(zip(figure.subplots(1, len(sizes)), sizes, strict=True)):
             rows = table[table["name"] == size].set_index("method").loc[[look.name for look, _ in methods]]
             left, objects = np.zeros(len(rows)), rows["objects"].clip(lower=1)
@@ -54,7 +52,6 @@ def fates_by_size(table: pd.DataFrame) -> Picture:
             label_first(ax, i, "")
             ax.set(xlim=(0, 100), xlabel="% of the objects", title=f"{size} ({rows['objects'].max():,.0f})")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    figure.caption = caption("fates")
     return figure
 
 
@@ -62,8 +59,7 @@ def missed_by_points(table: pd.DataFrame, setting: str, score: float) -> Picture
     """Share of the objects not found, by the points that learn them: method, points, objects, unfound, share."""
     methods, bins = by_method(table), list(dict.fromkeys(table["points"]))
     wide = 0.8 / len(methods)
-    with style():
-        figure = picture(WIDTH, 2.7)
+    with drawing(2.7, caption("points", setting=setting, score=score)) as figure:
         ax = figure.subplots()
         for i, (look, rows) in enumerate(methods):
             x = np.arange(len(bins)) + beside(len(methods), i, wide)
@@ -75,15 +71,14 @@ def missed_by_points(table: pd.DataFrame, setting: str, score: float) -> Picture
         ax.grid(axis="x", visible=False)
         ax.set(ylim=(0, 109), ylabel="% not found", xlabel="points that learn the object")
         ax.legend(loc="upper right")
-    figure.caption = caption("points", setting=setting, score=score)
     return figure
 
 
 def number_intervals(table: pd.DataFrame, pairs: pd.DataFrame, level: float, resamples: int) -> Picture:
     """Numbers with their intervals: method, name, value, low, high; and of pairs: first, second, … differences."""
     methods, names = by_method(table), [n for n in dict.fromkeys(table["name"]) if n.startswith("AP")]
-    with style():
-        figure = picture(WIDTH, 0.3 * len(names) + 0.09 * len(names) * len(methods) + 1.1)
+    text = caption("intervals-of-numbers", level=100 * level, resamples=resamples)
+    with drawing(0.3 * len(names) + 0.09 * len(names) * len(methods) + 1.1, text) as figure:
         axes = figure.subplots(1, 2 if len(pairs) else 1, squeeze=False)[0]
         for i, (look, rows) in enumerate(methods):
             rows = 100 * rows.set_index("name").loc[names, ["value", "low", "high"]]
@@ -102,15 +97,13 @@ def number_intervals(table: pd.DataFrame, pairs: pd.DataFrame, level: float, res
             axes[1].tick_params(labelleft=False)
         handles = [h for ax in axes for h in zip(*ax.get_legend_handles_labels(), strict=True)]
         figure.legend(*zip(*handles, strict=True), loc="outside upper center", ncols=2, fontsize=6.5)
-    figure.caption = caption("intervals-of-numbers", level=100 * level, resamples=resamples)
     return figure
 
 
 def precision_recall(table: pd.DataFrame) -> Picture:
     """Precision over recall, means over classes: method, iou (a name in CURVES), recall, precision."""
     methods = by_method(table)
-    with style():
-        figure = picture(WIDTH, 2.9)
+    with drawing(2.9, caption("precision-recall")) as figure:
         for i, (ax, iou) in enumerate(zip(figure.subplots(1, len(CURVES), sharey=True), CURVES, strict=True)):
             for look, rows in methods:
                 rows = rows[rows["iou"] == iou]
@@ -120,7 +113,6 @@ def precision_recall(table: pd.DataFrame) -> Picture:
             ax.set(xlim=UNIT, ylim=UNIT, xlabel="recall", title=names.get(iou, "IoU 0.5 … 0.95, area: AP"))
             ax.legend(loc="upper right", fontsize=6.5)
             label_first(ax, i, "precision")
-    figure.caption = caption("precision-recall")
     return figure
 
 
@@ -136,8 +128,7 @@ def confusions(table: pd.DataFrame, name: str, score: float, most: int = 16) -> 
         index=[*kept, "background"], columns=[*kept, "no match"]
     )
     values = cells.fillna(0).to_numpy()
-    with style():
-        figure = picture(WIDTH, 0.26 * len(cells) + 1.4)
+    with drawing(0.26 * len(cells) + 1.4, caption("confusions", score=score, count=len(kept))) as figure:
         ax = figure.subplots()
         drawn: Any = {"cmap": "Blues", "norm": LogNorm(0.7, max(values.max(), 2)), "aspect": "auto"}
         ax.imshow(np.ma.masked_equal(values, 0), **drawn)
@@ -150,7 +141,6 @@ def confusions(table: pd.DataFrame, name: str, score: float, most: int = 16) -> 
         ax.set_yticks(range(len(kept) + 1), cells.index, fontsize=6.5, parse_math=False)
         ax.grid(visible=False)
         ax.set(xlabel="what the detection is called", ylabel="what is there", title=name)
-    figure.caption = caption("confusions", score=score, count=len(kept))
     return figure
 
 
@@ -164,8 +154,7 @@ def worst(rows: Sequence[tuple[Any, pd.Series, str]], name: str, kind: str) -> P
     """
     columns = 4
     lines = -(-len(rows) // columns)
-    with style():
-        figure = picture(WIDTH, lines * (WIDTH / columns + 0.4) + 0.25)
+    with drawing(lines * (WIDTH / columns + 0.4) + 0.25, caption(f"worst-{kind}")) as figure:
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for ax, (image, row, text) in zip(axes, rows, strict=False):
             pixels = draw.as_image(image)
@@ -186,5 +175,4 @@ def worst(rows: Sequence[tuple[Any, pd.Series, str]], name: str, kind: str) -> P
         for ax in axes[len(rows) :]:
             ax.axis("off")
         axes[0].set_title(name, parse_math=False)
-    figure.caption = caption(f"worst-{kind}")
     return figure

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from ..assigners import DSLA, Pairs
 from ..losses import quality_focal_loss
-from .style import LABELS, SOFT, UNIT, Picture, drawing, method
+from .style import LABELS, SOFT, UNIT, Picture, caption, drawing, method
 
 BOX = (20.0, 28.0, 140.0, 108.0)  # the example of `centerness_maps`, pixels
 TARGETS = (0.0, 0.3, 0.7, 1.0)
@@ -35,7 +35,7 @@ def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> 
 def intervals(table: pd.DataFrame) -> Picture:
     """Hard and relaxed regression ranges, from `interval_table`."""
     shades = [method("DSLA").colour, method("FCOS").colour, "#7a5195", "#2a7f62"]
-    with drawing(3.4, "intervals") as figure:
+    with drawing(3.4, caption("intervals")) as figure:
         for ax, kind in zip(figure.subplots(2, 1, sharex=True), ("hard", "relaxed"), strict=True):
             for level, part in table[table["kind"] == kind].groupby("level"):
                 ax.plot(part["m"], part["h"], color=shades[int(level) % 4], label=f"P{int(level) + 3}")
@@ -61,7 +61,7 @@ def centerness_table(stride: float = 8.0) -> pd.DataFrame:
 
 def centerness_maps(table: pd.DataFrame) -> Picture:
     """Centerness without and with the core zone, and along the row through the centre."""
-    with drawing(2.6, "core-zone") as figure:
+    with drawing(2.6, caption("core-zone")) as figure:
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
         middle = (BOX[1] + BOX[3]) / 2
         for ax, core in zip(axes, (False, True), strict=False):
@@ -102,7 +102,7 @@ def quality_focal(table: pd.DataFrame) -> Picture:
 
     named = table.assign(target=table["target"].map("{:g}".format))
     look: dict[str, Any] = {"hue": "target", "style": "target", "palette": "colorblind", "errorbar": None}
-    with drawing(2.8, "quality-focal-loss") as figure:
+    with drawing(2.8, caption("quality-focal-loss")) as figure:
         value, gradient = figure.subplots(1, 2)
         sns.lineplot(named, x="score", y="loss", ax=value, **look)
         sns.lineplot(named, x="score", y="gradient", ax=gradient, legend=False, **look)

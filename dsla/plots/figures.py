@@ -54,7 +54,7 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     """
     pixels = draw.as_image(image)
     methods = by_method(points)
-    with drawing(4.7, "labels-and-scores") as figure:
+    with drawing(4.7, caption("labels-and-scores")) as figure:
         grid = figure.add_gridspec(2, len(methods), height_ratios=(1.25, 1))
         upper = []
         for i, (look, rows) in enumerate(methods):
@@ -146,7 +146,7 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
         "best": (VERDICTS["hit"].colour, (0, (4, 1.5)), "best box, removed by NMS"),
         "suppressor": (VERDICTS["duplicate"].colour, "-", "box that removed it"),
     }
-    with drawing(WIDTH / max(len(examples), 2) + 0.95, "suppressed") as figure:
+    with drawing(WIDTH / max(len(examples), 2) + 0.95, caption("suppressed")) as figure:
         axes = np.atleast_1d(figure.subplots(1, len(examples)))
         for ax, (title, image, boxes) in zip(axes, examples, strict=True):
             rows = boxes.set_index("kind")
@@ -179,7 +179,7 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
         threshold: differences below it count as not told apart.
     """
     methods = by_method(profiles)
-    with drawing(4.4, "neighbours") as figure:
+    with drawing(4.4, caption("neighbours")) as figure:
         grid = figure.add_gridspec(2, len(methods))
         for i, (look, rows) in enumerate(methods):
             ax = figure.add_subplot(grid[0, i])
@@ -204,7 +204,7 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
 
 def reliability_curves(curves: pd.DataFrame) -> Picture:
     """Score as a predictor of IoU: method, score, iou, count (and low, high) of bins of score."""
-    with drawing(3.7, "reliability") as figure:
+    with drawing(3.7, caption("reliability")) as figure:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (2, 2)))
         methods = by_method(curves[curves["count"] > 0])
@@ -221,7 +221,7 @@ def reliability_curves(curves: pd.DataFrame) -> Picture:
 
 def lost_to_nms(losses: pd.DataFrame) -> Picture:
     """Share of objects that lose more than so much IoU to NMS: method, loss, share."""
-    with drawing(2.8, "lost-to-nms") as figure:
+    with drawing(2.8, caption("lost-to-nms")) as figure:
         ax = figure.subplots()
         for look, rows in by_method(losses):
             ax.plot(rows["loss"], rows["share"], markevery=5, **look.marked)
@@ -237,7 +237,7 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
     """AP with scores or boxes replaced: method, variant, AP, low, high (interval, NaN with a single seed)."""
     methods = by_method(table)
     variants = [v for v in ORACLES if v in set(table["variant"])]
-    with drawing(0.4 * len(variants) + 0.85, "oracles") as figure:
+    with drawing(0.4 * len(variants) + 0.85, caption("oracles")) as figure:
         ax = figure.subplots()
         for i, (look, rows) in enumerate(methods):
             rows = 100 * rows.set_index("variant").reindex(variants)[["AP", "low", "high"]].astype(float)
@@ -255,7 +255,7 @@ def error_costs(table: pd.DataFrame) -> Picture:
     """What each kind of error costs, and how many there are: method, error, gain (AP, NaN if undefined), count."""
     methods = by_method(table)
     thick = 0.8 / len(methods)
-    with drawing(max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4), "errors") as figure:
+    with drawing(max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4), caption("errors")) as figure:
         gains, counts = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
         for i, (look, rows) in enumerate(methods):
             rows = rows.set_index("error").reindex(list(ERRORS))[["gain", "count"]].astype(float)

@@ -204,11 +204,11 @@ def picture(width: float = WIDTH, height: float = 3.0, **options: Any) -> Pictur
 
 
 @contextmanager
-def drawing(height: float, about: str = "", width: float = WIDTH, **options: Any) -> Iterator[Picture]:
-    """A figure to draw on inside, in the package's style; `about`: its caption's name in `captions.toml`."""
+def drawing(height: float, text: str = "", width: float = WIDTH, **options: Any) -> Iterator[Picture]:
+    """A figure to draw on inside, in the package's style; `text`: its caption."""
     with style():
         figure = picture(width, height, **options)
-        figure.caption = caption(about) if about else ""
+        figure.caption = text
         yield figure
 
 

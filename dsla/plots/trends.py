@@ -70,7 +70,7 @@ def _seeds(counts: pd.Series) -> str:
 def conditions(table: pd.DataFrame) -> Picture:
     """What DSLA's lead over FCOS with centerness depends on, one row a condition; `condition_table`."""
     titles = list(dict.fromkeys(table["condition"]))
-    with drawing(0.3 * len(titles) + 1.1) as figure:
+    with drawing(0.3 * len(titles) + 1.1, caption("conditions", seeds=_seeds(table["seeds"]))) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         for ax, (number, scale) in zip(axes, {"AP": 100, "Spearman": 1, "lost > 0.05": 1}.items(), strict=True):
             rows = table[table["number"] == number]
@@ -81,14 +81,13 @@ def conditions(table: pd.DataFrame) -> Picture:
             ax.grid(axis="y", visible=False)
             ax.margins(x=0.12)
         rows_of(axes[0], titles)
-    figure.caption = caption("conditions", seeds=_seeds(table["seeds"]))
     return figure
 
 
 def training_curves(table: pd.DataFrame) -> Picture:
     """Loss and AP in training: of our runs by step, of the release's by epoch; `dsla.paper.tables.curve_table`."""
     ours, release = (table[(table["source"] == "embedded set") == here] for here in (True, False))
-    with drawing(4.6) as figure:
+    with drawing(4.6, caption("training-curves", seeds=many(ours["seed"].nunique(), "seed"))) as figure:
         axes = figure.subplots(2, 2, sharex="col")
         for line, name in zip(axes, ("loss", "AP"), strict=True):
             scale = 100 if name == "AP" else 1
@@ -110,5 +109,4 @@ def training_curves(table: pd.DataFrame) -> Picture:
         axes[1, 1].set(xlabel="epochs")
         axes[0, 0].legend(loc="upper right")
         axes[1, 1].legend(loc="lower right")
-    figure.caption = caption("training-curves", seeds=many(ours["seed"].nunique(), "seed"))
     return figure
