@@ -38,15 +38,24 @@ print(f"{what:10} {seconds:6.2f} s CPU   holds {now() - before:6.0f} MB   peak {
 """
 
 
-def draw(path: Path, images: int, annotations: int, seed: int = 0) -> None:
-    """Writes the file: boxes with the polygon of their corners, moved by some pixels."""
+def draw(path: Path, images: int, annotations: int, seed: int = 0, sizes: tuple[tuple[int, int], ...] = ()) -> None:
+    """Writes the file: boxes with the polygon of their corners, moved by some pixels.
+
+    Args:
+        sizes: (width, height) of pictures that there are, named 0.png, 1.png …: image n is picture n mod their number;
+            without them images are 300 to 640 pixels wide and high, each under a name of its own.
+    """
     rng = np.random.default_rng(seed)
     widths, heights = rng.integers(300, 641, (2, images)).tolist()
+    names = [f"{n:012d}.jpg" for n in range(images)]
+    if sizes:
+        names = [f"{n % len(sizes)}.png" for n in range(images)]
+        widths, heights = ([sizes[n % len(sizes)][axis] for n in range(images)] for axis in (0, 1))
     where = np.sort(rng.integers(0, images, annotations)).tolist()
     shares = np.sort(rng.random((annotations, 2, 2)), axis=2)
     with path.open("w", encoding="utf-8") as file:
         file.write('{"info": {}, "licenses": [], "images": [')
-        rows = ({"license": 1, "file_name": f"{n:012d}.jpg", "height": heights[n], "width": widths[n], "id": n}
+        rows = ({"license": 1, "file_name": names[n], "height": heights[n], "width": widths[n], "id": n}
                 for n in range(images))  # fmt: skip
         file.write(", ".join(map(json.dumps, rows)) + '], "annotations": [')
         for n, i in enumerate(where):
@@ -56,8 +65,8 @@ def draw(path: Path, images: int, annotations: int, seed: int = 0) -> None:
             row = {"segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]], "area": 0.8 * box[2] * box[3], "iscrowd": 0,
                    "image_id": i, "bbox": box, "category_id": n % CLASSES + 1, "id": n + 1}  # fmt: skip
             file.write(", " * bool(n) + json.dumps(row))
-        names = [{"id": c + 1, "name": f"class {c}"} for c in range(CLASSES)]
-        file.write(f'], "categories": {json.dumps(names)}}}')
+        classes = [{"id": c + 1, "name": f"class {c}"} for c in range(CLASSES)]
+        file.write(f'], "categories": {json.dumps(classes)}}}')
 
 
 def main() -> None:
