@@ -53,6 +53,7 @@ class Finding:
 
     Attributes:
         p: that chance alone gives such a difference, of two sides; corrected by `holm` where it has been.
+        each: the difference of each seed.
         power: the probability that a difference of `Claim.least` would have p below `LEVEL`, before that correction.
     """
 
@@ -66,6 +67,7 @@ class Finding:
     high: float = np.nan
     p: float = np.nan
     power: float = np.nan
+    each: tuple[float, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -103,7 +105,8 @@ def judge(claim: Claim, numbers: pd.DataFrame) -> Finding:
     if not len(pairs):
         return Finding(claim, UNDEFINED)
     better, other = (float(pairs[m].mean()) for m in names)
-    finding = Finding(claim, UNDECIDED, len(pairs), better, other, better - other)
+    each = tuple((pairs[claim.better] - pairs[claim.other]).round(6).tolist())
+    finding = Finding(claim, UNDECIDED, len(pairs), better, other, better - other, each=each)
     square, freedom = pooled(table.loc[pairs.index].dropna(axis=1))
     if not freedom:
         return finding

@@ -26,8 +26,9 @@ from ..settings import repository_file
 from . import tables
 from .exhibits import LOOKED_AT, busiest, point_counts
 from .pages import Chart
+from .protocol import VERSION
 from .report import reproduce
-from .runs import read_curves, read_runs, stores
+from .runs import read, read_curves, read_runs, stores
 
 SCENE = 7  # of the test split at 512 pixels: the one of the README
 PHOTOGRAPHS = ("compare", "methods", "label-maps", "label-maps-trained")
@@ -142,5 +143,8 @@ def _figures_over_seeds(folder: Path, progress: bool) -> Iterator[tuple[str, Pic
     table = tables.condition_table(runs)
     if len(table):
         yield "conditions", plots.conditions(table), table
+    table = tables.protocol_table(read(*paths, protocol=VERSION))
+    if len(table):
+        yield "protocol", plots.protocol(table), table
     table = tables.curve_table(read_curves(*paths))
     yield "training-curves", plots.training_curves(table), table

@@ -128,6 +128,7 @@ def results_page(folder: str | Path = "figures") -> str:
     return page(
         "results.md",
         protocol=_protocol(protocol),
+        figure=(Path(folder) / "protocol.svg").is_file(),
         main=main,
         claims=Markup(claims_markdown(main)),
         methods=Markup(methods_markdown(method_table(one_budget(runs)))),

@@ -12,7 +12,7 @@ import pandas as pd
 from ..files import markdown
 from ..recipes import RECIPES
 from . import published
-from .claims import CENTERNESS, DSLA, Claim, Finding, holm, interval, judge, same_budget
+from .claims import CENTERNESS, DSLA, Claim, Finding, ablation_names, holm, interval, judge, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
 
 OURS, PAPER = "embedded set", "paper, COCO"
@@ -51,8 +51,8 @@ def study_table(runs: pd.DataFrame, study: str) -> pd.DataFrame:
     Returns:
         setting (text, or γ), recipe, source (`OURS`, `PAPER`), seed (<NA> for the mean over seeds and for the paper),
         AP, low, high (95 % interval over seeds), gain, gain_low, gain_high (AP against the first setting of the
-        ablation, or against γ = 0.2; of runs with the same seed), seeds, steps, images. Settings that have neither runs
-        nor published numbers are left out.
+        ablation, or against γ = 0.2; runs with the same seed, deviation pooled over all runs that are given), seeds,
+        steps, images. Settings that have neither runs nor published numbers are left out.
     """
     settings = published.ablation() if study == "ablation" else published.gamma_sweep()
     settings = settings.rename(columns={"gamma": "setting"})
@@ -64,11 +64,15 @@ def study_table(runs: pd.DataFrame, study: str) -> pd.DataFrame:
     for setting, recipe, ap in settings[["setting", "recipe", "AP"]].itertuples(index=False):
         mine = aps[aps["recipe"] == recipe].sort_values("seed").set_index("seed")
         gains = mine["value"] - base.reindex(mine.index)
+        claim = Claim("", better=recipe, other=_BASE[study])
+        gained = Finding(claim, "", difference=0.0, low=0.0, high=0.0)
+        if recipe != claim.other:
+            gained = judge(claim, runs.assign(method=runs["recipe"]))
         here = {"setting": setting, "recipe": recipe}
         if len(mine):
             budget = {"seeds": len(mine), "steps": mine["steps"].iloc[0], "images": mine["images"].iloc[0]}
             values = dict(zip(("AP", "low", "high"), interval(mine["value"]), strict=True))
-            values |= dict(zip(("gain", "gain_low", "gain_high"), interval(gains), strict=True))
+            values |= {"gain": gained.difference, "gain_low": gained.low, "gain_high": gained.high}
             rows.append({**here, "source": OURS, "seed": pd.NA, **values, **budget})
             rows += [
                 {**here, "source": OURS, "seed": seed, "AP": mine["value"][seed], "gain": gains[seed], **budget}
@@ -88,8 +92,8 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         condition, number (of `CONDITION_CLAIMS`), better (DSLA), other, difference, low, high (95 %), seeds, p (Holm's,
-        of all rows), power, verdict. The deviation is pooled over all runs of the same number of steps. The first
-        condition is what the others change. What was not run is left out.
+        of all rows), power, verdict, each (seed's difference). The deviation is pooled over all runs of as many steps.
+        The first condition is what the others change. What was not run is left out.
     """
     findings, about = list[Finding](), list[dict[str, str]]()
     for condition in read("claims")["conditions"]:
@@ -104,10 +108,22 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
         for number, claim in claims.items():
             findings.append(judge(claim, mine))
             about.append({"condition": condition["title"], "number": number})
-    columns = ("better", "other", "difference", "low", "high", "seeds", "p", "power", "verdict")
+    columns = ("better", "other", "difference", "low", "high", "seeds", "p", "power", "verdict", "each")
     values = [{k: getattr(f, k) for k in columns} for f in holm(findings)]
     table = pd.DataFrame([a | v for a, v in zip(about, values, strict=True)])
     return table[table["seeds"] > 0].reset_index(drop=True)
+
+
+def protocol_table(runs: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """AP of every run of the protocol's main stage: start, method, seed, step, scenes (validation, test), AP."""
+    rows = []
+    for run in runs:
+        if run["stage"] == "main":
+            about = {"start": run["start"], "method": ablation_names()[run["recipe"]], "seed": run["seed"]}
+            rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]
+            ap = next(n["value"] for n in run["numbers"] if n["name"] == "AP")
+            rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap})
+    return pd.DataFrame(rows, columns=["start", "method", "seed", "step", "scenes", "AP"])
 
 
 def curve_table(curves: pd.DataFrame) -> pd.DataFrame:

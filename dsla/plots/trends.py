@@ -5,7 +5,20 @@ from typing import Any
 import pandas as pd
 
 from ..coco.problems import many
-from .style import INK, SOFT, Picture, by_method, caption, drawing, intervals, method, published, rows_of
+from .style import (
+    INK,
+    SOFT,
+    Picture,
+    beside,
+    by_method,
+    caption,
+    drawing,
+    intervals,
+    label_first,
+    method,
+    published,
+    rows_of,
+)
 
 AP = "AP, points of 100"
 _OURS: Any = {"color": method("DSLA").colour, "marker": "D"}
@@ -75,12 +88,39 @@ def conditions(table: pd.DataFrame) -> Picture:
         for ax, (number, scale) in zip(axes, {"AP": 100, "Spearman": 1, "lost > 0.05": 1}.items(), strict=True):
             rows = table[table["number"] == number]
             measured = scale * rows[["difference", "low", "high"]].astype(float)
-            intervals(ax, measured, rows["condition"].map(titles.index), **_OURS)
+            at = rows["condition"].map(titles.index)
+            seeds = rows.assign(at=at).explode("each")
+            ax.scatter(
+                scale * seeds["each"].astype(float), seeds["at"] + 0.2, s=9, color=_OURS["color"], alpha=0.4, lw=0
+            )
+            intervals(ax, measured, at, **_OURS)
             ax.axvline(0, color=SOFT, lw=0.8)
+            ax.locator_params(axis="x", nbins=4)
             ax.set_xlabel(AP if number == "AP" else number)
             ax.grid(axis="y", visible=False)
             ax.margins(x=0.12)
         rows_of(axes[0], titles)
+    return figure
+
+
+def protocol(table: pd.DataFrame) -> Picture:
+    """AP along the runs of the protocol, every run a point, a panel a start; `dsla.paper.tables.protocol_table`."""
+    with drawing(3.4) as figure:
+        starts = list(dict.fromkeys(table["start"]))
+        axes = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
+        for place, (ax, start) in enumerate(zip(axes, starts, strict=True)):
+            mine = table[table["start"] == start].assign(AP=lambda t: 100 * t["AP"].astype(float))
+            looks = by_method(mine)
+            for i, (look, rows) in enumerate(looks):
+                curve, end = (rows[rows["scenes"] == scenes] for scenes in ("validation", "test"))
+                ax.plot(curve.groupby("step")["AP"].mean(), **look.drawn, lw=1.2)
+                ax.scatter(curve["step"], curve["AP"], s=7, color=look.colour, alpha=0.5, lw=0)
+                x = 1.06 * end["step"] + beside(len(looks), i, 60)
+                ax.scatter(x, end["AP"], s=16, color=look.colour, marker=look.marker)
+            ax.set(title=f"{start} start", xlabel="steps; right, test scenes")
+            label_first(ax, place, AP)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.caption = caption("protocol", seeds=_seeds(table.groupby(["start", "method"])["seed"].nunique()))
     return figure
 
 

@@ -11,6 +11,8 @@ from dsla.data import Scenes
 from dsla.paper import protocol
 from dsla.paper.protocol import PLAN, follow, missing, planned, tuned, tuning
 from dsla.paper.runs import FILE, read, read_runs
+from dsla.paper.tables import protocol_table
+from dsla.plots import trends
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs" / "protocol.md").read_text(encoding="utf-8").split())
@@ -134,3 +136,20 @@ def test_the_shell_refuses_what_the_protocol_decides(small, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
     assert main(["reproduce", "--train", "--protocol", *out]) == 0
     assert capsys.readouterr().out.count("scenes-dsla") > 6
+
+
+def test_the_figure_shows_every_run_as_a_point():
+    runs = [line(p) for p in tuning()]
+    done = missing(runs)[:9]
+    for i, p in enumerate(done):
+        curve = [{"step": 500, "AP": 0.1 + i / 100}, {"step": 4000, "AP": 0.3}]
+        runs.append(line(p, 0.4 + i / 100) | {"steps": 4000, "evaluations": curve})
+    table = protocol_table(runs)
+    assert len(table) == 9 * 3
+    assert table[table["scenes"] == "test"]["AP"].tolist() == pytest.approx([0.4 + i / 100 for i in range(9)])
+    assert table["seed"].value_counts().to_dict() == {0: 24, 1: 3}
+    figure = trends.protocol(table)
+    points = [c.get_offsets().data for ax in figure.axes for c in ax.collections]
+    shown = sorted(float(y) for offsets in points for y in offsets[:, 1])
+    assert shown == pytest.approx(sorted(100 * table["AP"]))
+    assert "1 to 2 of its seeds" in figure.caption

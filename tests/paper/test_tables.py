@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from dsla.paper.tables import condition_table, conditions_markdown
+from dsla.plots import trends
 from dsla.recipes import GROUPS, recipe
 
 NUMBERS = (
@@ -35,6 +36,10 @@ def test_each_condition_has_its_own_runs_paired_by_seed():
     # four recipes of 1,000 steps: least squares leave 0.0002 to seed and method, 6 degrees of freedom
     half = 2.446912 * np.sqrt(2 * 0.0002 / 6 / 3)
     assert first == pytest.approx((0.05, 0.05 - half, 0.05 + half), abs=1e-6)
+    assert ap.iloc[0]["each"] == (0.04, 0.05, 0.06)
+    figure = trends.conditions(table)
+    dots = [tuple(p) for p in figure.axes[0].collections[0].get_offsets().data.round(6)]
+    assert dots[:3] == [(4.0, 0.2), (5.0, 0.2), (6.0, 0.2)]
     alone = ap.loc["500 steps"]  # of two recipes: Student's t, two degrees of freedom
     half = 4.302653 * 0.01 / np.sqrt(3)
     assert (alone["difference"], alone["low"], alone["high"]) == pytest.approx((0.0, -half, half), abs=1e-6)
