@@ -13,12 +13,12 @@ from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
 from ..coco.evaluation import Evaluation, evaluate_detections
 from ..errors import DataError
-from .bootstrap import LEVEL, RESAMPLES, Samples, differences, drawn, intervals, resampled, share_resampled
 from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
 from .diagnosis import Offer, Setting, diagnosis, objects_of
 from .nms import suppression
 from .oracles import oracle
+from .resampling import LEVEL, RESAMPLES, Samples, differences, draws, intervals, resampled, share_resampled
 from .study import Analysed, numbers_of, summaries_of
 from .tables import Truth
 from .tide import errors
@@ -35,7 +35,7 @@ class Answers(Analysed):
     """What is known about one results file.
 
     Tables: ranking, reliability, suppression, oracle, errors; errors_by and confusion of these; why (a verdict an
-    object, see `dsla.why`) and points of it, with a `Setting`; intervals (see `bootstrap.intervals`).
+    object, see `dsla.why`) and points of it, with a `Setting`; intervals (see `resampling.intervals`).
 
     Attributes:
         name: what it is called in tables and figures.  file: where it came from.
@@ -92,7 +92,7 @@ def ask(
         whole, (truth, every) = len(truth.images), _shared(truth, every)
         note = f"{len(truth.images)} of {whole} images of the annotations: those on which every file has a detection"
     columns, answers = truth.columns, list[Answers]()
-    weights = drawn(len(columns), resamples)
+    weights = draws(len(columns), resamples)
     rows = objects_of(columns)
     counted = None if setting is None else setting.count(columns, rows)
     least = max(score_threshold, FOUND_FROM)
@@ -148,7 +148,7 @@ def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataF
         level: of the intervals.
 
     Returns:
-        Differences: first, second, name of the number, the columns of `bootstrap.intervals` of first − second.
+        Differences: first, second, name of the number, the columns of `resampling.intervals` of first − second.
         Objects: first, second, size ("all" or one of COCO's), objects, both, only_first, only_second, neither: how many
         each finds; empty without a `Setting`.
     """

@@ -1,59 +1,134 @@
-"""AP if other images had been drawn: weights of images in place of a second evaluation."""
+"""Bootstrap: how far numbers would move with other images of the same kind, and whether two detectors differ.
 
-from __future__ import annotations
+Images are drawn with replacement, as many as there are, again and again (Efron 1979). Detections are matched once; a
+resample only says how often each image counts, so that its AP is a sum over sorted detections. Two detectors are
+compared on the same resamples: what is hard for both cancels.
 
+A resample holds fewer different images, so that rare classes seem easier and most APs of resamples lie above the AP
+itself. Intervals therefore take their width from the spread of the resamples, and their middle from the number itself
+(Efron and Tibshirani's standard interval); mean and percentiles of the resamples stand beside it.
+"""
+
+from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..coco.matching import THRESHOLDS, greedy, precisions, ranks, slices
-from .matching import group_keys, overlaps
-from .running import sources
-from .tables import stream
+from ..coco.detections import Results
+from ..coco.engines import AREAS, Matched, outside
+from ..coco.engines import matched as matching
+from ..coco.ground_truth import GroundTruth
+from ..coco.matching import CAPS, RECALLS, THRESHOLDS, slices
+
+RESAMPLES, LEVEL = 200, 0.95
+TOGETHER = 4_000_000  # weights of detections that are held at a time
+Samples = Mapping[str, np.ndarray]
 
 
-def draws(images: int, count: int, seed: int = 0) -> np.ndarray:
-    """[count, images] how often each image is drawn, as often as there are images, with replacement.
+def draws(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """[count,B] how often each of B images is drawn, as often as there are images, with replacement.
 
     The same for the same numbers: of two models judged on the same images, draw by draw is compared.
     """
+    if not images:
+        return np.zeros((count, 0), dtype=np.int64)
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=count)
 
 
-def resampled_ap(detections: Any, truth: Any, weights: np.ndarray, most: int = 100) -> np.ndarray:
-    """COCO's AP over IoU 0.50 to 0.95, each image counted as often as a row of weights says.
+def resampled_ap(detections: Any, truth: Any, weights: np.ndarray, most: int = CAPS[-1]) -> np.ndarray:
+    """COCO's AP over IoU 0.50 to 0.95 of every resample.
 
     Args:
-        detections, truth: see `dsla.analysis.tables`.
-        weights: [R, images] whole numbers.
+        detections: a path, rows, or a list of dicts, see `Results.of`.
+        truth: a path, a dict or a data set, see `GroundTruth.of`.
+        weights: [R,B] how often each image counts; see `draws`.
         most: detections of an image and class that count, the best first.
 
     Returns:
         [R]; NaN where no object is left.
     """
-    source, truth = sources(detections, truth)
-    parts, owners = list[pd.DataFrame](), list[pd.DataFrame]()
-    for chunk, objects in stream(source, truth):
-        crowd = objects["crowd"].to_numpy(dtype=bool)
-        rank = ranks(chunk["score"].to_numpy(dtype=float), *group_keys(True, chunk))
-        match, ignored = greedy(overlaps(chunk, objects), rank, crowd, THRESHOLDS)
-        rows = chunk[["image_index", "category", "score"]].assign(hit=list((match >= 0).T), ignored=list(ignored.T))
-        parts.append(rows[rank < most])
-        owners.append(objects.loc[~crowd, ["image_index", "category"]])
-    objects = pd.concat(owners)
-    kinds = np.unique(objects["category"])
-    rows = pd.concat(parts)[lambda d: d["category"].isin(kinds)]
-    rows = rows.sort_values(["category", "score"], ascending=[True, False], kind="stable")
-    hit, ignored = (
-        np.array(rows[name].tolist(), dtype=bool).reshape(-1, len(THRESHOLDS)).T for name in ("hit", "ignored")
-    )
-    image, kind = rows["image_index"].to_numpy(dtype=int), np.searchsorted(kinds, rows["category"])
-    home, owner = objects["image_index"].to_numpy(dtype=int), np.searchsorted(kinds, objects["category"])
-    values = []
-    for weight in weights:
-        drawn, total = np.repeat(np.arange(len(image)), weight[image]), np.bincount(owner, weight[home], len(kinds))
-        each = zip(slices(kind[drawn], len(kinds)), total, strict=True)
-        ap = [precisions(hit[:, drawn[at]], ignored[:, drawn[at]], n).mean() for at, n in each if n]
-        values.append(np.mean(ap) if ap else np.nan)
-    return np.array(values)
+    columns = GroundTruth.of(truth)
+    return resampled(matching(Results.of(detections, columns), most), columns, weights)["AP"]
+
+
+def resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """AP, AP50, AP75, AP_small, AP_medium, AP_large of every resample.
+
+    They equal an evaluation of the data with images standing several times, but for the order of equal scores of one
+    image and class, where nobody can say which is right.
+
+    Args:
+        matched: COCO's matching of the detections.
+        truth: their ground truth.
+        weights: [R,B] how often each image counts; see `draws`.
+
+    Returns:
+        By the name of the number [R], 0…1; NaN where a resample has no such object.
+    """
+    step = max(TOGETHER // max(len(matched.score), 1), 1)
+    parts = [_resampled(matched, truth, weights[i : i + step]) for i in range(0, len(weights), step)]
+    every = np.concatenate(parts) if parts else np.zeros((0, len(AREAS), len(THRESHOLDS)))
+    return {"AP": every[:, 0].mean(1), "AP50": every[:, 0, 0], "AP75": every[:, 0, 5]} | {
+        f"AP_{size}": every[:, i].mean(1) for i, size in enumerate(AREAS) if i
+    }
+
+
+def _resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
+    """[R,areas,T] mean over classes of the AP."""
+    classes = len(truth.category_ids)
+    summed, defined = np.zeros((len(weights), len(AREAS), len(THRESHOLDS))), np.zeros((len(weights), len(AREAS), 1))
+    counted = [np.flatnonzero(~truth.crowd & ~out) for out in outside(truth)]
+    for k, rows in enumerate(slices(matched.category, classes)):
+        mine = weights[:, matched.image[rows]]  # [R,D of the class]
+        for i, objects in enumerate(counted):
+            total = weights[:, truth.image[objects[truth.category[objects] == k]]].sum(1)  # [R]
+            defined[:, i, 0] += total > 0
+            for t in range(len(THRESHOLDS) if total.any() else 0):
+                # Precision is highest at hits: between two of them it only falls.
+                at = np.flatnonzero(matched.hit[i, t, rows])
+                seen = (mine * ~matched.ignored[i, t, rows]).cumsum(1)[:, at]
+                true = mine[:, at].cumsum(1)
+                precision = (true / (seen + np.spacing(1)))[:, ::-1]
+                precision = np.maximum.accumulate(precision, axis=1)[:, ::-1]
+                reached = np.searchsorted(RECALLS, true / np.maximum(total, 1)[:, None], side="right")
+                summed[:, i, t] += (precision * np.diff(reached, prepend=0)).sum(1) / len(RECALLS)
+    return np.divide(summed, defined, out=np.full(summed.shape, np.nan), where=defined > 0)
+
+
+def share_resampled(true: np.ndarray, image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[R] share of the objects that are `true` [N] in every resample; `image` [N] their places."""
+    count, objects = (np.bincount(image, w, weights.shape[1]) for w in (true, None))
+    total = weights @ objects
+    return np.divide(weights @ count, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def intervals(values: Mapping[str, float], samples: Samples, level: float = LEVEL) -> pd.DataFrame:
+    """Numbers with their resamples as intervals.
+
+    Args:
+        values: the numbers, by name.
+        samples: of each the resamples [R].
+        level: of the interval.
+
+    Returns:
+        index name; value; low, high: value ± so many standard deviations of the resamples; mean, low_percentile and
+        high_percentile of the resamples. NaN without two resamples in which the number is defined.
+    """
+    z, rows = NormalDist().inv_cdf((1 + level) / 2), {}
+    for name, sample in samples.items():
+        sure, value = sample[np.isfinite(sample)], values[name]
+        if len(sure) > 1:
+            reach = z * sure.std(ddof=1)
+            ends = np.percentile(sure, [50 * (1 - level), 50 * (1 + level)])
+            rows[name] = [value, value - reach, value + reach, sure.mean(), *ends]
+        else:
+            rows[name] = [value, *[np.nan] * 5]
+    columns = ["value", "low", "high", "mean", "low_percentile", "high_percentile"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("name")
+
+
+def differences(first: Samples, second: Samples) -> dict[str, np.ndarray]:
+    """The first minus the second, resample by resample, of the numbers that both have."""
+    return {name: first[name] - second[name] for name in first if name in second}

@@ -1,12 +1,12 @@
 """What every analysis takes and gives: ground truth and detections as tidy tables, chunk by chunk of images.
 
-Sources of ground truth: a COCO json (path or dict), a data set of this package, or a list of target dicts
-(`boxes` [M,4] xyxy, `labels` [M], optionally `crowd_boxes` [K,4] and `image_id`).
+Sources of ground truth: a COCO json (path or dict), a data set of this package, a list of target dicts
+(`boxes` [M,4] xyxy, `labels` [M], optionally `crowd_boxes` [K,4] and `image_id`), or what `coco.foreign` reads.
 
-Sources of detections: COCO results (path or list of rows); a table with DETECTION_COLUMNS; an iterable with one
-dict of tensors an image (`boxes` [D,4], `scores` [D], `labels` [D], optionally `image_id`; without it in the
-order of the images); or a model together with a data set. An iterable and a model are read as a stream: no
-more than a chunk of images is in memory.
+Sources of detections: COCO results (path or list of rows), or what `coco.foreign` reads; a table with
+DETECTION_COLUMNS; an iterable with one dict of tensors an image (`boxes` [D,4], `scores` [D], `labels` [D], optionally
+`image_id`; without it in the order of the images); or a model together with a data set. An iterable and a model are
+read as a stream: no more than a chunk of images is in memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -181,7 +181,7 @@ class Truth:
         """
         if isinstance(source, Truth):
             return source
-        if isinstance(source, (list, tuple)):
+        if isinstance(source, (list, tuple)) and all(isinstance(one, Mapping) for one in source):
             return cls._of_targets(list(source)[:max_images])
         columns = GroundTruth.of(source)
         if max_images is not None and max_images < len(columns):
@@ -255,9 +255,8 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
     """(index of the first image, detections of `chunk` images), not yet sorted."""
     if hasattr(detections, "ground_truth"):
         raise DataError("a data set stands where detections belong: give the arguments in their order")
-    if isinstance(detections, (str, Path)) or (
-        isinstance(detections, list) and (not detections or "bbox" in detections[0])
-    ):
+    streamed = isinstance(detections, list) and bool(detections) and isinstance(detections[0], Mapping)
+    if isinstance(detections, (str, Path, Mapping, list)) and not (streamed and "boxes" in detections[0]):
         detections = Results.of(detections, truth.columns)
     if isinstance(detections, Results):
         detections = detections.to_frame()

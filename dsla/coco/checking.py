@@ -10,18 +10,17 @@ import pandas as pd
 from ..errors import DataError
 from . import columns
 from .problems import SLACK, SMALLEST, Problems, many, refuse, some
-from .reading import Category, Image, Odd, name_of, read_listed
+from .reading import Category, Image, Odd, read_listed
 
 LARGEST = 2**30  # pixels of an image; more is a mistake in the file, which would cost memory without bound
 
 
-def checked(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of `GroundTruth` by name, of a path or COCO dict.
+def checked(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The columns of `GroundTruth` by name, of a path or COCO dict that messages call by the name.
 
     Raises:
         DataError: names the file, the rows and what to do.
     """
-    name = name_of(source)
     listed, wrong = read_listed(source)
     problems = Problems(name)
     category_ids, category_names = _categories(listed.categories, wrong.get("categories", []), name)

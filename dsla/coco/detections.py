@@ -11,11 +11,12 @@ import pandas as pd
 from ..errors import DataError
 from . import columns
 from .columns import CORNERS, SIZE, corners_of
+from .foreign import as_table
 from .ground_truth import GroundTruth
 from .problems import Problems, many, refuse, some
 from .reading import name_of, read_results
 
-Detections: TypeAlias = "str | Path | Iterable[Mapping[str, Any]] | pd.DataFrame | Results"
+Detections: TypeAlias = "str | Path | Iterable[Mapping[str, Any]] | Mapping[Any, Any] | pd.DataFrame | Results"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,9 @@ class Results:
     def of(
         cls, source: Detections, truth: GroundTruth, *, warn: bool = True, guess: bool = True, subset: bool = False
     ) -> "Results":
-        """From a path, COCO results rows, or a table with image, category (ids), x1, y1, x2, y2 and score.
+        """From a path, COCO results rows, what `foreign` names, or a table.
+
+        A table has image and category (ids), x1, y1, x2, y2 and score.
 
         Args:
             source: where it comes from.
@@ -59,8 +62,11 @@ class Results:
         """
         if isinstance(source, Results):
             return source
-        read = _of_table if isinstance(source, pd.DataFrame) else _of_rows
-        results = read(source, truth, subset)
+        table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
+        if table is None:
+            results = _of_rows(source, truth, subset)
+        else:
+            results = _of_table(table, truth, subset, "the given table" if table is source else name_of(source))
         if guess:
             results.check_form()
         if warn:
@@ -135,15 +141,14 @@ def _of_rows(source: Any, truth: GroundTruth, subset: bool) -> Results:
     return _results(name, truth, image, category, boxes, score)
 
 
-def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool) -> Results:
-    name = "the given table"
+def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool, name: str) -> Results:
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
     values = columns.with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
     bad = ~columns.in_reach(values)
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
-        raise DataError(f"image {image}, row {row}: box or score is not finite; mend the row or leave it out")
+        raise DataError(f"{name}: image {image}, row {row}: box or score is not finite; mend the row or leave it out")
     image = _located(columns.id_array(table["image"].tolist()), truth.image_ids, "an image_id", name, subset)
     category = _located(columns.id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
     return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])

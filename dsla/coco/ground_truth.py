@@ -13,6 +13,7 @@ import numpy as np
 
 from .checking import checked
 from .columns import corners_of, cut_to
+from .foreign import as_coco
 from .problems import Problems, many, refuse
 
 
@@ -52,7 +53,7 @@ class GroundTruth:
 
     @classmethod
     def of(cls, source: Any, *, warn: bool = True) -> "GroundTruth":
-        """From a path, a COCO dict, a data set, or columns, which are given back.
+        """From a path, a COCO dict, a data set, what `foreign` names, or columns, which are given back.
 
         Args:
             source: a data set is anything with `truth` or `ground_truth()`.
@@ -65,7 +66,8 @@ class GroundTruth:
             return source
         if isinstance(getattr(source, "truth", None), GroundTruth):
             return source.truth
-        truth = cls(**checked(source.ground_truth() if hasattr(source, "ground_truth") else source))
+        content, name = as_coco(source.ground_truth() if hasattr(source, "ground_truth") else source)
+        truth = cls(**checked(content, name))
         if warn:
             truth.problems.warn()
         return truth

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
+from ..coco.foreign import holds_results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import Problems, many, some
 from ..coco.reading import head_of
@@ -79,6 +80,8 @@ def check(
 
 def _holds_results(file: str | Path) -> bool:
     """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none."""
+    if Path(file).is_dir():
+        return holds_results(file)
     head = head_of(Path(file))
     for mark in MARKS:
         head = head.removeprefix(mark)
