@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 from dsla import analysis
-from dsla.analysis import Truth
+from dsla.analysis import truth_of
 from dsla.coco.detections import Results
 from dsla.coco.evaluation import evaluate_detections
 from dsla.coco.ground_truth import GroundTruth
@@ -45,7 +45,7 @@ def evaluation(engine: str, folder: Path) -> dict[str, float]:
 
 
 def whole(name: str, folder: Path) -> dict[str, float]:
-    known = Truth.of(folder / "instances.json")
+    known = truth_of(folder / "instances.json")
     return dict(getattr(analysis, name)(folder / "results.json", known).summary())
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from ..assigners import as_assigner
+from ..coco.columns import corners_of
+from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
 from ..geometry import InputSize
 from .points import count_points
-from .tables import BOX, Measured, Table, Truth, summarises
+from .tables import BOX, Measured, Table, summarises, truth_of
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
 Sizes = Sequence[int] | Sequence[Sequence[int]]
@@ -56,26 +58,24 @@ def assignment_statistics(
         DataError: sizes that are not known, or not of as many images as there are.
     """
     chosen = as_assigner(assigner, strides)
-    truth = Truth.of(data, max_images, taught=True)
+    truth = truth_of(data, max_images)
     sizes = _sizes(truth, data, image_sizes)
-    image, order = place_of_objects(truth)
-    objects = truth.objects.iloc[order]
-    labels = {category: i for i, category in enumerate(truth.category_ids or sorted(truth.categories))}
+    rows = taught_rows(truth)
     points = count_points(
         chosen,
-        image,
-        objects[BOX].to_numpy(dtype=float),
-        objects["category"].map(labels).to_numpy(dtype=np.int64),
+        truth.image[rows].astype(np.int64),
+        corners_of(truth.inside[rows]),
+        truth.category[rows].astype(np.int64),
         np.array(sizes, dtype=np.int64).reshape(-1, 2),
         strides=strides,
         offset=offset,
         input_size=input_size,
         batch_size=batch_size,
-        classes=max(len(labels), 1),
+        classes=max(len(truth.category_ids), 1),
         jitter=jitter,
         seed=seed,
     )
-    table = Table(objects[["image", "gt", "category"]].reset_index(drop=True))
+    table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True))
     table[BOX] = points.boxes.astype(float)
     table["points"] = points.total
     for level, stride in enumerate(strides):
@@ -93,15 +93,13 @@ def assignment_statistics(
     return table
 
 
-def place_of_objects(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """Of the objects that are no crowds, image after image: place of the image, and position in `truth.objects`."""
-    image = pd.Index(truth.images).get_indexer(truth.objects["image"])
-    order = np.argsort(image, kind="stable")
-    order = order[~truth.objects["crowd"].to_numpy(dtype=bool)[order]]
-    return image[order], order
+def taught_rows(truth: GroundTruth) -> np.ndarray:
+    """Positions of the objects that a network is taught, image after image."""
+    order = np.argsort(truth.image, kind="stable")
+    return order[truth.taught[order]]
 
 
-def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]]:
+def _sizes(truth: GroundTruth, data: Any, given: Sizes | None) -> list[tuple[int, int]]:
     """(height, width) of every image."""
     count = len(truth.images)
     if given is not None:
@@ -112,7 +110,7 @@ def _sizes(truth: Truth, data: Any, given: Sizes | None) -> list[tuple[int, int]
         return [(int(h), int(w)) for h, w in table]
     if hasattr(data, "image_size"):
         return [tuple(data.image_size(i)) for i in range(count)]
-    sizes = np.stack([truth.columns.heights, truth.columns.widths], 1)
+    sizes = np.stack([truth.heights, truth.widths], 1)
     if missing := [image for image, size in zip(truth.images, sizes, strict=True) if not size.all()]:
         raise DataError(f"height and width of images {some(missing)} are not known; give image_sizes=(height, width)")
     return [(int(h), int(w)) for h, w in sizes]

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ..coco.engines import SIZES, size_names
-from .tables import BOX, Truth
+from ..coco.ground_truth import GroundTruth
+from .tables import BOX
 from .tide import ERRORS, fixed_aps
 
 UNMATCHED, UNKNOWN = "no match", "background"
@@ -15,7 +16,7 @@ BINS = {"0": 0, "1–2": 2, "3–5": 5, "6–10": 10, "over 10": np.inf}  # of p
 KINDS = ["correct", *ERRORS[:-1], "ignored", "missed", "covered"]
 
 
-def errors_by(frame: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+def errors_by(frame: pd.DataFrame, truth: GroundTruth) -> pd.DataFrame:
     """Errors of a table of `errors` by class and by size.
 
     A false detection counts in the class that it names. It counts at the size of the object that it is about, and of
@@ -33,7 +34,7 @@ def errors_by(frame: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     of = pd.MultiIndex.from_frame(truth.objects[["image", "gt"]])
     place = of.get_indexer(pd.MultiIndex.from_arrays([frame["image"], frame["gt"].fillna(-1)]))
     x1, y1, x2, y2 = (frame[c].to_numpy(dtype=float) for c in BOX)
-    area = np.where(place >= 0, np.append(truth.areas, 0)[place], (x2 - x1) * (y2 - y1))
+    area = np.where(place >= 0, np.append(truth.area, 0)[place], (x2 - x1) * (y2 - y1))
     parts = []
     for by, group in (("class", frame["category"]), ("size", pd.Series(size_names(area), index=frame.index))):
         rows = pd.crosstab(group.to_numpy(), frame["kind"].to_numpy()).reindex(columns=KINDS, fill_value=0)

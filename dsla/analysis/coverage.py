@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..coco.engines import SIZES, size_names
 from ..geometry import InputSize
-from .assignments import FEW, assignment_statistics, place_of_objects
-from .tables import BOX, Measured, Table, Truth, summarises
+from .assignments import FEW, assignment_statistics, taught_rows
+from .tables import BOX, Measured, Table, summarises, truth_of
 
 
 def coverage(
@@ -43,11 +43,9 @@ def coverage(
     methods = [assigners] if isinstance(assigners, str) or not isinstance(assigners, Sequence) else list(assigners)
     steps = [strides] if isinstance(strides[0], int) else list(strides)
     sizes: list[InputSize] = list(input_sizes) if isinstance(input_sizes, list) else [input_sizes]
-    truth = Truth.of(data, max_images, taught=True)
-    order = place_of_objects(truth)[1]
-    objects = truth.objects.iloc[order]
-    size = size_names(truth.areas[order])
-    kind = objects["category"].map(lambda c: truth.categories.get(c, str(c))).to_numpy()
+    truth = truth_of(data, max_images)
+    rows = taught_rows(truth)
+    size, kind = size_names(truth.area[rows]), np.array(truth.category_names, dtype=object)[truth.category[rows]]
     parts = []
     for method, levels, side in product(methods, steps, sizes):
         counted = assignment_statistics(method, truth, strides=levels, input_size=side)

@@ -12,6 +12,7 @@ import pandas as pd
 from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
 from ..coco.evaluation import Evaluation, evaluate_detections
+from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
@@ -20,7 +21,7 @@ from .nms import suppression
 from .oracles import oracle
 from .resampling import LEVEL, RESAMPLES, Samples, differences, draws, intervals, resampled, share_resampled
 from .study import Analysed, numbers_of, summaries_of
-from .tables import Truth
+from .tables import truth_of
 from .tide import errors
 
 LONGEST = 36  # letters of a name in figures
@@ -85,22 +86,22 @@ def ask(
         raise DataError("no results file")
     if not 0 < nms_threshold <= 1:
         raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
-    truth = Truth.of(annotations)
-    every = [Results.of(path, truth.columns, subset=subset) for path in results]
+    truth = truth_of(annotations)
+    every = [Results.of(path, truth, subset=subset) for path in results]
     note = ""
     if subset:
         whole, (truth, every) = len(truth.images), _shared(truth, every)
         note = f"{len(truth.images)} of {whole} images of the annotations: those on which every file has a detection"
-    columns, answers = truth.columns, list[Answers]()
-    weights = draws(len(columns), resamples)
-    rows = objects_of(columns)
-    counted = None if setting is None else setting.count(columns, rows)
+    answers = list[Answers]()
+    weights = draws(len(truth), resamples)
+    rows = objects_of(truth)
+    counted = None if setting is None else setting.count(truth, rows)
     least = max(score_threshold, FOUND_FROM)
     for name, path, detections in zip(names_of(results), results, every, strict=True):
         if say is not None:
             say(name)
         kept = detections.where(detections.score >= score_threshold)
-        evaluation, table = evaluate_detections(columns, kept), kept.to_frame()
+        evaluation, table = evaluate_detections(truth, kept), kept.to_frame()
         evaluation = replace(evaluation, notes=(*evaluation.notes, *filter(None, [note])))
         tables: dict[str, Any] = {
             "ranking": ranking(table, truth),
@@ -115,14 +116,14 @@ def ask(
         tables["confusion"].attrs = {"score_threshold": max(least, NAMED_FROM)}
         assert evaluation.curves is not None
         assert evaluation.curves.matched is not None
-        samples = resampled(evaluation.curves.matched, columns, weights)
+        samples = resampled(evaluation.curves.matched, truth, weights)
         values = dict(evaluation.summary)
         if setting is not None:
             tables["why"] = diagnosis(Offer(detections), setting, score_threshold=least, iou_threshold=0.5,
                                       counted=counted, rules=False).drop(columns="rule")  # fmt: skip
             tables["points"] = missed_by_points(tables["why"])
             found = (tables["why"]["verdict"] == "found").to_numpy()
-            samples["found_share"] = share_resampled(found, columns.image[rows], weights)
+            samples["found_share"] = share_resampled(found, truth.image[rows], weights)
             values["found_share"] = float(found.mean()) if len(found) else np.nan
         tables["intervals"] = intervals(values, samples, level).reset_index()
         tables["intervals"].attrs = {"level": level, "resamples": resamples}
@@ -130,14 +131,14 @@ def ask(
     return answers
 
 
-def _shared(truth: Truth, every: list[Results]) -> tuple[Truth, list[Results]]:
+def _shared(truth: GroundTruth, every: list[Results]) -> tuple[GroundTruth, list[Results]]:
     """The images on which every file has a detection: the ground truth and the detections there."""
-    images = np.arange(len(truth.columns))
+    images = np.arange(len(truth))
     for detections in every:
         images = np.intersect1d(images, detections.image)
     if not len(images):
         raise DataError("the results files have no image in common: nothing can be compared on it")
-    return Truth.of(truth.columns.part(images)), [detections.part(images) for detections in every]
+    return truth.part(images), [detections.part(images) for detections in every]
 
 
 def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataFrame, pd.DataFrame]:

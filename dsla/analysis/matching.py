@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..coco.columns import EVERY_CLASS
 from ..coco.matching import Pairs, greedy, iou, overlapping, precisions, ranks, slices
 from .running import sources
-from .tables import BOX, EVERY_CLASS, SIZE, Table, analysis, stream
+from .tables import BOX, SIZE, Table, analysis, stream
 
 CROWD = ("ignore", "background")
 

@@ -10,29 +10,26 @@ read as a stream: no more than a chunk of images is in memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property, wraps
+from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from ..coco.columns import CORNERS as BOX
-from ..coco.columns import SIZE, comparable, corners_of, plain_id, with_size
+from ..coco.columns import SIZE, array, plain_id, with_size
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
 from ..files import read_toml
 
-OBJECT_COLUMNS = ["image", "gt", "category", *BOX, *SIZE, "crowd"]
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
 EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
-EVERY_CLASS = -1  # category of a crowd region whose class is not known
 CHUNK = 256  # images that are looked at together
 
 _DEFINITIONS: dict[str, dict[str, str]] = read_toml(__file__, "definitions")
@@ -136,86 +133,16 @@ def _definition(of: str, name: str) -> str:
     return next(text for pattern, text in _DEFINITIONS[of].items() if fnmatchcase(name, pattern))
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Ground truth in columns.
+def truth_of(source: Any, max_images: int | None = None) -> GroundTruth:
+    """Ground truth from any of the sources that the module names, or the first images of it.
 
-    Attributes:
-        objects: OBJECT_COLUMNS; boxes (corners, width, height) in pixels, gt the annotation id (of target lists the
-            index in the image).
-        images: the image ids, in order.
-        categories: category id → name.
-        category_ids: label 0…C−1 → category id, for detections that carry labels; None if they are the same.
-        source: the columns of the file, where there is one.
+    Labels of a network are a data set's own; without one they are taken in the order of the ids, as ours are.
     """
-
-    objects: pd.DataFrame
-    images: list[Any]
-    categories: dict[Any, str]
-    category_ids: tuple[Any, ...] | None = None
-    source: GroundTruth | None = None
-
-    @cached_property
-    def columns(self) -> GroundTruth:
-        """What `Results` refer to: the file's columns, or images and categories alone."""
-        if self.source is not None:
-            return self.source
-        content = {"images": [{"id": i} for i in self.images], "annotations": []}
-        return GroundTruth.of(content | {"categories": [{"id": c} for c in self.categories]}, warn=False)
-
-    @cached_property
-    def areas(self) -> np.ndarray:
-        """Square pixels of each of the objects: the file's where it has them, else the box's."""
-        sides = self.objects[SIZE].to_numpy(dtype=float)
-        return sides.prod(axis=1) if self.source is None else self.source.area[self.objects.index]
-
-    @classmethod
-    def of(cls, source: Any, max_images: int | None = None, *, taught: bool = False) -> "Truth":
-        """From any of the sources that the module names.
-
-        Args:
-            source: COCO json, data set, targets, or a Truth, which is given back.
-            max_images: only the first ones.
-            taught: boxes as a network is taught them: cut to the image, without those outside, what the flag `ignore`
-                excludes as crowds. By default as the file has them, as evaluation takes them.
-        """
-        if isinstance(source, Truth):
-            return source
-        if isinstance(source, (list, tuple)) and all(isinstance(one, Mapping) for one in source):
-            return cls._of_targets(list(source)[:max_images])
-        columns = GroundTruth.of(source)
-        if max_images is not None and max_images < len(columns):
-            columns = columns.part(range(max_images))
-        crowd, boxes = columns.crowd, columns.boxes
-        if taught:
-            crowd, boxes = crowd | columns.ignore, columns.inside
-        images, categories, ids = (comparable(i) for i in (columns.image_ids, columns.category_ids, columns.ids))
-        if ids.dtype != np.int64 or len(np.unique(ids)) < len(ids):
-            ids = np.arange(1, len(ids) + 1)
-        objects = pd.DataFrame({"image": images[columns.image], "gt": ids, "category": categories[columns.category]})
-        objects[[*BOX, *SIZE]] = np.concatenate([corners_of(boxes), boxes[:, 2:]], axis=1)
-        objects["crowd"] = crowd
-        names = dict(zip(categories.tolist(), columns.category_names, strict=True))
-        # Without a data set the labels of a network are taken in the order of the ids, as ours are.
-        labels = tuple(source.category_ids) if hasattr(source, "ground_truth") else tuple(names)
-        return cls(objects[np.isfinite(boxes[:, 0])], images.tolist(), names, labels, columns)
-
-    @classmethod
-    def _of_targets(cls, targets: list[Mapping[str, Any]]) -> "Truth":
-        parts, images = [], []
-        for i, target in enumerate(targets):
-            images.append(plain_id(target.get("image_id", i)))
-            boxes, labels = array(target["boxes"]).reshape(-1, 4), array(target["labels"]).reshape(-1)
-            crowds = array(target.get("crowd_boxes", np.zeros((0, 4)))).reshape(-1, 4)
-            flags = array(target.get("iscrowd", np.zeros(len(boxes)))).reshape(-1)  # torchvision's, with their class
-            part = pd.DataFrame(np.concatenate([boxes, crowds]).astype(float), columns=BOX)
-            part["category"] = np.concatenate([labels, np.full(len(crowds), EVERY_CLASS)]).astype(np.int64)
-            part["crowd"] = np.concatenate([flags, np.ones(len(crowds))]).astype(bool)
-            part["gt"], part["image"] = np.arange(len(part)), images[-1]
-            parts.append(with_size(part))
-        objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=OBJECT_COLUMNS)
-        names = sorted(objects["category"][~objects["crowd"].astype(bool)].unique())
-        return cls(objects[OBJECT_COLUMNS], images, {c: str(c) for c in names})
+    targets = isinstance(source, (list, tuple)) and all(isinstance(one, Mapping) for one in source)
+    truth = GroundTruth.of_targets(source) if targets else GroundTruth.of(source)
+    labels = tuple(source.category_ids) if hasattr(source, "ground_truth") else truth.labels
+    truth = replace(truth, labels=labels)  # its tables go with the analysis, and not with the data set
+    return truth if max_images is None or max_images >= len(truth) else truth.part(range(max_images))
 
 
 def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:
@@ -225,13 +152,8 @@ def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:
     return table
 
 
-def array(values: Any) -> np.ndarray:
-    """A tensor or anything like an array, in numpy."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
 def stream(
-    detections: Any, truth: Truth, *, score_threshold: float = 0.0, chunk: int = CHUNK
+    detections: Any, truth: GroundTruth, *, score_threshold: float = 0.0, chunk: int = CHUNK
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Detections and objects of `chunk` images after `chunk` images, in the order of the images.
 
@@ -251,13 +173,15 @@ def stream(
         yield part.reset_index(drop=True), objects.iloc[low:high].reset_index(drop=True)
 
 
-def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> Iterator[tuple[int, pd.DataFrame]]:
+def _parts(
+    detections: Any, truth: GroundTruth, place: dict[Any, int], chunk: int
+) -> Iterator[tuple[int, pd.DataFrame]]:
     """(index of the first image, detections of `chunk` images), not yet sorted."""
     if hasattr(detections, "ground_truth"):
         raise DataError("a data set stands where detections belong: give the arguments in their order")
     streamed = isinstance(detections, list) and bool(detections) and isinstance(detections[0], Mapping)
     if isinstance(detections, (str, Path, Mapping, list)) and not (streamed and "boxes" in detections[0]):
-        detections = Results.of(detections, truth.columns)
+        detections = Results.of(detections, truth)
     if isinstance(detections, Results):
         detections = detections.to_frame()
     if isinstance(detections, pd.DataFrame):
@@ -288,10 +212,10 @@ def _parts(detections: Any, truth: Truth, place: dict[Any, int], chunk: int) -> 
         parts = []
 
 
-def _of_dict(image: Mapping[str, Any], truth: Truth, index: int) -> dict[str, np.ndarray]:
+def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[str, np.ndarray]:
     """One image's tensors in columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
     labels = array(image["labels"]).astype(np.int64)
-    ids = truth.category_ids
+    ids = truth.labels
     if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
     columns = dict(zip(BOX, array(image["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
@@ -323,7 +247,7 @@ def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
     return with_size(table)
 
 
-def _joined(parts: list[dict[str, np.ndarray]], truth: Truth) -> pd.DataFrame:
+def _joined(parts: list[dict[str, np.ndarray]], truth: GroundTruth) -> pd.DataFrame:
     """The images' columns, one after the other."""
     if not parts:
         nothing = dict.fromkeys([*BOX, *SIZE, "score"], np.zeros(0))

@@ -12,9 +12,15 @@ import pandas as pd
 from ..errors import DataError
 from .problems import SLACK, SMALLEST, many
 
+EVERY_CLASS = -1  # category of a crowd region whose class is not known
 CORNERS = ["x1", "y1", "x2", "y2"]
 SIZE = ["w", "h"]  # the file's own width and height: x2 − x1 may be rounded otherwise
 FARTHEST = 1e12  # pixels; coordinates beyond overflow in products, and are of no image
+
+
+def array(values: Any) -> np.ndarray:
+    """A tensor or anything like an array, in numpy."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def ids_in(rows: Sequence[Any], field: str) -> np.ndarray:

@@ -5,14 +5,17 @@ and drawing cut them to the image (`GroundTruth.inside`); annotations without ar
 odd is in `problems`, and said once, when the file is read. Columns are arrays: processes that load data share them.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from . import columns
 from .checking import checked
-from .columns import corners_of, cut_to
+from .columns import CORNERS, EVERY_CLASS, SIZE, array, comparable, corners_of, cut_to
 from .foreign import as_coco
 from .problems import Problems, many, refuse
 
@@ -33,6 +36,7 @@ class GroundTruth:
         boxes: [M,4] x, y, w, h in pixels, as the file has them; w and h are positive.
         area: [M] square pixels.  crowd, ignore: [M] bool, the flags `iscrowd` and `ignore`.
         problems: everything odd about the file.
+        labels: ids of a network's labels 0…C−1; None: every label is an id.
     """
 
     name: str
@@ -50,6 +54,34 @@ class GroundTruth:
     crowd: np.ndarray
     ignore: np.ndarray
     problems: Problems
+    labels: tuple[Any, ...] | None = None
+
+    @classmethod
+    def of_targets(cls, targets: Sequence[Mapping[str, Any]]) -> "GroundTruth":
+        """From target dicts: boxes [M,4] xyxy, labels [M], and if there are crowd_boxes [K,4], iscrowd [M], image_id.
+
+        Ids of annotations are places in their image, those of categories the labels; sizes of images are not known.
+        """
+        parts: list[tuple[Any, ...]] = []
+        for i, target in enumerate(targets):
+            labels = array(target["labels"]).reshape(-1)
+            flags = array(target.get("iscrowd", np.zeros(len(labels)))).reshape(-1)  # torchvision's, with their class
+            own, crowds = (array(target.get(k, ())).reshape(-1, 4).astype(float) for k in ("boxes", "crowd_boxes"))
+            boxes, every = np.concatenate([own, crowds]), np.full(len(crowds), EVERY_CLASS)
+            boxes[:, 2:] -= boxes[:, :2]
+            label, crowd = np.concatenate([labels, every]), np.concatenate([flags, np.ones(len(crowds))])
+            parts.append((np.arange(len(boxes)), np.full(len(boxes), i), label, boxes, crowd))
+        empty = (*np.zeros((3, 0), dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
+        ids, image, label, boxes, crowd = (np.concatenate(c) for c in zip(empty, *parts, strict=True))
+        classes = np.unique(label[label != EVERY_CLASS]).astype(np.int64)
+        category, none = columns.places(label.astype(np.int64), classes), np.zeros(len(targets), int)
+        names = [columns.plain_id(target.get("image_id", i)) for i, target in enumerate(targets)]
+        about: dict[str, Any] = {"image_ids": columns.id_array(names), "file_names": ("",) * len(targets)}
+        about |= {"widths": none, "heights": none}
+        about |= {"category_ids": classes, "category_names": tuple(map(str, classes.tolist()))}
+        about |= {"ids": ids, "image": image.astype(np.int32), "category": category.astype(np.int32), "boxes": boxes}
+        about |= {"area": boxes[:, 2] * boxes[:, 3], "crowd": crowd.astype(bool), "ignore": np.zeros(len(boxes), bool)}
+        return cls(name="the given targets", problems=Problems("the given targets"), **about)
 
     @classmethod
     def of(cls, source: Any, *, warn: bool = True) -> "GroundTruth":
@@ -85,6 +117,31 @@ class GroundTruth:
     def corners(self) -> np.ndarray:
         """[M,4] x1, y1, x2, y2, not cut."""
         return corners_of(self.boxes)
+
+    @cached_property
+    def images(self) -> list[Any]:
+        """Ids of the images, of one kind."""
+        return comparable(self.image_ids).tolist()
+
+    @cached_property
+    def categories(self) -> dict[Any, str]:
+        """Category id → name."""
+        return dict(zip(comparable(self.category_ids).tolist(), self.category_names, strict=True))
+
+    @cached_property
+    def objects(self) -> pd.DataFrame:
+        """One row an annotation: image, gt and category (ids), x1, y1, x2, y2, w, h (pixels), crowd.
+
+        The ids of a file that are not whole numbers, all different, are replaced by their numbers from 1.
+        """
+        ids = comparable(self.ids)
+        if self.labels is not None and (ids.dtype != np.int64 or len(np.unique(ids)) < len(ids)):
+            ids = np.arange(1, len(ids) + 1)
+        categories = np.append(comparable(self.category_ids), EVERY_CLASS)  # the place −1 is that of no class
+        image = comparable(self.image_ids)[self.image]
+        objects = pd.DataFrame({"image": image, "gt": ids, "category": categories[self.category]})
+        objects[[*CORNERS, *SIZE]] = np.concatenate([self.corners, self.boxes[:, 2:]], axis=1)
+        return objects.assign(crowd=self.crowd)
 
     @cached_property
     def inside(self) -> np.ndarray:

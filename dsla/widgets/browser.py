@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..analysis.matching import iou
 from ..analysis.nms import kept_by_nms, suppressors
-from ..analysis.tables import BOX, Truth, stream
+from ..analysis.tables import BOX, stream, truth_of
+from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 from ..files import csv_text
 from ..models.evaluation import device_of, evaluation_mode
@@ -79,8 +80,8 @@ class DetectionBrowser(Pane):
         self.dataset, sources = in_order(dataset, detections)
         if len(sources) > 2:
             raise DataError(f"one or two detectors are shown, got {len(sources)}")
-        truth = Truth.of(self.dataset)
-        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth.columns)
+        truth = truth_of(self.dataset)
+        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth)
         self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
         self._stored = {k: self._all_of(v, truth) for k, v in sources.items() if k not in self._models}
         self.tables: dict[str, pd.DataFrame] = {}
@@ -106,7 +107,7 @@ class DetectionBrowser(Pane):
             self.controls[name].observe(self._changed, "value")
         self.surface.on_msg(self._heard)
 
-    def _all_of(self, source: Any, truth: Truth) -> list[dict[str, Tensor]]:
+    def _all_of(self, source: Any, truth: GroundTruth) -> list[dict[str, Tensor]]:
         """Detections in any form → dicts of tensors, one an image of the data set."""
         label = {category: i for i, category in enumerate(self.dataset.category_ids)}
         return [_tensors(part, [label[c] for c in part["category"]]) for part, _ in stream(source, truth, chunk=1)]
@@ -221,7 +222,7 @@ def judge(
 
     Its attrs have "missed", the objects that no box kept matches.
     """
-    truth = Truth.of([{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}])
+    truth = truth_of([{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}])
     plain = {k: candidates[k] for k in ("boxes", "scores", "labels")}
     table, _ = next(iter(stream([plain], truth, score_threshold=score)))
     table = table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)

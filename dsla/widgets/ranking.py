@@ -10,7 +10,7 @@ import pandas as pd
 import traitlets as t
 
 from ..analysis.confidence import ranking
-from ..analysis.tables import BOX, Truth
+from ..analysis.tables import BOX, truth_of
 from ..errors import DataError
 from ..files import csv_text
 from ..plots import draw
@@ -71,8 +71,8 @@ class RankingExplorer(Pane):
         super().__init__()
         self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.dataset, sources = in_order(dataset, detections)
-        truth = Truth.of(self.dataset)
-        self._categories, self._titles = truth.categories, titles(truth.columns)
+        truth = truth_of(self.dataset)
+        self._categories, self._titles = truth.categories, titles(truth)
         self._objects: Any = truth.objects[~truth.objects["crowd"].astype(bool)]
         self._place = {image: i for i, image in enumerate(truth.images)}
         self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}

@@ -7,7 +7,7 @@ import pytest
 
 from dsla.analysis import errors
 from dsla.analysis.breakdown import BINS, confusion, errors_by, missed_by_points
-from dsla.analysis.tables import Truth
+from dsla.analysis.tables import truth_of
 
 CAT, DOG, COW = 3, 5, 9
 TRUTH = {
@@ -47,7 +47,7 @@ def test_errors_have_names(table):
 
 
 def test_errors_by_class_and_size(table):
-    rows = errors_by(table, Truth.of(TRUTH))
+    rows = errors_by(table, truth_of(TRUTH))
     classes, sizes = (rows[rows["by"] == by].set_index("name") for by in ("class", "size"))
     assert classes["category"].tolist() == [CAT, DOG, COW]
     assert classes["objects"].tolist() == [2, 2, 0]
@@ -94,7 +94,7 @@ def test_missed_by_points():
 def test_on_real_results_all_parts_sum_to_the_whole(shared):
     folder = shared / "data" / "coco_sample"
     table = errors(folder / "results" / "yolox_nano_results.json", folder / "instances.json")
-    rows, numbers = errors_by(table, Truth.of(folder / "instances.json")), table.summary()
+    rows, numbers = errors_by(table, truth_of(folder / "instances.json")), table.summary()
     for _, part in rows.groupby("by"):
         for name in ("objects", "correct", "missed", "covered", "classification", "both", "background", "duplicate"):
             assert part[name].sum() == numbers[name], name

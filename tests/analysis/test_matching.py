@@ -13,7 +13,7 @@ import torch
 from torchvision.ops import box_iou
 
 from dsla.analysis import errors, match, oracle, suppression
-from dsla.analysis.tables import Truth, stream
+from dsla.analysis.tables import stream, truth_of
 from dsla.coco import evaluation as coco_evaluation
 from dsla.coco.matching import THRESHOLDS, iou, join
 from dsla.errors import DataError
@@ -138,7 +138,7 @@ def test_order_of_detections_and_images_does_not_matter(random_case, seed):
 @pytest.mark.parametrize("chunk", [1, 2, 5, 100])
 def test_chunks_hold_every_row_once(random_case, chunk):
     truth, rows = random_case(1)
-    known = Truth.of(truth)
+    known = truth_of(truth)
     parts = list(stream(rows, known, chunk=chunk))
     assert sorted(pd.concat([p for p, _ in parts])["detection"]) == list(range(len(rows)))
     assert sorted(pd.concat([o for _, o in parts])["gt"]) == list(range(len(truth["annotations"])))

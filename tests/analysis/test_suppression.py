@@ -13,7 +13,7 @@ from torchvision.ops import batched_nms
 
 from dsla.analysis import suppression
 from dsla.analysis.nms import kept_by_nms, suppressors_of
-from dsla.analysis.tables import Truth, stream
+from dsla.analysis.tables import stream, truth_of
 
 OBJECTS = [(1, 0, 0, 100, 100), (1, 200, 0, 300, 100), (2, 0, 0, 100, 100), (2, 400, 400, 450, 450)]
 CANDIDATES = [
@@ -103,7 +103,7 @@ def test_crowds_are_no_objects(one_image):
 @pytest.mark.parametrize("threshold", [0.3, 0.6])
 def test_nms_equals_torchvision(random_case, threshold):
     truth, rows = random_case(5, images=20, digits=2)
-    for found, _ in stream(rows, Truth.of(truth), chunk=7):
+    for found, _ in stream(rows, truth_of(truth), chunk=7):
         kept = kept_by_nms(found, threshold)
         for _, part in found.groupby("image_index"):
             boxes = torch.tensor(part[["x1", "y1", "x2", "y2"]].to_numpy())

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dsla.analysis import Truth, assignment_statistics
+from dsla.analysis import assignment_statistics, truth_of
 from dsla.analysis.detectors import ask
 from dsla.coco.engines import ENGINES
 from dsla.coco.evaluation import evaluate_detections
@@ -132,7 +132,7 @@ def test_case_c17(shared):
         lambda f: evaluate_detections(f, folder / "dets.json"),
         lambda f: ask([folder / "dets.json"], f),
         lambda f: assignment_statistics("fcos", f),
-        lambda f: Truth.of(f),
+        truth_of,
     )
     for door in doors:
         with pytest.raises(DataError, match=r"images\[2\] \(1.png\): id 1 is used twice; remove one"):
