@@ -46,7 +46,7 @@ def test_ranking_and_suppression_at_the_best(scenes, name, background):
     found = at_best(candidates(scenes, CHANGES[name], background), scenes, BEST)
     assert found.to_dict() == pytest.approx(expected.to_dict(), abs=1e-12)
     assert 0.3 < expected["iou"] < 0.95
-    assert 0 < expected["found"] <= 1
+    assert 0 < expected["found_share"] <= 1
     assert expected["iou_before"] - expected["iou_after"] == pytest.approx(expected["iou_lost"])
 
 
@@ -60,7 +60,7 @@ def test_they_are_what_the_analyses_say_of_the_candidates_that_are_left(scenes):
     found, lost = at_best(images, scenes, BEST), suppression(cut, scenes).summary()
     assert found["lost_over_0.05"] == lost["lost_over_0.05"]
     assert found["iou_after"] == lost["iou_after"]
-    assert found["found"] == lost["found"] / lost["objects"]
+    assert found["found_share"] == lost["found"] / lost["objects"]
     assert found["spearman"] == pytest.approx(ranking(cut, scenes, iou_threshold=0.0).summary()["spearman_image"])
     assert "12 best candidates" in found.attrs["definitions"]["iou"]
 
