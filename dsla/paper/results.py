@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -93,10 +94,17 @@ def _protocol(runs: Sequence[Run]) -> dict[str, Any]:
     tables = {question: starts_markdown(findings) for question, findings in protocol_findings(numbers).items()}
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
     least = int(counts.min()) if len(counts) == len(PLAN["methods"]) * len(PLAN["starts"]) else 0
+    aps = {(r["start"], r["recipe"], r["lr"]): r["numbers"][0]["value"] for r in runs if r["stage"] == "tuning"}
+    rates = PLAN["tuning"]["rates"]
+    grid = [
+        [ablation_names()[base], start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in rates)]
+        for base in PLAN["methods"]
+        for start in PLAN["starts"]
+    ]
+    tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in rates)], grid))
     done = {stage: sum(run["stage"] == stage for run in runs) for stage in ("tuning", "main")}
-    return {"plan": PLAN, "seeds": least, "done": done, "left": len(left), "methods": Markup(methods)} | {
-        question: Markup(table) for question, table in tables.items()
-    }
+    about = {"plan": PLAN, "seeds": least, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
+    return about | {question: Markup(table) for question, table in tables.items()}
 
 
 def _each_shipped(runs: Sequence[Run], analysis: str, name: str) -> str:

@@ -138,11 +138,13 @@ def test_the_protocols_part_is_what_its_runs_say():
         if p.seed < 2
     ]
     part = _protocol([*made, *done])
-    assert (part["seeds"], part["done"], part["left"]) == (2, {"tuning": 24, "main": 16}, 48)
+    assert (part["seeds"], part["done"]) == (2, {"tuning": 24, "main": 16})
     first = part["higher"].splitlines()[2].split(" | ")
     assert first[3].startswith("+3.0 (+3.0 to +3.0), power 100 %, seen")
     assert first[4].startswith("+3.0 (+3.0 to +3.0), power 100 %, seen")
     assert "| DSLA | warm | 0.002 | 2 | 10.0 | 53.0 |" in part["methods"]
+    assert "| DSLA | warm | 20.0 | 20.0 | 20.0 |" in part["tuning"]
+    assert "| the IoU alone | cold | n/a | n/a | n/a |" in _protocol(made[:-3])["tuning"]
     assert "| +0.0 (" in part["faster"].splitlines()[2]
     whole = _protocol([*made, *[run for run in done if run["seed"] == 0]])
     assert "undecided" in whole["higher"]
