@@ -1,9 +1,10 @@
 """What recording a run costs: the same short training with and without a recorder, in turn, on one thread.
 
-    python benchmarks/recording.py [--steps 120] [--every 12] [--rounds 5] [--save FILE]
+    python benchmarks/recording.py [--steps 120] [--every 12] [--rounds 5] [--save FILE] [--box-bias -2]
 
 Prints the CPU time of both, which other processes disturb less than the wall clock, and the recorder's own share of it.
-With --save dsla/recordings/scenes-dsla.npz this is how the recording that ships was made.
+With --save dsla/training/recordings/scenes-dsla.npz this is how the recording that starts warm was made; with --box-bias -2,
+the one that starts cold (scenes-dsla-cold.npz): its first boxes are far too small.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from dsla.training.recorder import Recorder
 PROBES = (11, 21, 22)  # scenes of the test split with a few objects of different sizes
 
 
-def run(steps: int, recorder: Recorder | None) -> float:
+def run(steps: int, recorder: Recorder | None, **fields: float) -> float:
     """CPU seconds of one training."""
-    recipe = dsla.recipe("scenes-dsla", steps=steps, warmup_steps=20)
+    recipe = dsla.recipe("scenes-dsla", steps=steps, warmup_steps=20, **fields)
     began = time.process_time()
     dsla.train(recipe, dsla.Scenes("train", size=800), device="cpu", progress=False, on_step=recorder)
     return time.process_time() - began
@@ -34,12 +35,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=12, help="steps from frame to frame: the mean of a run of 500")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--save", help="record 500 steps to this file instead of measuring")
+    parser.add_argument("--box-bias", type=float, default=dsla.recipe("scenes-dsla").box_bias)
     o = parser.parse_args()
     torch.set_num_threads(1)
     scenes = dsla.Scenes("test", size=30)
     if o.save:
         recorder = Recorder(scenes, PROBES)
-        run(500, recorder)
+        run(500, recorder, box_bias=o.box_bias)
         path = recorder.recording().save(o.save)
         print(f"{path}: {path.stat().st_size:,} bytes")
         return

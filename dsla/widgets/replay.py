@@ -1,5 +1,6 @@
 """`TrainingReplay`: the dynamic label at work: labels, scores and boxes of a recorded run grow together."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
+from ..errors import unknown
 from ..plots import draw
 from ..plots.style import Picture, picture, style
 from ..training.recorder import SHIPPED, Recorder, Recording
@@ -41,34 +43,58 @@ class TrainingReplay(Pane):
     raises the dynamic label, and the score follows what it is taught.
 
     Args:
-        recording: a `dsla.recording.Recording` or its file, or a `Recorder`; None for the one that ships.
+        recording: a `dsla.recording.Recording` or its file, or a `Recorder`; or several by name, to choose from; None
+            for those that ship, of a run that starts with plausible boxes and of one whose first boxes fit nothing.
     Raises:
         DataError: a file that is no recording, or a recorder that has seen no step.
 
     Attributes:
-        recording: what is shown.  controls: play, frame and image.
+        recordings: name → recording.  recording: what is shown.
+        controls: play, frame and image, and recording where there are several.
     """
 
-    def __init__(self, recording: Recording | Recorder | str | Path | None = None) -> None:
+    def __init__(self, recording: Any = None) -> None:
         super().__init__()
-        if isinstance(recording, Recorder):
-            recording = recording.recording()
-        elif not isinstance(recording, Recording):
-            recording = Recording.load(SHIPPED if recording is None else recording)
-        self.recording, last = recording, len(recording) - 1
-        self.surface: ReplaySurface = self.keep(ReplaySurface(film=film_of(recording), index=last))
-        self.surface.names = list(recording.class_names)
-        images = [(f"image {k + 1} of {len(recording.images)}", k) for k in range(len(recording.images))]
+        given = SHIPPED if recording is None else recording
+        given = given if isinstance(given, Mapping) else {"recording": given}
+        self.recordings = {str(name): _recording(value) for name, value in given.items()}
+        self.surface: ReplaySurface = self.keep(ReplaySurface())
+        several = len(given) > 1
         self.bar(
-            {
-                "play": w.Play(value=last, min=0, max=last, interval=200),
-                "frame": w.IntSlider(last, 0, last, readout=False, layout=w.Layout(width="520px")),
-                "image": w.Dropdown(options=images, value=0, layout=w.Layout(width="150px")),
+            (
+                {"recording": w.Dropdown(options=list(self.recordings), layout=w.Layout(width="150px"))}
+                if several
+                else {}
+            )
+            | {
+                "play": w.Play(interval=200),
+                "frame": w.IntSlider(readout=False, layout=w.Layout(width="520px")),
+                "image": w.Dropdown(layout=w.Layout(width="150px")),
             }
         )
+        self.choose(next(iter(self.recordings)))
+        if several:
+            self.controls["recording"].observe(lambda change: self.choose(change["new"]), "value")
         ends = [("play", "value", "index"), ("frame", "value", "index"), ("image", "index", "image")]
         for name, trait, to in ends:  # in the browser, so that no kernel is between the slider and the pixels
             self.keep(w.jslink((self.surface, to), (self.controls[name], trait)))
+
+    def choose(self, name: str) -> None:
+        """Shows another of the recordings, its last frame.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.recordings:
+            raise unknown("recording", name, self.recordings)
+        self.recording = r = self.recordings[name]
+        self.controls["image"].options = [(f"image {k + 1} of {len(r.images)}", k) for k in range(len(r.images))]
+        self.controls["play"].max = self.controls["frame"].max = len(r) - 1
+        if "recording" in self.controls:
+            self.controls["recording"].value = name
+        with self.surface.hold_sync():
+            self.surface.names, self.surface.film = list(r.class_names), film_of(r)
+            self.show(-1, 0)
 
     def show(self, frame: int | None = None, image: int | None = None) -> None:
         """Moves to a frame (negative: from the end) and an image, as the controls do."""
@@ -125,6 +151,12 @@ class TrainingReplay(Pane):
             "points that learn; the scores, from 0.03. Labels and scores on one scale."
         )
         return figure
+
+
+def _recording(source: Recording | Recorder | str | Path) -> Recording:
+    if isinstance(source, Recorder):
+        return source.recording()
+    return source if isinstance(source, Recording) else Recording.load(source)
 
 
 def film_of(recording: Recording) -> dict[str, Any]:

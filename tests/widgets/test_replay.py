@@ -35,6 +35,24 @@ def test_it_opens_at_once_on_the_last_frame_of_the_one_that_ships():
     replay.close()
 
 
+def test_the_one_that_starts_cold_shows_the_label_grow():
+    replay = TrainingReplay()
+    warm, cold = (replay.recordings[name].own.astype(float) for name in ("starts warm", "starts cold"))
+    assert list(replay.recordings) == list(replay.controls["recording"].options) == list(SHIPPED)
+    replay.show(3, 1)
+    replay.controls["recording"].value = "starts cold"  # as a person chooses it
+    assert replay.recording is replay.recordings["starts cold"]
+    assert (replay.surface.index, replay.surface.image) == (len(cold) - 1, 0)
+    sent = np.frombuffer(replay.surface.film["own"], dtype=np.float32).reshape(cold.shape)
+    assert np.array_equal(sent, cold.astype(np.float32), equal_nan=True)
+    taught = replay.table().groupby("step")["taught"].mean()
+    assert taught.iloc[0] < 0.01 < 0.6 < taught.iloc[-1]
+    assert np.nanmean(warm[0, :, 2]) > 0.5
+    with pytest.raises(DataError, match="there are starts warm, starts cold"):
+        replay.choose("lukewarm")
+    replay.close()
+
+
 def test_the_film_is_the_recording(replay, recording):
     film = replay.surface.film
     frames, images, points = recording.taught.shape
@@ -114,4 +132,4 @@ def test_nothing_piles_up_and_closing_frees(recording):
     assert plt.get_fignums() == figures
     replay.close()
     assert set(_instances) == before
-    assert SHIPPED.exists()
+    assert all(path.stat().st_size < 90_000 for path in SHIPPED.values())
