@@ -12,6 +12,8 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 /**
  * Builds the column of controls; returns what draws it anew from the state.
  * calls: began() before a change, changed(event), problem(text or "")
+ * @param {HTMLElement} parent @param {import("./state.js").Store} store
+ * @param {{began: () => void, changed: (e: Event) => void, problem: (text: string) => void, upload: (file: File) => void}} calls
  */
 export function controlColumn(parent, store, calls) {
   let built = "", last = ""; // which controls there are; the state that they show
@@ -36,7 +38,10 @@ export function controlColumn(parent, store, calls) {
     control.addEventListener("change", (e) => change(JSON.parse(control.value), e));
     return control;
   }
-  // A slider where both ends are known, else a number; `off`: what an option that may be None is without it.
+  /** A slider where both ends are known, else a number; off: what an option that may be None is without it.
+   * @param {HTMLElement} group @param {string} text
+   * @param {{low: number | null, high: number | null, step: number | string, value: number, off?: number, tip: string}} about
+   * @param {(value: number | null, e: Event) => void} change */
   function number(group, text, { low, high, step, value, off, tip }, change) {
     const control = document.createElement("input"), bounded = low !== null && high !== null;
     control.type = bounded ? "range" : "number";
@@ -72,9 +77,10 @@ export function controlColumn(parent, store, calls) {
         calls.problem("");
         change(content, e);
       } catch (error) {
-        note.textContent = error.message;
+        const { message } = /** @type {Error} */ (error);
+        note.textContent = message;
         control.setAttribute("aria-invalid", "true");
-        calls.problem(`${name}: ${error.message}`);
+        calls.problem(`${name}: ${message}`);
       }
     };
     control.addEventListener("change", take);
@@ -148,7 +154,7 @@ export function controlColumn(parent, store, calls) {
         const read = (v) => boundsOf(v, store.state.strides.length);
         text(box, "ranges", boundsText(state.bounds), read, (bounds, e) => set(e, { bounds }), "ends of the levels' ranges, pixels: one more than levels");
       }
-      const offsets = [["each method's own", null], ["0 (corner)", 0], ["0.5 (centre)", 0.5]];
+      const offsets = /** @type {any[][]} */ ([["each method's own", null], ["0 (corner)", 0], ["0.5 (centre)", 0.5]]);
       if (!offsets.some(([, v]) => v === state.offset)) offsets.push([String(state.offset), state.offset]);
       field(box, "point offset", choice(offsets, state.offset, (offset, e) => set(e, { offset })), "in strides");
     }
@@ -170,7 +176,8 @@ export function controlColumn(parent, store, calls) {
     const kind = JSON.stringify([others, state.rows.map((row) => row.method), trained, store.turn])
       .replace(/"options":\{[^}]*\}/g, "");
     if (kind === built && values === last) return;
-    const places = () => [...parent.querySelectorAll("input, select, button")], focus = places().indexOf(document.activeElement);
+    const places = () => /** @type {HTMLElement[]} */ ([...parent.querySelectorAll("input, select, button")]);
+    const focus = places().findIndex((place) => place === document.activeElement);
     (built = kind), (last = values);
     build();
     if (focus >= 0) places()[Math.min(focus, places().length - 1)]?.focus();

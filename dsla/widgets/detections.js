@@ -4,6 +4,7 @@ import { countsOf, KINDS, linesOf, noteOf, passes } from "./verdicts.js";
 
 const KEPT = 2, REMOVED = 0.7, REMOVED_LOOK = { colour: "#c7ccd4", dash: [2, 2] };
 
+/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
   const root = element(el, "div", "dsla-found"), guard = guardIn(root), bar = element(root, "div", "dsla-bar");
   const title = element(bar, "b", ""), legend = element(bar, "span", "dsla-legend"), classes = element(bar, "select", "");

@@ -13,6 +13,7 @@ import { COUPLINGS, drawnOf, frameOf, rowsOf } from "./state.js";
 
 const REST = 150, PATIENCE = 6000, LONG = 1344; // ms until Python is asked; until it is missed; longest side of an upload
 
+/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 export function render({ model, el }) {
   const root = element(el, "div", "dsla-boxes"), guard = guardIn(root);
   root.dataset.lmSuppressShortcuts = "true"; // keys are the widget's: JupyterLab's shortcuts for cells are not meant
@@ -47,7 +48,7 @@ export function render({ model, el }) {
   stage.setAttribute("aria-roledescription", "picture with boxes");
   const lut = bytes(model.get("lut")), palette = paletteOf(lut);
   const ramp = scale(left, "label", lut), twinBox = element(top, "div", "dsla-left"), twinSize = element(twinBox, "div", "dsla-size");
-  const twin = stage.cloneNode();
+  const twin = /** @type {HTMLCanvasElement} */ (stage.cloneNode());
   twin.className = "dsla-twin";
   twinBox.append(twin);
   const side = element(top, "div", "dsla-side"), list = element(side, "div", "dsla-counts"), why = element(side, "div", "dsla-why");
@@ -56,11 +57,11 @@ export function render({ model, el }) {
   wrong.setAttribute("role", "alert");
   const foot = element(main, "div", "dsla-bar"), told = element(main, "div", "dsla-hint");
 
-  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel"), store = {
+  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel"), store = /** @type {import("./state.js").Store} */ (/** @type {any} */ ({
     image: model.get("size"), objects: [], names: [], state: {}, catalogue: {}, rows: [], selected: -1, active: null, hovered: null,
     draw: false, byObject: false, pair: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
     trained: model.get("trained"), pictures: sharing(model.get("pictures")), scene: model.get("scene"), turn: 0,
-  };
+  }));
   let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
   let firsts = new Map(), home = null, past = [], future = [], ctx = null, twinCtx = null, canvases = []; // firsts: what each picture was opened with
 
@@ -102,13 +103,13 @@ export function render({ model, el }) {
     try {
       if (!problem) rows = rowsOf(store.state, store.objects, store.image, store.catalogue);
     } catch (error) {
-      refused = error.message;
+      refused = /** @type {Error} */ (error).message;
     }
     const same = (row, r) => row && !row.local && row.method === store.state.rows[r].method;
     store.rows = rows.map((row, r) => row ?? (same(before[r], r) ? before[r] : null));
     write(wrong, problem ? "" : refused); // a problem stands at its control
-    const large = store.rows[store.active?.row];
-    if (rows.length && (large === undefined || (large && !large.shapes[store.active.level]))) store.active = null;
+    const at = store.active, large = at && store.rows[at.row];
+    if (rows.length && at && (large === undefined || (large && !large.shapes[at.level]))) store.active = null;
     return performance.now() - began;
   }
   // Something that a hand changed: labels at once, Python when the hand rests, or now where only it can say.
@@ -197,10 +198,10 @@ export function render({ model, el }) {
     paintAll();
   }
   function other() { // what stands beside the large picture: the same level of the next method
-    const row = (store.active?.row + 1) % store.rows.length, level = store.active?.level;
+    const row = ((store.active?.row ?? 0) + 1) % store.rows.length, level = store.active?.level ?? -1;
     return store.rows[row]?.shapes[level] ? { row, level } : null;
   }
-  const placeText = (at) => (at && store.rows[at.row] ? `${store.rows[at.row].title}, P${Math.log2(store.rows[at.row].strides[at.level])}` : "photograph");
+  const placeText = (at, row = store.rows[at?.row]) => (row ? `${row.title}, P${Math.log2(row.strides[at.level])}` : "photograph");
   function texts() {
     const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
     if (chosen) kinds.show(chosen[4]);
@@ -219,7 +220,7 @@ export function render({ model, el }) {
     write(hint, chosen ? chosen.slice(0, 4).map((v) => Number(v.toFixed(2))).join(", ")
       : objects.length ? "click a box to move it, a level to see it large" : "drag to draw a box");
     const box = chosen && `object ${selected}, ${nameOf(chosen[4])}, ${chosen.slice(0, 4).map(Math.round).join(", ")}`;
-    const learn = chosen && rows.filter(Boolean).map((r) => `${r.title}: ${isLost(r, store, selected) ? "no point" : `${r.counts[selected]} points`}`);
+    const learn = chosen && rows.filter((r) => r !== null).map((r) => `${r.title}: ${isLost(r, store, selected) ? "no point" : `${r.counts[selected]} points`}`);
     write(spoken, chosen ? [box, ...learn].join("; ") : "");
     twin.setAttribute("aria-label", `the same objects, ${twinSize.textContent}`);
     stage.setAttribute("aria-label", `${objects.length} objects. Tab goes through them, arrows move, Shift with arrows resizes.${box ? ` Chosen: ${box}` : ""}`);
@@ -237,7 +238,7 @@ export function render({ model, el }) {
     store.height = Math.round((store.width * H) / W);
     (store.zoom = 1), (store.k = store.width / W), (store.ox = 0), (store.oy = 0);
     (ctx = fit(stage, store.width, store.height)), (twinCtx = fit(twin, store.width, store.height));
-    const w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W), big = [Math.min(images.photo.width, 2 * store.width), Math.min(images.photo.height, 2 * store.height)];
+    const w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W), big = /** @type {const} */ ([Math.min(images.photo.width, 2 * store.width), Math.min(images.photo.height, 2 * store.height)]);
     store.backdrops = { photo: scaled(images.photo, ...big), dim: scaled(images.dim, ...big), small: scaled(images.dim, w, h) };
     paintAll();
   }
@@ -245,11 +246,12 @@ export function render({ model, el }) {
   // ---- a point under the mouse or the finger
   function hover(r, level, place) {
     const row = store.rows[r], at = place && row ? pointAt(row, level, place) : null;
-    if (!at) return void (store.hovered && ((store.hovered = null), paintAll()));
-    if (store.hovered?.row === r && store.hovered.level === level && store.hovered.point === at.point) return;
+    const before = store.hovered;
+    if (!row || !at) return void (before && ((store.hovered = null), paintAll()));
+    if (before && before.row === r && before.level === level && before.point === at.point) return;
     store.hovered = { row: r, ...at };
     if (kernel) model.set("hover", [r, at.point, store.selected]), model.save_changes();
-    else explainPoint(why, store, row, r, at);
+    else explainPoint(why, store, row, r, store.hovered);
     paintAll();
   }
   // ---- another picture, one of one's own, other classes
@@ -267,7 +269,7 @@ export function render({ model, el }) {
     write(told, note);
   }
 
-  const [hand, twinHand] = [[stage, () => store.active], [twin, other]].map(([canvas, at]) => listen(canvas, store, {
+  const [hand, twinHand] = /** @type {[HTMLCanvasElement, () => any][]} */ ([[stage, () => store.active], [twin, other]]).map(([canvas, at]) => listen(canvas, store, {
     began, changed, erase, paint, hover: (place) => at() && hover(at().row, at().level, place),
   }));
   const paintPanels = levelPanels(panels, store, { choose: (r, level) => choose([r, level]), hover }).paint;
@@ -337,12 +339,10 @@ export function render({ model, el }) {
     wide = root.clientWidth;
     layout();
   });
-  watch.observe(root);
-  fillNames(), adopt(), (why.innerHTML = model.get("why")), write(told, model.get("note")), guard(load)();
+  watch.observe(root), fillNames(), adopt(), (why.innerHTML = model.get("why")), write(told, model.get("note")), guard(load)();
   return () => {
     closed = true;
-    watch.disconnect();
-    clearTimeout(rest), clearTimeout(missed);
+    watch.disconnect(), clearTimeout(rest), clearTimeout(missed);
     ignore(), silent();
   };
 }

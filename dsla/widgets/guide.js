@@ -5,6 +5,8 @@ import { STEPS, sceneOf, verdictOf } from "./tour.js";
 /**
  * Builds the panel, which is hidden until it is opened.
  * calls: begin(scene) shows what a step begins with, leave() what was there before the tour
+ * @param {HTMLElement} parent @param {import("./state.js").Store} store
+ * @param {{begin: (scene: import("./tour.js").Scene) => void, leave: () => void}} calls
  */
 export function tourPanel(parent, store, calls) {
   const panel = element(parent, "section", "dsla-tour"), head = element(panel, "b", ""), question = element(panel, "p", "");

@@ -5,12 +5,13 @@ import { sharing } from "./coco.js";
 import { addressOf, checkedState, viewOf } from "./state.js";
 
 function start() {
-  const { traits, pictures } = JSON.parse(document.getElementById("dsla-data").textContent), listeners = {};
+  const part = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+  const { traits, pictures } = JSON.parse(part("dsla-data").textContent ?? ""), listeners = {};
   const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const shown = sharing(pictures), built = shown.length; // those beyond are the reader's own
   for (const picture of shown) picture.photo = decoded(picture.photo);
   const values = { ...traits, lut: decoded(traits.lut), pictures: shown };
-  const root = document.getElementById("dsla-page"), problem = element(root, "div", "dsla-wrong");
+  const root = part("dsla-page"), problem = element(root, "div", "dsla-wrong");
   const tell = (names) => names.forEach((name) => (listeners[`change:${name}`] ?? []).forEach((call) => call()));
 
   const model = {
@@ -30,7 +31,7 @@ function start() {
       shown.push(picture);
       model.picture({ ...picture, scene: shown.length - 1 });
     },
-    picture({ photo, size, objects, names, scene }) {
+    picture(/** @type {any} */ { photo, size, objects, names, scene }) {
       Object.assign(values, { photo, size, objects, names, scene });
       tell(["names", "photo", "objects"]);
       model.set("view", { scene, objects, state: values.state });
@@ -49,7 +50,7 @@ function start() {
       write(problem, "");
       model.picture({ ...picture, objects: view.objects, scene: view.scene });
     } catch (error) {
-      write(problem, error.message);
+      write(problem, /** @type {Error} */ (error).message);
     }
   }
   const { photo, size, objects, names } = shown[traits.scene];

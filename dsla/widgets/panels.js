@@ -7,6 +7,8 @@ import { frameOf, optionsOf } from "./state.js";
 /**
  * The levels of all rows as small pictures.
  * calls: choose(row, level), hover(row, level, place or null)
+ * @param {HTMLElement} parent @param {import("./state.js").Store} store
+ * @param {{choose: (row: number, level: number) => void, hover: (row: number, level: number, place: number[] | null) => void}} calls
  */
 export function levelPanels(parent, store, calls) {
   let views = [], shape = "";
@@ -67,14 +69,15 @@ export function levelPanels(parent, store, calls) {
   return { paint, pointAt };
 }
 
-/** The objects with their points in each row, those without one first; a click or Enter selects. */
+/** The objects with their points in each row, those without one first; a click or Enter selects.
+ * @param {HTMLElement} parent @param {import("./state.js").Store} store @param {(n: number) => void} select */
 export function objectList(parent, store, select) {
   const head = element(parent, "b", ""), table = element(parent, "table", "dsla-list");
   let before = "";
   return function paint() {
-    const rows = store.rows.filter(Boolean), lost = (n) => rows.some((row) => isLost(row, store, n));
+    const rows = store.rows.filter((row) => row !== null), lost = (/** @type {number} */ n) => Number(rows.some((row) => isLost(row, store, n)));
     const order = store.objects.map((_, n) => n).sort((a, b) => lost(b) - lost(a) || a - b).slice(0, 60);
-    const counts = order.map((n) => [n, store.nameOf(store.objects[n][4]), ...rows.map((row) => row.counts[n])]);
+    const counts = order.map((n) => /** @type {[number, string, ...number[]]} */ ([n, store.nameOf(store.objects[n][4]), ...rows.map((row) => row.counts[n])]));
     const now = JSON.stringify([counts, rows.map((row) => row.title), store.selected, store.byObject]);
     if (now === before) return;
     before = now;
@@ -99,7 +102,9 @@ export function objectList(parent, store, select) {
   };
 }
 
-/** Why a point of a row learns what it learns, where no kernel says it. */
+/** Why a point of a row learns what it learns, where no kernel says it.
+ * @param {HTMLElement} why @param {import("./state.js").Store} store @param {import("./state.js").Drawn} row
+ * @param {number} r of the row @param {import("./state.js").Hovered} place */
 export function explainPoint(why, store, row, r, { level, i, j, point }) {
   const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
   const f = Math.fround, grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frameOf(store.image, store.state.input).size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
@@ -109,7 +114,7 @@ export function explainPoint(why, store, row, r, { level, i, j, point }) {
     const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
     const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level, point };
     element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
-    for (const [rule, text, verdict] of rulesOf(entry.script, optionsOf(entry, spec, store.state.bounds), here, box, grid)) {
+    for (const [rule, text, verdict] of rulesOf(entry.script ?? "", optionsOf(entry, spec, store.state.bounds), here, box, grid)) {
       const line = table.insertRow();
       for (const cell of [verdict === null ? "" : verdict ? "✓" : "✗", rule, text]) element(line, "td", "", cell);
     }

@@ -1,9 +1,10 @@
 // The surface of the RankingExplorer: a scatter of score and IoU, and the images of the boxes that are chosen in it.
-import { FONT, bitmap, bytes, element, fit, follow, guardIn, listenForFiles, outline, tag, within } from "./common.js";
+import { FONT, bitmap, bytes, contextOf, element, fit, follow, guardIn, listenForFiles, outline, tag, within } from "./common.js";
 import { overlapOf, wrongClass } from "./verdicts.js";
 
 const SIDE = 430, LEFT = 40, BOTTOM = 34, PAD = 8, CARD = 250, NEAR = 7;
 
+/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
   const root = element(el, "div", "dsla-ranking"), guard = guardIn(root);
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left");
@@ -34,7 +35,7 @@ function render({ model, el }) {
       const numbers = (kind, name) => new kind(bytes(one[name]).slice().buffer);
       return { ...one, score: numbers(Float32Array, "score"), iou: numbers(Float32Array, "iou"), row: numbers(Int32Array, "row") };
     });
-    const c = layer.getContext("2d");
+    const c = contextOf(layer);
     c.setTransform(layer.width / SIDE, 0, 0, layer.height / SIDE, 0, 0);
     c.fillStyle = "#ffffff";
     c.fillRect(0, 0, SIDE, SIDE);

@@ -3,6 +3,7 @@ import { FONT, bitmap, bytes, element, fit, follow, guardIn, layersOf, outline, 
 
 const PHOTO = 320, MAP = 150, LINES = 170, SHOWN = 8; // SHOWN: least score that is drawn, of 255
 
+/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
   const root = element(el, "div", "dsla-replay"), guard = guardIn(root), head = element(root, "div", "dsla-title dsla-step");
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left"), side = element(top, "div", "dsla-maps");
@@ -17,7 +18,7 @@ function render({ model, el }) {
   };
   const losses = chart("dsla-losses"), objects = chart("dsla-objects");
   const table = element(root, "div", "dsla-told");
-  let film = null, image = null, rows = [], closed = false, k = 1, ready = 0, backdrops = {};
+  let film = null, image = null, view = null, rows = [], closed = false, k = 1, ready = 0, backdrops = {};
   const floats = (view) => new Float32Array(bytes(view).slice().buffer);
   const colour = (n) => film.colours[n % film.colours.length];
 
@@ -38,7 +39,7 @@ function render({ model, el }) {
     image = film.images[number];
     const w = Math.round(PHOTO * Math.min(1, W / H)), h = Math.round((w * H) / W), small = Math.round(MAP * Math.min(1, W / H));
     k = w / W;
-    photo.view = { ctx: fit(photo, w, h), w, h };
+    view = { ctx: fit(photo, w, h), w, h };
     side.replaceChildren();
     const high = Math.round((small * H) / W);
     backdrops = { photo: scaled(film.bitmaps[number][0], w, h), dim: scaled(film.bitmaps[number][1], small, high) };
@@ -57,7 +58,7 @@ function render({ model, el }) {
   }
   function paint() {
     if (closed || !image) return;
-    const f = model.get("index"), number = model.get("image"), { ctx, w, h } = photo.view;
+    const f = model.get("index"), number = model.get("image"), { ctx, w, h } = /** @type {any} */ (view);
     head.textContent = `${film.name} · after step ${film.steps[f]} of ${film.loss_steps.at(-1)}`;
     ctx.drawImage(backdrops.photo, 0, 0, w, h);
     const first = (f * film.images.length + number) * film.kept;

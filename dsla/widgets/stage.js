@@ -14,13 +14,19 @@ export function ownersOf({ shapes, gt }) {
 const CURSORS = ["nwse-resize", "ns-resize", "nesw-resize", "ew-resize", "nwse-resize", "ns-resize", "nesw-resize", "ew-resize"];
 const REACH = { mouse: 7, touch: 22, pen: 12 }; // pixels around a handle
 
-// The cells of a level in their colours, at `unit` screen pixels per pixel of the image.
+/** @typedef {import("./common.js").Context} Context */
+/** @typedef {import("./state.js").Drawn} Drawn */
+/** @typedef {import("./state.js").Store} Store */
+
+/** The cells of a level in their colours, at `unit` screen pixels per pixel of the image.
+ * @param {Context} ctx @param {Drawn} row @param {number} level @param {number} unit */
 export function paintLevel(ctx, row, level, unit) {
   const [h, w] = row.shapes[level], s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
   ctx.imageSmoothingEnabled = false;
-  ctx.drawImage(row.canvases[level].canvas, (row.offset - 0.5) * sx, (row.offset - 0.5) * sy, w * sx, h * sy);
+  if (row.canvases) ctx.drawImage(row.canvases[level].canvas, (row.offset - 0.5) * sx, (row.offset - 0.5) * sy, w * sx, h * sy);
 }
 
+/** @param {Context} ctx @param {Drawn} row @param {{level: number, i: number, j: number}} place @param {number} unit */
 export function paintHover(ctx, row, { level, i, j }, unit) {
   const s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
   ctx.strokeStyle = CHOSEN;
@@ -31,11 +37,12 @@ export function paintHover(ctx, row, { level, i, j }, unit) {
   ctx.stroke();
 }
 
+/** @param {Context} ctx @param {Drawn} row @param {number} level @param {number} unit */
 function paintPoints(ctx, row, level, unit) {
   const [h, w] = row.shapes[level], s = row.strides[level], [sx, sy] = row.scale.map((v) => v * unit * s);
   if (Math.min(sx, sy) < 7) return; // too close to tell apart
   const map = row.maps[level];
-  for (const [lit, colour, r] of [[false, "rgba(255,255,255,.35)", 1.1], [true, "rgba(255,255,255,.95)", 1.8]]) {
+  for (const [lit, colour, r] of /** @type {[boolean, string, number][]} */ ([[false, "rgba(255,255,255,.35)", 1.1], [true, "rgba(255,255,255,.95)", 1.8]])) {
     ctx.fillStyle = colour;
     for (let i = 0; i < h * w; i++) {
       if (map[i] > 0 !== lit) continue;
@@ -44,9 +51,11 @@ function paintPoints(ctx, row, level, unit) {
   }
 }
 
+/** @param {Drawn | null | undefined} row @param {Store} store @param {number} n */
 export const isLost = (row, store, n) => row?.counts.length === store.objects.length && row.counts[n] === 0;
 
-// The point of a level nearest to a place of the image; null beyond the map.
+/** The point of a level nearest to a place of the image; null beyond the map.
+ * @param {Drawn} row @param {number} level @param {number[]} place x, y */
 export function pointAt(row, level, [x, y]) {
   const s = row.strides[level], [h, w] = row.shapes[level];
   const j = Math.round(x / (s * row.scale[0]) - row.offset), i = Math.round(y / (s * row.scale[1]) - row.offset);
@@ -55,20 +64,20 @@ export function pointAt(row, level, [x, y]) {
   return { level, i, j, point: first + i * w + j };
 }
 
-// Paints the large picture from the store.
+/** Paints the large picture from the store. @param {Context} ctx @param {Store} store */
 export function paintStage(ctx, store) {
   const { objects, rows, active, selected, k, ox, oy, width, height, backdrops, lost, hovered } = store;
-  const row = rows[active?.row ?? 0], on = active && row;
+  const row = rows[active?.row ?? 0], on = active && row, behind = on ? backdrops.dim : backdrops.photo;
   ctx.clearRect(0, 0, width, height);
   ctx.save();
   ctx.translate(-ox, -oy);
-  ctx.drawImage(on ? backdrops.dim : backdrops.photo, 0, 0, width * store.zoom, height * store.zoom);
+  if (behind) ctx.drawImage(behind, 0, 0, width * store.zoom, height * store.zoom);
   if (on) paintLevel(ctx, row, active.level, k), paintPoints(ctx, row, active.level, k);
   const order = objects.map((_, n) => n).sort((a, b) => area(objects[b]) - area(objects[a]));
   const colourOf = (n) => (isLost(row, store, n) ? lost : n === selected ? CHOSEN : store.byObject ? ownerOf(n) : WHITE);
   for (const n of order) outline(ctx, objects[n], k, colourOf(n), n === selected ? 2 : 1.6, isLost(row, store, n) ? [5, 3] : []);
   const few = objects.length <= 40, taken = [];
-  for (const n of [...order].sort((a, b) => (b === selected) - (a === selected) || isLost(row, store, b) - isLost(row, store, a))) {
+  for (const n of [...order].sort((a, b) => Number(b === selected) - Number(a === selected) || Number(isLost(row, store, b)) - Number(isLost(row, store, a)))) {
     if (!few && n !== selected && !isLost(row, store, n)) continue;
     const count = row?.counts.length === objects.length ? ` · ${row.counts[n]}` : "";
     tag(ctx, objects[n], k, store.nameOf(objects[n][4]) + count, colourOf(n), width * store.zoom, n === selected ? [] : taken);
@@ -78,12 +87,14 @@ export function paintStage(ctx, store) {
   ctx.restore();
 }
 
-// On a small box the handles stand outside it, so that it stays to be seen and moved.
+/** On a small box the handles stand outside it, so that it stays to be seen and moved. @param {number[]} box
+ * @param {number} k */
 export function handlesOf(box, k) {
   const out = Math.min(box[2] - box[0], box[3] - box[1]) * k < 24 ? 7 / k : 0;
   return handles([box[0] - out, box[1] - out, box[2] + out, box[3] + out]);
 }
 
+/** @param {Context} ctx @param {number[]} box @param {number} k */
 function paintHandles(ctx, box, k) {
   ctx.fillStyle = CHOSEN;
   ctx.strokeStyle = "#1f2430";
@@ -97,9 +108,12 @@ function paintHandles(ctx, box, k) {
 /**
  * Lets mouse, finger and keys change the objects.
  * calls: changed(event), began() before a gesture changes something, hover(place or null), paint(), erase(event)
+ * @param {HTMLCanvasElement} stage @param {Store} store
+ * @param {{changed: (e: Event | null) => void, began: () => void, hover: (place: number[] | null) => void, paint: () => void,
+ *   erase: (e: Event) => void}} calls
  */
 export function listen(stage, store, calls) {
-  let drag = null;
+  let drag = /** @type {any} */ (null);
   const pointers = new Map(); // of fingers on the picture
   const place = (e) => {
     const r = stage.getBoundingClientRect();

@@ -17,7 +17,18 @@ import { assign, METHODS } from "./labels.js";
  * @typedef {{size: number[], padded: number[]}} Frame  [height, width] of the resized image, and of the input
  * @typedef {{title: string, note: string, shapes: number[][], strides: number[], offset: number, scale: number[],
  *   maps: Uint8Array[], gt: Int32Array, values: Float32Array, counts: number[], totals: number[], at: Set<number>[],
- *   local: boolean, follows: boolean, canvases?: any[]}} Drawn
+ *   local: boolean, follows: boolean, method?: string, canvases?: Layer[] | null}} Drawn
+ * @typedef {import("./common.js").Layer} Layer
+ * @typedef {{row: number, level: number}} Place  a small picture
+ * @typedef {Place & {i: number, j: number, point: number}} Hovered  the point under the mouse
+ * @typedef {{image: number[], objects: number[][], names: string[], state: State, catalogue: Catalogue,
+ *   rows: (Drawn | null)[], selected: number, active: Place | null, hovered: Hovered | null, draw: boolean, hand?: boolean,
+ *   byObject: boolean, pair: boolean, kind: number, zoom: number, k: number, ox: number, oy: number, width: number,
+ *   height: number, backdrops: {photo?: ImageBitmap, dim?: ImageBitmap, small?: ImageBitmap}, lost: string,
+ *   nameOf: (label: number) => string, trained: boolean, pictures: import("./coco.js").Picture[], scene: number,
+ *   turn: number}} Store
+ *   all that the parts of the explorer share: active: what is seen large; k, ox, oy: screen pixels a pixel of the image, and
+ *   of the corner; scene: which of the pictures; turn: of the controls, which are built anew when it grows
  */
 
 export const VERSION = 1, NO_END = 1e8;
