@@ -3,8 +3,8 @@
     python benchmarks/recording.py [--steps 120] [--every 12] [--rounds 5] [--save FILE] [--box-bias -2]
 
 Prints the CPU time of both, which other processes disturb less than the wall clock, and the recorder's own share of it.
-With --save dsla/training/recordings/scenes-dsla.npz this is how the recording that starts warm was made; with --box-bias -2,
-the one that starts cold (scenes-dsla-cold.npz): its first boxes are far too small.
+With --save dsla/training/recordings/scenes-dsla.npz this is how the recording that starts warm was made; with
+--box-bias -2 besides, the one that starts cold (scenes-dsla-cold.npz), whose first boxes are far too small.
 """
 
 from __future__ import annotations
