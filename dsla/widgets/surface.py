@@ -23,6 +23,7 @@ STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:(?=const |function |async function )|default .*;\n)", re.MULTILINE)
+_TYPES = re.compile(r"^ */\*\*.*?\*/\n|/\*\*.*?\*/ ?", re.MULTILINE | re.DOTALL)  # for tsc, not for the browser
 _FACE = re.compile(r"^export default .*;\n", re.MULTILINE)
 
 
@@ -35,7 +36,7 @@ def script(entry: str) -> str:
         for other in _IMPORT.findall(source):
             if other not in parts:
                 visit(other)
-        parts[name] = _EXPORT.sub("", _IMPORT.sub("", source))
+        parts[name] = _TYPES.sub("", _EXPORT.sub("", _IMPORT.sub("", source)))
 
     visit(entry)
     return "".join(parts.values()) + "".join(_FACE.findall((_HERE / entry).read_text(encoding="utf-8")))
