@@ -68,7 +68,7 @@ def resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> dict
         By the name of the number [R], 0…1; NaN where a resample has no such object.
     """
     step = max(TOGETHER // max(len(matched.score), 1), 1)
-    parts = [_resampled(matched, truth, weights[i : i + step]) for i in range(0, len(weights), step)]
+    parts = [_resampled(matched, truth, weights[i : i + step].astype(np.int32)) for i in range(0, len(weights), step)]
     every = np.concatenate(parts) if parts else np.zeros((0, len(AREAS), len(THRESHOLDS)))
     return {"AP": every[:, 0].mean(1), "AP50": every[:, 0, 0], "AP75": every[:, 0, 5]} | {
         f"AP_{size}": every[:, i].mean(1) for i, size in enumerate(AREAS) if i
@@ -88,7 +88,7 @@ def _resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> np.
             for t in range(len(THRESHOLDS) if total.any() else 0):
                 # Precision is highest at hits: between two of them it only falls.
                 at = np.flatnonzero(matched.hit[i, t, rows])
-                seen = (mine * ~matched.ignored[i, t, rows]).cumsum(1)[:, at]
+                seen = (mine * ~matched.ignored[i, t, rows]).cumsum(1, dtype=np.int32)[:, at]
                 true = mine[:, at].cumsum(1)
                 precision = (true / (seen + np.spacing(1)))[:, ::-1]
                 precision = np.maximum.accumulate(precision, axis=1)[:, ::-1]

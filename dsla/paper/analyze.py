@@ -272,8 +272,8 @@ def _by_class(a: Answers) -> Grid:
     table = table[table["objects"] + table["detections"] > 0].sort_values(
         ["by", "objects"], ascending=[False, False], kind="stable"
     )
-    names = ["objects", "detections", "correct", *ERRORS, "covered", "AP50"]
-    columns = {label(n): [as_text(n, v) if np.isfinite(v) else "" for v in table[n]] for n in names}
+    names = {"objects": "objects", "correct": "correct", **ERRORS, "covered": label("covered"), "AP50": "AP50"}
+    columns = {text: [as_text(n, v) if np.isfinite(v) else "" for v in table[n]] for n, text in names.items()}
     index = [f"all {row['name']}" if row["by"] == "size" else row["name"] for _, row in table.iterrows()]
     return Grid(pd.DataFrame(columns, index=index), f"{a.name}: errors by size and class, at IoU 0.5")
 
