@@ -11,9 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..errors import DataError
+
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU
 RECALLS = np.linspace(0, 1, 101)
 CAPS = (1, 10, 100)  # detections of an image and class that count, the best first
+MOST = 50_000_000  # pairs that overlap and so are kept at a time, some gigabytes
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,25 @@ def join(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def overlapping(
     a: np.ndarray, b: np.ndarray, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray], most: int = 2_000_000
 ) -> Pairs:
-    """Pairs (i, j) with a[i] == b[j] whose `iou_of(i, j)` is above 0; about `most` pairs are looked at at a time."""
+    """Pairs (i, j) with a[i] == b[j] whose `iou_of(i, j)` is above 0; about `most` pairs are looked at at a time.
+
+    Raises:
+        DataError: more pairs overlap than memory may hold.
+    """
     edges = np.sort(b)
     count = np.cumsum(np.searchsorted(edges, a, "right") - np.searchsorted(edges, a, "left"))
     cuts = np.flatnonzero(np.diff(count // most)) + 1
-    parts = []
+    parts, kept = [], 0
     for low, high in pairwise([0, *cuts.tolist(), len(a)]):
         i, j = join(a[low:high], b)
         i += low
         value = iou_of(i, j)
         parts.append((i[value > 0], j[value > 0], value[value > 0]))
+        if (kept := kept + len(parts[-1][0])) > MOST:
+            raise DataError(
+                f"{len(a):,} boxes against {len(b):,}: more than {MOST:,} pairs overlap, as where thousands lie on one "
+                "another; leave out those of low scores, or look at fewer images at a time"
+            )
     return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -160,6 +160,15 @@ def test_equal_scores_whose_order_changes_ap_are_said():
     assert len(ties([0.5, 0.5, 0.1, 0.8]).notes) == 1
 
 
+@pytest.mark.robustness("strangers: more pairs that overlap than memory may hold are one message")
+def test_more_pairs_than_memory_may_hold_are_one_message(monkeypatch):
+    monkeypatch.setattr("dsla.coco.matching.MOST", 99)
+    ones = np.zeros(10, dtype=int)
+    with pytest.raises(DataError, match=r"10 boxes against 10: more than 99 pairs overlap.*low scores"):
+        overlapping(ones, ones, lambda i, j: np.ones(len(i)))
+    assert len(overlapping(ones, ones[1:], lambda i, j: np.ones(len(i))).iou) == 90
+
+
 @pytest.mark.robustness("strangers: pairs of many detections and objects are looked at in parts, with the same result")
 @pytest.mark.parametrize("most", [1, 7, 10**6])
 def test_pairs_are_the_same_in_parts(most):
