@@ -30,20 +30,28 @@ def put_in_place(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # safetensors makes files that only their owner may read
-        _sync(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        with _naming(path):
+            yield partial
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)  # safetensors makes files that only their owner may read
+            _sync(partial)
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     with suppress(OSError):  # a folder cannot be opened on Windows
         _sync(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of the system's names this file, not one beside it or none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def _sync(path: Path) -> None:
@@ -154,7 +162,7 @@ def add_line(path: Path, value: Any) -> None:
         whole = file.read() in (b"", b"\n")
     if not whole:
         write_lines(path, read_lines(path))
-    with path.open("a", encoding="utf-8") as file:
+    with _naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 

@@ -105,11 +105,12 @@ class Records:
         state["sha256"] = digest(state)
         path = self.folder / CHECKPOINT
         try:
-            with put_in_place(path) as partial:
-                torch.save(state, partial)
+            with put_in_place(path) as partial, partial.open("wb") as file:  # torch's own say no reason
+                torch.save(state, file)
         except (OSError, RuntimeError) as error:  # torch's own writer has RuntimeErrors for a full disk
             kept = f"the last good one stays: {path}" if path.exists() else "there is none before it"
-            reason = str(error).splitlines()[0]
+            said = (e.strerror for e in (error, error.__context__) if isinstance(e, OSError) and e.strerror)
+            reason = next(said, str(error).splitlines()[0])
             raise OSError(
                 f"the checkpoint of step {start.step} could not be written to {self.folder} ({reason}); {kept}. Make "
                 "room on the disk and go on with resume=True (--resume)"

@@ -5,6 +5,7 @@ import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def batches_of(
         collate_fn=_collate,
         num_workers=workers,
         timeout=TIMEOUT if workers else 0,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_begin,
         pin_memory=device.type == "cuda",
     )
     try:
@@ -84,7 +85,11 @@ def _collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> Batch:
     return collate(batch) if batch else ([], [])
 
 
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal: the training process decides what ends."""
+def _begin(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal: the training process decides what ends.
+
+    What cannot be handed over, as where shared memory is too small, ends the process, instead of a trace and a wait.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Queue._on_queue_feeder_error = staticmethod(lambda error, item: os._exit(1))  # type: ignore[attr-defined]

@@ -130,10 +130,10 @@ def test_an_engine_of_another_name():
 
 
 def test_the_shell_offers_every_engine():
-    from dsla.cli.evaluate import options
+    from dsla.cli.arguments import add_options
 
     parser = argparse.ArgumentParser()
-    options(parser)
+    add_options(parser, "evaluate")
     for engine in ENGINES:
         assert parser.parse_args(["x", "--engine", engine]).engine == engine
     assert parser.parse_args(["x"]).engine == ENGINES[0] == "numpy"

@@ -295,6 +295,19 @@ def test_a_stopped_or_dead_loading_process_is_an_error_with_both_ways_out(kind, 
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.robustness("strangers: shared memory that is too small is an error at once, with both ways out")
+def test_shared_memory_that_is_too_small_is_an_error_at_once(monkeypatch, capfd):
+    def full(self, *args, **kwargs):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", full)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", full)
+    monkeypatch.setattr(loading, "TIMEOUT", 60)
+    with pytest.raises(DataError, match=r"exited unexpectedly.*workers=0 .*--shm-size=8g for a larger /dev/shm"):
+        quiet(TINY.replace(batch_size=1), Listed(ITEM, ITEM), workers=1)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_what_a_data_set_says_in_a_loading_process_comes_without_its_trace():
     with pytest.raises(DataError) as error:
         quiet(TINY.replace(batch_size=1), Fails(ITEM, ITEM), workers=1)
@@ -336,6 +349,40 @@ except OSError as error:
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
     quiet(TINY, scenes, out=tmp_path, resume=True)
+
+
+@pytest.mark.robustness("lost: a disk that is really full keeps the last good checkpoint, and is called so")
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_keeps_the_last_good_checkpoint(scenes, tmp_path):
+    """A small tmpfs, with room for one checkpoint and not for the next one beside it."""
+    quiet(TINY, scenes, out=tmp_path / "run", stop_after=2)
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    code = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
+from tiny import TINY, few_scenes, quiet
+try:
+    quiet(TINY, few_scenes(), out={str(disk)!r}, resume=True)
+except OSError as error:
+    print(error)
+print(open({str(disk / CHECKPOINT)!r}, "rb").read() == open({str(tmp_path / "run" / CHECKPOINT)!r}, "rb").read())
+"""
+    size = int(1.5 * len(before))
+    run = tmp_path / "run"
+    mount = f"mount -t tmpfs -o size={size} tmpfs {disk} && cp {run}/checkpoint.pt {run}/log.jsonl {disk}"
+    words = ["unshare", "-m", "sh", "-c", f'{mount} || exit 77; exec "$0" -c "$1"', sys.executable, code]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare")
+    if done.returncode in (1, 77):
+        pytest.skip(f"no tmpfs can be mounted: {done.stderr}")
+    message, same = done.stdout.strip().splitlines()
+    assert "of step 6 could not be written" in message
+    assert "(No space left on device); the last good one stays" in message
+    assert same == "True"
 
 
 @pytest.mark.robustness("strangers: flipped bits and missing parts of a checkpoint are refused")
