@@ -33,6 +33,7 @@ _SHEET = mpl.rc_params_from_file(Path(__file__).with_name("dsla.mplstyle"), use_
 _WORDS, _LOOKS = (read_toml(__file__, name) for name in ("captions", "looks"))
 INK, SOFT, FAINT = (_SHEET[key] for key in ("text.color", "axes.edgecolor", "grid.color"))
 ERRORS: dict[str, str] = _WORDS["errors"]  # kind → what figures and pages call it
+WHY: dict[str, str] = _WORDS["why"]  # verdict → sentence about its box
 ORACLES: dict[str, str] = _WORDS["oracles"]
 LOST: str = _LOOKS["lost"]
 

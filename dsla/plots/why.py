@@ -29,7 +29,7 @@ from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
 from . import draw
 from .comparison import STRIDES, assign
-from .style import VERDICTS, Picture, drawing
+from .style import VERDICTS, WHY, Picture, drawing
 
 OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
 THRESHOLDS = ("score_threshold", "iou_threshold")
@@ -92,29 +92,17 @@ class Why:
         return "\n".join(lines)
 
     def _verdict(self, row: pd.Series) -> str:
-        score_threshold, iou_threshold = (self.table.attrs[k] for k in THRESHOLDS)
-        box = f"score {row['score']:.2f}, IoU {row['iou']:.2f}"
-        called = f"called {self.called(row.name)}"
-        other = "" if row["box_category"] in (None, row["category"]) else f", {called}"
-        unknown = ""
-        if self.offer.candidates is None and row["verdict"] in ("too loose", "nothing near"):
-            unknown = " Whether NMS removed a better box is not known from results: candidates= would tell."
-        if row["verdict"] == "suppressed":
-            text = f"A box fits it ({box}), but NMS removed it"
-            if np.isnan(row["suppressor_score"]):
-                return f"{text}, or the limit of detections of an image did: no kept box of its class overlaps it."
-            what = f"score {row['suppressor_score']:.2f}, IoU {row['suppressor_iou']:.2f} with the object"
-            return f"{text} for another ({what}; the two overlap by {row['suppressor_overlap']:.2f})."
-        if row["verdict"] == "nothing near":
-            nearest = "" if np.isnan(row["iou"]) else f" The nearest box of its class: {box}."
-            return f"No detection of score ≥ {score_threshold:g} overlaps it by more than 0.1.{nearest}{unknown}"
-        return {
-            "found": f"A detection matches it ({box}).",
-            "taken": f"A detection fits it ({box}), but COCO's matching gave it to object {row['taken_by']}.",
-            "below threshold": f"A box fits it ({box}), but its score is below {score_threshold:g}.",
-            "other class": f"A box fits it ({box}), but is {called}.",
-            "too loose": f"The best box ({box}{other}) overlaps it by less than {iou_threshold:g}.{unknown}",
-        }[row["verdict"]]
+        verdict, said = row["verdict"], [row["verdict"]]
+        if verdict == "suppressed" and np.isnan(row["suppressor_score"]):
+            said = ["suppressed by none"]
+        elif verdict == "too loose" and row["box_category"] not in (None, row["category"]):
+            said = ["too loose, other class"]
+        elif verdict == "nothing near" and not np.isnan(row["iou"]):
+            said.append("nearest")
+        if self.offer.candidates is None and verdict in ("too loose", "nothing near"):
+            said.append("nms unknown")
+        values = {**self.table.attrs, **row, "called": self.called(row.name)}
+        return " ".join(WHY[part].format(**values) for part in said)
 
     def called(self, i: int) -> str:
         """Class, by name, of the box that decided about row i; empty where no box is near."""

@@ -14,7 +14,7 @@ from ..analysis.tables import BOX, truth_of
 from ..errors import DataError
 from ..files import csv_text
 from ..plots import draw
-from ..plots.style import INK, SOFT, Picture, distinct, looks, method, number_text, picture, style
+from ..plots.style import INK, SOFT, Picture, distinct, drawing, looks, method, number_text
 from .browser import SMALL
 from .pane import Pane, guarded
 from .sources import in_order, titles
@@ -225,8 +225,7 @@ class RankingExplorer(Pane):
         """The scatter and up to two images of what is chosen."""
         chosen = self._select()
         images = list(dict.fromkeys(chosen["image"]))[:2]
-        with style():
-            figure = picture(7.2, 2.9)
+        with drawing(2.9) as figure:
             axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
             ax = axes[0]
             for i, (name, table) in enumerate(self.tables.items()):

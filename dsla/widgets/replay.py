@@ -11,7 +11,7 @@ import traitlets as t
 
 from ..errors import unknown
 from ..plots import draw
-from ..plots.style import Picture, picture, style
+from ..plots.style import Picture, drawing
 from ..training.recorder import SHIPPED, Recorder, Recording
 from .pane import Pane
 from .surface import BACKDROP, LUT, Sheet, encoded, script
@@ -127,8 +127,7 @@ class TrainingReplay(Pane):
         s = r.grid.strides[level]
         left, top = ((r.grid.offset - 0.5) * s * f for f in scale)
         extent = (left, left + shape[1] * s * scale[0], top + shape[0] * s * scale[1], top)
-        with style():
-            figure = picture(7.2, 5.7)
+        with drawing(5.7) as figure:
             axes = figure.subplots(3, len(moments), squeeze=False)
             for column, f in enumerate(moments):
                 taught = levels[level][f]
