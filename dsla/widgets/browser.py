@@ -230,20 +230,36 @@ def judge(
     removed = np.flatnonzero(~table["kept"])
     table["by"], table["overlap"] = suppressors(table, table["kept"].to_numpy(), removed, nms_iou, True)
     boxes, objects = table[BOX].to_numpy(dtype=float), target["boxes"].numpy().astype(float).reshape(-1, 4)
-    overlaps = iou(boxes.repeat(len(objects), 0), np.tile(objects, (len(boxes), 1)))
-    shared = np.pad(overlaps.reshape(len(boxes), len(objects)), ((0, 0), (0, 1)))  # the last column: no object
-    labels = np.append(target["labels"].numpy(), -1)
-    prefer = shared + ((table["category"].to_numpy()[:, None] == labels) & (shared > 0))  # of the own class first
-    rows, best, by = np.arange(len(boxes)), prefer.argmax(1), table["by"].to_numpy()
-    table["iou"] = shared[rows, best]
-    table["object"] = np.where(table["iou"] > 0, best, -1)
-    table["by_iou"] = np.where((by >= 0) & (table["iou"] > 0), shared[by, best], np.nan)
+    table["object"], table["iou"] = nearest(boxes, table["category"].to_numpy(), objects, target["labels"].numpy())
+    gone = np.flatnonzero((table["by"] >= 0) & (table["object"] >= 0))
+    table["by_iou"] = np.nan
+    by, place = (table[name].to_numpy()[gone] for name in ("by", "object"))
+    table.loc[gone, "by_iou"] = iou(boxes[by], objects[place])
     kept = table[table["kept"]]
     judged, missed = draw.judged(_tensors(kept, kept["category"].to_list()), target, least, score)
     table["verdict"] = ""
     table.loc[kept.index[judged["detection"].to_numpy(dtype=np.int64)], "verdict"] = judged["verdict"].to_numpy()
     table.attrs["missed"] = np.flatnonzero(missed).tolist()
     return table
+
+
+def nearest(
+    boxes: np.ndarray, category: np.ndarray, objects: np.ndarray, labels: np.ndarray, most: int = 500_000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each box [D, 4] the object [M, 4] of its class, else of any, that it overlaps most (−1), and their IoU.
+
+    About `most` pairs are looked at at a time.
+    """
+    best, value = np.full(len(boxes), -1), np.zeros(len(boxes))
+    rows = max(1, most // max(1, len(objects)))
+    for low in range(0, len(boxes) if len(objects) else 0, rows):
+        part = slice(low, low + rows)
+        count = len(boxes[part])
+        shared = iou(boxes[part].repeat(len(objects), 0), np.tile(objects, (count, 1))).reshape(count, -1)
+        at = (shared + ((category[part, None] == labels) & (shared > 0))).argmax(1)
+        value[part] = shared[np.arange(count), at]
+        best[part] = np.where(value[part] > 0, at, -1)
+    return best, value
 
 
 def column(title: str, table: pd.DataFrame, names: list[str]) -> dict[str, Any]:

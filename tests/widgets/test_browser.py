@@ -8,13 +8,14 @@ import pytest
 import torch
 from ipywidgets.widgets.widget import _instances
 from test_labels import needs_node, node
-from torchvision.ops import nms
+from torchvision.ops import box_iou, nms
 from two_images import FAR, FOUND, OBJECT, SHIFTED, WIDE, Two
 
 import dsla
 from dsla.analysis import match, suppression
 from dsla.errors import DataError
 from dsla.widgets import DetectionBrowser
+from dsla.widgets.browser import nearest
 
 
 @pytest.fixture
@@ -34,6 +35,24 @@ def test_which_box_removed_which_and_both_overlaps(browser):
     assert table["iou"].tolist() == pytest.approx([5 / 7, 0.9, 0])
     assert table["by_iou"][1] == pytest.approx(5 / 7)
     assert table["verdict"].tolist() == ["hit", "", "false"]
+
+
+def test_the_object_of_a_box_is_looked_for_in_parts():
+    g = torch.Generator().manual_seed(0)
+    corner, side = torch.rand(400, 2, generator=g) * 60, torch.rand(400, 2, generator=g) * 30 + 1
+    boxes = torch.cat((corner, corner + side), 1).double().numpy()
+    category = torch.randint(0, 3, (400,), generator=g).numpy()
+    objects, labels = boxes[:50] + 2, category[:50]
+    best, value = nearest(boxes, category, objects, labels)
+    shared = box_iou(torch.tensor(boxes), torch.tensor(objects)).numpy()
+    assert np.array_equal(best < 0, shared.max(1) == 0)
+    own = np.where(category[:, None] == labels, shared, 0)  # of its class first
+    assert np.allclose(value, np.where(own.max(1) > 0, own.max(1), shared.max(1)))
+    assert np.allclose(shared[np.arange(400), best][best >= 0], value[best >= 0])
+    for most in (1, 130, 10**6):
+        assert all(map(np.array_equal, nearest(boxes, category, objects, labels, most), (best, value)))
+    best, value = nearest(boxes, category, np.zeros((0, 4)), labels[:0])
+    assert (best.tolist(), value.tolist()) == ([-1] * 400, [0.0] * 400)
 
 
 def words(browser, **filter_):
