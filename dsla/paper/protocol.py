@@ -24,7 +24,6 @@ from .runs import read as read_store
 
 PLAN = read("protocol")
 VERSION: int = PLAN["version"]
-STAGES = ("tuning", "main")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Planned:
     """A run of the protocol.
 
     Attributes:
-        stage: of STAGES.
+        stage: "tuning" or "main".
         start: "warm" or "cold".
         base: name of the recipe that it changes.
         recipe: as it is trained.
@@ -75,9 +74,8 @@ def planned(runs: Iterable[Run]) -> list[Planned]:
 
     Seeds are the outer loop of the main stage, so that whatever stops it leaves the settings equally far.
     """
-    runs = list(runs)
-    there, grid = {_name(run) for run in runs}, tuning()
-    if any((p.stage, p.start, p.base, p.recipe.lr, p.seed) not in there for p in grid):
+    runs, grid = list(runs), tuning()
+    if _left(grid, runs):
         return grid
     rates = tuned(runs)
     settings = [(start, base) for base in PLAN["methods"] for start in PLAN["starts"]]
@@ -88,12 +86,12 @@ def planned(runs: Iterable[Run]) -> list[Planned]:
 def missing(runs: Iterable[Run]) -> list[Planned]:
     """The runs that are not there, the next one first."""
     runs = list(runs)
-    there = {_name(run) for run in runs}
-    return [p for p in planned(runs) if (p.stage, p.start, p.base, p.recipe.lr, p.seed) not in there]
+    return _left(planned(runs), runs)
 
 
-def _name(run: Run) -> tuple[Any, ...]:
-    return tuple(run[k] for k in ("stage", "start", "recipe", "lr", "seed"))
+def _left(plans: list[Planned], runs: list[Run]) -> list[Planned]:
+    there = {tuple(run[k] for k in ("stage", "start", "recipe", "lr", "seed")) for run in runs}
+    return [p for p in plans if (p.stage, p.start, p.base, p.recipe.lr, p.seed) not in there]
 
 
 def follow(out: str | Path, say: Callable[[str], None] = print, progress: bool = False) -> pd.DataFrame:
