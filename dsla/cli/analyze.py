@@ -7,14 +7,6 @@ import json
 import sys
 from argparse import Namespace
 
-from .arguments import Needs
-
-NEEDS = (
-    Needs("images", lambda args: args.html or args.out, "is for the pictures of --html and --out"),
-    Needs("latex", lambda args: args.out, "needs --out, the folder of the tables"),
-    Needs("overwrite", lambda args: args.html or args.out, "needs --html or --out, whose files it replaces"),
-)
-
 
 def run(args: Namespace) -> None:
     from ..analysis import ask

@@ -1,8 +1,7 @@
-"""What several commands share: numbers within limits, options of data and output, options that need others."""
+"""What several commands share: numbers within limits, options as `options.toml` has them, and what these need."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from ..errors import DataError
 from ..files import read_toml
@@ -34,35 +33,24 @@ positive = _number(float, 1e-9, 1e9, "a number above 0")
 fraction = _number(float, 0.0, 1.0, "a number from 0 to 1")
 
 
-class Needs(NamedTuple):
-    """Options that have an effect only beside others; `met` says whether these are there."""
-
-    options: str  # their names in `argparse.Namespace`, separated by spaces
-    met: Callable[[argparse.Namespace], object]
-    reason: str  # goes on from the option's name
-
-
-def refuse_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace, needs: Sequence[Needs]) -> None:
-    """Refuses an option that the command would accept and ignore.
+def refuse_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace, command: str) -> None:
+    """Refuses an option that the command would accept and ignore: rows of [needs] in `options.toml`.
 
     Raises:
         DataError: names the option and the reason.
     """
-    for need in needs:
-        for name in need.options.split():
-            if getattr(args, name) != parser.get_default(name) and not need.met(args):
+
+    def holds(word: str) -> bool:
+        name, _, value = word.removeprefix("not ").partition("=")
+        given = getattr(args, name, None)
+        return bool(given == value if value else given) != word.startswith("not ")
+
+    for options, needed, reason in (*_OPTIONS["needs"]["shared"], *_OPTIONS["needs"].get(command, ())):
+        met = any(all(map(holds, part.split(" and "))) for part in needed.split(" or "))
+        for name in options.split():
+            if getattr(args, name, None) != parser.get_default(name) and not met:
                 option = next(a.option_strings[0] for a in parser._actions if a.dest == name)
-                raise DataError(f"{option} {need.reason}")
-
-
-EMBEDDED = Needs(
-    "size",
-    lambda args: not (args.data or args.annotations),
-    "is a number of embedded scenes, not of the images of --data: leave it out",
-)
-ONE_FILE = Needs(
-    "split", lambda args: not args.annotations, "is of a COCO folder, and --annotations names one file: leave it out"
-)
+                raise DataError(f"{option} {reason}")
 
 
 def strides(text: str) -> tuple[int, ...]:

@@ -8,19 +8,6 @@ from argparse import Namespace
 from dataclasses import asdict
 
 from ..errors import DataError, DataWarning
-from .arguments import Needs
-
-SPLITS = ("train", "val", "test")
-NEEDS = (
-    Needs("images", lambda args: args.what == "check", "is for check: the folder of a file's images"),
-    Needs("assign", lambda args: args.what == "check", "is for check: methods whose points are counted"),
-    Needs("input_size strides plugin", lambda args: args.assign, "needs --assign, whose points it decides about"),
-    Needs("json", lambda args: args.what == "check", "is for check: its report as JSON"),
-    Needs("to", lambda args: args.what != "check" or args.assign, "is a folder to write; of check, by --assign"),
-    Needs("size", lambda args: args.what in SPLITS, "is a number of embedded scenes: COCO is fetched whole"),
-    Needs("overwrite", lambda args: args.what in SPLITS or args.to, "replaces nothing here: a download goes on"),
-    Needs("split", lambda args: args.what == "coco", "is of COCO: a split of the embedded set is the word after data"),
-)
 
 
 def run(args: Namespace) -> int | None:

@@ -7,9 +7,6 @@ import json
 from argparse import Namespace
 
 from ..files import refuse_existing, write
-from .arguments import EMBEDDED, ONE_FILE, Needs
-
-NEEDS = (EMBEDDED, ONE_FILE, Needs("overwrite", lambda args: args.json, "needs --json, the file that it replaces"))
 
 
 def run(args: Namespace) -> None:

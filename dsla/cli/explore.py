@@ -8,14 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import DataError
-from .arguments import Needs
 from .predict import find_images, plan
-
-NEEDS = (
-    Needs("annotations", lambda args: args.images, "needs images: whose boxes?"),
-    Needs("results", lambda args: args.annotations, "needs --annotations: results name images and classes by ids"),
-    Needs("score", lambda args: args.results, "needs --results: annotated boxes have no score"),
-)
 
 
 def run(args: Namespace) -> None:

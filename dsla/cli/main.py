@@ -1,7 +1,7 @@
 """What a person types: ``dsla COMMAND …``. A command is a module of this folder, named in `COMMANDS`.
 
-Its docstring is its help: a sentence on what it is for, and an example. It has ``run(args) -> int | None`` and, where
-options only have an effect beside others, ``NEEDS``; what may be typed lies in `options.toml`. It imports what is heavy
+Its docstring is its help: a sentence on what it is for, and an example. It has ``run(args) -> int | None``. What may be
+typed, and which options only have an effect beside others, lies in `options.toml`. It imports what is heavy
 inside `run`, so that help and errors of arguments come at once.
 """
 
@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
     add_options(parser, name)
     args = parser.parse_intermixed_args(words[1:])
     try:
-        refuse_ignored(parser, args, getattr(module, "NEEDS", ()))
+        refuse_ignored(parser, args, name)
         for file in getattr(args, "plugin", None) or ():
             load_plugin(file)
         return int(module.run(args) or 0)

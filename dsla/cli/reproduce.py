@@ -6,14 +6,6 @@ Example: dsla reproduce --out report
 from argparse import Namespace
 
 from ..files import OwnFolder, csv_text
-from .arguments import Needs
-
-NEEDS = (
-    Needs("recipes seeds steps jobs", lambda args: args.train, "needs --train; without it shipped weights are used"),
-    Needs("protocol", lambda args: args.train and not args.recipes, "needs --train, and says itself what is trained"),
-    Needs("seeds steps images jobs", lambda args: not args.protocol, "is what the protocol says: leave it out"),
-    Needs("quiet", lambda args: not args.recipes, "silences the report's progress: --recipes prints a line a run"),
-)
 
 
 def run(args: Namespace) -> None:

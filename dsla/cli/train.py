@@ -12,21 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..recipes import RECIPES, recipe
 from ..recipes.recipe import Recipe
-from .arguments import EMBEDDED, ONE_FILE, Needs
 
 if TYPE_CHECKING:
     from ..data import DetectionDataset
-
-NEEDS = (
-    EMBEDDED,
-    ONE_FILE,
-    Needs(
-        "val_annotations",
-        lambda args: args.annotations,
-        "needs --annotations beside it; a COCO folder's val is found without",
-    ),
-    Needs("weights", lambda args: not args.resume, "is where a run starts from: --resume goes on from its checkpoint"),
-)
 
 
 def run(args: Namespace) -> int:

@@ -7,14 +7,6 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from .arguments import Needs
-
-NEEDS = (
-    Needs("images", lambda args: args.out, "is for the pictures of --out"),
-    Needs("overwrite", lambda args: args.out, "needs --out, the folder whose files it replaces"),
-    Needs("nms", lambda args: args.candidates, "is of the NMS that --candidates went through"),
-)
-
 
 def run(args: Namespace) -> None:
     from ..errors import DataError, visible

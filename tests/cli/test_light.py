@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import resource
 import subprocess
@@ -9,6 +10,8 @@ import sys
 
 import pytest
 
+from dsla.cli.arguments import _OPTIONS as OPTIONS
+from dsla.cli.arguments import add_options
 from dsla.cli.main import COMMANDS, command
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "matplotlib", "PIL", "pycocotools"}
@@ -67,6 +70,15 @@ def test_every_help_says_what_the_command_is_for_and_shows_an_example(name):
     words = re.sub(r"\s+", " ", text)
     assert re.sub(r"\s+", " ", command(name)[1]) in words
     assert f"Example: dsla {name}" in words
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_options_need_are_arguments_of_their_command(name):
+    parser = argparse.ArgumentParser()
+    add_options(parser, name)
+    for options, needed, _ in OPTIONS["needs"].get(name, ()):
+        words = [word.partition("=")[0] for word in re.sub(r"\b(not|and|or)\b", " ", needed).split()]
+        assert {*options.split(), *words} <= {action.dest for action in parser._actions}
 
 
 def test_importing_the_package_loads_nothing():
