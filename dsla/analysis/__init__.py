@@ -16,7 +16,7 @@ from .diagnosis import why_summary
 from .matching import match
 from .nms import suppression, suppression_summary
 from .oracles import oracle, oracle_summary
-from .study import Study, iou_losses, object_points, profile_means, score_steps, study, suppressed_boxes
+from .study import Study, iou_losses, object_points, score_steps, single_profiles, study, suppressed_boxes
 from .tables import Table, summary, truth_of
 from .tide import errors, errors_summary
 
@@ -24,7 +24,7 @@ __all__ = [
     "Answers", "Study", "Table", "adjacency", "adjacency_of", "adjacency_summary", "ask",
     "assignment_statistics", "assignment_summary", "calibration", "calibration_summary", "class_thresholds",
     "correlations", "coverage", "coverage_summary", "errors", "errors_summary", "iou_losses", "match",
-    "object_points", "oracle", "oracle_summary", "profile", "profile_means", "profile_of", "profile_summary",
-    "ranking", "ranking_summary", "reliability", "score_steps", "study", "summary", "suppressed_boxes", "suppression",
-    "suppression_summary", "truth_of", "why_summary",
+    "object_points", "oracle", "oracle_summary", "profile", "profile_of", "profile_summary", "ranking",
+    "ranking_summary", "reliability", "score_steps", "single_profiles", "study", "summary", "suppressed_boxes",
+    "suppression", "suppression_summary", "truth_of", "why_summary",
 ]  # fmt: skip

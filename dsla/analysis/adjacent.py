@@ -163,7 +163,8 @@ def profile_of(
     Returns:
         Table: image, gt (in the image), category, level, axis (x, y), offset (strides from the
         object's positive point of highest label; of equal ones the better box, then the first), label taught
-        there for this object, score of its class, iou of the predicted box with it.
+            there for this object, score of its class, iou of the predicted box with it, place of the point in the
+            object's box along the axis (0 and 1: its sides).
     """
     with torch.no_grad():
         grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
@@ -179,9 +180,9 @@ def profile_of(
         thing, category, box = (v[image, point] for v in (own.gt_index, own.category, own.matched_boxes))
         height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level[point]].unbind(-1)
         parts = []
-        for axis, place, size, step in (
-            ("x", grid.column[point], width, torch.ones_like(width)),
-            ("y", grid.row[point], height, width),
+        for k, axis, place, size, step in (
+            (0, "x", grid.column[point], width, torch.ones_like(width)),
+            (1, "y", grid.row[point], height, width),
         ):
             for offset in range(-reach, reach + 1):
                 inside = (place + offset >= 0) & (place + offset < size)
@@ -195,6 +196,7 @@ def profile_of(
                     "label": target[i, at] * same,
                     "score": scores[i, at, category[inside]],
                     "iou": aligned_iou(outputs.boxes[i, at], box[inside]),
+                    "place": (grid.xy[at, k] - box[inside, k]) / (box[inside, k + 2] - box[inside, k]),
                 }
                 parts.append(frame_of(columns).assign(axis=axis, offset=offset))
     table = Table(pd.concat(parts, ignore_index=True))

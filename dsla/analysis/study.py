@@ -204,10 +204,21 @@ def _most_shared(boxes: Tensor) -> float:
     return float(pairwise_iou(boxes, boxes).fill_diagonal_(0).max()) if len(boxes) > 1 else 0.0
 
 
-def profile_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over objects and both axes: offset, label, score, iou, count."""
-    grouped = table.groupby("offset")
-    return grouped[["label", "score", "iou"]].mean().assign(count=grouped.size()).reset_index()
+def single_profiles(profiles: Mapping[str, pd.DataFrame], wide: int = 6, most: int = 12) -> dict[str, pd.DataFrame]:
+    """The rows of the same single objects in the `profile` of each method: a mean over objects would blur each cliff.
+
+    Args:
+        profiles: by method.
+        wide: points in the row inside the box under every method, so that there is a profile to see; fewer where no
+            object has as many.
+        most: objects, evenly chosen among those.
+    """
+    keys, rows = ["image", "gt"], {m: table[table["axis"] == "x"] for m, table in profiles.items()}
+    inside = [table[table["place"].between(0, 1)].groupby(keys).size() for table in rows.values()]
+    points = pd.concat(inside, axis=1).dropna().min(axis=1)
+    points = points[points >= min(wide, points.max())]
+    chosen = points.index[np.unique(np.linspace(0, len(points) - 1, min(most, len(points)), dtype=int))]
+    return {m: table[pd.MultiIndex.from_frame(table[keys]).isin(chosen)] for m, table in rows.items()}
 
 
 def score_steps(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..analysis.study import Study, iou_losses, object_points, profile_means, score_steps, suppressed_boxes
+from ..analysis.study import Study, iou_losses, object_points, score_steps, single_profiles, suppressed_boxes
 from ..data import Scenes
 from ..models import Detector
 from ..models.build import assigner
@@ -22,6 +23,7 @@ from .pages import Chart, Grid
 
 DRAW_FROM = 0.3  # score of detections that are drawn
 LOOKED_AT = 60  # scenes among which examples are chosen
+FITS, CONTRAST = 0.7, 0.15  # of an object to look at: IoU of its detections; of the mean colours in and around its box
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,10 @@ def charts(story: Story) -> Iterator[Chart]:
         figure = figures.labels_and_scores(image, target["boxes"][gt].tolist(), points)
         yield Chart.of("labels-and-scores", "Labels and scores of neighbouring points", figure, points)
 
-    means = figures.method_rows({m: profile_means(s.tables["profile"]) for m, s in studies.items()})
+    rows = figures.method_rows(single_profiles({m: s.tables["profile"] for m, s in studies.items()}))
     steps = figures.method_rows({m: score_steps(s.tables["adjacency"]) for m, s in studies.items()})
-    table = pd.concat([means, steps], ignore_index=True)
-    figure = figures.adjacency_profiles(means, steps, story.threshold)
+    table = pd.concat([rows, steps], ignore_index=True)
+    figure = figures.adjacency_profiles(rows, steps, story.threshold)
     yield Chart.of("neighbours", "Profiles, and steps between neighbours", figure, table)
 
     rankings = {m: studies[m].tables["ranking"] for m in story.methods}
@@ -182,20 +184,36 @@ def _most_varied(story: Story) -> int:
 def hard_object(
     studies: Mapping[str, Study], models: Mapping[str, Detector], dataset: Scenes
 ) -> tuple[int, int, pd.DataFrame] | None:
-    """The object with most neighbours that plain FCOS does not tell apart: (scene, object, points of all methods).
+    """The object with most neighbours that FCOS teaches opposite things: (scene, object, points of all methods).
 
-    Only objects of which every one of the methods has a point; None where there is none.
+    Only objects that all methods teach on the same level; None where there is none. One that can be seen comes first:
+    large, of another colour than what is around it, and detected by every method.
     """
     table = studies.get(PLAIN, studies[ordered(list(studies))[0]]).tables["adjacency"]
-    alike = table[(table["d_score"].abs() < table.attrs["threshold"]) & (table["level_a"] == table["level_b"])]
-    counts = alike.groupby(["image", "gt"]).size().sort_values(ascending=False, kind="stable")
-    for image_id, gt in list(counts.index)[:20]:
-        index = int(image_id) - 1
+    counts = table.value_counts(["image", "gt", "level_a"]).groupby(["image", "gt"]).max()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    objects = [(int(image) - 1, int(gt)) for image, gt in counts.index]
+    visible = (o for o in objects if _is_seen(studies, dataset, *o))
+    for index, gt in (*islice(visible, 20), *objects[:20]):
         image, target = dataset[index]
-        points = {m: object_points(d, image, target, int(gt)) for m, d in models.items()}
-        if all(len(p) for p in points.values()):
-            return index, int(gt), figures.method_rows(points)
+        points = {m: object_points(d, image, target, gt) for m, d in models.items()}
+        if all(map(len, points.values())) and len({p.loc[p["best"].idxmax(), "level"] for p in points.values()}) == 1:
+            return index, gt, figures.method_rows(points)
     return None
+
+
+def _is_seen(studies: Mapping[str, Study], dataset: Scenes, index: int, gt: int, margin: int = 8) -> bool:
+    """Whether an object, with a margin around it, is large in its image, of another colour, and detected by all."""
+    image, target = dataset[index]
+    x1, y1, x2, y2 = target["boxes"][gt].round().int().tolist()
+    large = 4 * min(x2 - x1, y2 - y1) >= max(image.shape[1:])
+    if not large or min(x1, y1, image.shape[2] - x2, image.shape[1] - y2) < margin:
+        return False
+    inside, wide = image[:, y1:y2, x1:x2], image[:, y1 - margin : y2 + margin, x1 - margin : x2 + margin]
+    around = (wide.sum((1, 2)) - inside.sum((1, 2))) / (wide[0].numel() - inside[0].numel())
+    if (inside.mean((1, 2)) - around).abs().mean() < CONTRAST:
+        return False
+    return not any(judged(s.detections[index], target, FITS, DRAW_FROM)[1][gt] for s in studies.values())
 
 
 def worst_objects(studies: Mapping[str, Study], dataset: Scenes) -> Iterator[tuple[str, Any, pd.DataFrame]]:

@@ -39,7 +39,8 @@ from .style import (
 )
 
 CELLS = 40  # of the score–IoU plane, a side
-SCORE_INK, IOU_INK = "#c2410c", "#2f6f4f"
+CLIFF = 0.5  # labels of neighbours that differ by more
+SCORE_INK = "#c2410c"
 BAR: Any = {"width": 0.86, "color": "#d9dde5", "edgecolor": "#aab1bd", "linewidth": 0.6}
 
 
@@ -49,42 +50,52 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     Args:
         points: of `examples.object_points` with a column method: level, row, column, x, y, stride, label, score,
             best (bool: the row of the grid that the lower panels follow is the one of this point).
-    Above, every point around the object, filled by its label, with its score beside it; below, label and score along
-    the row of points through the object's best one.
+    First the object itself. Above, every point around it, filled by its label, with its score in it; below, label and
+    score along the row of points through the object's best one.
     """
     pixels = draw.as_image(image)
     methods = by_method(points)
-    with drawing(4.7, caption("labels-and-scores")) as figure:
-        grid = figure.add_gridspec(2, len(methods), height_ratios=(1.25, 1))
-        upper = []
+    with drawing(4.7, caption("labels-and-scores", cliff=CLIFF)) as figure:
+        grid = figure.add_gridspec(2, len(methods) + 1, height_ratios=(1.4, 1))
+        ax = figure.add_subplot(grid[0, 0])
+        margin = 1.5 * points["stride"].max()
+        _crop(ax, pixels, box, margin)
+        draw.show_boxes(ax, [box], "#ffffff", 1.2)
+        ax.set_title("the object")
         for i, (look, rows) in enumerate(methods):
             best = rows[rows["best"]].iloc[0]
             rows = rows[rows["level"] == best["level"]]
-            ax = figure.add_subplot(grid[0, i])
-            half = _crop(ax, pixels, box, 1.5 * best["stride"], dim=True)
+            ax = figure.add_subplot(grid[0, i + 1])
+            half = _crop(ax, pixels, box, margin, dim=True)
             draw.show_boxes(ax, [box], "#ffffff", 1.2)
-            spacing = best["stride"] / (2 * half) * 72 * min(0.82 * WIDTH / len(methods), 2.3)  # of circles, points
+            spacing = (
+                best["stride"] / (2 * half) * 72 * min(0.9 * WIDTH / (len(methods) + 1), 2.3)
+            )  # of circles, points
             edge = ["white" if label > 0 else "#9aa3b2" for label in rows["label"]]
             fill: Any = {"cmap": LABELS, "norm": Normalize(0, 1), "edgecolors": edge, "linewidths": 0.7, "zorder": 5}
             dots = ax.scatter(rows["x"], rows["y"], s=min(0.86 * spacing, 24) ** 2, c=rows["label"], **fill)
-            font = min(0.3 * spacing, 7)
+            font = min(0.36 * spacing, 7)
             for x, y, label, score in rows[["x", "y", "label", "score"]].itertuples(index=False):
                 dark = INK if label > 0.55 else "white"
                 place: Any = {"ha": "center", "va": "center_baseline", "zorder": 6, "clip_on": True}
                 ax.text(x, y, f"{score:.2f}".removeprefix("0"), fontsize=font, color=dark, **place)
+            cliffs = _cliffs(rows)
+            many = draw.many(len(cliffs), "label step") + f" over {CLIFF:g}"
             ax.set_title(look.name)
-            upper.append(ax)
+            ax.set_xlabel(many + (f"\nscores: {cliffs.mean():+.2f} on average" if len(cliffs) else ""), fontsize=7.5)
             row = rows[rows["row"] == best["row"]].sort_values("x")
-            below = figure.add_subplot(grid[1, i])
+            below = figure.add_subplot(grid[1, i + 1])
             offset = ((row["x"] - best["x"]) / best["stride"]).round(3)
             below.bar(offset, row["label"], label="label", **BAR)
             below.plot(offset, row["score"], color=SCORE_INK, marker="o", label="score", zorder=4)
-            below.set(ylim=(0, 1.05), xlabel="strides from the best point")
+            below.set(ylim=(0, 1.05), xlabel="strides from best point")
             label_first(below, i, "label, score")
-        bar = figure.colorbar(dots, ax=upper, ticks=[0, 0.5, 1], aspect=24, pad=0.01)
-        bar.set_label("label")
+        corner = figure.add_subplot(grid[1, 0])
+        corner.axis("off")
+        corner.legend(*below.get_legend_handles_labels(), loc="upper left")
+        scale = corner.inset_axes((0.05, 0.35, 0.75, 0.06))
+        bar = figure.colorbar(dots, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1], label="label")
         bar.outline.set_visible(False)
-        figure.legend(*below.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -171,25 +182,31 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
 
 
 def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: float) -> Picture:
-    """Label, score and IoU around objects' best points; and how far scores of opposite neighbours differ.
+    """Labels and scores across single objects; and how far scores of opposite neighbours differ.
 
     Args:
-        profiles: method, offset (strides), label, score, iou: means over objects.
+        profiles: method, image, gt, place (0 and 1: the sides of the object's box), label, score.
         steps: method, difference, share: of the pairs whose |Δ score| is at most this.
         threshold: differences below it count as not told apart.
     """
     methods = by_method(profiles)
-    with drawing(4.4, caption("neighbours")) as figure:
-        grid = figure.add_gridspec(2, len(methods))
-        for i, (look, rows) in enumerate(methods):
-            ax = figure.add_subplot(grid[0, i])
-            ax.bar(rows["offset"], rows["label"], label="label", **BAR)
-            ax.plot(rows["offset"], rows["score"], color=SCORE_INK, marker="o", label="score")
-            ax.plot(rows["offset"], rows["iou"], color=IOU_INK, marker="^", ls=(0, (3, 1.2)), label="IoU of the box")
-            ax.set(ylim=(0, 1.05), title=look.name, xlabel="strides from the best point")
-            label_first(ax, i, "mean over objects")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
-        ax = figure.add_subplot(grid[1, :])
+    objects = len(profiles[["image", "gt"]].drop_duplicates())
+    with drawing(5.6, caption("neighbours", objects=objects)) as figure:
+        grid = figure.add_gridspec(3, len(methods))
+        for i, (look, table) in enumerate(methods):
+            upper, lower = (figure.add_subplot(grid[row, i]) for row in range(2))
+            for first, (_, rows) in enumerate(table.sort_values("place").groupby(["image", "gt"])):
+                line: Any = {"lw": 0.8, "alpha": 0.4} if first else {"lw": 2, "zorder": 5}
+                upper.plot(rows["place"], rows["label"], color=INK, drawstyle="steps-mid", **line)
+                lower.plot(rows["place"], rows["score"], color=SCORE_INK, **line)
+            for ax, name in ((upper, "label"), (lower, "score")):
+                for side in (0, 1):
+                    ax.axvline(side, color=SOFT, lw=0.7, ls=(0, (2, 2)))
+                ax.set(xlim=(-0.25, 1.25), ylim=(-0.03, 1.05), xticks=[0, 0.5, 1])
+                label_first(ax, i, name)
+            upper.set(title=look.name)
+            lower.set(xlabel="across the box, from side to side")
+        ax = figure.add_subplot(grid[2, :])
         for look, rows in by_method(steps):
             ax.plot(rows["difference"], rows["share"], markevery=10, **look.marked)
         ax.axvline(threshold, color=SOFT, lw=0.8, ls=(0, (2, 2)))
@@ -294,6 +311,13 @@ def _crop(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim
     half, x, y = max(x2 - x1, y2 - y1) / 2 + margin, (x1 + x2) / 2, (y1 + y2) / 2
     ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor="#11151c")
     return float(half)
+
+
+def _cliffs(points: pd.DataFrame) -> pd.Series:
+    """How far the scores rise where the labels of two neighbours of one level rise by more than `CLIFF`."""
+    pairs = points.merge(points, how="cross", suffixes=("_b", ""))
+    away = (pairs["row"] - pairs["row_b"]).abs() + (pairs["column"] - pairs["column_b"]).abs()
+    return (pairs["score"] - pairs["score_b"])[(away == 1) & (pairs["label"] - pairs["label_b"] > CLIFF)]
 
 
 def method_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -144,6 +144,7 @@ def test_profile_by_hand():
     np.testing.assert_allclose(table["label"], [side, 1, side] * 2, rtol=1e-6)
     np.testing.assert_allclose(table["score"], [0.4, 0.5, 0.6, 0.2, 0.5, 0.8], rtol=1e-6)
     np.testing.assert_allclose(table["iou"], [0.5, 1, 0.5] * 2, rtol=1e-6)  # 16·24 of 2·576 − 16·24
+    np.testing.assert_allclose(table["place"], [1 / 6, 1 / 2, 5 / 6] * 2, rtol=1e-6)  # 4, 12 and 20 of 24 pixels
     coupled = profile(found, replace(own, coupling="on"), reach=1).set_index(["axis", "offset"])
     assert coupled.loc[("x", 1), "label"] == pytest.approx(side / 2)
     empty = DSLA(((0, 64),))(grid, [torch.zeros(0, 4)], [torch.zeros(0).long()])
