@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..coco.engines import SIZES, size_names
 from ..coco.ground_truth import GroundTruth
+from .diagnosis import POINTS, VERDICTS
 from .tables import BOX
 from .tide import ERRORS, fixed_aps
 
@@ -90,3 +91,17 @@ def missed_by_points(table: pd.DataFrame) -> pd.DataFrame:
     unfound = np.bincount(place, (known["verdict"] != "found").to_numpy(), len(BINS)).astype(int)
     share = np.divide(unfound, objects, out=np.full(len(BINS), np.nan), where=objects > 0)
     return pd.DataFrame({"points": list(BINS), "objects": objects, "unfound": unfound, "share": share})
+
+
+def verdicts_by_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Objects of a table of `dsla.why`: a row a verdict, a column a kind of points, those that occur."""
+    count = pd.crosstab(table["verdict"], table["points"])
+    rows = [verdict for verdict in VERDICTS if verdict in count.index]
+    return count.reindex(rows)[[points for points in (*POINTS, "unknown") if points in count]]
+
+
+def largest_missed(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table of `dsla.why` that are not found, the largest first: these should have been the easiest."""
+    missed = table[table["verdict"] != "found"]
+    area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
+    return missed.loc[area.sort_values(ascending=False, kind="stable").index]

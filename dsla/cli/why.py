@@ -9,6 +9,7 @@ from typing import Any
 
 
 def run(args: Namespace) -> None:
+    from ..analysis.breakdown import largest_missed
     from ..errors import DataError, visible
     from ..files import OwnFolder, csv_text, plain
     from ..plots.why import why
@@ -26,7 +27,7 @@ def run(args: Namespace) -> None:
         if args.image not in map(str, answers.truth.image_ids.tolist()):
             raise DataError(f"--image {args.image}: {args.annotations} has no image of this id")
     numbers = answers.summary()
-    chosen = table if args.image is not None else _worst(table[table["verdict"] != "found"])
+    chosen = table if args.image is not None else largest_missed(table)
     chosen = chosen.index[: args.most].tolist()
     if args.json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))
@@ -40,19 +41,10 @@ def run(args: Namespace) -> None:
         _draw(answers, chosen, folder)
 
 
-def _worst(missed: Any) -> Any:
-    """Missed objects, the largest first: these should have been the easiest."""
-    area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
-    return missed.loc[area.sort_values(ascending=False, kind="stable").index]
-
-
 def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
-    import pandas as pd
+    from ..analysis.breakdown import verdicts_by_points
 
-    cross = pd.crosstab(answers.table["verdict"], answers.table["points"])
-    columns = [c for c in ("none", "few", "more", "unknown") if c in cross]
-    definitions = numbers.attrs["definitions"]
-    cross = cross.reindex([v for v in definitions if v in cross.index])[columns]
+    cross, definitions = verdicts_by_points(answers.table), numbers.attrs["definitions"]
     setting = f"points: of {answers.setting}; none, few (1 or 2), more"
     lines = [f"{len(answers.table)} objects", cross.to_string(), setting]
     lines += [f"{name}: {value:.3g}  {definitions[name]}" for name, value in numbers.items()

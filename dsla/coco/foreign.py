@@ -25,7 +25,7 @@ import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
-from .columns import CORNERS
+from .columns import CORNERS, array
 from .problems import refuse
 from .reading import name_of
 
@@ -150,8 +150,8 @@ def _fields(one: Any, where: str) -> dict[str, np.ndarray]:
         raise DataError(f"{where}: boxes need labels (supervision: class_id)")
     if len(one.get("crowd_boxes", ())):
         raise DataError(f"{where}: crowd_boxes have no class; put them among boxes, with labels, and iscrowd 1")
-    given = {k: np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for k, v in one.items()
-             if k in ("boxes", "labels", "scores", "iscrowd", "area") and v is not None}  # fmt: skip
+    names = ("boxes", "labels", "scores", "iscrowd", "area")
+    given = {k: array(one[k]) for k in names if one.get(k) is not None}
     given["boxes"] = given["boxes"].astype(float).reshape(-1, 4)
     if lengths := {k: len(v) for k, v in given.items() if len(v) != len(given["boxes"])}:
         raise DataError(f"{where}: {len(given['boxes'])} boxes, but {lengths}")

@@ -137,14 +137,9 @@ def assigner(recipe: Recipe) -> Assigner:
         DataError: options or ranges that the method does not take.
     """
     entry = method(recipe.method)
-    fields = {
-        "relaxation": recipe.relaxation,
-        "truncate": recipe.truncate,
-        "core_zone": recipe.core_zone,
-        "center_sampling": recipe.center_sampling,
-    }
+    fields = {name: getattr(recipe, name) for name in entry.fields}
     try:
-        return entry.assigner(recipe.ranges, **{k: fields[k] for k in entry.fields}, **dict(recipe.options))
+        return entry.assigner(recipe.ranges, **fields, **dict(recipe.options))
     except (TypeError, ValueError) as error:
         raise DataError(f"recipe {recipe.name}: {error}") from error
 

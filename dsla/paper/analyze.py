@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from ..analysis.breakdown import largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
-from ..analysis.diagnosis import VERDICTS
 from ..analysis.study import iou_losses
 from ..coco.matching import RECALLS
 from ..coco.problems import many
@@ -133,9 +133,7 @@ def _worst(a: Answers, images: Path, end: str) -> Iterator[Chart]:
     texts = [f"{r['name']} {r['score']:.2f}: {ERRORS[r['kind']]}\nthere: {there[i]}" for i, r in alarms.iterrows()]
     kinds = [("false", "False detections of the highest scores", alarms, texts)]
     if "why" in a.tables:
-        lost = a.tables["why"].query("verdict != 'found'")
-        area = (lost["x2"] - lost["x1"]) * (lost["y2"] - lost["y1"])
-        lost = lost.loc[area.sort_values(ascending=False, kind="stable").index[:CASES]]
+        lost = largest_missed(a.tables["why"]).head(CASES)
         texts = [f"{r['name']}: {r['verdict']}\n{r['count']} points" for _, r in lost.iterrows()]
         kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
     for kind, title, table, words in kinds:
@@ -283,8 +281,7 @@ def _missed(answers: Sequence[Answers]) -> list[Grid]:
     words = {"none": "no point", "few": "1 or 2 points", "more": "3 or more", "unknown": "points unknown"}
     grids = []
     for a in answers if "why" in answers[0].tables else ():
-        table = pd.crosstab(a.tables["why"]["verdict"], a.tables["why"]["points"])
-        table = table.reindex(index=[v for v in VERDICTS if v in table.index], columns=[p for p in words if p in table])
+        table = verdicts_by_points(a.tables["why"])
         frame = table.rename(columns=words).assign(all=table.sum(axis=1)).map("{:,}".format)
         about = a.tables["why"].summary().attrs["definitions"]
         index = {v: "found by a detection" if v == "found" else v for v in table.index}  # of NMS, found is another word
