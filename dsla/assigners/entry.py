@@ -22,6 +22,10 @@ CRITERIA: dict[str, tuple[str, ...]] = {
 }
 """Each criterion of `dsla.models.criteria`, with the fields of recipes that only it uses."""
 
+Coupling = typing.Literal["on", "off", "iou-only"]
+COUPLINGS: tuple[str, ...] = typing.get_args(Coupling)
+"""How labels meet the IoU of a prediction, see `dsla.losses.dynamic_target`."""
+
 LABELS = {"soft": "dsla", "hard": "fcos"}
 """The criterion that teaches such labels: quality focal loss for soft ones, focal loss for hard ones."""
 

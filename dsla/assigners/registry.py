@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, unknown
 from ..files import read_toml
-from .entry import LABELS, Method, Option, entry_of
+from .entry import COUPLINGS, LABELS, Method, Option, entry_of
 
 if TYPE_CHECKING:
     from .base import Assigner
@@ -126,7 +126,7 @@ def register(
 
     if labels not in LABELS:
         raise DataError(f"labels are 'soft' or 'hard', got {labels!r}")
-    if coupling not in (None, "on", "off", "iou-only"):
+    if coupling not in (None, *COUPLINGS):
         raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
     if colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
         raise DataError(f"colour {colour!r}: write it as #rrggbb")

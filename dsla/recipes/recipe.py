@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
+from ..assigners.entry import Coupling
 from ..assigners.registry import METHODS, method
 from ..errors import DataError, unknown
 from .uses import BACKBONES, TABLES, unused
@@ -54,7 +55,7 @@ class Recipe:
     truncate: bool = True  # relaxed ends through int(), as the release
     core_zone: bool = True
     center_sampling: float | None = None  # radius in strides
-    coupling: Literal["on", "off", "iou-only"] | None = None  # of label and IoU; by default the method's own
+    coupling: Coupling | None = None  # of label and IoU; by default the method's own
     crowd: Literal["ignore", "background"] = "ignore"  # points in crowds; "background" as the release
     cls_weight: float = 1.0
     box_loss: Literal["giou", "iou", "iou-linear"] = "giou"  # "iou": −log IoU

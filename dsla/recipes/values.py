@@ -65,7 +65,7 @@ def typed(value: Any, kind: Any) -> Any:
             return value
         if kind in (int, float) and isinstance(value, Integral) and abs(value) < 2**63:
             return int(value)
-        if kind is float and isinstance(value, Real) and abs(value) < 1e300:
+        if kind is float and isinstance(value, Real) and abs(value) < 1e308:
             return float(value)
     raise ValueError(f"{_NAMES.get(kind, 'a number, text, true, false or none')} is needed")
 
