@@ -99,6 +99,12 @@ def replay(page, shots, name="replay"):
     page.locator(".dsla-view select").last.select_option(index=1)
     wait(page, f"() => {pixels} !== '{drawn}'", "the other image")
     page.screenshot(path=shots / "replay-middle.png")
+    page.locator(".dsla-view", has=page.locator(".dsla-replay")).locator("select").first.select_option("starts cold")
+    handle.focus()
+    handle.press("Home")
+    cold = "document.querySelector('.dsla-object').textContent"
+    wait(page, f"() => {cold}.includes('taught 0.0')", "nothing taught yet: the first boxes fit nothing")
+    page.screenshot(path=shots / "replay-cold.png")
     wrong = page.get_by_role("button", name="break it")
     said = "document.querySelector('.dsla-replay .dsla-wrong').textContent"
     wrong.click()
