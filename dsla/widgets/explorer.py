@@ -77,6 +77,7 @@ class AssignmentExplorer(Pane):
         self._outputs: ModelOutputs | None = None
         self._given: dict[str, Assigner] = {}
         self._seen: Any = None
+        self.pictures = Gallery([])
         self.view: View | None = None
         self.shown: list[Shown] = []
         self.surface: BoxSurface = self.keep(BoxSurface())
@@ -330,6 +331,6 @@ class AssignmentExplorer(Pane):
 
     def close(self) -> None:
         self.view, self.shown, self._outputs, self._model, self._seen = None, [], None, None, None
-        self.pictures.items = []
+        self.pictures = Gallery([])
         self._pixels = np.zeros((1, 1, 3), dtype=np.float32)
         super().close()

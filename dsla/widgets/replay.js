@@ -102,7 +102,7 @@ function render({ model, el }) {
     ctx.font = FONT;
     ctx.textBaseline = "middle";
     for (const part of [0, 0.5, 1]) {
-      const y = LINES - 18 - part * (LINES - 28);
+      const y = LINES - 18 - part * (LINES - 34);
       ctx.fillStyle = "#6b7280";
       ctx.textAlign = "right";
       ctx.fillText(Number((most * part).toPrecision(2)), 26, y);
@@ -126,7 +126,7 @@ function render({ model, el }) {
     steps.forEach((step, i) => {
       const v = value(i);
       if (!Number.isFinite(v)) return (down = false);
-      ctx[down ? "lineTo" : "moveTo"](X(step, w), LINES - 18 - Math.min(1, v / most) * (LINES - 28));
+      ctx[down ? "lineTo" : "moveTo"](X(step, w), LINES - 18 - Math.min(1, v / most) * (LINES - 34));
       down = true;
     });
     ctx.strokeStyle = stroke;
