@@ -60,15 +60,15 @@ def as_coco(source: Any) -> tuple[Any, str]:
         return _labels(folder), str(folder.labels)
     if not _many(source):
         return source, name
-    images, annotations, highest = [], [], -1
+    images, annotations, highest = [], list[dict[str, Any]](), -1
     for n, (key, one) in enumerate(_images(source)):
         image, given = n if key is None else key, _fields(one, f"{name}, image {n if key is None else key}")
         images.append({"id": image})
         for row, (box, label) in enumerate(zip(given["boxes"].tolist(), given["labels"].tolist(), strict=True)):
             x1, y1, x2, y2 = box
             about = {k: given[k][row].item() for k in ("iscrowd", "area") if k in given}
-            annotations.append({"id": f"{image}:{row}", "image_id": image, "category_id": label, **about,
-                                "bbox": [x1, y1, x2 - x1, y2 - y1]})  # fmt: skip
+            about |= {"id": f"{image}:{row}", "image_id": image, "category_id": label}
+            annotations.append(about | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
             highest = max(highest, label)
     names = [{"id": k, "name": str(k)} for k in range(highest + 1)]
     return {"images": images, "annotations": annotations, "categories": names}, name

@@ -11,6 +11,7 @@ from .. import __version__
 from ..analysis.breakdown import largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
 from ..analysis.study import iou_losses
+from ..coco.columns import comparable
 from ..coco.matching import RECALLS
 from ..coco.problems import many
 from ..files import OwnFolder, csv_text, plain
@@ -126,7 +127,7 @@ def _curve(a: Answers) -> pd.DataFrame:
 def _worst(a: Answers, images: Path, end: str) -> Iterator[Chart]:
     """The largest objects that are not found, and the false detections of the highest scores."""
     truth, errors = a.detections.truth, a.tables["errors"]
-    files = dict(zip(truth.image_ids.tolist(), truth.file_names, strict=True))
+    files = dict(zip(comparable(truth.image_ids).tolist(), truth.file_names, strict=True))
     alarms = errors[errors["kind"].isin(set(ERRORS) - {"missed", "duplicate"})]
     alarms = alarms.sort_values("score", ascending=False, kind="stable").head(CASES)
     there = alarms["gt_name"].astype(object).where(alarms["gt_name"].notna(), "–")
@@ -267,9 +268,9 @@ def _classes(answers: Sequence[Answers]) -> Grid:
 def _by_class(a: Answers) -> Grid:
     """Errors of all classes."""
     table = a.tables["errors_by"]
-    table = table[table["objects"] + table["detections"] > 0].sort_values(
-        ["by", "objects"], ascending=[False, False], kind="stable"
-    )
+    table = table[table["objects"] + table["detections"] > 0]
+    classes = table[table["by"] == "class"].sort_values("objects", ascending=False, kind="stable")
+    table = pd.concat([table[table["by"] == "size"], classes])
     names = {"objects": "objects", "correct": "correct", **ERRORS, "covered": label("covered"), "AP50": "AP50"}
     columns = {text: [as_text(n, v) if np.isfinite(v) else "" for v in table[n]] for n, text in names.items()}
     index = [f"all {row['name']}" if row["by"] == "size" else row["name"] for _, row in table.iterrows()]

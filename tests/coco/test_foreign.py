@@ -226,7 +226,10 @@ def test_the_shell_takes_folders(folders, capsys):
     assert about.name == labels
     assert "3 images (1 without a box), 10 objects" in about.summary
     assert "13 detections on 3 of 3 images" in results.summary
-    assert main(["analyze", predictions, "--annotations", labels, "--resamples", "0"]) == 0
+    out, images = folders[0].parent / "out", folders[0].parent / "images"
+    analyze = ["analyze", predictions, "--annotations", labels, "--resamples", "0", "--out", str(out)]
+    assert main([*analyze, "--images", str(images)]) == 0  # ids of images are numbers and text here
+    assert (out / "figures" / "worst-false-1.png").exists()
     assert main(["why", predictions, "--annotations", labels]) == 0
     out = capsys.readouterr().out
     assert "predictions" in out
