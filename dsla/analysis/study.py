@@ -166,7 +166,8 @@ def at_best(candidates: Iterable[Boxes], truth: Any, count: int = BEST, nms_thre
     cut = [{k: v[image["scores"].argsort(descending=True, stable=True)[:count]] if k != "image_id" else v
             for k, v in image.items()} for image in candidates]  # fmt: skip
     rows = match(cut, truth, boxes=False)
-    within = correlations(*(rows[k].to_numpy(dtype=float) for k in ("score", "iou")), pd.factorize(rows["image"])[0])
+    score, overlap = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
+    within = correlations(score, overlap, pd.factorize(rows["image"])[0])
     lost = suppression(cut, truth, nms_threshold=nms_threshold)
     found = lost[lost["found"].astype(bool)]
     values = {"iou": rows["iou"], "spearman": within["spearman"].dropna(), "found_share": lost["found"].astype(bool)}

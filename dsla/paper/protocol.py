@@ -130,8 +130,9 @@ def _made(p: Planned, out: Path, commit: str, progress: bool) -> Run:
     model, log = train_or_read(p.recipe, p.seed, out, scenes("train"), progress=progress, **options)
     more: dict[str, Any] = {}
     if main:
-        results: Analysed = study(model, judged)
-        more["resampled"] = resampled_ap(results.detections, judged, draws(len(judged), PLAN["resamples"])).round(5)
+        asked = study(model, judged)
+        results: Analysed = asked
+        more["resampled"] = resampled_ap(asked.detections, judged, draws(len(judged), PLAN["resamples"])).round(5)
         more["evaluations"] = evaluations_of(log)
     else:
         numbers = series("evaluation", evaluate(model, judged), {"": "no such object"})
