@@ -92,12 +92,13 @@ def as_table(source: Any, truth: Any) -> pd.DataFrame | None:
             ids = truth.image_ids[where] if where >= 0 else file.stem
             columns.append((ids, _categories(rows[:, 0], truth, str(file)), _corners(rows) * size, rows[:, 5]))
     elif _many(source):
-        ids, files = truth.image_ids.tolist(), {Path(f).name: i for i, f in enumerate(truth.file_names) if f}
+        ids = truth.image_ids.tolist()
+        known, files = set(ids), {Path(f).name: i for i, f in enumerate(truth.file_names) if f}
         for n, (key, one) in enumerate(_images(source)):
             if key is None and n >= len(ids):
                 raise DataError(f"{name}: more images than the {len(ids)} of {truth.name}, in whose order they are")
             image = ids[n] if key is None else key
-            if image not in set(ids) and Path(str(image)).name in files:
+            if image not in known and Path(str(image)).name in files:
                 image = ids[files[Path(str(image)).name]]
             given = _fields(one, f"{name}, image {image}")
             if "scores" not in given:
