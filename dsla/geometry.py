@@ -221,6 +221,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def probability(logits: Tensor) -> Tensor:
+    """Sigmoid in float32, equal for equal logits wherever they stand.
+
+    `torch.sigmoid` rounds the last few of a tensor otherwise than the rest on a CPU, so that a batch would differ from
+    its images.
+    """
+    return at_least_float32(logits).neg().exp_().add_(1).reciprocal_().float()
+
+
 def coordinates(x: Tensor) -> Tensor:
     """Coordinates in a type in which areas do not overflow: whole numbers to float64, half precision to float32."""
     return at_least_float32(x) if x.is_floating_point() else x.double()

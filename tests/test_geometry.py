@@ -19,6 +19,7 @@ from dsla.geometry import (
     distances_to_boxes,
     on_device,
     pairwise_iou,
+    probability,
 )
 
 
@@ -178,3 +179,16 @@ def test_one_copy_to_a_device_keeps_types_and_shapes():
     values = [torch.tensor([1, 2**40]), torch.tensor([0.1, 1e-30]), torch.zeros(0, 4), torch.tensor([[True], [False]])]
     for there, here in zip(on_device(torch.device("meta"), *values), values, strict=True):
         assert (there.dtype, there.shape) == (here.dtype, here.shape)
+
+
+def test_a_probability_is_the_same_wherever_its_logit_stands():
+    """Of a slice, of one value, of another shape; and it is the sigmoid."""
+    x = torch.randn(4099, generator=torch.Generator().manual_seed(0)) * 8
+    whole = probability(x)
+    for first in range(40):
+        for count in (1, 3, 7, 17, 100):
+            assert torch.equal(probability(x[first : first + count].clone()), whole[first : first + count])
+    assert torch.equal(probability(x[:4096].view(64, 64).T), whole[:4096].view(64, 64).T)
+    torch.testing.assert_close(whole.double(), x.double().sigmoid(), rtol=3e-7, atol=1e-30)
+    assert probability(torch.tensor([-1e4, 1e4])).tolist() == [0, 1]
+    assert probability(torch.tensor([3.0], dtype=torch.float16)).dtype == torch.float32

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
+from ..geometry import HeadOutputs, PointGrid, overlap, probability
 from .base import Assigner
 from .dsla import centerness
 from .pairs import Decision, Pairs, Truth
@@ -180,11 +180,11 @@ class _Scene:
         quality = self.predictions.quality
         if quality is None:
             return torch.ones_like(self.predictions.logits[..., 0], dtype=torch.float32)
-        return at_least_float32(quality).sigmoid().float()
+        return probability(quality)
 
     def _root(self, logits: Tensor, quality: Tensor) -> Tensor:
         """√score, float32."""
-        return (at_least_float32(logits).sigmoid().float() * quality).sqrt()
+        return (probability(logits) * quality).sqrt()
 
     @cached_property
     def background_cost(self) -> Tensor:

@@ -7,7 +7,7 @@ the targets of ``TOODHead`` give the same numbers.
 import torch
 from torch import Tensor
 
-from ..geometry import HeadOutputs, PointGrid, at_least_float32, overlap
+from ..geometry import HeadOutputs, PointGrid, overlap, probability
 from .atss import INSIDE
 from .base import Assigner
 from .dsla import centerness
@@ -67,14 +67,14 @@ class TaskAligned(Assigner):
 
         def alignment(box: Tensor, point: Tensor, iou: Tensor) -> Tensor:
             logit = predictions.logits[truth.image[box], point, truth.labels[box]]
-            return self.alignment(at_least_float32(logit).sigmoid().float(), iou)
+            return self.alignment(probability(logit), iou)
 
         tile, _ = tile_points(grid.shapes, grid.device)
         highest = predictions.logits[:, tile].amax(2).transpose(1, 2).contiguous()  # [B, C, T]
 
         def bound(box: Tensor, tile: Tensor, iou: Tensor) -> Tensor:
             logit = highest[truth.image[box], truth.labels[box], tile]
-            return self.alignment(at_least_float32(logit).sigmoid().float(), iou).mul_(1 + 1e-4)
+            return self.alignment(probability(logit), iou).mul_(1 + 1e-4)
 
         k, allowed = min(self.topk, len(grid)), None
         if truth.sizes is not None:
@@ -82,7 +82,8 @@ class TaskAligned(Assigner):
         return best_by_overlap(grid, truth, predictions.boxes.float(), k, alignment, bound, allowed)
 
     def alignment(self, score: Tensor, iou: Tensor) -> Tensor:
-        return score.pow(self.alpha) * iou.pow(self.beta)
+        aligned = score.double().pow(self.alpha) * iou.double().pow(self.beta)
+        return aligned.float()  # in between, powers of float32 depend on where in a tensor they stand
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness; "label" is 1 inside the box: the alignment is known only with predictions."""
@@ -92,7 +93,7 @@ class TaskAligned(Assigner):
         """Score, IoU, alignment, its place among the box's best, inside; then the label without rivals."""
         outputs, truth, grid = case.predictions, case.truth, case.grid
         assert outputs is not None
-        score = float(at_least_float32(outputs.logits[0, case.point, case.category]).sigmoid())
+        score = float(probability(outputs.logits[0, case.point, case.category]))
         iou = float(overlap(outputs.boxes[0, case.point].float(), truth.boxes[0])[0])
         metric = float(self.alignment(torch.tensor(score), torch.tensor(iou)))
         values, points = self.best(grid, truth, outputs)
