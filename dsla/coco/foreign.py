@@ -66,7 +66,7 @@ def as_coco(source: Any) -> tuple[Any, str]:
         images.append({"id": image})
         for row, (box, label) in enumerate(zip(given["boxes"].tolist(), given["labels"].tolist(), strict=True)):
             x1, y1, x2, y2 = box
-            about = {k: given[k][row].item() for k in ("iscrowd", "area") if k in given}
+            about: dict[str, Any] = {k: given[k][row].item() for k in ("iscrowd", "area") if k in given}
             about |= {"id": f"{image}:{row}", "image_id": image, "category_id": label}
             annotations.append(about | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
             highest = max(highest, label)
