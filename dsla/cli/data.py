@@ -4,10 +4,12 @@ Example: dsla data check instances.json results.json --images photos
 """
 
 import json
+import sys
 from argparse import Namespace
 from dataclasses import asdict
 
 from ..errors import DataError, DataWarning
+from ..files import refuse_existing
 
 
 def run(args: Namespace) -> int | None:
@@ -35,6 +37,8 @@ def _check(args: Namespace) -> int:
 
     if not args.files or (args.assign and len(args.files) > 1):
         raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
+    if args.sheet:
+        refuse_existing([args.sheet], inputs=args.files, overwrite=args.overwrite)
     with progress_bar(disable=None if args.images else True) as advance:
         reports = check(args.files, args.images, advance)
     if args.json:
@@ -43,9 +47,30 @@ def _check(args: Namespace) -> int:
     else:
         print("\n".join(map(str, reports)))
     code = max(report.code for report in reports)
+    if args.sheet:
+        _draw(args, [report.name for report in reports if not report.error])
     if args.assign and code < 2:
         _assigned(args)
     return code
+
+
+def _draw(args: Namespace, readable: list[str]) -> None:
+    """Draws the sheet of the first ground truth that can be read."""
+    import warnings
+
+    from ..data import CocoDataset
+    from ..data.check import are_results
+    from ..plots import save
+    from ..plots.sheet import problem_sheet
+
+    if truths := [file for file in readable if not are_results(file)]:
+        with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports above say it
+            dataset = CocoDataset(args.images, truths[0])
+        try:
+            said = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
+        except DataError as error:
+            said = str(error)
+        print(said, file=sys.stderr)  # the report may be JSON
 
 
 def _assigned(args: Namespace) -> None:

@@ -60,11 +60,15 @@ def check(
         files: ground truths, and results, which are held against the first ground truth among the files.
         images: folder of the images of the ground truths; every file in it that they name is read whole.
         progress: called with (images read, images in all).
+    Raises:
+        DataError: `images` is no folder.
     """
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"{Path(images).absolute()}: no folder; name the one that the images lie in")
     reports, first = [], None
-    for file in sorted(files, key=_holds_results):
+    for file in sorted(files, key=are_results):
         try:
-            if _holds_results(file):
+            if are_results(file):
                 if first is None:
                     raise DataError(f"{file}: results are checked against a ground truth; give its file, too")
                 results = Results.of(file, first, warn=False)
@@ -78,7 +82,7 @@ def check(
     return reports
 
 
-def _holds_results(file: str | Path) -> bool:
+def are_results(file: str | Path) -> bool:
     """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none."""
     if Path(file).is_dir():
         return holds_results(file)

@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..assigners import METHODS
 from ..assigners.entry import OTHERS
+from ..errors import DataError
 from ..files import read_toml, refuse_existing, write
 
 WIDTH = 7.2  # inches: a figure over the whole text width
@@ -254,5 +255,5 @@ def save(figure: Figure, path: str | Path, *, overwrite: bool = False) -> Path:
     refuse_existing([path], overwrite=overwrite)
     kind = path.suffix[1:].lower()
     if kind not in ("svg", "png"):
-        raise ValueError(f"{path}: figures are saved as .svg or .png")
+        raise DataError(f"{path}: figures are saved as .svg or .png")
     return write(path, picture_bytes(figure, kind))

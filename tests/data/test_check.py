@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from dsla.cli.main import main
+from dsla.data import CocoDataset
 from dsla.data.check import check
+from dsla.errors import DataWarning
+from dsla.plots.sheet import problem_sheet
 
 TRUTH = {
     "images": [{"id": n, "file_name": f"{n}.png", "width": 120, "height": 80} for n in (1, 2, 3)],
@@ -96,3 +99,35 @@ def test_the_report_as_json(write, capsys):
     assert report["problems"][0]["ids"] == list(range(10, 40))
     assert report["problems"][0]["level"] == "dropped"
     assert main(["data", "val", "--json", "--to", path]) == 2
+
+
+@pytest.mark.robustness("unclear: dsla data check draws the pictures with most odd boxes on request")
+def test_a_sheet_of_the_pictures_with_most_odd_boxes(write, tmp_path, capsys):
+    for n in (1, 2):
+        Image.effect_noise((120, 80), 50).save(tmp_path / f"{n}.png")
+    rows = [{"id": 10 + n, "image_id": n % 3 + 1, "category_id": 1, "bbox": [100, 10, 50, 20]} for n in range(5)]
+    rows += [{"id": 20, "image_id": 2, "category_id": 1, "bbox": [300, 300, 20, 20]}]
+    path = write("t.json", {**TRUTH, "annotations": [*TRUTH["annotations"], *rows]})
+    with warnings.catch_warnings(action="ignore", category=DataWarning):
+        dataset = CocoDataset(tmp_path, path)
+    figure = problem_sheet(dataset)  # image 3 has odd boxes, but no file
+    assert [ax.get_title().split("\n") for ax in figure.axes] == [
+        ["image 2, 2.png", "1 × outside the image", "2 × reaches more than 1 px out of the image"],
+        ["image 1, 1.png", "2 × reaches more than 1 px out of the image"],
+    ]
+    assert figure.axes[0].get_xlim()[1] == 180  # half an image farther out at most
+    words = ["data", "check", str(path), "--images", str(tmp_path), "--sheet"]
+    assert main([*words, str(tmp_path / "sheet.png")]) == 2  # the missing file
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.width > drawn.height > 100
+    assert "sheet.png" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "sheet.png"), "--json"]) == 2
+    assert "there already" in capsys.readouterr().err
+    fine = str(write("fine.json", {**TRUTH, "images": TRUTH["images"][:2]}))
+    assert main(["data", "check", fine, "--images", str(tmp_path), "--sheet", str(tmp_path / "none.png")]) == 0
+    assert "no odd box" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
+    assert main(["data", "check", fine, "--sheet", "x.png"]) == 2
+    assert "needs --images" in capsys.readouterr().err
+    assert main(["data", "check", fine, "--images", str(tmp_path / "1.png")]) == 2
+    assert "1.png: no folder" in capsys.readouterr().err

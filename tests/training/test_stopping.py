@@ -223,13 +223,13 @@ def test_a_run_stopped_while_it_evaluates_makes_that_up(script, through, tmp_pat
 @posix
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(script, through, tmp_path):
-    """Eight of them, among them while a checkpoint is written and while it evaluates."""
+    """Twenty of them, among them while a checkpoint is written and while it evaluates."""
     folder, chance = tmp_path / "run", random.Random(3)
-    for kill in range(8):
+    for kill in range(20):
         run = script(folder, wait=0.05)
-        if kill == 2:
+        if kill % 8 == 2:
             until(lambda run=run: any(folder.glob(f".{CHECKPOINT}.*.part")) or run.poll() is not None)
-        elif kill == 4:
+        elif kill % 8 == 4:
             (folder / "evaluating").unlink(missing_ok=True)
             until(lambda run=run: (folder / "evaluating").exists() or run.poll() is not None)
         else:
