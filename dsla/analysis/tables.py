@@ -179,8 +179,9 @@ def _parts(
     """(index of the first image, detections of `chunk` images), not yet sorted."""
     if hasattr(detections, "ground_truth"):
         raise DataError("a data set stands where detections belong: give the arguments in their order")
-    streamed = isinstance(detections, list) and bool(detections) and isinstance(detections[0], Mapping)
-    if isinstance(detections, (str, Path, Mapping, list)) and not (streamed and "boxes" in detections[0]):
+    first = detections[0] if isinstance(detections, list) and detections else None
+    streamed = isinstance(first, Mapping) and "boxes" in first
+    if isinstance(detections, (str, Path, Mapping, list)) and not streamed:
         detections = Results.of(detections, truth)
     if isinstance(detections, Results):
         detections = detections.to_frame()

@@ -62,8 +62,8 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (DataError, NotFinite, OSError) as error:
-        known = isinstance(error, OSError) and error.filename and error.strerror
-        print(f"dsla {name}: {f'{error.filename}: {error.strerror}' if known else error}", file=sys.stderr)
+        file, reason = (getattr(error, key, None) for key in ("filename", "strerror"))
+        print(f"dsla {name}: {f'{file}: {reason}' if file and reason else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:  # a training that a signal stopped says where it goes on
         print(f"\ndsla {name}: {error}" if str(error) else "\ninterrupted", file=sys.stderr)

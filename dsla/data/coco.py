@@ -125,7 +125,7 @@ class CocoDataset(DetectionDataset):
     def origin(self) -> Any:
         truth = self.truth
         columns = (truth.image, truth.category, truth.inside, truth.taught, truth.widths, truth.heights)
-        hashes = [hashlib.sha256(np.ascontiguousarray(column)).hexdigest() for column in columns]
+        hashes = [hashlib.sha256(column.tobytes()).hexdigest() for column in columns]
         return [self.class_names, truth.image_ids.tolist(), list(truth.file_names), hashes]
 
     def annotated(self) -> set[Any]:

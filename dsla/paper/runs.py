@@ -30,6 +30,7 @@ from ..models.weights import read as read_weights
 from ..plots.style import method
 from ..recipes import GROUPS, RECIPES, SHIPPED, recipe
 from ..recipes.recipe import Recipe
+from ..recipes.uses import unused
 from .definitions import RECIPES as TITLES
 from .definitions import as_text
 from .tables import method_table
@@ -102,7 +103,10 @@ def key_of(r: Recipe | None, seed: int, images: int, weights: str = "", data: Se
         data: fingerprints of the sets, where they are not the embedded ones of seed 0.
     """
     order = "" if weights else ORDER  # in which training sees the images
-    parts = [r.to_dict() if r else None, seed, images, weights, order, __version__, *data]
+    fields = r and r.to_dict()
+    if r and "coupling" in unused(r):
+        fields = r.to_dict() | {"coupling": "on"}  # what such recipes held when the first keys were made
+    parts = [fields, seed, images, weights, order, __version__, *data]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -63,9 +63,9 @@ def typed(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) == (kind is bool):
         if kind in (bool, str) and isinstance(value, kind):
             return value
-        if kind in (int, float) and isinstance(value, Integral) and abs(value) < 2**63:
+        if kind in (int, float) and isinstance(value, Integral) and -(2**63) < int(value) < 2**63:
             return int(value)
-        if kind is float and isinstance(value, Real) and abs(value) < 1e308:
+        if kind is float and isinstance(value, Real) and -1e308 < value < 1e308:  # type: ignore[operator]
             return float(value)
     raise ValueError(f"{_NAMES.get(kind, 'a number, text, true, false or none')} is needed")
 

@@ -131,7 +131,7 @@ def pictures_of(
         pictures.append(
             Picture(
                 called[i],
-                partial(_file, path, size) if files else partial(_item, dataset, i),
+                partial(_file, Path(path), size) if path is not None and files else partial(_item, dataset, i),
                 names,
                 ids,
                 size,

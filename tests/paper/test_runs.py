@@ -10,10 +10,12 @@ import dsla
 from dsla.cli.main import main
 from dsla.errors import DataError
 from dsla.paper.definitions import ROWS
+from dsla.paper.protocol import tuning
 from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores
 from dsla.paper.tables import methods_markdown
 from dsla.recipes import GROUPS
 
+FIGURES = Path(__file__).parents[2] / "figures"
 OPTIONS = {"seeds": 2, "steps": 3, "images": 4}
 
 
@@ -151,3 +153,14 @@ def test_a_run_of_another_training_order_is_another_run(monkeypatch):
     monkeypatch.setattr("dsla.paper.runs.ORDER", 3)
     assert key_of(r, 0, 4) != trained
     assert key_of(r, 0, 4, "weights") == given  # weights that are given were trained before
+
+
+def test_keys_of_finished_runs_stay():
+    """A run that lies in the repository has the key that its recipe has today, with a coupling and without."""
+    stored = [run for run in read(FIGURES) if run.get("stage") == "tuning"]
+    runs = {(run["recipe"], run["start"], run["lr"]): run for run in stored}
+    plans = [p for p in tuning() if (p.base, p.start, p.recipe.lr) in runs]
+    assert {"scenes-fcos", "scenes-dsla"} <= {p.base for p in plans}
+    for p in plans:
+        run = runs[p.base, p.start, p.recipe.lr]
+        assert key_of(p.recipe, p.seed, run["images"], data=list(run["data"].values())) == run["key"]
