@@ -62,7 +62,7 @@ def test_a_table_is_a_source_of_detections():
         assert evaluate_detections(TRUTH, lean, engine=engine).summary["AP"] == pytest.approx(1.0)
     with pytest.raises(DataError, match=r"\['score'\] missing"):
         evaluate_detections(TRUTH, table.drop(columns="score"))
-    with pytest.raises(DataError, match=r"^image 2, row 0: .* not finite; mend"):
+    with pytest.raises(DataError, match=r"^the given table: image 2, row 0: .* not finite; mend"):
         evaluate_detections(TRUTH, table.assign(x1=float("nan")))
     with pytest.raises(DataError, match=r"^image 2, detection 0: .* not finite"):
         match(table.assign(x1=float("nan")), TRUTH)

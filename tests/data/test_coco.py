@@ -287,7 +287,7 @@ IMAGE = {"id": 1, "file_name": "a.png", **SIZE}
     ("content", "says"),
     [
         ("{", "not valid JSON"),
-        ("", "not valid JSON"),
+        ("", "not JSON but empty"),
         ("[" * 100_000, "not valid JSON"),
         ("[]", "a list instead of an object .*detection results"),
         ("3", "a int instead of an object"),
@@ -319,7 +319,7 @@ def test_annotation_file_missing_or_a_folder_or_not_utf8(tmp_path):
     with pytest.raises(DataError, match="no such file") as error:
         CocoDataset(tmp_path, tmp_path / "none.json")
     assert str(tmp_path / "none.json") in str(error.value)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"a folder without \.txt files"):
         CocoDataset(tmp_path, tmp_path)
     (tmp_path / "latin.json").write_bytes('{"a": "é"}'.encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8"):

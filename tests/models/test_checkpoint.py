@@ -268,7 +268,7 @@ def test_nothing_is_executed(tmp_path, capsys):
 def test_torchvisions_91_outputs_become_cocos_80_categories(tmp_path, monkeypatch):
     from torchvision.models.detection import fcos_resnet50_fpn
 
-    monkeypatch.setattr(checkpoint, "save", lambda model, out: out)
+    monkeypatch.setattr(checkpoint, "save", lambda model, out, overwrite: out)
     theirs_ = fcos_resnet50_fpn(weights=None, weights_backbone=None)
     torch.save(theirs_.state_dict(), tmp_path / "fcos.pth")
     found = convert(tmp_path / "fcos.pth", tmp_path / "ours.safetensors")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from tiny import TINY, few_scenes, quiet
@@ -75,8 +73,8 @@ def test_numbers_are_of_the_data_that_they_were_measured_on(scenes, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(scenes, tmp_path, monkeypatch):
-    def full(state, path):
-        Path(path).write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise OSError("No space left on device")
 
     quiet(TINY, scenes, out=tmp_path, stop_after=2)
