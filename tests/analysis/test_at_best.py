@@ -88,7 +88,7 @@ def test_neighbours_by_rank(scenes, name):
     scores = CHANGES[name](logits.double().sigmoid())
     found = adjacency(outputs, reference, scores=scores).summary()
     for number in ("told_apart", "follows_iou", "follows_iou_against", "constant_rule"):
-        assert found[number] == pytest.approx(plain[number], abs=1e-9)
+        assert found[number] == pytest.approx(plain[number], abs=1e-7)  # single precision makes a few scores equal
     assert (found["alike"] == plain["alike"]) == (name == "as they are")
 
 
