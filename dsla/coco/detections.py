@@ -157,15 +157,13 @@ def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool, name: str) 
 def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
     """Places of the detections' image or category ids in the ground truth; −1, of a subset, where it has none."""
     place = columns.places(ids, listed)
-    if (place < 0).all() if subset else (place < 0).any():
+    if (place < 0).any() and not (subset and (place >= 0).any()):
         strange = list(dict.fromkeys(ids[place < 0].tolist()))
         raise DataError(
             f"{name}: {many(int((place < 0).sum()), 'detection')} with {of} that the ground truth does not know: "
             f"{some(strange)}; it knows {some(listed.tolist(), 10)}{columns.types_of(ids, listed)}"
-            + " (results carry the file's ids, not 0…C−1)"
-            * ("category" in of)
-            + " (dsla analyze --subset leaves them out)"
-            * ("image" in of)
+            + " (results carry the file's ids, not 0…C−1)" * ("category" in of)
+            + " (dsla analyze --subset leaves them out)" * ("image" in of)
         )
     return place.astype(np.int32)
 

@@ -15,6 +15,7 @@ image's id or file name.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from .reading import name_of
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 REACH = 0.01  # share of the image that a fraction may lie outside 0…1: exporters round
 TURNED = 5  # EXIF orientations from here on exchange width and height
+CLASSES = 100_000  # more are a mistake in a file, which would cost memory without bound
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def _images(source: Any) -> Iterator[tuple[Any, Any]]:
 
 def _fields(one: Any, where: str) -> dict[str, np.ndarray]:
     """boxes [N,4], labels [N], and scores, iscrowd, area [N] where there are some."""
+    if not _one(one):
+        raise DataError(f"{where}: a {type(one).__name__} without boxes (supervision: xyxy)")
     if not isinstance(one, Mapping):
         one = {"boxes": one.xyxy, "labels": one.class_id, "scores": one.confidence}
     if "labels" not in one or one["labels"] is None:
@@ -153,11 +157,19 @@ def _fields(one: Any, where: str) -> dict[str, np.ndarray]:
         raise DataError(f"{where}: crowd_boxes have no class; put them among boxes, with labels, and iscrowd 1")
     names = ("boxes", "labels", "scores", "iscrowd", "area")
     given = {k: array(one[k]) for k in names if one.get(k) is not None}
+    if given["boxes"].size and given["boxes"].shape[1:] != (4,):
+        raise DataError(f"{where}: boxes are [N, 4], x1, y1, x2, y2; got {list(given['boxes'].shape)}")
     given["boxes"] = given["boxes"].astype(float).reshape(-1, 4)
     if lengths := {k: len(v) for k, v in given.items() if len(v) != len(given["boxes"])}:
         raise DataError(f"{where}: {len(given['boxes'])} boxes, but {lengths}")
+    if bad := [k for k in given["labels"].tolist() if not _is_class(k)]:
+        raise DataError(f"{where}: labels are whole numbers from 0 to {CLASSES - 1:,}, got {bad[0]!r:.40}")
     given["labels"] = given["labels"].astype(np.int64)
     return given
+
+
+def _is_class(label: Any) -> bool:
+    return isinstance(label, (int, float)) and 0 <= label < CLASSES and label == int(label)
 
 
 def _categories(labels: np.ndarray, truth: Any, where: str) -> list[Any]:
@@ -177,7 +189,7 @@ def _texts(folder: str | Path) -> list[Path]:
 def _numbers(file: Path, wanted: int) -> tuple[np.ndarray, list[int]]:
     """[N,wanted] the numbers of a file's lines, and which lines these are."""
     rows, lines, places = [], [], []
-    for n, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for n, line in enumerate(_read(file).splitlines(), 1):
         if not (words := line.split()):
             continue
         try:
@@ -187,8 +199,8 @@ def _numbers(file: Path, wanted: int) -> tuple[np.ndarray, list[int]]:
         hint = ""
         if len(row) != wanted:
             hint = f"needs {wanted} numbers: class, cx, cy, w, h" + ", score (as by save_conf=True)" * (wanted > 5)
-        elif row[0] < 0 or row[0] != int(row[0]):
-            hint = "a class is a whole number from 0 on"
+        elif not _is_class(row[0]):
+            hint = f"a class is a whole number from 0 to {CLASSES - 1:,}"
         elif not all(-REACH <= v <= 1 + REACH for v in row[1:5]):
             hint = "cx, cy, w and h are fractions of the image, 0…1"
         elif not np.isfinite(row).all():
@@ -200,6 +212,13 @@ def _numbers(file: Path, wanted: int) -> tuple[np.ndarray, list[int]]:
     return np.array(rows, dtype=float).reshape(-1, wanted), places
 
 
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+
+
 def _corners(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2], axis=1)
 
@@ -207,7 +226,7 @@ def _corners(rows: np.ndarray) -> np.ndarray:
 def _stems(truth: Any, name: str) -> dict[str, int]:
     names = zip(truth.file_names, truth.image_ids, strict=True)
     stems = [Path(file.replace("\\", "/")).stem or str(i) for file, i in names]
-    again = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    again = sorted(stem for stem, count in Counter(stems).items() if count > 1)
     refuse(name, f"several images of {truth.name} have the same file name, by which text files are found:", again)
     return {stem: i for i, stem in enumerate(stems)}
 
@@ -256,12 +275,15 @@ def _names(labels: Path) -> list[str]:
     """Class names from classes.txt or data.yaml in the folder or one of the two above; none without such a file."""
     for folder in (labels, *list(labels.absolute().parents)[:2]):
         if (file := folder / "classes.txt").is_file():
-            return file.read_text(encoding="utf-8-sig").splitlines()
+            return _read(file).splitlines()
         if (file := folder / "data.yaml").is_file():
-            text = file.read_text(encoding="utf-8-sig").partition("names:")[2]
-            inline = re.match(r"\s*\[(.*?)\]", text, re.DOTALL)
+            text = "".join(re.split(r"^names:", _read(file), maxsplit=1, flags=re.MULTILINE)[1:])
+            inline = re.match(r"\s*[\[{](.*?)[\]}]", text, re.DOTALL)
             block = re.match(r"[^\n]*\n((?:[ \t]*(?:-|\d+\s*:)[^\n]*\n?)*)", text)
-            lines = block[1] if block else ""
-            parts = inline[1].split(",") if inline else re.findall(r"(?:-|\d+\s*:)[ \t]*([^\n]*)", lines)
-            return [part.partition(" #")[0].strip().strip("'\"") for part in parts if part.strip()]
+            parts = inline[1].split(",") if inline else block[1].splitlines() if block else []
+            rows = [re.match(r"\s*(?:-\s|(\d{1,5})\s*:)?(.*)", part, re.DOTALL) for part in parts if part.strip()]
+            names = {
+                int(row[1] or n): row[2].partition(" #")[0].strip().strip("'\"") for n, row in enumerate(rows) if row
+            }
+            return [names.get(k, str(k)) for k in range(max(names, default=-1) + 1)]
     return []

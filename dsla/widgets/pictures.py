@@ -160,6 +160,9 @@ def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
 
     A box that nobody moved is as its file has it, its area too; rows that are no objects stay. Annotations are
     numbered from 1; an image without an id gets a free one. Pictures that were not looked at yet are left out.
+
+    Raises:
+        DataError: a box of a class without a name.
     """
     pictures = [p for p in pictures if p.objects is not None]
     taken = {p.image.get("id") for p in pictures}
@@ -169,6 +172,8 @@ def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
         images.append(image | {"width": p.size[1], "height": p.size[0]})
         known = {tuple(row[:4]): row[4:] for row in p.known}
         for x1, y1, x2, y2, label in p.objects or ():
+            if not 0 <= label < len(p.ids):
+                raise DataError(f"{p.name}: a box of class {label:g}, but names are of {len(p.ids)} (`name_classes`)")
             w, h = x2 - x1, y2 - y1
             *box, area = known.get((x1, y1, x2, y2), [x1, y1, w, h, w * h])
             row = {"image_id": image["id"], "category_id": p.ids[int(label)], "bbox": box, "area": area, "iscrowd": 0}

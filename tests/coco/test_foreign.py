@@ -177,7 +177,10 @@ def test_a_turned_photograph_has_the_size_it_is_seen_in(folders):
         ("0 0.5 0.5 0.1", "needs 5 numbers: class, cx, cy, w, h"),
         ("0 0.5 0.5 0.1 0.1 0.9", "needs 5 numbers"),
         ("cat 0.5 0.5 0.1 0.1", "needs 5 numbers"),
-        ("1.5 0.5 0.5 0.1 0.1", "a class is a whole number from 0 on"),
+        ("1.5 0.5 0.5 0.1 0.1", "a class is a whole number from 0 to 99,999"),
+        ("nan 0.5 0.5 0.1 0.1", "a class is a whole number"),
+        ("inf 0.5 0.5 0.1 0.1", "a class is a whole number"),
+        ("1e9 0.5 0.5 0.1 0.1", "a class is a whole number"),  # a list of as many classes would fill the memory
         ("0 320 240 50 60", "cx, cy, w and h are fractions of the image"),
         ("0 nan 0.5 0.1 0.1", "cx, cy, w and h are fractions of the image"),
     ],
@@ -208,6 +211,16 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
         with pytest.raises(DataError) as caught:
             Results.of(source, known)
         assert words in str(caught.value)
+    for one, words in (
+        ({"boxes": boxes, "labels": kinds + 0.5}, "image 1: labels are whole numbers from 0 to 99,999, got "),
+        ({"boxes": boxes, "labels": kinds * np.nan}, "image 1: labels are whole numbers from 0 to 99,999, got nan"),
+        ({"boxes": boxes, "labels": kinds + 10**9}, "image 1: labels are whole numbers from 0 to 99,999, got "),
+        ({"boxes": boxes[:, :3], "labels": kinds}, f"image 1: boxes are [N, 4], x1, y1, x2, y2; got [{len(boxes)}, 3]"),
+        (5, "image 1: a int without boxes"),
+    ):
+        with pytest.raises(DataError) as caught:
+            GroundTruth.of([{"boxes": boxes, "labels": kinds}, one])
+        assert words in str(caught.value)
     with pytest.raises(DataError, match="crowd_boxes have no class"):
         GroundTruth.of([{"boxes": boxes, "labels": kinds, "crowd_boxes": boxes[:1]}])
     (labels.parent / "images" / "b.png").unlink()
@@ -216,6 +229,35 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
     (predictions / "b.txt").write_text("1 0.5 0.5 0.2 0.2 0.9\n1 0.5 0.5 0.2 0.2\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"b.txt.*\n.*line 2: .*score \(as by save_conf=True\)"):
         Results.of(predictions, known)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("# names: of all\nclass_names: [x]\nnames: {0: cat, 1: dog}\nnc: 2\n", ("cat", "dog")),
+        ("names:\n  1: dog\n  0: cat\n", ("cat", "dog")),
+        ("names:\n  0: cat\n  3: 'dog, small'  # the last\nnc: 4\n", ("cat", "1", "2", "dog, small")),
+        ("names:\n- cat\n- dog\n", ("cat", "dog")),
+    ],
+)
+def test_names_stand_at_their_numbers(folders, text, names):
+    (folders[0] / "data.yaml").write_text(text, encoding="utf-8")
+    assert GroundTruth.of(folders[0]).category_names == names
+
+
+@pytest.mark.robustness("unclear: text of a YOLO folder that is not UTF-8 is named")
+@pytest.mark.parametrize("name", ["b.txt", "classes.txt", "data.yaml"])
+def test_text_that_is_not_utf_8_is_named(folders, name):
+    (folders[0] / name).write_bytes("names: [café]".encode("latin-1"))
+    with pytest.raises(DataError, match=rf"{name}: not UTF-8 .* save it as UTF-8"):
+        GroundTruth.of(folders[0])
+
+
+def test_no_detection_is_a_subset_of_every_truth(case):
+    truth = GroundTruth.of(case[0])
+    assert len(Results.of([], truth, subset=True)) == 0
+    with pytest.raises(DataError, match="1 detection with an image_id that the ground truth does not know: 9"):
+        Results.of([{"image_id": 9, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}], truth, subset=True)
 
 
 def test_the_shell_takes_folders(folders, capsys):

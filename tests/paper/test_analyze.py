@@ -16,6 +16,7 @@ from dsla.analysis.detectors import ask, names_of
 from dsla.analysis.diagnosis import Setting
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
+from dsla.paper.pages import LOADING
 from dsla.plots.figures import error_costs
 from dsla.plots.style import distinct, method, ordered
 
@@ -91,6 +92,16 @@ def test_tables_are_those_of_the_analyses(done):
     assert numbers["good", "errors", "detections"] == len(rows) / 2
     for figure in (folder / "out" / "figures").glob("*.svg"):
         assert len(pd.read_csv(figure.with_suffix(".csv")))
+
+
+def test_the_notebook_loads_every_table_although_figures_have_their_own_of_the_same_name(done, monkeypatch):
+    monkeypatch.chdir(done[0] / "out")
+    space: dict = {}
+    exec(LOADING.read_text(encoding="utf-8"), space)
+    assert set(TABLES) <= set(space["tables"])
+    for name in TABLES:
+        pd.testing.assert_frame_equal(space["tables"][name], pd.read_csv(f"{name}.csv"))
+    assert list(space["show"]("errors").columns) == ["method", "error", "gain", "count"]
 
 
 def test_the_page_is_self_contained_and_says_the_numbers(done):

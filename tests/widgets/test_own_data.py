@@ -147,6 +147,15 @@ def test_classes_are_renamed_and_added(explorer, folder):
             explorer.name_classes(names)
 
 
+def test_a_box_of_a_class_without_a_name_is_not_saved(tmp_path):
+    explorer = AssignmentExplorer(np.zeros((40, 60, 3), np.float32), [[1, 2, 11, 22]], [1], class_names=["cat"])
+    with pytest.raises(DataError, match="this picture: a box of class 1, but names are of 1"):
+        explorer.save_coco(tmp_path / "b.json")
+    explorer.name_classes(["cat", "dog"])
+    saved = json.loads(explorer.save_coco(tmp_path / "b.json").read_text(encoding="utf-8"))
+    assert saved["annotations"][0]["category_id"] == 2
+
+
 def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
     explorer = AssignmentExplorer(np.zeros((40, 60, 3), np.float32), [[1, 2, 11, 22]], class_names=["cat"])
     content = tmp_path / "own.png"
