@@ -5,14 +5,17 @@ and drawing cut them to the image (`GroundTruth.inside`); annotations without ar
 odd is in `problems`, and said once, when the file is read. Columns are arrays: processes that load data share them.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..errors import DataError
 from . import columns
 from .checking import checked
 from .columns import CORNERS, EVERY_CLASS, SIZE, array, comparable, corners_of, cut_to
@@ -181,6 +184,30 @@ class GroundTruth:
             **(columns | {"image": place[self.image[rows]].astype(np.int32)}),
             file_names=tuple(self.file_names[i] for i in images.tolist()),
         )
+
+    def file(self, i: int, folder: str | Path, *, outside: bool = False) -> Path:
+        """File of image i in a folder. Windows' backslashes in `file_name` are understood everywhere.
+
+        Args:
+            i: place of the image.
+            folder: that `file_name` starts from.
+            outside: allow files outside the folder.
+
+        Raises:
+            DataError: the image has no `file_name`, or one that is no regular file or leads out of the folder.
+        """
+        name, folder = self.file_names[i], Path(folder)
+        where = f"{self.name}, image id {self.image_ids[i]}: file_name {name!r}"
+        if not name:
+            raise DataError(f"{where}: there is none, by which its picture is found; add it")
+        path = folder / name
+        if os.sep == "/" and "\\" in name and not path.exists():
+            path = folder / name.replace("\\", "/")
+        if not outside and not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{where} leads out of {folder}; correct it, or give CocoDataset allow_outside=True")
+        if path.exists() and not path.is_file():
+            raise DataError(f"{where} is no regular file")
+        return path
 
     def require_pictures(self) -> None:
         """Raises DataError unless every image has a file name and a size, and there is a class."""

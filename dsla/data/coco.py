@@ -1,7 +1,6 @@
 """A folder of images with a COCO detection file, as `dsla.coco` reads it. Boxes in files are x, y, width, height."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +78,12 @@ class CocoDataset(DetectionDataset):
         return len(self.truth)
 
     def path(self, i: int) -> Path:
-        """File of image i. Windows' backslashes in `file_name` are understood everywhere.
+        """File of image i, see `GroundTruth.file`.
 
         Raises:
             DataError: it is not a regular file, or lies outside the folder without `allow_outside`.
         """
-        name = self.truth.file_names[self.check_index(i)]
-        path = self.images_dir / name
-        if os.sep == "/" and "\\" in name and not path.exists():
-            path = self.images_dir / name.replace("\\", "/")
-        where = f"{self.annotation_json}, image id {self.image_id(i)}: file_name {name!r}"
-        if not self.allow_outside and not path.resolve().is_relative_to(self.images_dir.resolve()):
-            raise DataError(f"{where} leads out of {self.images_dir}; correct it, or give allow_outside=True")
-        if path.exists() and not path.is_file():
-            raise DataError(f"{where} is no regular file")
-        return path
+        return self.truth.file(self.check_index(i), self.images_dir, outside=self.allow_outside)
 
     def load(self, i: int) -> tuple[Tensor, Target]:
         path = self.path(i)

@@ -11,7 +11,6 @@ from .. import __version__
 from ..analysis.breakdown import largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
 from ..analysis.study import iou_losses
-from ..coco.columns import comparable
 from ..coco.matching import RECALLS
 from ..coco.problems import many
 from ..files import OwnFolder, csv_text, plain
@@ -82,7 +81,7 @@ def charts(answers: Sequence[Answers], images: str | Path | None = None) -> dict
     with distinct([a.name for a in answers]):
         drawn = [*_charts(answers), *_breakdowns(answers)]
         for i, a in enumerate(answers if images else ()):
-            drawn += _worst(a, Path(str(images)), f"-{i + 1}")
+            drawn += _worst(a, str(images), f"-{i + 1}")
         return {chart.name: chart for chart in drawn}
 
 
@@ -124,10 +123,10 @@ def _curve(a: Answers) -> pd.DataFrame:
     return pd.concat(map(pd.DataFrame, parts), ignore_index=True).assign(method=a.name)
 
 
-def _worst(a: Answers, images: Path, end: str) -> Iterator[Chart]:
+def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
     """The largest objects that are not found, and the false detections of the highest scores."""
     truth, errors = a.detections.truth, a.tables["errors"]
-    files = dict(zip(comparable(truth.image_ids).tolist(), truth.file_names, strict=True))
+    place = {image: i for i, image in enumerate(truth.images)}
     alarms = errors[errors["kind"].isin(set(ERRORS) - {"missed", "duplicate"})]
     alarms = alarms.sort_values("score", ascending=False, kind="stable").head(CASES)
     there = alarms["gt_name"].astype(object).where(alarms["gt_name"].notna(), "–")
@@ -139,7 +138,8 @@ def _worst(a: Answers, images: Path, end: str) -> Iterator[Chart]:
         kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
     for kind, title, table, words in kinds:
         if len(table):
-            shown = [(images / files[r["image"]], r, t) for (_, r), t in zip(table.iterrows(), words, strict=True)]
+            rows = [row for _, row in table.iterrows()]
+            shown = [(truth.file(place[r["image"]], images), r, t) for r, t in zip(rows, words, strict=True)]
             figure = detectors.worst(shown, a.name, kind)
             yield Chart.of(f"worst-{kind}{end}", title, figure, table, "png")
 

@@ -299,7 +299,7 @@ def why(
     elif assigner is not None:
         setting, counted = Setting.of(assigner, setting.strides, offset, setting.input_size), None
     if images is not None:
-        load = lambda place: Path(images) / offer.kept.truth.file_names[place]  # noqa: E731
+        load = lambda place: offer.kept.truth.file(place, images)  # noqa: E731
     table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
     notes = _notes(offer)
     if counted is None and setting.assigner.needs_predictions:

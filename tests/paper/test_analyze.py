@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import dsla
 from dsla.analysis import errors, ranking
@@ -16,6 +17,7 @@ from dsla.analysis.detectors import ask, names_of
 from dsla.analysis.diagnosis import Setting
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
+from dsla.errors import DataError
 from dsla.paper.pages import LOADING
 from dsla.plots.figures import error_costs
 from dsla.plots.style import distinct, method, ordered
@@ -256,6 +258,33 @@ def test_a_gallery_of_the_worst(tmp_path, capsys, shared):
     assert false["score"].is_monotonic_decreasing
     assert set(false["kind"]) <= {"classification", "localisation", "both", "background"}
     assert (tmp_path / "out" / "figures" / "worst-false-1.png").stat().st_size > 20_000
+
+
+@pytest.mark.robustness(
+    "unclear: an image without a file name, and one whose name leads out, are named by analyze and why"
+)
+def test_pictures_are_found_as_a_data_set_finds_them(tmp_path, capsys):
+    truth, rows = case(images=1)
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    (image,) = truth["images"]
+    Image.new("RGB", (image["width"], image["height"])).save(tmp_path / "photos" / "sub" / "a.png")
+    rows = [row | {"category_id": 11 - row["category_id"]} for row in rows]  # the other class: all are wrong
+    for name, words in (
+        ("sub\\a.png", ""),
+        (None, f"instances.json, image id {image['id']}: file_name '': there is none"),
+        ("../photos/../a.png", "leads out of"),
+        ("sub", "is no regular file"),
+    ):
+        files = write(tmp_path, truth | {"images": [image | {"file_name": name}]}, rows=rows)
+        argv = [files["rows"], "--annotations", files["instances"], "--images", tmp_path / "photos", "--overwrite"]
+        code, _, err = run(capsys, *argv, "--resamples", "0", "--html", tmp_path / "page.html")
+        assert (code, words in err) == (2 if words else 0, True)
+        why = dsla.why(files["rows"], files["instances"], images=tmp_path / "photos")
+        if words:
+            with pytest.raises(DataError, match=re.escape(words)):
+                why.picture(0)
+        else:
+            assert why.picture(0).axes
 
 
 def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
