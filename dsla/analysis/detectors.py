@@ -53,7 +53,7 @@ class Answers(Analysed):
 
 
 def ask(
-    results: Sequence[str | Path],
+    results: str | Path | Sequence[str | Path],
     annotations: str | Path,
     *,
     score_threshold: float = 0.0,
@@ -67,7 +67,7 @@ def ask(
     """Evaluate results files against one annotation file and run all analyses of detections.
 
     Args:
-        results: COCO results files.
+        results: COCO results files, or one.
         annotations: COCO ground truth.
         score_threshold: detections below it are left out of everything, the evaluation too; an object is found by
             detections from it or from FOUND_FROM on, whichever is more.
@@ -80,12 +80,20 @@ def ask(
         level: of the intervals.
         say: is told what comes next.
     Raises:
-        DataError: files that cannot be read or do not fit each other.
+        DataError: files that cannot be read or do not fit each other; a number that can be none of these.
     """
+    results = [results] if isinstance(results, (str, Path)) else results
     if not results:
         raise DataError("no results file")
     if not 0 < nms_threshold <= 1:
         raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
+    for name, value, fits, wanted in (
+        ("score_threshold", score_threshold, np.isfinite(score_threshold), "a finite number"),
+        ("resamples", resamples, resamples >= 0, "0 or more"),
+        ("level", level, 0 < level < 1, "above 0 and below 1"),
+    ):
+        if not fits:
+            raise DataError(f"{name} is {wanted}, got {value:g}")
     truth = truth_of(annotations)
     every = [Results.of(path, truth, subset=subset) for path in results]
     note = ""

@@ -306,6 +306,22 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
     assert "needs a list 'categories', it is missing" in err
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ({"score_threshold": np.nan}, "score_threshold is a finite number, got nan"),
+        ({"resamples": -1}, "resamples is 0 or more, got -1"),
+        ({"level": 95}, "level is above 0 and below 1, got 95"),
+        ({"nms_threshold": 0.0}, "NMS lies in 0…1, got 0"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(tmp_path, number, words):
+    truth, rows = case(images=1)
+    files = write(tmp_path, truth, rows=rows)
+    with pytest.raises(DataError, match=words):
+        ask(files["rows"], files["instances"], **number)
+
+
 def test_names(tmp_path):
     assert names_of(["a/yolox_nano_results.json", "results.json", "b$c.json"]) == ["yolox_nano", "results", "bc"]
     assert names_of(["x/one.json", "y/one.json", "y/two.json"]) == ["x/one", "y/one", "two"]
