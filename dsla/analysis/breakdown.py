@@ -61,11 +61,13 @@ def confusion(frame: pd.DataFrame, score_threshold: float) -> pd.DataFrame:
 
     Every object counts once in its row: as its own class if it is matched, else as "no match". Boxes that fit an
     object of another class, and boxes on background, come beside that. Duplicates and boxes that fit nothing well
-    are in no cell.
+    are in no cell. A class that is called "background" or "no match" is so with "(class)" behind it.
 
     Returns:
         truth, detected (class names, "background", "no match") and count > 0, the most frequent first.
     """
+    ours = {name: f"{name} (class)" for name in (UNMATCHED, UNKNOWN)}
+    frame = frame.assign(**{column: frame[column].replace(ours) for column in ("name", "gt_name")})
     scored = frame["score"] >= score_threshold
     objects = frame["kind"].isin(["correct", "missed", "covered"])
     hit, wrong = (frame[(frame["kind"] == kind) & scored] for kind in ("correct", "classification"))

@@ -64,7 +64,10 @@ def as_coco(source: Any) -> tuple[Any, str]:
         return source, name
     images, annotations, highest = [], list[dict[str, Any]](), -1
     for n, (key, one) in enumerate(_images(source)):
-        image, given = n if key is None else key, _fields(one, f"{name}, image {n if key is None else key}")
+        image = n if key is None else key
+        given = fields(one, f"{name}, image {image}")
+        if isinstance(one, Mapping) and len(one.get("crowd_boxes", ())):
+            raise DataError(f"{name}, image {image}: crowd_boxes have no class; put them among boxes, with iscrowd 1")
         images.append({"id": image})
         for row, (box, label) in enumerate(zip(given["boxes"].tolist(), given["labels"].tolist(), strict=True)):
             x1, y1, x2, y2 = box
@@ -102,7 +105,7 @@ def as_table(source: Any, truth: Any) -> pd.DataFrame | None:
             image = ids[n] if key is None else key
             if image not in known and Path(str(image)).name in files:
                 image = ids[files[Path(str(image)).name]]
-            given = _fields(one, f"{name}, image {image}")
+            given = fields(one, f"{name}, image {image}")
             if "scores" not in given:
                 raise DataError(f"{name}, image {image}: detections need scores (supervision: confidence)")
             labels = _categories(given["labels"], truth, f"{name}, image {image}")
@@ -145,16 +148,18 @@ def _images(source: Any) -> Iterator[tuple[Any, Any]]:
         yield key if key is None or isinstance(key, str) else int(key), one
 
 
-def _fields(one: Any, where: str) -> dict[str, np.ndarray]:
-    """boxes [N,4], labels [N], and scores, iscrowd, area [N] where there are some."""
+def fields(one: Any, where: str) -> dict[str, np.ndarray]:
+    """boxes [N,4], labels [N], and scores, iscrowd, area [N] where there are some, of what an image has.
+
+    Raises:
+        DataError: begins with `where`; shapes and numbers that do not fit, labels that are no classes.
+    """
     if not _one(one):
         raise DataError(f"{where}: a {type(one).__name__} without boxes (supervision: xyxy)")
     if not isinstance(one, Mapping):
         one = {"boxes": one.xyxy, "labels": one.class_id, "scores": one.confidence}
     if "labels" not in one or one["labels"] is None:
         raise DataError(f"{where}: boxes need labels (supervision: class_id)")
-    if len(one.get("crowd_boxes", ())):
-        raise DataError(f"{where}: crowd_boxes have no class; put them among boxes, with labels, and iscrowd 1")
     names = ("boxes", "labels", "scores", "iscrowd", "area")
     given = {k: array(one[k]) for k in names if one.get(k) is not None}
     if given["boxes"].size and given["boxes"].shape[1:] != (4,):

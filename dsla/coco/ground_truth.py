@@ -18,8 +18,8 @@ import pandas as pd
 from ..errors import DataError
 from . import columns
 from .checking import checked
-from .columns import CORNERS, EVERY_CLASS, SIZE, array, comparable, corners_of, cut_to
-from .foreign import as_coco
+from .columns import CORNERS, EVERY_CLASS, SIZE, array, comparable, corners_of, cut_to, in_reach
+from .foreign import as_coco, fields
 from .problems import Problems, many, refuse
 
 
@@ -64,14 +64,21 @@ class GroundTruth:
         """From target dicts: boxes [M,4] xyxy, labels [M], and if there are crowd_boxes [K,4], iscrowd [M], image_id.
 
         Ids of annotations are places in their image, those of categories the labels; sizes of images are not known.
+
+        Raises:
+            DataError: names the target, by its place, and what does not fit.
         """
         parts: list[tuple[Any, ...]] = []
         for i, target in enumerate(targets):
-            labels = array(target["labels"]).reshape(-1)
-            flags = array(target.get("iscrowd", np.zeros(len(labels)))).reshape(-1)  # torchvision's, with their class
-            own, crowds = (array(target.get(k, ())).reshape(-1, 4).astype(float) for k in ("boxes", "crowd_boxes"))
-            boxes, every = np.concatenate([own, crowds]), np.full(len(crowds), EVERY_CLASS)
+            given = fields(target, f"target {i}")
+            labels = given["labels"]
+            flags = given.get("iscrowd", np.zeros(len(labels))).reshape(-1)  # torchvision's, with their class
+            crowds = array(target.get("crowd_boxes", ())).reshape(-1, 4).astype(float)
+            boxes, every = np.concatenate([given["boxes"], crowds]), np.full(len(crowds), EVERY_CLASS)
             boxes[:, 2:] -= boxes[:, :2]
+            if not (usable := in_reach(boxes) & (boxes[:, 2:] >= 0).all(1)).all():
+                wrong = corners_of(boxes[~usable])[0].tolist()
+                raise DataError(f"target {i}: a box is x1, y1, x2, y2, finite, x1 ≤ x2, y1 ≤ y2; got {wrong}")
             label, crowd = np.concatenate([labels, every]), np.concatenate([flags, np.ones(len(crowds))])
             parts.append((np.arange(len(boxes)), np.full(len(boxes), i), label, boxes, crowd))
         empty = (*np.zeros((3, 0), dtype=np.int64), np.zeros((0, 4)), np.zeros(0))

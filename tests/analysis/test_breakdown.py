@@ -79,6 +79,18 @@ def test_a_row_of_confusions_holds_all_objects(table):
     assert confusion(table, 0.0).set_index(["truth", "detected"])["count"]["dog", "dog"] == 1
 
 
+def test_a_class_called_background_is_not_the_background():
+    named = TRUTH | {"categories": [*TRUTH["categories"][:2], {"id": COW, "name": "background"}]}
+    named["annotations"] = [
+        *named["annotations"],
+        {"id": 15, "image_id": 1, "category_id": COW, "bbox": [400, 0, 20, 20]},
+    ]
+    cells = confusion(errors(ROWS, named), 0.3).set_index(["truth", "detected"])["count"]
+    assert cells["background (class)", "no match"] == 1
+    assert cells["background", "background (class)"] == 1
+    assert ("background", "no match") not in cells
+
+
 def test_missed_by_points():
     why = pd.DataFrame({
         "count": pd.array([0, 1, 2, 3, 10, 11, 200, pd.NA], dtype="Int64"),

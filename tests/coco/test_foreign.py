@@ -253,6 +253,25 @@ def test_text_that_is_not_utf_8_is_named(folders, name):
         GroundTruth.of(folders[0])
 
 
+@pytest.mark.robustness("wrong: targets whose boxes and labels do not fit each other are refused")
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"boxes": [[0, 0, 9, 9], [1, 1, 9, 9]], "labels": [1]}, "target 1: 2 boxes, but {'labels': 1}"),
+        ({"boxes": [[0, 0, 9, 9]], "labels": [1], "iscrowd": [0, 1]}, "target 1: 1 boxes, but {'iscrowd': 2}"),
+        ({"boxes": np.ones((4, 3)), "labels": [1] * 3}, "target 1: boxes are [N, 4], x1, y1, x2, y2; got [4, 3]"),
+        ({"boxes": [[0, 0, 9, 9]], "labels": [1.5]}, "target 1: labels are whole numbers from 0 to 99,999, got 1.5"),
+        ({"boxes": [[0, 0, np.nan, 9]], "labels": [1]}, "target 1: a box is x1, y1, x2, y2, finite"),
+        ({"boxes": [[9, 9, 0, 0]], "labels": [1]}, "x1 ≤ x2, y1 ≤ y2; got [9.0, 9.0, 0.0, 0.0]"),
+        ({"image_id": 1, "bbox": [0, 0, 5, 5]}, "target 1: a dict without boxes"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_named(target, words):
+    with pytest.raises(DataError) as caught:
+        GroundTruth.of_targets([{"boxes": np.zeros((0, 4)), "labels": []}, target])
+    assert words in str(caught.value)
+
+
 def test_no_detection_is_a_subset_of_every_truth(case):
     truth = GroundTruth.of(case[0])
     assert len(Results.of([], truth, subset=True)) == 0
