@@ -248,9 +248,12 @@ def _labels(folder: Yolo) -> dict[str, Any]:
     texts = {file.stem: file for file in _texts(labels)}
     turned = [Path(*("images" if part == "labels" else part for part in labels.absolute().parts))]
     places = [Path(folder.images)] if folder.images else [*turned, labels.parent / "images", labels]
-    pictures: dict[str, Path] = {}
+    found: list[Path] = []
     for place in places:
-        pictures = pictures or {f.stem: f for f in sorted(place.glob("*")) if f.suffix.lower() in PICTURES}
+        found = found or [f for f in sorted(place.glob("*")) if f.suffix.lower() in PICTURES]
+    pictures = {file.stem: file for file in found}
+    again = [f"{file} and {pictures[file.stem].name}" for file in found if file != pictures[file.stem]]
+    refuse(str(labels), "images of the same name, of which a text file may mean either; rename one of them:", again)
     lost = [f"{texts[stem]}: no image {stem}.jpg, .png … beside it" for stem in texts if stem not in pictures]
     refuse(str(labels), f"text files without an image, whose size is needed; looked in {places[0]}:", lost)
     images, annotations, highest = [], [], -1

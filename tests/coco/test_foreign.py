@@ -223,6 +223,10 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
         assert words in str(caught.value)
     with pytest.raises(DataError, match="crowd_boxes have no class"):
         GroundTruth.of([{"boxes": boxes, "labels": kinds, "crowd_boxes": boxes[:1]}])
+    Image.new("RGB", (9, 9)).save(labels.parent / "images" / "b.jpg")
+    with pytest.raises(DataError, match=r"images of the same name.*\n.*b\.jpg and b\.png"):
+        GroundTruth.of(labels)
+    (labels.parent / "images" / "b.jpg").unlink()
     (labels.parent / "images" / "b.png").unlink()
     with pytest.raises(DataError, match=r"b\.txt: no image b\.jpg"):
         GroundTruth.of(labels)
