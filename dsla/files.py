@@ -210,6 +210,12 @@ def _no_formula(value: Any) -> Any:
     return f"'{value}"
 
 
+def require_folder(path: str | Path) -> None:
+    """Raises a DataError where images should lie and there is no folder."""
+    if not Path(path).is_dir():
+        raise DataError(f"{Path(path).absolute()}: no folder; name the one that the images lie in")
+
+
 def refuse_existing(
     targets: Iterable[str | Path], *, inputs: Iterable[str | Path] = (), overwrite: bool = False
 ) -> None:

@@ -11,19 +11,21 @@ from argparse import Namespace
 def run(args: Namespace) -> None:
     from ..analysis import ask
     from ..analysis.diagnosis import Setting
-    from ..files import OwnFolder, refuse_existing, write
+    from ..files import OwnFolder, refuse_existing, require_folder, write
     from ..paper.analyze import as_json, charts, html, short_table, write_folder
 
     read = {"inputs": [*args.results, args.annotations], "overwrite": args.overwrite}
     folder = OwnFolder(args.out, **read) if args.out else None
     if args.html:
         refuse_existing([args.html], **read)
+    if args.images:
+        require_folder(args.images)
     answers = ask(
         args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms, subset=args.subset,
         resamples=args.resamples, setting=Setting.of(args.method, args.strides, input_size=args.input_size),
     )  # fmt: skip
-    drawn = charts(answers, args.images) if args.out or args.html else {}
     print(json.dumps(as_json(answers), indent=1, ensure_ascii=False) if args.json else short_table(answers))
+    drawn = charts(answers, args.images) if args.out or args.html else {}
     about = sys.stderr if args.json else sys.stdout
     if folder:
         write_folder(answers, drawn, folder, latex=args.latex)

@@ -15,6 +15,7 @@ from ..coco.ground_truth import GroundTruth
 from ..coco.problems import Problems, many, some
 from ..coco.reading import head_of
 from ..errors import DataError, DataWarning
+from ..files import require_folder
 from .coco import CocoDataset
 
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -63,8 +64,8 @@ def check(
     Raises:
         DataError: `images` is no folder.
     """
-    if images is not None and not Path(images).is_dir():
-        raise DataError(f"{Path(images).absolute()}: no folder; name the one that the images lie in")
+    if images is not None:
+        require_folder(images)
     reports, first = [], None
     for file in sorted(files, key=are_results):
         try:

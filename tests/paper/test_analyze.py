@@ -244,6 +244,18 @@ def test_missed_objects_by_points_are_those_of_why(shared):
     assert points["share"].is_monotonic_decreasing
 
 
+def test_pictures_that_are_not_there_cost_no_answer(tmp_path, capsys):
+    """A folder that is none is said before the work; a picture that is missing after the numbers."""
+    truth, rows = case()
+    truth["images"] = [image | {"file_name": f"{image['id']}.png"} for image in truth["images"]]
+    files = write(tmp_path, truth, a=rows)
+    argv = [files["a"], "--annotations", files["instances"], "--resamples", "0", "--out", tmp_path / "out", "--images"]
+    code, out, err = run(capsys, *argv, tmp_path / "nowhere")
+    assert (code, out, "nowhere: no folder; name the one that the images lie in" in err) == (2, "", True)
+    code, out, err = run(capsys, *argv, tmp_path)
+    assert (code, "AP50" in out, ".png" in err) == (2, True, True)
+
+
 def test_a_gallery_of_the_worst(tmp_path, capsys, shared):
     folder = shared / "data" / "coco_sample"
     argv = [folder / "results" / "yolox_nano_results.json", "--annotations", folder / "instances_val.json", "--subset"]
