@@ -1,5 +1,6 @@
 """Pages: complete in themselves, escaped, the same bytes twice."""
 
+import ast
 import base64
 import re
 from html.parser import HTMLParser
@@ -182,7 +183,7 @@ def test_the_notebook_beside_a_page_loads_the_folder(tmp_path):
     nbformat.validate(made)
     nbclient.NotebookClient(made, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for cell in made.cells if cell.cell_type == "code" for o in cell.outputs]
-    assert outputs[0].data["text/plain"] == "{'numbers': (1, 2), 'dots': (2, 2), 'line': (2, 2)}"
+    assert ast.literal_eval(outputs[0].data["text/plain"]) == {"numbers": (1, 2), "dots": (2, 2), "line": (2, 2)}
     kinds = [kind for o in outputs[1:] for kind in o.data if kind.startswith("image/")]
     assert kinds == ["image/svg+xml", "image/png"]
     assert outputs[2].data["text/plain"] == str(pd.read_csv(tmp_path / "figures" / "line.csv"))

@@ -224,7 +224,7 @@ def test_a_run_stopped_while_it_evaluates_makes_that_up(script, through, tmp_pat
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(script, through, tmp_path):
     """Twenty of them, among them while a checkpoint is written and while it evaluates."""
-    folder, chance = tmp_path / "run", random.Random(3)
+    folder, chance, killed = tmp_path / "run", random.Random(3), 0
     for kill in range(20):
         run = script(folder, wait=0.05)
         if kill % 8 == 2:
@@ -234,10 +234,13 @@ def test_kills_at_random_moments_change_nothing(script, through, tmp_path):
             until(lambda run=run: (folder / "evaluating").exists() or run.poll() is not None)
         else:
             before = (folder / "step").stat().st_mtime if (folder / "step").exists() else 0
-            until(lambda before=before: (folder / "step").exists() and (folder / "step").stat().st_mtime > before)
-            time.sleep(chance.uniform(0, 0.4))
+            file = folder / "step"
+            until(lambda b=before, f=file, run=run: (f.exists() and f.stat().st_mtime > b) or run.poll() is not None)
+            time.sleep(chance.uniform(0, 0.06))  # a step or none: the run has 24
+        killed += run.poll() is None
         run.kill()
         run.wait()
+    assert killed >= 8  # a quick machine may come to the run's end before
     ended(script(folder))
     assert left_by(folder) == through
 
