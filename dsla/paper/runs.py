@@ -243,7 +243,9 @@ def train_or_read(
     folder = out / "runs" / f"{r.name}-{seed}"
     path = folder / "model.safetensors"
     if path.exists() and Recipe.from_dict(read_weights(path)[0]["recipe"]) == r:
-        return load(path), read_log(folder / "log.jsonl")
+        log = read_log(folder / "log.jsonl")
+        if not log or log[0].get("data", data.fingerprint()) == data.fingerprint():  # logs of before do not say
+            return load(path), log
     options: dict[str, Any] = {"seed": seed, "progress": progress}
     if val is not None:
         options |= {"val": val, "eval_every": every * r.batch_size / len(data)}

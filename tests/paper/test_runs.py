@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
 import dsla
@@ -11,7 +12,7 @@ from dsla.cli.main import main
 from dsla.errors import DataError
 from dsla.paper.definitions import ROWS
 from dsla.paper.protocol import tuning
-from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores
+from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores, train_or_read
 from dsla.paper.tables import methods_markdown
 from dsla.recipes import GROUPS
 
@@ -164,3 +165,12 @@ def test_keys_of_finished_runs_stay():
     for p in plans:
         run = runs[p.base, p.start, p.recipe.lr]
         assert key_of(p.recipe, p.seed, run["images"], data=list(run["data"].values())) == run["key"]
+
+
+def test_a_finished_run_on_other_images_is_not_taken_for_this_one(tmp_path):
+    r = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=2, warmup_steps=1)
+    first, other = (dsla.Scenes("train", size=8, seed=seed) for seed in (0, 1))
+    models = [train_or_read(r, 0, tmp_path, data)[0] for data in (first, other, first)]
+    weights = [model.state_dict()["head.class_tower.0.weight"] for model in models]
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
