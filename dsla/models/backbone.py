@@ -16,8 +16,8 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..errors import DataError
+from ..recipes.recipe import checked
 
-NORMS = ("frozen", "eval", "train")
 B = TypeVar("B", bound="Backbone")
 
 
@@ -113,10 +113,8 @@ def pyramid(in_channels: list[int], channels: int, extra_levels: str = "none") -
     P6 is a stride-2 convolution of P5 ("output", as the published weights were trained) or of C5 ("input"),
     P7 the same of ReLU(P6).
     """
-    if extra_levels not in ("none", "output", "input"):
-        raise ValueError(f"extra_levels is 'none', 'output' or 'input', got {extra_levels!r}")
     extra = None
-    if extra_levels != "none":
+    if checked("extra_levels", extra_levels) != "none":
         extra = LastLevelP6P7(channels if extra_levels == "output" else in_channels[-1], channels)
         extra.use_P5 = extra_levels == "output"  # torchvision guesses it from the channels
     return FeaturePyramidNetwork(in_channels, channels, extra_blocks=extra)

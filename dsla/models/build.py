@@ -93,7 +93,7 @@ def build(
             keep_padding=recipe.padding != "ignore",
         ),
         crowd=recipe.crowd,
-        padding="background" if recipe.padding == "background" else "ignore",
+        padding=recipe.padding,
         class_names=class_names,
         recipe=recipe,
     )

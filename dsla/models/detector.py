@@ -10,7 +10,7 @@ from ..assigners import Assigner, Assignment
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import HeadOutputs
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, checked
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
 from .transform import Target, Transform, apart, check_targets, sizes
@@ -46,7 +46,7 @@ class Detector(nn.Module):
         backbone: [B, 3, H, W] → dict of maps.  pyramid: dict of maps → dict of maps, finest first.
         assigner: who teaches which point.  criterion: outputs and assignment → losses by name.
         crowd: "ignore": nothing is taught in a crowd box; "background": as the release does.
-        padding: the same for points in the padding of a batch.
+        padding: "background" does the same at points in the padding of a batch, else nothing is taught there.
         class_names: of labels 0…C−1.  recipe: what the model was built from; stored with its weights.
     """
 
@@ -66,15 +66,12 @@ class Detector(nn.Module):
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("crowd", crowd), ("padding", padding)):
-            if value not in ("ignore", "background"):
-                raise ValueError(f"{name} is 'ignore' or 'background', got {value!r}")
         names = tuple(class_names or (f"class {i}" for i in range(head.num_classes)))
         if len(names) != head.num_classes:
             raise ValueError(f"{len(names)} class names for {head.num_classes} classes")
         self.backbone, self.pyramid, self.head = backbone, pyramid, head
         self.assigner, self.criterion = assigner, criterion
-        self.crowd, self.padding = crowd, padding
+        self.crowd, self.padding = checked("crowd", crowd), checked("padding", padding)
         self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
         self.class_names, self.recipe = names, recipe
 
@@ -121,7 +118,7 @@ class Detector(nn.Module):
             image_sizes=raw.image_sizes,
             coupling=getattr(self.criterion, "coupling", None),
         )
-        if self.padding == "ignore":
+        if self.padding != "background":
             return assignment
         return replace(assignment, ignored=assignment.ignored & raw.outputs.grid.inside(raw.image_sizes))
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from ..geometry import HeadOutputs, PointGrid
+from ..recipes.recipe import checked
 from .deform import DeformConv
 
 MAX_DISTANCE = 1e6  # pixels; keeps what the exponential gives, and areas made of it, finite
 RawOutputs = tuple[Tensor, Tensor, Tensor | None, list[tuple[int, int]]]
-BOX_CODINGS = ("exp", "exp_stride", "relu_stride")
 
 
 class GroupNorm(nn.GroupNorm):
@@ -65,15 +65,8 @@ class Head(nn.Module):
         prior: float = 0.01,
     ) -> None:
         super().__init__()
-        if box_coding not in BOX_CODINGS:
-            raise ValueError(f"box_coding is one of {BOX_CODINGS}, got {box_coding!r}")
-        if quality not in (None, "centerness", "iou") or quality_on not in ("classification", "regression"):
-            raise ValueError(
-                "quality is None, 'centerness' or 'iou', on 'classification' or 'regression'; "
-                f"got {quality!r} on {quality_on!r}"
-            )
         self.num_classes, self.strides, self.offset = num_classes, tuple(strides), offset
-        self.box_coding, self.quality_on = box_coding, quality_on
+        self.box_coding, self.quality_on = checked("box_coding", box_coding), checked("quality_on", quality_on)
 
         def tower() -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -95,7 +88,7 @@ class Head(nn.Module):
         self.class_tower, self.box_tower = tower(), tower()
         self.class_logits = output(num_classes, -math.log((1 - prior) / prior))
         self.box = output(4, box_bias)
-        self.quality = output(1, 0.0) if quality else None
+        self.quality = output(1, 0.0) if checked("quality", quality) else None
         self.scales = nn.Parameter(torch.ones(len(self.strides))) if scales else None
         for name, module in self.named_modules():
             if isinstance(module, (nn.Conv2d, DeformConv2d)) and not name.endswith("conv_offset"):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 from ..geometry import HeadOutputs, on_device
+from ..recipes.recipe import checked
 
 FIRST = 10  # candidates that NMS looks at first, for each detection that an image may keep
 MANY = 1000  # boxes from which on classes are better looked at one by one
@@ -41,13 +42,8 @@ class Postprocess:
     keep_padding: bool = False
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("top_k_over", ("points", "pairs")),
-            ("score", ("product", "sqrt")),
-            ("select_by", ("score", "class")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("top_k_over", "score", "select_by"):
+            checked(name, getattr(self, name))
 
     def scores(self, outputs: HeadOutputs) -> Tensor:
         """[B, P, C] float32 score of every point for every class."""

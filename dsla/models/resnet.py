@@ -11,7 +11,8 @@ from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 from ..errors import DataError
-from .backbone import NORMS, Backbone, imagenet
+from ..recipes.recipe import checked
+from .backbone import Backbone, imagenet
 from .deform import DeformConv
 
 # torchvision's name → blocks of each stage, and the options of its ResNet
@@ -75,11 +76,7 @@ class ResNetFeatures(Backbone, ResNet):
         dcn_stages: Sequence[int] = (),
         weights: str | None = None,
     ) -> None:
-        if name not in NETWORKS or style not in ("pytorch", "caffe") or norm not in NORMS:
-            raise ValueError(
-                f"name is one of {tuple(NETWORKS)}, style 'pytorch' or 'caffe', norm one of {NORMS}; "
-                f"got {name!r}, {style!r}, {norm!r}"
-            )
+        style, norm = checked("backbone_style", style), checked("norm", norm)
         if not set(dcn_stages) <= {2, 3, 4, 5}:
             raise ValueError(f"dcn_stages are of 2…5, for C2…C5; got {tuple(dcn_stages)}")
         if weights is not None and (weights, style) != ("imagenet", "pytorch"):

@@ -105,12 +105,11 @@ class Recipe:
     amp: Literal["none", "bf16", "fp16"] = "none"  # autocast on a GPU
 
     def __post_init__(self) -> None:
-        for key, kind in _TYPES.items():
-            value = getattr(self, key)
+        for key in _TYPES:
             try:
-                object.__setattr__(self, key, typed(value, kind))
+                object.__setattr__(self, key, checked(key, getattr(self, key)))
             except ValueError as error:
-                raise DataError(f"recipe {self.name}: {key}={value!r}: {error}") from None
+                raise DataError(f"recipe {self.name}: {error}") from None
         entry = METHODS.get(self.method)  # None: of a stored recipe, whose author's method may come later
         if self.coupling is None or (entry is not None and "coupling" not in entry.uses):
             object.__setattr__(self, "coupling", (entry or method(self.method)).coupling)
@@ -205,6 +204,18 @@ def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     _check_names(fields)
     return {key: read(key, v, _TYPES[key]) if isinstance(v, str) else v for key, v in fields.items()}
+
+
+def checked(key: str, value: Any) -> Any:
+    """What a field has of a value, lists as tuples; the parts of a detector ask this of their options, too.
+
+    Raises:
+        ValueError: a value that the field cannot have; names both, and says what is needed.
+    """
+    try:
+        return typed(value, _TYPES[key])
+    except ValueError as error:
+        raise ValueError(f"{key}={value!r}: {error}") from None
 
 
 def _check_names(fields: Mapping[str, Any]) -> None:
