@@ -18,16 +18,16 @@ from ..errors import DataError, unknown
 from ..files import csv_text, refuse_existing, write
 from ..geometry import InputSize
 from ..models import load
+from ..models.evaluation import evaluation_mode
 from ..plots import draw, picture_bytes
 from ..plots.comparison import STRIDES, as_labels, figure_of
 from ..plots.style import Picture as Figure
 from .gallery import SCORE, Gallery
 from .page import page
 from .pane import Pane, guarded
-from .point import point_html
 from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
-from .view import ModelOutputs, Shown, View, drawn, one_thread
+from .view import Shown, View, drawn
 
 
 class AssignmentExplorer(Pane):
@@ -74,7 +74,7 @@ class AssignmentExplorer(Pane):
     ) -> None:
         super().__init__()
         self._model, self._model_source = model, "...  # the detector that you passed"
-        self._outputs: ModelOutputs | None = None
+        self._raw: Any = None
         self._given: dict[str, Assigner] = {}
         self._seen: Any = None
         self.pictures = Gallery([])
@@ -152,7 +152,7 @@ class AssignmentExplorer(Pane):
         if "objects" in left:
             self.surface.seq, self.surface.objects = int(left["seq"]), left["objects"]
             self.pictures.shown.objects = self.surface.objects
-        self._pixels, self._outputs = self.pictures.open(index), None
+        self._pixels, self._raw = self.pictures.open(index), None
         with self.surface.hold_sync():
             self.surface.names, self.surface.scene = list(self.pictures.shown.names), index
             self.surface.show_image(self._pixels)
@@ -189,31 +189,21 @@ class AssignmentExplorer(Pane):
 
     # ---- from controls to labels
     def _asked(self) -> View:
-        state, outputs = self.surface.state, None
-        strides, bounds = tuple(state["strides"]), tuple(state["bounds"])
+        state, raw, strides, bounds = self.state, None, self.state["strides"], self.state["bounds"]
         if state["coupling"] == COUPLINGS[2]:
-            outputs = self._outputs = self._outputs or self._run()
-            strides = outputs.outputs.grid.strides
+            raw = self._raw = self._raw or self._run()
+            strides = raw.outputs.grid.strides
             bounds = bounds_of_model(self._model, strides)
-        return View(
-            size=self.size,
-            boxes=self.boxes,
-            labels=self.labels,
-            assigners=assigners_of(state, bounds, len(strides), self._given),
-            input_size=state["input"],
-            strides=strides,
-            offset=state["offset"],
-            coupling=state["coupling"],
-            jitter=state["jitter"],
-            seed=state["seed"],
-            model=outputs,
-            image_source=self.pictures.shown.source,
-        )
+        assigners = assigners_of(state, bounds, len(strides), self._given)
+        source = self.pictures.shown.source
+        return View(self.size, self.boxes, self.labels, assigners, state, source, self._model_source, raw)
 
-    def _run(self) -> ModelOutputs:
+    def _run(self) -> Any:
+        """What the detector says about the image, in the frame of the resized image in which it works."""
         if isinstance(self._model, (str, Path)):
             self._model_source, self._model = f"dsla.load({str(self._model)!r})", load(self._model)
-        return ModelOutputs.of(self._model, torch.from_numpy(self._pixels.copy()).permute(2, 0, 1), self._model_source)
+        with evaluation_mode(self._model):
+            return self._model.forward_raw([torch.from_numpy(self._pixels.copy()).permute(2, 0, 1)])
 
     @guarded
     def update(self) -> None:
@@ -223,9 +213,8 @@ class AssignmentExplorer(Pane):
         rows: list[dict[str, Any]] = []
         try:
             self.view = self._asked()
-            with one_thread():
-                self.shown = self.view.rows()
-                rows = [drawn(row) for row in self.shown]
+            self.shown = self.view.rows()
+            rows = [drawn(row) for row in self.shown]
         finally:
             self.surface.show(rows)
         self._say_why()
@@ -273,7 +262,7 @@ class AssignmentExplorer(Pane):
         """Says of the point that the mouse was on last what holds now."""
         row, point, chosen = (int(v) for v in self.surface.hover or (len(self.shown), 0, 0))
         exists = row < len(self.shown) and point < len(self.shown[row].assignment.grid)
-        self.surface.why = point_html(self.shown[row], point, chosen) if exists else ""
+        self.surface.why = self.shown[row].point_html(point, chosen) if exists else ""
 
     def _csv(self) -> bytes:
         return csv_text(self.table()).encode()
@@ -285,7 +274,9 @@ class AssignmentExplorer(Pane):
     # ---- what leaves the widget
     def table(self) -> pd.DataFrame:
         """`to_frame()` of all rows shown, the assigner's title first."""
-        return self._current().table(self.shown)
+        self._current()
+        tables = {row.title: row.table for row in self.shown}
+        return pd.concat(tables, names=["assigner"]).reset_index("assigner").reset_index(drop=True)
 
     def python(self) -> str:
         """Code that makes `assignments` again without the widget."""
@@ -330,7 +321,7 @@ class AssignmentExplorer(Pane):
         return self.view
 
     def close(self) -> None:
-        self.view, self.shown, self._outputs, self._model, self._seen = None, [], None, None, None
+        self.view, self.shown, self._raw, self._model, self._seen = None, [], None, None, None
         self.pictures = Gallery([])
         self._pixels = np.zeros((1, 1, 3), dtype=np.float32)
         super().close()

@@ -1,7 +1,6 @@
 """What an explorer shows, as a value: a `View` gives the assignments to draw, and the Python that gives them again."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,46 +13,16 @@ import torch
 from torch import Tensor
 
 from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_predictions
-from ..geometry import Frame, HeadOutputs, InputSize
-from ..models.evaluation import evaluation_mode
+from ..geometry import Frame, HeadOutputs, boxes_to_distances
 from ..plots.comparison import Row
 
-CODE = jinja2.Template(
-    Path(__file__).with_name("assignments.py.jinja").read_text(encoding="utf-8"),
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=lambda name: name == "point.html.jinja",
     trim_blocks=True,
     lstrip_blocks=True,
-    keep_trailing_newline=True,
 )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For small tensors while a browser draws: two threads save a tenth on idle cores, and wait on busy ones."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@dataclass(frozen=True)
-class ModelOutputs:
-    """What the detector says about an image, in the frame of the resized image in which it works.
-
-    size: (height, width) there.  source: Python that loads the model, for `View.python`.
-    """
-
-    outputs: HeadOutputs
-    size: tuple[int, int]
-    source: str
-
-    @classmethod
-    def of(cls, model: Any, image: Tensor, source: str) -> "ModelOutputs":
-        """Run the detector on an image [3, H, W]."""
-        with evaluation_mode(model):
-            raw = model.forward_raw([image])
-        return cls(raw.outputs, raw.image_sizes[0], source)
+CODE, POINT = map(_ENVIRONMENT.get_template, ("assignments.py.jinja", "point.html.jinja"))
 
 
 @dataclass(frozen=True)
@@ -68,15 +37,12 @@ class Shown:
     assignment: Assignment
     predictions: HeadOutputs | None
     frame: Frame
-    coupled: bool
     labels: Tensor
 
     @cached_property
     def values(self) -> Tensor:
         a = self.assignment
-        if self.predictions is None or not self.coupled:
-            return a.label[0]
-        return a.target(self.predictions.boxes)[0]
+        return a.label[0] if self.predictions is None else a.target(self.predictions.boxes)[0]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -93,16 +59,23 @@ class Shown:
 
     def explain(self, point: int, box: int) -> Explanation:
         a = self.assignment
-        chosen = a.boxes[box]
-        return a.assigner.explain(
-            a.grid,
-            point,
-            chosen,
-            predictions=self.predictions,
-            category=int(self.labels[box]),
-            others=torch.cat((a.boxes[:box], a.boxes[box + 1 :])),
-            coupling=a.coupling if self.coupled else "off",
-        )
+        others = torch.cat((a.boxes[:box], a.boxes[box + 1 :]))
+        about = {"predictions": self.predictions, "category": int(self.labels[box]), "others": others}
+        return a.assigner.explain(a.grid, point, a.boxes[box], coupling=a.coupling, **about)
+
+    def point_html(self, point: int, chosen: int) -> str:
+        """A point's row of `to_frame()`, and the rules for the chosen box, else for its winner or the nearest one."""
+        a = self.assignment
+        won = int(a.gt_index[0, point])
+        if not 0 <= chosen < len(a.boxes):
+            chosen = won
+        if chosen < 0 and len(a.boxes):
+            outside = (-boxes_to_distances(a.grid.xy[point], a.boxes)).clamp(min=0).amax(-1)
+            area = (a.boxes[:, 2:] - a.boxes[:, :2]).prod(-1)
+            chosen = int(torch.argmin(outside * 1e6 + area / area.max()))
+        rules = self.explain(point, chosen)._repr_html_() if chosen >= 0 else ""
+        cells = self.table.query("point == @point").drop(columns=["image", "point"]).to_dict("records")
+        return POINT.render(row=self, point=point, won=won, rules=rules, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -111,29 +84,43 @@ class View:
 
     Attributes:
         size: (height, width) of the image.  boxes: [M, 4] in its pixels.  labels: [M].
-        assigners: title → (name, assigner).  input_size: as `Frame.of` has it.  strides: of the levels.
-        offset: of the points, None: each method's own.
-        coupling: one of `COUPLINGS`.  jitter, seed: of `jittered_predictions`.
-        model: with "trained model", what it says; its grid and its frame then replace strides and offset.
-        image_source: Python that loads the image, where it is known.
+        assigners: title → (name, assigner).  state: as `dsla.widgets.state.initial` has it.
+        image, model: Python that loads them, where it is known.
+        raw: what the trained model says of the image, in place of strides and offset; None where it is not coupled.
     """
 
     size: tuple[int, int]
     boxes: Tensor
     labels: Tensor
     assigners: dict[str, tuple[str, Assigner]]
-    input_size: InputSize = "native"
-    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
-    offset: float | None = None
-    coupling: str = "off"
-    jitter: float = 0.1
-    seed: int = 0
-    model: ModelOutputs | None = None
-    image_source: str = "..."
+    state: Mapping[str, Any]
+    image: str = "..."
+    model: str = "..."
+    raw: Any = None
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return tuple(self.state["strides"] if self.raw is None else self.raw.outputs.grid.strides)
 
     @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1 if len(self.labels) else 1
+
+    @property
+    def frame(self) -> Frame:
+        if self.raw is not None:
+            return Frame(self.size, *2 * self.raw.image_sizes)
+        return Frame.of(self.size, self.state["input"])
+
+    def offset(self, assigner: Assigner) -> float:
+        return float(assigner.point_offset if self.state["offset"] is None else self.state["offset"])
+
+    def coupling(self, assigner: Assigner) -> str:
+        return "off" if self.state["coupling"] == "off" else assigner.default_coupling
+
+    def jittered(self, assigner: Assigner) -> bool:
+        """Whether its predictions are jittered boxes."""
+        return self.raw is None and (self.state["coupling"] != "off" or assigner.needs_predictions)
 
     def rows(self) -> list[Shown]:
         """The assignments, in the order of the assigners.
@@ -143,55 +130,30 @@ class View:
         """
         return [self._row(title, *pair) for title, pair in self.assigners.items()]
 
-    @property
-    def frame(self) -> Frame:
-        if self.model is not None:
-            return Frame(self.size, self.model.size, self.model.size)
-        return Frame.of(self.size, self.input_size)
-
     def _row(self, title: str, name: str, assigner: Assigner) -> Shown:
-        strides = self.strides if self.model is None else self.model.outputs.grid.strides
-        assigner.check_levels(strides, title)
+        assigner.check_levels(self.strides, title)
         frame = self.frame
-        boxes = frame.boxes(self.boxes)
-        if self.model is not None:
-            predictions: HeadOutputs | None = self.model.outputs
-            grid = self.model.outputs.grid
-        else:
-            predictions = None
-            grid = frame.grid(strides, assigner.point_offset if self.offset is None else self.offset)
-            if self.coupling != "off" or assigner.needs_predictions:
-                predictions = jittered_predictions(grid, [boxes], [self.labels], self.jitter, self.classes, self.seed)
-        assignment = assigner(grid, [boxes], [self.labels], predictions=predictions, image_sizes=[frame.size])
-        return Shown(title, name, assignment, predictions, frame, self.coupling != "off", self.labels)
+        boxes, labels = [frame.boxes(self.boxes)], [self.labels]
+        predictions = None if self.raw is None else self.raw.outputs
+        grid = frame.grid(self.strides, self.offset(assigner)) if predictions is None else predictions.grid
+        if self.jittered(assigner):
+            about = self.state["jitter"], self.classes, self.state["seed"]
+            predictions = jittered_predictions(grid, boxes, labels, *about)
+        options: dict[str, Any] = {"image_sizes": [frame.size], "coupling": self.coupling(assigner)}
+        return Shown(
+            title, name, assigner(grid, boxes, labels, predictions, **options), predictions, frame, self.labels
+        )
 
-    def table(self, rows: Sequence[Shown]) -> pd.DataFrame:
-        """`to_frame()` of all rows below each other, the first column `assigner`."""
-        parts = [row.table.assign(assigner=row.title) for row in rows]
-        columns = ["assigner", *dict.fromkeys(c for p in parts for c in p.columns if c != "assigner")]
-        return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+    def code(self, name: str, assigner: Assigner) -> str:
+        """Python that makes the assigner; a class of the reader's own comes from the registry."""
+        own = name in METHODS and not isinstance(METHODS[name].source, str)
+        made = repr(assigner)
+        return f"dsla.assigners.method({name!r}).kind{made[made.index('(') :]}" if own else made
 
     def python(self) -> str:
         """Code that makes the same assignments: `assignments`, title → `Assignment`."""
-        rows = [self._code(title, *pair) for title, pair in self.assigners.items()]
-        about = {"boxes": _numbers(self.boxes), "input_size": repr(self.input_size), "jitter": f"{self.jitter:g}"}
-        body = CODE.render(view=self, rows=rows, **about)
-        modules = [f"import dsla.{module}" for module in ("geometry", "data", "plots") if f"dsla.{module}." in body]
-        return "\n".join(["import torch", "", "import dsla", *modules, "from dsla.assigners import *", "", body])
-
-    def _code(self, title: str, name: str, assigner: Assigner) -> dict[str, Any]:
-        """What the code says of an assigner."""
-        code, more = repr(assigner), ""
-        if name in METHODS and not isinstance(METHODS[name].source, str):  # a class of the reader's own
-            code = f"dsla.assigners.method({name!r}).kind{code[code.index('(') :]}"
-            more = f", coupling={assigner.default_coupling!r}"
-        offset = assigner.point_offset if self.offset is None else self.offset
-        needs = self.coupling != "off" or assigner.needs_predictions
-        return {"title": repr(title), "code": code, "more": more, "offset": f"{offset:g}", "needs": needs}
-
-
-def _numbers(boxes: Tensor) -> str:
-    return str([[float(f"{v:.9g}") for v in box] for box in boxes.tolist()])
+        boxes = [[float(f"{v:.9g}") for v in box] for box in self.boxes.tolist()]
+        return CODE.render(view=self, boxes=boxes)
 
 
 def drawn(row: Shown) -> dict[str, Any]:
@@ -201,7 +163,7 @@ def drawn(row: Shown) -> dict[str, Any]:
     return {
         "title": row.title,
         "method": row.method,
-        "follows": row.coupled and assignment.coupling != "off",
+        "follows": assignment.coupling != "off",
         "shapes": [list(shape) for shape in grid.shapes],
         "strides": list(grid.strides),
         "offset": grid.offset,
