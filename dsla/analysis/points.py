@@ -146,7 +146,7 @@ def _from_pairs(
     """From the pairs that the method asks about; no [B, P] table."""
     truth = Truth.of(boxes, labels, grid.device, size)
     assert truth.sizes is not None
-    cells = assigner.cells(grid, truth)
+    cells = assigner.region(grid, truth).listed()
     label, limit = assigner.label(cells.pairs), truth.sizes[truth.image[cells.box]]
     claim = ((label > 0) & (cells.pairs.y < limit[:, 0]) & (cells.pairs.x < limit[:, 1])).nonzero()[:, 0]
     box, label, level = cells.box[claim], label[claim], cells.pairs.level[claim]

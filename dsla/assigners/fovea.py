@@ -14,8 +14,7 @@ from .base import Assigner
 from .dsla import centerness, interval_relaxation
 from .pairs import Decision, Pairs, Truth
 from .rules import Case, Rule, label_rule, range_rule
-from .sparse.cells import Levels
-from .sparse.keys import winners
+from .sparse.cells import Cells, Levels
 from .sparse.regions import Region, map_sizes
 
 SCALE_RANGES = ((1.0, 64.0), (32.0, 128.0), (64.0, 256.0), (128.0, 512.0), (256.0, 2048.0))
@@ -69,11 +68,12 @@ class FoveaBox(Assigner):
         return tuple((lo * (1 - share), hi * (1 + share)) for lo, hi in self.scale_ranges)
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
-        keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
-        for cells in self.fovea(grid, truth).cells():
-            hard = torch.ones(cells.point.shape, device=grid.device)
-            cells.keys(self._smooth(cells.pairs)["label"] if self.smooth else hard, into=keys)
-        return Decision(*winners(truth, keys))
+        def label(cells: Cells) -> Tensor:
+            if self.smooth:
+                return self._smooth(cells.pairs)["label"]
+            return torch.ones(cells.point.shape, device=grid.device)
+
+        return Decision(*self.fovea(grid, truth).winners(label))
 
     def fovea(self, grid: PointGrid, truth: Truth) -> Region:
         """The cells of each (box, level); in strides, rounded as the code base does."""

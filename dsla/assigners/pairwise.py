@@ -9,8 +9,7 @@ from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner
 from .pairs import Decision, Pairs, Truth
 from .rules import Case, Rule, checked_ranges, label_rule, range_rule, region_rules, value_rules
-from .sparse.cells import Cells
-from .sparse.windows import candidates
+from .sparse.regions import Region, candidates
 
 
 class PairAssigner(Assigner):
@@ -57,14 +56,13 @@ class PairAssigner(Assigner):
                 )
         return label
 
-    def cells(self, grid: PointGrid, truth: Truth) -> Cells:
+    def region(self, grid: PointGrid, truth: Truth) -> Region:
         """The pairs that are asked about."""
         low, high = zip(*(self.reach or ((0.0, 1e8),) * len(grid.shapes)), strict=True)
         return candidates(grid, truth, low, high, self.center_sampling)
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
-        cells = self.cells(grid, truth)
-        return Decision(*cells.winners(self.label(cells.pairs)))
+        return Decision(*self.region(grid, truth).winners(lambda cells: self.label(cells.pairs)))
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside the box, the range if there is one, each factor, then the label."""

@@ -146,12 +146,9 @@ class _Scene:
         An open interval of 2 · radius strides holds at most ceil(2 · radius) points.
         """
         box, centre = self.regions
-        both, table = box & centre, Levels.of(self.grid)
-        cell = torch.arange(-int(-2 * self.method.center_radius // 1), device=self.grid.device)
-        column, row = both.left[..., None] + cell, both.top[..., None] + cell  # [N, L, W]
-        on = (row <= both.bottom[..., None])[..., None] & (column <= both.right[..., None])[:, :, None]
-        point = (table.first[:, None] + row * table.width[:, None])[..., None] + column[:, :, None]
-        return point.where(on, 0).flatten(1), on.flatten(1)
+        count = -int(-2 * self.method.center_radius // 1)
+        cells = (box & centre).windows(count, count)
+        return cells.at.flatten(1), cells.valid.flatten(1)
 
     @cached_property
     def best_iou(self) -> Tensor:

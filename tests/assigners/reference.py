@@ -42,9 +42,7 @@ def dsla_label(x, y, stride, level, box, o: Options):
     if not is_inside(x, y, box, stride, None) or not is_inside(x, y, box, stride, o.center_sampling):
         return 0.0
     left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-    c = math.sqrt(
-        min(left, right) / max(left, right, 0.01) * min(top, bottom) / max(top, bottom, 0.01)
-    )
+    c = math.sqrt(min(left, right) / max(left, right, 0.01) * min(top, bottom) / max(top, bottom, 0.01))
     if o.core_zone and abs(x - (x1 + x2) / 2) <= stride / 2 and abs(y - (y1 + y2) / 2) <= stride / 2:
         c = 1.0
     m = max(left, top, right, bottom)

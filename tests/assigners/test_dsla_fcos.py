@@ -83,12 +83,13 @@ def test_a_batch_equals_its_images_one_by_one(kind, options):
 def test_fixed_windows_and_kept_candidates_give_the_same_bits(kind, options):
     """A GPU keeps whole windows, a CPU only the valid pairs of them."""
     from dsla.assigners.pairs import Truth
-    from dsla.assigners.sparse.windows import candidates
+    from dsla.assigners.sparse.regions import candidates
 
     assigner = kind(RANGES, **options)
     truth = Truth.of([random_boxes(5, 30)], [torch.zeros(30)], torch.device("cpu"))
     ranges = tuple(zip(*assigner.reach, strict=True))
-    kept, fixed = (candidates(GRID, truth, *ranges, assigner.center_sampling, listed=each) for each in (True, False))
+    region = candidates(GRID, truth, *ranges, assigner.center_sampling)
+    kept, fixed = region.listed(), region.windows(*region.most)
     assert kept.box.numel() == int(fixed.valid.sum())
     assert kept.box.numel() < fixed.point.numel() / 3
     keys = [c.keys(assigner.label(c.pairs)) for c in (kept, fixed)]
@@ -168,9 +169,7 @@ def test_permuting_boxes_permutes_nothing_but_their_index(seed, count, random):
 def test_many_boxes_and_boxes_beyond_the_image():
     boxes = torch.cat([random_boxes(1, 1500), torch.tensor([[-900.0, -900, 2000, 2000], [-50, -50, -9, -9]])])
     a = one(DSLA(RANGES), GRID, boxes)
-    label, gt = reference.assign(
-        GRID.shapes, STRIDES, 0.5, boxes, reference.dsla_label, reference.Options(RANGES)
-    )
+    label, gt = reference.assign(GRID.shapes, STRIDES, 0.5, boxes, reference.dsla_label, reference.Options(RANGES))
     np.testing.assert_allclose(a.label[0].numpy(), label, atol=2e-6)
     assert (a.gt_index[0].numpy() == gt).mean() > 0.995  # float32 may order two nearly equal labels otherwise
     assert a.counts()[-1] == 0
@@ -185,11 +184,7 @@ def test_centerness_outside_on_the_edge_and_in_the_core():
         c = centerness(*(torch.tensor(v) for v in (x - box[0], y - box[1], box[2] - x, box[3] - y)))
         assert float(c) == pytest.approx(value, abs=1e-6)
     pairs = dsla.assigners.Pairs(
-        torch.tensor(33.0),
-        torch.tensor(27.0),
-        tuple(map(torch.tensor, box)),
-        torch.tensor(8.0),
-        torch.tensor(0),
+        torch.tensor(33.0), torch.tensor(27.0), tuple(map(torch.tensor, box)), torch.tensor(8.0), torch.tensor(0)
     )
     assert float(DSLA(RANGES).factors(pairs)["label"]) == 1
     assert float(DSLA(RANGES, core_zone=False).factors(pairs)["label"]) == pytest.approx(0.73913, abs=1e-5)
