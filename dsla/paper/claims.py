@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..coco.problems import some
+from ..errors import DataError
 from . import published
 from .definitions import PHRASES, VERDICTS, as_text, is_in, read
 
@@ -97,9 +99,15 @@ def judge(claim: Claim, numbers: pd.DataFrame) -> Finding:
     """One claim against numbers: method, seed, analysis, name, value; `resampled`, values on resampled images, if kept.
 
     The deviation is pooled over those methods of the numbers that have all seeds of the pair.
+
+    Raises:
+        DataError: the numbers hold two runs of a method and a seed; names them.
     """
     rows = numbers[(numbers["analysis"] == claim.analysis) & (numbers["name"] == claim.name)]
-    table = rows.pivot_table(index="seed", columns="method", values="value", dropna=False)
+    if len(twice := rows[rows.duplicated(["method", "seed"])]):
+        runs = [f"{method}, seed {seed}" for method, seed in twice[["method", "seed"]].drop_duplicates().to_numpy()]
+        raise DataError(f"more than one run of {some(runs)}: keep one of each, say those of one number of steps")
+    table = rows.pivot(index="seed", columns="method", values="value")
     names = [claim.better, claim.other]
     pairs = table[names].dropna() if {*names} <= set(table.columns) else table.iloc[:0]
     if not len(pairs):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from dsla.errors import DataError
 from dsla.paper.claims import CLAIMS, Claim, Finding, holm, interval, judge, judge_all, pooled, power
 from dsla.paper.definitions import as_text
 
@@ -125,6 +126,16 @@ def test_a_seed_that_one_method_lacks_is_left_out():
     found = judge(HIGHER, numbers(HIGHER, [0.5, 0.5, 0.9], [0.4, 0.41]))
     assert found.seeds == 2
     assert found.better == 0.5
+
+
+@pytest.mark.robustness("wrong: two runs of one method and seed are refused by name, not averaged")
+def test_two_runs_of_a_method_and_a_seed_are_refused():
+    rows = numbers(HIGHER, [0.35, 0.36], [0.31, 0.32])
+    again = rows[(rows["method"] == "FCOS") & (rows["seed"] == 1)].assign(value=0.5)
+    with pytest.raises(DataError, match="more than one run of FCOS, seed 1: keep one of each"):
+        judge(HIGHER, pd.concat([rows, again]))
+    other = again.assign(name="AR@100")  # another number of the same run
+    assert judge(HIGHER, pd.concat([rows, other])) == judge(HIGHER, rows)
 
 
 def test_numbers_as_a_person_reads_them():
