@@ -138,8 +138,7 @@ def truth_of(source: Any, max_images: int | None = None) -> GroundTruth:
 
     Labels of a network are a data set's own; without one they are taken in the order of the ids, as ours are.
     """
-    targets = isinstance(source, (list, tuple)) and all(isinstance(one, Mapping) for one in source)
-    truth = GroundTruth.of_targets(source) if targets else GroundTruth.of(source)
+    truth = GroundTruth.of(source)
     labels = tuple(source.category_ids) if hasattr(source, "ground_truth") else truth.labels
     truth = replace(truth, labels=labels)  # its tables go with the analysis, and not with the data set
     return truth if max_images is None or max_images >= len(truth) else truth.part(range(max_images))

@@ -15,8 +15,13 @@ from .reading import Category, Image, Odd, read_listed
 LARGEST = 2**30  # pixels of an image; more is a mistake in the file, which would cost memory without bound
 
 
-def checked(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]:
+def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = False) -> dict[str, Any]:
     """The columns of `GroundTruth` by name, of a path or COCO dict that messages call by the name.
+
+    Args:
+        source: a file, or its content.
+        name: of the source.
+        targets: it stands for target dicts, which do not say how many classes there are, and have no ids but places.
 
     Raises:
         DataError: names the file, the rows and what to do.
@@ -50,7 +55,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]
 
     owner, kind = columns.ids_in(rows, "image_id"), columns.ids_in(rows, "category_id")
     image, category = columns.places(owner, image_ids), columns.places(kind, category_ids)
-    lost, unlisted = image < 0, category < 0
+    lost, unlisted = image < 0, (category < 0) & ~(crowd & (kind == columns.EVERY_CLASS))
     refuse(
         name,
         f"{many(int(unlisted.sum()), 'annotation')} of a category that is not in 'categories', which lists "
@@ -94,12 +99,12 @@ def checked(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]
     add("reaches-out", good & ~outside & (columns.reach(boxes, width, height) > SLACK), "bbox")
     ids = columns.ids_in(rows, "id")
     repeated = pd.Series(ids).duplicated().to_numpy() & np.array([i is not None for i in ids.tolist()], dtype=bool)
-    add("repeated-id", repeated & good)
+    add("repeated-id", repeated & good & ~np.bool_(targets))
     by_row = {"ids": ids, "image": image.astype(np.int32), "category": category.astype(np.int32), "boxes": boxes}
     by_row |= {"area": np.where(usable, given, product), "crowd": crowd, "ignore": ignore}
     about = {"name": name, "image_ids": image_ids, "file_names": file_names, "widths": sizes[0], "heights": sizes[1]}
     about |= {"category_ids": category_ids, "category_names": category_names, "problems": problems}
-    about["labels"] = tuple(columns.comparable(category_ids).tolist())
+    about["labels"] = None if targets else tuple(columns.comparable(category_ids).tolist())
     return about | {column: values[good] for column, values in by_row.items()}
 
 

@@ -129,7 +129,7 @@ def matched(results: Results, most: int = CAPS[-1]) -> Matched:
     truth = results.truth
     count, images = len(truth.category_ids), len(truth)
     rank_of = image_ranks(truth)
-    home, kind, crowd = rank_of[truth.image], truth.category.astype(np.int64), truth.crowd
+    home, kind, crowd = rank_of[truth.image], truth.classes.astype(np.int64), truth.crowd
     corners, extent = truth.corners, truth.boxes[:, 2] * truth.boxes[:, 3]
     others = outside(truth)
 

@@ -6,7 +6,6 @@ odd is in `problems`, and said once, when the file is read. Columns are arrays: 
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from . import columns
 from .checking import checked
-from .columns import CORNERS, EVERY_CLASS, SIZE, array, comparable, corners_of, cut_to, in_reach
-from .foreign import as_coco, fields
+from .columns import CORNERS, EVERY_CLASS, SIZE, comparable, corners_of, cut_to
+from .foreign import are_boxes, as_coco
 from .problems import Problems, many, refuse
+from .reading import name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +34,13 @@ class GroundTruth:
         category_ids: [C] like `image_ids`, ascending, numbers before text; the label of a class is its place here.
         category_names: one a class; the id as text where the file has none.
         ids: [M] of the annotations as in the file (objects; None where it has none).
-        image, category: [M] places among the images and classes.
+        image, category: [M] places among the images and classes; −1 is the class of a crowd of every class, as
+            `crowd_boxes` of target dicts are.
         boxes: [M,4] x, y, w, h in pixels, as the file has them; w and h are positive.
         area: [M] square pixels.  crowd, ignore: [M] bool, the flags `iscrowd` and `ignore`.
         problems: everything odd about the file.
-        labels: ids of a network's labels 0…C−1; None: every label is an id.
+        labels: ids of a network's labels 0…C−1; None, of target dicts: every label is an id, and `ids` are places in
+            the image.
     """
 
     name: str
@@ -60,40 +61,6 @@ class GroundTruth:
     labels: tuple[Any, ...] | None = None
 
     @classmethod
-    def of_targets(cls, targets: Sequence[Mapping[str, Any]]) -> "GroundTruth":
-        """From target dicts: boxes [M,4] xyxy, labels [M], and if there are crowd_boxes [K,4], iscrowd [M], image_id.
-
-        Ids of annotations are places in their image, those of categories the labels; sizes of images are not known.
-
-        Raises:
-            DataError: names the target, by its place, and what does not fit.
-        """
-        parts: list[tuple[Any, ...]] = []
-        for i, target in enumerate(targets):
-            given = fields(target, f"target {i}")
-            labels = given["labels"]
-            flags = given.get("iscrowd", np.zeros(len(labels))).reshape(-1)  # torchvision's, with their class
-            crowds = array(target.get("crowd_boxes", ())).reshape(-1, 4).astype(float)
-            boxes, every = np.concatenate([given["boxes"], crowds]), np.full(len(crowds), EVERY_CLASS)
-            boxes[:, 2:] -= boxes[:, :2]
-            if not (usable := in_reach(boxes) & (boxes[:, 2:] >= 0).all(1)).all():
-                wrong = corners_of(boxes[~usable])[0].tolist()
-                raise DataError(f"target {i}: a box is x1, y1, x2, y2, finite, x1 ≤ x2, y1 ≤ y2; got {wrong}")
-            label, crowd = np.concatenate([labels, every]), np.concatenate([flags, np.ones(len(crowds))])
-            parts.append((np.arange(len(boxes)), np.full(len(boxes), i), label, boxes, crowd))
-        empty = (*np.zeros((3, 0), dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
-        ids, image, label, boxes, crowd = (np.concatenate(c) for c in zip(empty, *parts, strict=True))
-        classes = np.unique(label[label != EVERY_CLASS]).astype(np.int64)
-        category, none = columns.places(label.astype(np.int64), classes), np.zeros(len(targets), int)
-        names = [columns.plain_id(target.get("image_id", i)) for i, target in enumerate(targets)]
-        about: dict[str, Any] = {"image_ids": columns.id_array(names), "file_names": ("",) * len(targets)}
-        about |= {"widths": none, "heights": none}
-        about |= {"category_ids": classes, "category_names": tuple(map(str, classes.tolist()))}
-        about |= {"ids": ids, "image": image.astype(np.int32), "category": category.astype(np.int32), "boxes": boxes}
-        about |= {"area": boxes[:, 2] * boxes[:, 3], "crowd": crowd.astype(bool), "ignore": np.zeros(len(boxes), bool)}
-        return cls(name="the given targets", problems=Problems("the given targets"), **about)
-
-    @classmethod
     def of(cls, source: Any, *, warn: bool = True) -> "GroundTruth":
         """From a path, a COCO dict, a data set, what `foreign` names, or columns, which are given back.
 
@@ -108,8 +75,8 @@ class GroundTruth:
             return source
         if isinstance(getattr(source, "truth", None), GroundTruth):
             return source.truth
-        content, name = as_coco(source.ground_truth() if hasattr(source, "ground_truth") else source)
-        truth = cls(**checked(content, name))
+        source = source.ground_truth() if hasattr(source, "ground_truth") else source
+        truth = cls(**checked(as_coco(source), name_of(source), are_boxes(source)))
         if warn:
             truth.problems.warn()
         return truth
@@ -127,6 +94,17 @@ class GroundTruth:
     def corners(self) -> np.ndarray:
         """[M,4] x1, y1, x2, y2, not cut."""
         return corners_of(self.boxes)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """[M] `category`, for what goes class by class.
+
+        Raises:
+            DataError: a crowd is one of every class.
+        """
+        if (self.category < 0).any():
+            raise DataError(f"{self.name}: crowd_boxes have no class; put them among boxes, with iscrowd 1")
+        return self.category
 
     @cached_property
     def images(self) -> list[Any]:
@@ -236,7 +214,7 @@ class GroundTruth:
         ]
         names = zip(self.category_ids.tolist(), self.category_names, strict=True)
         rows = zip(
-            self.image_ids[self.image].tolist(), self.category_ids[self.category].tolist(), self.boxes.tolist(),
+            self.image_ids[self.image].tolist(), self.category_ids[self.classes].tolist(), self.boxes.tolist(),
             self.area.tolist(), self.crowd.tolist(), self.ignore.tolist(), strict=True,
         )  # fmt: skip
         annotations = [

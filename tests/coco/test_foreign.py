@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 import dsla
-from dsla.analysis import errors
+from dsla.analysis import errors, truth_of
 from dsla.coco.detections import Results
 from dsla.coco.evaluation import evaluate_detections
-from dsla.coco.foreign import Yolo
 from dsla.coco.ground_truth import GroundTruth
 from dsla.data.check import check
 from dsla.errors import DataError
@@ -99,7 +98,6 @@ def forms(case, folders):
     return {
         "yolo": folders,
         "yolo results": (known, folders[1]),
-        "yolo, named": (Yolo(folders[0], folders[0].parent / "images", ["cat", "dog, small"]), str(folders[1])),
         "supervision by id": (truth, seen),
         "supervision by file": (truth, {f"photos/{s}.png": d for s, d in zip(SIZES, seen.values(), strict=True)}),
         "supervision in order": (truth, list(seen.values())),
@@ -112,7 +110,7 @@ def forms(case, folders):
 
 @pytest.mark.robustness("wrong: YOLO text, supervision's Detections and dicts of boxes give the numbers of COCO files")
 @pytest.mark.parametrize("name", [
-    "yolo", "yolo results", "yolo, named", "supervision by id", "supervision by file", "supervision in order", "dicts",
+    "yolo", "yolo results", "supervision by id", "supervision by file", "supervision in order", "dicts",
     "dicts, both", "dicts in another order", "supervision, both",
 ])  # fmt: skip
 def test_every_form_gives_the_numbers_of_coco(case, folders, name):
@@ -221,8 +219,9 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
         with pytest.raises(DataError) as caught:
             GroundTruth.of([{"boxes": boxes, "labels": kinds}, one])
         assert words in str(caught.value)
+    crowded = [{"boxes": boxes, "labels": kinds, "crowd_boxes": boxes[:1]}]
     with pytest.raises(DataError, match="crowd_boxes have no class"):
-        GroundTruth.of([{"boxes": boxes, "labels": kinds, "crowd_boxes": boxes[:1]}])
+        evaluate_detections(crowded, [{"boxes": boxes, "labels": kinds, "scores": scores}])
     Image.new("RGB", (9, 9)).save(labels.parent / "images" / "b.jpg")
     with pytest.raises(DataError, match=r"images of the same name.*\n.*b\.jpg and b\.png"):
         GroundTruth.of(labels)
@@ -233,6 +232,22 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
     (predictions / "b.txt").write_text("1 0.5 0.5 0.2 0.2 0.9\n1 0.5 0.5 0.2 0.2\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"b.txt.*\n.*line 2: .*score \(as by save_conf=True\)"):
         Results.of(predictions, known)
+
+
+@pytest.mark.robustness("wrong: target dicts mean the same in an evaluation and in an analysis")
+def test_target_dicts_are_read_once_for_all(case):
+    _, rows, objects, detections = case
+    targets = [{"boxes": b, "labels": k + 3, "crowd_boxes": None} for b, k in objects.values()]
+    seen = [{"boxes": b, "labels": k + 3, "scores": s} for b, k, s in detections.values()]
+    truth = truth_of(targets)
+    assert truth.category_ids.tolist() == GroundTruth.of(targets).category_ids.tolist() == [0, 1, 2, 3, 4]
+    assert set(errors(seen, targets)["category"]) == {3, 4}
+    ap = evaluate_detections(targets, seen).per_class["AP"]
+    assert ap.index[ap.notna()].tolist() == [3, 4]
+    crowd = [targets[0] | {"crowd_boxes": torch.tensor([[0, 0, 9, 9]]), "iscrowd": [1, 0, 0, 0, 0]}]
+    assert GroundTruth.of(crowd).crowd.tolist() == [True, False, False, False, False, True]
+    with pytest.raises(DataError, match="a list is what detection results look like"):
+        truth_of(rows)
 
 
 @pytest.mark.parametrize(
@@ -261,18 +276,18 @@ def test_text_that_is_not_utf_8_is_named(folders, name):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ({"boxes": [[0, 0, 9, 9], [1, 1, 9, 9]], "labels": [1]}, "target 1: 2 boxes, but {'labels': 1}"),
-        ({"boxes": [[0, 0, 9, 9]], "labels": [1], "iscrowd": [0, 1]}, "target 1: 1 boxes, but {'iscrowd': 2}"),
-        ({"boxes": np.ones((4, 3)), "labels": [1] * 3}, "target 1: boxes are [N, 4], x1, y1, x2, y2; got [4, 3]"),
-        ({"boxes": [[0, 0, 9, 9]], "labels": [1.5]}, "target 1: labels are whole numbers from 0 to 99,999, got 1.5"),
-        ({"boxes": [[0, 0, np.nan, 9]], "labels": [1]}, "target 1: a box is x1, y1, x2, y2, finite"),
+        ({"boxes": [[0, 0, 9, 9], [1, 1, 9, 9]], "labels": [1]}, "image 1: 2 boxes, but {'labels': 1}"),
+        ({"boxes": [[0, 0, 9, 9]], "labels": [1], "iscrowd": [0, 1]}, "image 1: 1 boxes, but {'iscrowd': 2}"),
+        ({"boxes": np.ones((4, 3)), "labels": [1] * 3}, "image 1: boxes are [N, 4], x1, y1, x2, y2; got [4, 3]"),
+        ({"boxes": [[0, 0, 9, 9]], "labels": [1.5]}, "image 1: labels are whole numbers from 0 to 99,999, got 1.5"),
+        ({"boxes": [[0, 0, np.nan, 9]], "labels": [1]}, "image 1: a box is x1, y1, x2, y2, finite"),
         ({"boxes": [[9, 9, 0, 0]], "labels": [1]}, "x1 ≤ x2, y1 ≤ y2; got [9.0, 9.0, 0.0, 0.0]"),
-        ({"image_id": 1, "bbox": [0, 0, 5, 5]}, "target 1: a dict without boxes"),
+        ({"image_id": 1, "bbox": [0, 0, 5, 5]}, "image 1: a dict without boxes"),
     ],
 )
 def test_a_target_that_does_not_fit_is_named(target, words):
     with pytest.raises(DataError) as caught:
-        GroundTruth.of_targets([{"boxes": np.zeros((0, 4)), "labels": []}, target])
+        GroundTruth.of([{"boxes": np.zeros((0, 4)), "labels": []}, target])
     assert words in str(caught.value)
 
 
