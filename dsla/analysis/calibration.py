@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..coco.matching import greedy, ranks
-from .matching import crowd_rule, group_keys, overlaps, shared
-from .running import sources
-from .tables import Measured, Table, analysis, stream, summarises
+from .matching import meetings
+from .tables import Measured, Table, analysis, summarises
 
 LAECE_BINS, LAECE_IOU = 25, 0.1  # those of the paper's code
 
@@ -47,21 +45,18 @@ def calibration(
         Table: image, detection, category, score; iou with the object that it matches (NaN without one), ignored; the
         same at `laece_iou`: loose_iou, loose_ignored. `class_thresholds` makes a row a class of it.
     """
-    crowd_rule(crowd)
-    source, known = sources(detections, truth, before_nms=before_nms, **running)
-    limits, parts = np.minimum([iou_threshold, laece_iou], 1 - 1e-10), []
-    for rows, objects in stream(source, known, score_threshold=score_threshold):
-        rank = ranks(rows["score"].to_numpy(), *group_keys(True, rows))
-        if max_detections is not None:
-            rows, rank = rows[rank < max_detections].reset_index(drop=True), rank[rank < max_detections]
-        pairs, is_crowd = overlaps(rows, objects), objects["crowd"].to_numpy(dtype=bool)
-        pairs = pairs if crowd == "ignore" else pairs.where(~is_crowd[pairs.object])
-        match, ignored = greedy(pairs, rank, is_crowd, limits)
-        part = rows[["image", "detection", "category", "score"]].copy()
+    parts = []
+    known, images = meetings(
+        detections, truth, crowd=crowd, score_threshold=score_threshold, max_detections=max_detections,
+        before_nms=before_nms, **running,
+    )  # fmt: skip
+    for here in images:
+        match, ignored = here.greedy(iou_threshold, laece_iou)
+        part = here.rows[["image", "detection", "category", "score"]].copy()
         for i, name in enumerate(("", "loose_")):
             hit = np.flatnonzero(match[i] >= 0)
             part[f"{name}iou"], part[f"{name}ignored"] = np.nan, ignored[i]
-            part.loc[hit, f"{name}iou"] = shared(rows, objects, hit, match[i, hit])
+            part.loc[hit, f"{name}iou"] = here.iou(hit, match[i, hit])
         parts.append(part)
     table = Table(pd.concat(parts, ignore_index=True))
     real = known.objects["category"][~known.objects["crowd"].astype(bool)]

@@ -5,8 +5,8 @@ through these stations and gives one verdict, the first of `VERDICTS` that holds
 many points learn it under a method: whether training could have taught it at all.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,15 @@ from ..assigners import Assigner, Explanation, as_assigner
 from ..coco.columns import CORNERS, comparable
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
-from ..coco.matching import greedy, iou, overlapping, ranks
+from ..coco.matching import greedy, ranks
 from ..geometry import Frame, InputSize, PointGrid
 from .assignments import FEW
-from .matching import pick
-from .nms import suppressors_of
+from .matching import Meeting, meetings, pick
+from .nms import removers
 from .points import count_points
-from .tables import Measured, Table, summarises
+from .tables import BOX, Measured, Table, summarises
 
 NEAR = 0.1  # IoU from which a box has to do with an object at all, as in TIDE
-TOGETHER = 512  # images that are looked at at a time
 
 VERDICTS = (  # the first that holds; `definitions.toml` says what they mean
     "found", "taken", "suppressed", "below threshold", "other class", "too loose", "nothing near",
@@ -49,12 +48,9 @@ class Offer:
 
     def part(self, image: int) -> "Offer":
         """What it said about one image."""
-        some = self.candidates
-        return Offer(
-            self.kept.where(self.kept.image == image),
-            None if some is None else some.where(some.image == image),
-            self.nms_threshold,
-        )
+        place = np.array([image])
+        some = None if self.candidates is None else self.candidates.part(place)
+        return replace(self, kept=self.kept.part(place), candidates=some)
 
 
 def objects_of(truth: GroundTruth) -> np.ndarray:
@@ -63,58 +59,38 @@ def objects_of(truth: GroundTruth) -> np.ndarray:
     return order[~truth.crowd[order]]
 
 
-def judge(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
+def judge(offer: Offer, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
     """The verdict of each object, and the box that decided it.
 
     Args:
         offer: what the detector said.
-        rows: positions of the objects, as `objects_of` has them, of all images or of some.
         score_threshold: detections below it do not count.
         iou_threshold: least IoU of a match.
 
     Returns:
-        One row an object: verdict; score, iou and box_category (id) of the box that decided, with its corners bx1, by1,
-        bx2, by2 (for "nothing near" the nearest of its class, NaN and None without one); taken_by (annotation id of
-        the object that the box went to); suppressor_score, suppressor_iou (with the object), suppressor_overlap (with
-        the box) and sx1 … sy2 of the box for which NMS removed it.
+        One row an object, as `objects_of` has them: verdict; score, iou and box_category (id) of the box that decided,
+        with its corners bx1, by1, bx2, by2 (for "nothing near" the nearest of its class, NaN and None without one);
+        taken_by (annotation id of the object that the box went to); suppressor_score, suppressor_iou (with the object),
+        suppressor_overlap (with the box) and sx1 … sy2 of the box for which NMS removed it.
     """
-    truth = offer.kept.truth
-    parts = [
-        _judged(offer, rows[low:high], score_threshold, iou_threshold)
-        for low, high in _chunks(truth.image[rows], TOGETHER)
-    ]
+    sides = [side for side in (offer.kept, offer.candidates) if side is not None]
+    rows = pd.concat([side.to_frame().assign(kept=n == 0) for n, side in enumerate(sides)], ignore_index=True)
+    _, images = meetings(rows, offer.kept.truth)
+    parts = [_judged(here, offer.nms_threshold, score_threshold, iou_threshold) for here in images]
     return pd.concat(parts, ignore_index=True)
 
 
-def _chunks(image: np.ndarray, size: int) -> list[tuple[int, int]]:
-    """Rows, sorted by image, in pieces of whole images; one empty piece without any."""
-    edges = np.unique(np.searchsorted(image, np.arange(0, int(image.max(initial=0)) + size + 1, size)))
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)) or [(0, 0)]
+def _judged(here: Meeting, nms_threshold: float, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
+    score, kept, crowd = here.score, here.rows["kept"].to_numpy(dtype=bool), here.crowd
+    category, wanted = (table["category"].to_numpy() for table in (here.rows, here.objects))
+    live, pairs = kept & (score >= score_threshold), here.overlaps(False)
+    counted = pairs.where((category[pairs.detection] == wanted[pairs.object]) & live[pairs.detection])
+    rank = ranks(score, here.group * 2 + ~live)
+    match, ignored = (row[0] for row in greedy(counted, rank, crowd, np.array([iou_threshold])))
 
-
-def _judged(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshold: float) -> pd.DataFrame:
-    truth, classes = offer.kept.truth, len(offer.kept.truth.category_ids)
-    here = np.unique(truth.image[rows])
-    parts = [side.where(np.isin(side.image, here)) for side in (offer.kept, offer.candidates) if side is not None]
-    image, category, score, box, size = (
-        np.concatenate([values(part) for part in parts])
-        for values in (lambda r: r.image, lambda r: r.category, lambda r: r.score, lambda r: r.corners,
-                       lambda r: r.boxes[:, 2] * r.boxes[:, 3])
-    )  # fmt: skip
-    kept = np.arange(len(score)) < len(parts[0])
-    mine = np.concatenate([rows, np.flatnonzero(truth.crowd & np.isin(truth.image, here))])
-    corners, crowd, area = truth.corners[mine], truth.crowd[mine], truth.boxes[mine, 2] * truth.boxes[mine, 3]
-    pairs = overlapping(image, truth.image[mine], lambda i, j: iou(box[i], corners[j], crowd[j], (size[i], area[j])))
-
-    live, same = kept & (score >= score_threshold), category[pairs.detection] == truth.category[mine][pairs.object]
-    group = image.astype(np.int64) * classes + category
-    rank = ranks(score, group * 2 + ~live)
-    counted = pairs.where(same & live[pairs.detection])
-    match, ignored = (row[0] for row in greedy(counted, rank, truth.crowd[mine], np.array([iou_threshold])))
-
-    pairs = pairs.where(~truth.crowd[mine][pairs.object])
-    same = category[pairs.detection] == truth.category[mine][pairs.object]
-    d, fits, alive = pairs.detection, pairs.iou >= min(iou_threshold, 1 - 1e-10), live[pairs.detection]
+    pairs = pairs.where(~crowd[pairs.object])
+    d, same = pairs.detection, category[pairs.detection] == wanted[pairs.object]
+    fits, alive = pairs.iou >= min(iou_threshold, 1 - 1e-10), live[d]
     free = (match[d] < 0) & ~ignored[d]  # a box that is another object's hit says nothing about this one
     kind = np.select(
         [
@@ -133,41 +109,20 @@ def _judged(offer: Offer, rows: np.ndarray, score_threshold: float, iou_threshol
     order = np.lexsort([-prefer, kind, pairs.object])
     order = order[told[order]]
     owner, first = np.unique(pairs.object[order], return_index=True)
-    chosen = np.full(len(rows), -1)
+    chosen = np.full(len(wanted), -1)
     chosen[owner] = order[first]
 
     verdict, by = pick(kind, chosen, 6), pick(d, chosen, -1)
-    ids = truth.ids
+    remover, about = removers(here, np.where(verdict == 2, by, -1), kept, nms_threshold)
+    taker, boxes = np.where(verdict == 1, pick(match, by, -1), -1), here.rows[BOX].to_numpy(dtype=float)
     table = pd.DataFrame({"verdict": np.array(VERDICTS, dtype=object)[verdict]})
     table["score"], table["iou"] = pick(score, by, np.nan), pick(pairs.value, chosen, np.nan)
-    names = comparable(truth.category_ids)
-    table["box_category"] = _objects(names[category[b]] if b >= 0 else None for b in by.tolist())
-    table[[f"b{c}" for c in CORNERS]] = _boxes(box, by)
-    to = np.where(verdict == 1, pick(match, by, -1), -1)
-    table["taken_by"] = _objects(ids[mine[t]] if t >= 0 else None for t in to.tolist())
-    lost = np.where(verdict == 2, by, -1)
-    remover, overlap = suppressors_of(lost[lost >= 0], np.flatnonzero(kept), box, score, group, offer.nms_threshold)
-    at = np.full(len(rows), -1)
-    at[lost >= 0] = remover
-    table["suppressor_score"], table["suppressor_iou"] = pick(score, at, np.nan), np.nan
-    has = np.flatnonzero(at >= 0)
-    table.loc[has, "suppressor_iou"] = iou(box[at[has]], truth.corners[rows[has]])
-    table["suppressor_overlap"] = np.nan
-    table.loc[lost >= 0, "suppressor_overlap"] = overlap
-    table[[f"s{c}" for c in CORNERS]] = _boxes(box, at)
-    return table
-
-
-def _objects(values: Iterable[Any]) -> pd.Series:
-    """Ids as they are, None where there is none: pandas would make floats of them."""
-    return pd.Series(list(values), dtype=object)
-
-
-def _boxes(boxes: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """boxes[index], NaN where the index is −1."""
-    picked = np.full((len(index), 4), np.nan)
-    picked[index >= 0] = boxes[index[index >= 0]]
-    return picked
+    table["box_category"] = pick(category.astype(object), by, None)
+    table[[f"b{c}" for c in BOX]] = pick(boxes, by, np.nan)
+    table["taken_by"] = pick(here.objects["gt"].to_numpy(dtype=object), taker, None)
+    table[list(about)] = pd.DataFrame(about)
+    table[[f"s{c}" for c in BOX]] = pick(boxes, remover, np.nan)
+    return table[~crowd]
 
 
 @dataclass(frozen=True)
@@ -295,7 +250,7 @@ def diagnosis(
     table["category"], table["name"] = categories[truth.category[rows]], ""
     table["name"] = np.array(truth.category_names, dtype=object)[truth.category[rows]]
     table[CORNERS] = truth.corners[rows]
-    judged = judge(offer, rows, score_threshold, iou_threshold)
+    judged = judge(offer, score_threshold, iou_threshold)
     table["verdict"], table["points"] = judged.pop("verdict"), kinds_of(at.sum(1))
     table["size"] = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     unknown = at[:, 0] < 0

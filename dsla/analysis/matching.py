@@ -1,58 +1,134 @@
 """Detections meet objects: IoU of the pairs, best object, COCO's greedy matching, average precision."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from ..coco.columns import EVERY_CLASS
+from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs, greedy, iou, overlapping, precisions, ranks, slices
-from .running import sources
-from .tables import BOX, SIZE, Table, analysis, stream
+from ..errors import DataError
+from .running import run
+from .tables import BOX, SIZE, Table, analysis, stream, truth_of
 
 CROWD = ("ignore", "background")
 
 
-def crowd_rule(crowd: str) -> None:
-    """Raises ValueError for a name that is not in CROWD."""
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """The D detections of some images meet their M objects.
+
+    Attributes:
+        rows, objects: as `tables.stream` has them.
+        class_aware: detections meet, and compete, within classes only.
+        ignoring: what lies in a crowd is ignored; otherwise crowds count for nothing.
+    """
+
+    rows: pd.DataFrame
+    objects: pd.DataFrame
+    class_aware: bool = True
+    ignoring: bool = True
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """[D] of the detections."""
+        return self.rows["score"].to_numpy(dtype=float)
+
+    @cached_property
+    def crowd(self) -> np.ndarray:
+        """[M] bool: which objects are crowds."""
+        return self.objects["crowd"].to_numpy(dtype=bool)
+
+    @cached_property
+    def group(self) -> np.ndarray:
+        """[D] numbers that are equal for detections of one image (and class)."""
+        image, (code, names) = self.rows["image_index"].to_numpy(dtype=np.int64), pd.factorize(self.rows["category"])
+        return image * len(names) + code if self.class_aware else image
+
+    @cached_property
+    def rank(self) -> np.ndarray:
+        """[D] place of each detection in its group."""
+        return ranks(self.score, self.group)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Those of one image (and class) with IoU > 0."""
+        return self.overlaps(self.class_aware)
+
+    @cached_property
+    def plain(self) -> Pairs:
+        """Those with objects that are no crowds."""
+        return self.pairs.where(~self.crowd[self.pairs.object])
+
+    def overlaps(self, class_aware: bool) -> Pairs:
+        """Pairs as above, within classes or not; a crowd of no class is of each."""
+        a, b = (table["image_index"].to_numpy(dtype=np.int64) for table in (self.rows, self.objects))
+        ours, theirs = (table["category"].to_numpy() for table in (self.rows, self.objects))
+        every = self.crowd & (theirs == EVERY_CLASS) | (not class_aware)
+
+        def iou_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+            value, fits = np.zeros(len(i)), np.flatnonzero(every[j] | (ours[i] == theirs[j]))
+            value[fits] = self.iou(i[fits], j[fits])
+            return value
+
+        return overlapping(a, b, iou_of)
+
+    def iou(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """IoU of detections at positions i [N] with objects at j [N]; for crowds the share of the detection inside."""
+        sides = ((self.rows, i), (self.objects, j))
+        a, b = (table[BOX].to_numpy(dtype=float)[at] for table, at in sides)
+        sizes = (table[SIZE].to_numpy(dtype=float)[at].prod(axis=1) for table, at in sides)
+        return iou(a, b, self.crowd[j], tuple(sizes))
+
+    def greedy(self, *thresholds: float) -> tuple[np.ndarray, np.ndarray]:
+        """COCO's matching at each of the thresholds, see `dsla.coco.matching.greedy`."""
+        return greedy(self.pairs if self.ignoring else self.plain, self.rank, self.crowd, np.array(thresholds))
+
+
+def meetings(
+    detections: Any,
+    truth: Any,
+    *,
+    class_aware: bool = True,
+    crowd: str = "ignore",
+    score_threshold: float = 0.0,
+    max_detections: int | None = None,
+    before_nms: bool = False,
+    **running: Any,
+) -> tuple[GroundTruth, Iterator[Meeting]]:
+    """The ground truth, and detections with its objects, some images after the other; a model is run.
+
+    Args:
+        detections, truth: see `dsla.analysis.tables`; or a model and a data set.
+        class_aware, crowd, score_threshold, before_nms, running: as in `match`.
+        max_detections: of an image (and class), by score; None for all.
+
+    Raises:
+        ValueError: another word for crowds.  DataError, TypeError: a model without a data set, or the like.
+    """
     if crowd not in CROWD:
         raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
+    known = truth_of(truth, running.get("max_images"))
+    if isinstance(detections, nn.Module):
+        if not hasattr(truth, "ground_truth"):
+            raise DataError("a model needs a data set to run on, as the second argument")
+        detections = run(detections, truth, before_nms=before_nms, **running)
+    elif running:
+        raise TypeError(f"{', '.join(running)}: only for a model with a data set, but detections are given")
 
+    def met() -> Iterator[Meeting]:
+        for rows, objects in stream(detections, known, score_threshold=score_threshold):
+            here = Meeting(rows, objects, class_aware, crowd == "ignore")
+            if max_detections is not None:
+                here = replace(here, rows=rows[here.rank < max_detections].reset_index(drop=True))
+            yield here
 
-def group_keys(class_aware: bool, *tables: pd.DataFrame) -> list[np.ndarray]:
-    """For each table, numbers that are equal for rows of the same image (and class)."""
-    images = [table["image_index"].to_numpy(dtype=np.int64) for table in tables]
-    if not class_aware:
-        return images
-    codes, names = pd.factorize(np.concatenate([table["category"].to_numpy() for table in tables]))
-    parts = np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
-    return [image * len(names) + code for image, code in zip(images, parts, strict=True)]
-
-
-def overlaps(detections: pd.DataFrame, objects: pd.DataFrame, class_aware: bool = True) -> Pairs:
-    """Pairs of one image (and class) with IoU > 0; for crowds IoU is the share of the detection inside."""
-
-    def iou_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return shared(detections, objects, i, j)
-
-    ours, theirs = group_keys(class_aware, detections, objects)
-    pairs = overlapping(ours, theirs, iou_of)
-    everywhere = np.flatnonzero((objects["category"] == EVERY_CLASS) & objects["crowd"])
-    if not class_aware or not len(everywhere):
-        return pairs
-    ours, theirs = group_keys(False, detections, objects.iloc[everywhere])
-    more = overlapping(ours, theirs, lambda i, j: iou_of(i, everywhere[j]))
-    left = np.concatenate([pairs.detection, more.detection])
-    right = np.concatenate([pairs.object, everywhere[more.object]])
-    order = np.lexsort([right, left])
-    return Pairs(left[order], right[order], np.concatenate([pairs.iou, more.iou])[order])
-
-
-def shared(detections: pd.DataFrame, objects: pd.DataFrame, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """IoU of detections at positions i [N] with objects at j [N]; for crowds the share of the detection inside."""
-    a, b = (table[BOX].to_numpy(dtype=float)[at] for table, at in ((detections, i), (objects, j)))
-    sizes = (table[SIZE].to_numpy(dtype=float)[at].prod(axis=1) for table, at in ((detections, i), (objects, j)))
-    return iou(a, b, objects["crowd"].to_numpy(dtype=bool)[j], tuple(sizes))
+    return known, met()
 
 
 def average_precision(
@@ -107,23 +183,19 @@ def match(
         (0 where none overlaps), gt (that object's annotation id, <NA> if none), match (annotation id of the
         one-to-one match, <NA> if none), ignored.
     """
-    crowd_rule(crowd)
-    source, truth = sources(detections, truth, before_nms=before_nms, **running)
     columns = ["image", "detection", "category", *(BOX if boxes else []), "score"]
     parts = []
-    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
-        pairs = overlaps(chunk, objects, class_aware)
-        is_crowd = objects["crowd"].to_numpy(dtype=bool)
-        real = ~is_crowd[pairs.object]
-        plain = pairs.where(real)
-        best = plain.best("detection", len(chunk))
-        rank = ranks(chunk["score"].to_numpy(), *group_keys(class_aware, chunk))
-        taken, ignored = greedy(pairs if crowd == "ignore" else plain, rank, is_crowd, np.array([iou_threshold]))
-        ids = objects["gt"].to_numpy(dtype=np.int64)
-        part = {name: chunk[name].copy() for name in columns}
-        part["iou"] = pick(plain.value, best, 0.0)
-        part["gt"] = _optional(ids, pick(plain.object, best, -1))
-        part["match"] = _optional(ids, taken[0])
+    truth, images = meetings(
+        detections, truth, class_aware=class_aware, crowd=crowd, score_threshold=score_threshold,
+        before_nms=before_nms, **running,
+    )  # fmt: skip
+    for here in images:
+        best = here.plain.best("detection", len(here.rows))
+        taken, ignored = here.greedy(iou_threshold)
+        part = {name: here.rows[name].copy() for name in columns}
+        part["iou"] = pick(here.plain.value, best, 0.0)
+        part["gt"] = optional(here.objects["gt"], pick(here.plain.object, best, -1))
+        part["match"] = optional(here.objects["gt"], taken[0])
         part["ignored"] = ignored[0]
         parts.append(part)
     # Column after column, each gone from the chunks once it is whole: boxes before NMS are many.
@@ -135,14 +207,16 @@ def match(
 def pick(values: np.ndarray, index: np.ndarray, otherwise: Any) -> np.ndarray:
     """values[index], and the other value where the index is −1."""
     if not len(values):
-        return np.full(len(index), otherwise)
-    return np.where(index >= 0, values[index], otherwise)
+        return np.full((len(index), *values.shape[1:]), otherwise)
+    return np.where((index >= 0).reshape(-1, *[1] * (values.ndim - 1)), values[index], otherwise)
 
 
 def _whole(parts: list[Any]) -> pd.Series:
     return pd.concat([pd.Series(part, copy=False) for part in parts], ignore_index=True)
 
 
-def _optional(ids: np.ndarray, index: np.ndarray) -> Any:
-    """ids[index] as nullable integers, <NA> where the index is −1."""
-    return pd.arrays.IntegerArray(pick(ids, index, 0).astype(np.int64), index < 0)
+def optional(column: pd.Series, index: np.ndarray) -> Any:
+    """Ids of a column at these positions, <NA> where the position is −1; text stays text."""
+    if column.dtype.kind != "i" and len(column):
+        return pd.array(pick(column.to_numpy(dtype=object), index, pd.NA), dtype=object)
+    return pd.arrays.IntegerArray(pick(column.to_numpy(dtype=np.int64), index, 0).astype(np.int64), index < 0)

@@ -8,31 +8,25 @@ import pandas as pd
 import torch
 from torchvision.ops import nms
 
-from ..coco.matching import Pairs, iou, overlapping, ranks
-from .matching import group_keys, overlaps, pick, shared
-from .running import sources
-from .tables import BOX, Measured, Table, analysis, stream, summarises
+from ..coco.matching import iou, overlapping, ranks
+from .matching import Meeting, meetings, optional, pick
+from .tables import BOX, Measured, Table, analysis, summarises
 
 LOSSES = (0.0, 0.05, 0.1)
 
 
 def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: bool = True) -> np.ndarray:
-    """[D] bool: what survives NMS within its image (and class); of equal scores the earlier row."""
-    boxes, score = detections[BOX].to_numpy(dtype=float), detections["score"].to_numpy(dtype=float)
-    category = detections["category"].to_numpy() if class_aware else None
-    return survivors(boxes, score, detections["image_index"].to_numpy(), category, threshold)
+    """[D] bool: what survives NMS within its image (and class); of equal scores the earlier row.
 
-
-def survivors(
-    boxes: np.ndarray, score: np.ndarray, image: np.ndarray, category: np.ndarray | None, threshold: float
-) -> np.ndarray:
-    """[D] bool: `kept_by_nms` of arrays; rows of an image stand together."""
-    kept = np.zeros(len(score), dtype=bool)
-    if category is not None and len(score):
+    Rows of an image stand together.
+    """
+    boxes, image = detections[BOX].to_numpy(dtype=float), detections["image_index"].to_numpy()
+    kept = np.zeros(len(boxes), dtype=bool)
+    if class_aware and len(boxes):
         # Classes are moved apart so that they do not meet; in float64, which keeps their IoU.
-        code = pd.factorize(category)[0]
+        code = pd.factorize(detections["category"])[0]
         boxes = boxes + (code * (boxes.max() - boxes.min() + 1))[:, None]
-    corners, value = torch.tensor(boxes), torch.tensor(score)
+    corners, value = torch.tensor(boxes), torch.tensor(detections["score"].to_numpy(dtype=float))
     start = np.flatnonzero(np.diff(image, prepend=-1))
     for low, high in pairwise([*start.tolist(), len(image)]):
         kept[low + nms(corners[low:high], value[low:high], threshold).numpy()] = True
@@ -72,63 +66,59 @@ def suppression(
         suppressor_overlap (with the best box); iou_after (best IoU among the boxes kept) and iou_lost. NaN or
         <NA> where there is no candidate or no suppressor.
     """
-    source, truth = sources(candidates, truth, before_nms=before_nms, **running)
     parts = []
-    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
-        objects = objects[~objects["crowd"].astype(bool)].reset_index(drop=True)
-        pairs = overlaps(chunk, objects, class_aware)
-        kept = kept_by_nms(chunk, nms_threshold, class_aware)
-        best, iou_before, iou_after = _best_boxes(pairs, chunk, len(objects), kept)
-        has = best >= 0
+    for here in meetings(
+        candidates, truth, class_aware=class_aware, score_threshold=score_threshold, before_nms=before_nms, **running
+    )[1]:
+        pairs, count = here.plain, len(here.objects)
+        kept = kept_by_nms(here.rows, nms_threshold, class_aware)
+        pair = pairs.best("object", count, prefer=here.score[pairs.detection])
+        stay = pairs.where(kept[pairs.detection])
+        best, before, has = pick(pairs.detection, pair, -1), pick(pairs.value, pair, np.nan), pair >= 0
+        after = np.where(has, pick(stay.value, stay.best("object", count), 0.0), np.nan)
         survived = has & pick(kept, best, False)
-        suppressor, overlap = suppressors(chunk, kept, np.unique(best[has & ~survived]), nms_threshold, class_aware)
-        by = np.where(has, pick(suppressor, best, -1), -1)
-        score = chunk["score"].to_numpy(dtype=float)
-        number = chunk["detection"].to_numpy(dtype=np.int64)
-        mine = np.flatnonzero(by >= 0)
-        suppressor_iou = np.full(len(objects), np.nan)
-        suppressor_iou[mine] = shared(chunk, objects, by[mine], mine)
-        part = objects[["image", "gt", "category", *BOX]].copy()
-        part["candidates"] = np.bincount(pairs.object, minlength=len(objects))
-        part["found"] = np.nan_to_num(iou_before) >= iou_threshold
-        part["best"] = pd.arrays.IntegerArray(pick(number, best, 0), ~has)
-        part["best_score"], part["iou_before"] = pick(score, best, np.nan), iou_before
-        part["survived"] = pd.arrays.BooleanArray(survived, ~has)
-        part["suppressor"] = pd.arrays.IntegerArray(pick(number, by, 0), by < 0)
-        part["suppressor_score"], part["suppressor_iou"] = pick(score, by, np.nan), suppressor_iou
-        part["suppressor_overlap"] = np.where(by >= 0, pick(overlap, best, np.nan), np.nan)
-        part["iou_after"], part["iou_lost"] = iou_after, iou_before - iou_after
-        parts.append(part)
+        by, about = removers(here, np.where(survived, -1, best), kept, nms_threshold)
+        part = here.objects[["image", "gt", "category", *BOX]].assign(
+            candidates=np.bincount(pairs.object, minlength=count),
+            found=np.nan_to_num(before) >= iou_threshold,
+            best=optional(here.rows["detection"], best),
+            best_score=pick(here.score, best, np.nan),
+            iou_before=before,
+            survived=pd.arrays.BooleanArray(survived, ~has),
+            suppressor=optional(here.rows["detection"], by),
+            **about,
+            iou_after=after,
+            iou_lost=before - after,
+        )
+        parts.append(part[~here.crowd])
     return Table(pd.concat(parts, ignore_index=True))
 
 
-def _best_boxes(
-    pairs: Pairs, chunk: pd.DataFrame, size: int, kept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each object the position of the best candidate (−1 without), its IoU, and the best IoU after NMS."""
-    at = pairs.best("object", size, prefer=chunk["score"].to_numpy(dtype=float)[pairs.detection])
-    after = np.zeros(size)
-    stay = kept[pairs.detection]
-    np.maximum.at(after, pairs.object[stay], pairs.value[stay])
-    after[at < 0] = np.nan
-    return pick(pairs.detection, at, -1), pick(pairs.value, at, np.nan), after
+def removers(
+    here: Meeting, removed: np.ndarray, kept: np.ndarray, threshold: float
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Of each object the box for which NMS removed one that fits it.
 
+    Args:
+        here: detections and objects.
+        removed: [M] position of the removed box, −1 where there is none.
+        kept: [D] bool, what NMS kept.
+        threshold: of NMS.
 
-def suppressors(
-    chunk: pd.DataFrame, kept: np.ndarray, removed: np.ndarray, threshold: float, class_aware: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """[D] position of the box that NMS removed each of `removed` for (−1 elsewhere), and their IoU.
-
-    That is the kept box of the group, first in order of score, whose IoU with it is above the threshold.
+    Returns:
+        [M] its position, −1 without; suppressor_score, suppressor_iou (with the object), suppressor_overlap (with the
+        removed box) [M].
     """
-    boxes, score = chunk[BOX].to_numpy(dtype=float), chunk["score"].to_numpy(dtype=float)
-    at, overlap = suppressors_of(
-        removed, np.flatnonzero(kept), boxes, score, group_keys(class_aware, chunk)[0], threshold
+    by, overlap, value = np.full(len(removed), -1), *np.full((2, len(removed)), np.nan)
+    mine = np.flatnonzero(removed >= 0)
+    boxes = here.rows[BOX].to_numpy(dtype=float)
+    by[mine], overlap[mine] = suppressors_of(
+        removed[mine], np.flatnonzero(kept), boxes, here.score, here.group, threshold
     )
-    by, value = np.full(len(chunk), -1), np.full(len(chunk), np.nan)
-    mine = overlap > threshold
-    by[removed[mine]], value[removed[mine]] = at[mine], overlap[mine]
-    return by, value
+    has = np.flatnonzero(by >= 0)
+    value[has] = here.iou(by[has], has)
+    score = pick(here.score, by, np.nan)
+    return by, {"suppressor_score": score, "suppressor_iou": value, "suppressor_overlap": overlap}
 
 
 def suppressors_of(

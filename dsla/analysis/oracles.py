@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..coco.matching import CAPS, THRESHOLDS, Pairs, greedy, ranks
-from .matching import average_precision, crowd_rule, group_keys, overlaps, pick
-from .nms import survivors
-from .running import sources
-from .tables import BOX, Measured, Table, analysis, stream, summarises
+from ..coco.matching import CAPS, THRESHOLDS, greedy, ranks
+from .matching import Meeting, average_precision, meetings, pick
+from .nms import kept_by_nms
+from .tables import BOX, Measured, Table, analysis, summarises
 
 
 @analysis("oracle")
@@ -44,24 +43,21 @@ def oracle(
         Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
         objects). "label" and "dynamic" only where the candidates carry static labels.
     """
-    crowd_rule(crowd)
-    source, truth = sources(candidates, truth, before_nms=before_nms, **running)
+    truth, images = meetings(
+        candidates, truth, crowd=crowd, score_threshold=score_threshold, before_nms=before_nms, **running
+    )
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
-    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
-        is_crowd = objects["crowd"].to_numpy(dtype=bool)
-        pairs = overlaps(chunk, objects)
-        plain = pairs.where(~is_crowd[pairs.object])
-        pairs = pairs if crowd == "ignore" else plain
-        boxes = chunk[BOX].to_numpy(dtype=float)
-        image, index, category = (chunk[name].to_numpy() for name in ("image", "image_index", "category"))
-        within, group = category if class_aware else None, group_keys(True, chunk)[0]
-        for name, score, origin in _variants(chunk, objects, plain, iou_threshold):
-            kept = np.flatnonzero(survivors(boxes[origin], score, index, within, nms_threshold))
+    for here in images:
+        pairs, boxes = here.pairs if here.ignoring else here.plain, here.rows[BOX].to_numpy(dtype=float)
+        image, index, category = (here.rows[name].to_numpy() for name in ("image", "image_index", "category"))
+        for name, score, origin in _variants(here, iou_threshold):
+            rows = here.rows.assign(score=score, **dict(zip(BOX, boxes[origin].T, strict=True)))
+            kept = np.flatnonzero(kept_by_nms(rows, nms_threshold, class_aware))
             kept = kept[ranks(score[kept], index[kept]) < max_detections]
-            rank = ranks(score[kept], group[kept])
+            rank = ranks(score[kept], here.group[kept])
             kept, rank = kept[rank < CAPS[-1]], rank[rank < CAPS[-1]]
             # A box that stands for another one meets the objects that the other meets: they share image and class.
-            matched, ignored = greedy(pairs.of_rows(origin[kept]), rank, is_crowd)
+            matched, ignored = greedy(pairs.of_rows(origin[kept]), rank, here.crowd)
             columns = (image[kept], category[kept], score[kept], matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
     counts = truth.objects["category"][~truth.objects["crowd"].astype(bool)].value_counts()
@@ -74,25 +70,21 @@ def oracle(
     return Table(rows)
 
 
-def _variants(
-    chunk: pd.DataFrame, objects: pd.DataFrame, pairs: Pairs, threshold: float
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Each variant's name, scores [D], and the positions [D] of the candidates whose boxes it has.
-
-    `pairs` of candidates and objects that are not crowds.
-    """
-    best = pairs.best("detection", len(chunk))
+def _variants(here: Meeting, threshold: float) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each variant's name, scores [D], and the positions [D] of the candidates whose boxes it has."""
+    rows, objects, pairs, score = here.rows, here.objects, here.plain, here.score
+    best = pairs.best("detection", len(rows))
     thing, value = pick(pairs.object, best, -1), pick(pairs.value, best, 0.0)
-    boxes, truth = chunk[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
-    centerness = np.zeros(len(chunk))
+    boxes, truth = rows[BOX].to_numpy(dtype=float), objects[BOX].to_numpy(dtype=float)
+    centerness = np.zeros(len(rows))
     has = np.flatnonzero(thing >= 0)
     centerness[has] = _centerness(boxes[has], truth[thing[has]])
-    score, itself = chunk["score"].to_numpy(dtype=float), np.arange(len(chunk))
+    itself = np.arange(len(rows))
     yield "score", score, itself
     yield "iou", value, itself
     yield "centerness", centerness, itself
-    if "label" in chunk:
-        label = chunk["label"].to_numpy(dtype=float)
+    if "label" in rows:
+        label = rows["label"].to_numpy(dtype=float)
         yield "label", label, itself
         yield "dynamic", label * value, itself
     winner = pick(pairs.detection, pairs.best("object", len(objects), prefer=score[pairs.detection]), -1)

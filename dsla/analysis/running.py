@@ -5,14 +5,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..assigners import Assigner, Assignment
 from ..coco.columns import plain_id
-from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 from ..models.evaluation import Progress, batches, device_of, evaluation_mode
-from .tables import Table, truth_of
+from .tables import Table
 
 
 def run_raw(
@@ -111,14 +110,3 @@ def joined(parts: list[Table]) -> Table:
     table = Table(pd.concat(parts, ignore_index=True))
     table.attrs = parts[0].attrs
     return table
-
-
-def sources(detections: Any, truth: Any, *, before_nms: bool = False, **running: Any) -> tuple[Any, GroundTruth]:
-    """Detections (a model is run) and ground truth, ready for `tables.stream`."""
-    if not isinstance(detections, nn.Module):
-        if running:
-            raise TypeError(f"{', '.join(running)}: only for a model with a data set, but detections are given")
-        return detections, truth_of(truth)
-    if not hasattr(truth, "ground_truth"):
-        raise DataError("a model needs a data set to run on, as the second argument")
-    return run(detections, truth, before_nms=before_nms, **running), truth_of(truth, running.get("max_images"))

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..coco.matching import Pairs, greedy, ranks
-from .matching import average_precision, crowd_rule, group_keys, overlaps, pick, shared
-from .running import sources
-from .tables import BOX, Measured, Table, analysis, stream, summarises
+from ..coco.matching import Pairs
+from .matching import Meeting, average_precision, meetings, optional, pick
+from .tables import BOX, Measured, Table, analysis, summarises
 
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 
@@ -49,39 +48,28 @@ def errors(
     """
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
-    crowd_rule(crowd)
-    source, truth = sources(detections, truth, before_nms=before_nms, **running)
-    parts = []
-    for chunk, objects in stream(source, truth, score_threshold=score_threshold):
-        rank = ranks(chunk["score"].to_numpy(), *group_keys(True, chunk))
-        if max_detections is not None:
-            chunk = chunk[rank < max_detections].reset_index(drop=True)
-            rank = rank[rank < max_detections]
-        parts.append(_judged(chunk, objects, rank, min(foreground, 1 - 1e-10), background, crowd))
+    truth, images = meetings(
+        detections, truth, crowd=crowd, score_threshold=score_threshold, max_detections=max_detections,
+        before_nms=before_nms, **running,
+    )  # fmt: skip
+    parts = [_judged(here, min(foreground, 1 - 1e-10), background) for here in images]
     table = Table(pd.concat(parts, ignore_index=True))
     for name, column in (("name", "category"), ("gt_name", "gt_category")):
         table[name] = table[column].map(truth.categories)
     return table
 
 
-def _judged(
-    chunk: pd.DataFrame, objects: pd.DataFrame, rank: np.ndarray, foreground: float, background: float, crowd: str
-) -> pd.DataFrame:
-    """The rows of one chunk of images."""
-    is_crowd = objects["crowd"].to_numpy(dtype=bool)
-    same_class = overlaps(chunk, objects)
-    if crowd != "ignore":
-        same_class = same_class.where(~is_crowd[same_class.object])
-    match, ignored = greedy(same_class, rank, is_crowd, np.array([foreground]))
-    pairs = overlaps(chunk, objects, class_aware=False)
-    category, real = objects["category"].to_numpy(), ~is_crowd[pairs.object]
-    same = chunk["category"].to_numpy()[pairs.detection] == category[pairs.object]
-    (same_object, same_iou), (other_object, other_iou) = (
-        _best(pairs.where(real & mask), len(chunk)) for mask in (same, ~same)
-    )
+def _judged(here: Meeting, foreground: float, background: float) -> pd.DataFrame:
+    """The rows of some images."""
+    rows, objects = here.rows, here.objects
+    (match,), (ignored,) = here.greedy(foreground)
+    pairs = here.overlaps(False)
+    pairs = pairs.where(~here.crowd[pairs.object])
+    same = rows["category"].to_numpy()[pairs.detection] == objects["category"].to_numpy()[pairs.object]
+    (same_object, same_iou), (other_object, other_iou) = (_best(pairs.where(mask), len(rows)) for mask in (same, ~same))
     kinds: dict[str, tuple[Any, Any]] = {
-        "correct": (match[0] >= 0, match[0]),
-        "ignored": (ignored[0], -1),
+        "correct": (match >= 0, match),
+        "ignored": (ignored, -1),
         "localisation": ((same_iou >= background) & (same_iou < foreground), same_object),
         "classification": (other_iou >= foreground, other_object),
         "duplicate": (same_iou >= foreground, same_object),
@@ -91,22 +79,22 @@ def _judged(
     kind = np.select(holds, list(kinds), "both")
     target = np.select(holds, [to for _, to in kinds.values()], other_object)
 
-    part = chunk[["image", "detection", "category", *BOX, "score"]].copy()
+    part = rows[["image", "detection", "category", *BOX, "score"]].copy()
     part.insert(1, "kind", kind)
-    part["gt"], part["gt_category"] = (_at(objects[name], target) for name in ("gt", "category"))
+    part["gt"], part["gt_category"] = (optional(objects[name], target) for name in ("gt", "category"))
     value, has = np.maximum(same_iou, other_iou), np.flatnonzero(target >= 0)
-    value[has] = shared(chunk, objects, has, target[has])
+    value[has] = here.iou(has, target[has])
     part["iou"] = value
 
-    left = np.flatnonzero(~is_crowd & ~np.isin(np.arange(len(objects)), match[0]))
+    left = np.flatnonzero(~here.crowd & ~np.isin(np.arange(len(objects)), match))
     covered = np.isin(left, target[np.isin(kind, ["localisation", "classification"])])
     rest = objects.iloc[left][["image", "category", *BOX, "gt"]]
     rest = rest.assign(
         kind=np.where(covered, "covered", "missed"),
         detection=pd.array([pd.NA] * len(left), dtype="Int64"),
         score=np.nan,
-        gt=_at(objects["gt"], left),
-        gt_category=_at(objects["category"], left),
+        gt=optional(objects["gt"], left),
+        gt_category=optional(objects["category"], left),
         iou=np.nan,
     )
     part["detection"] = part["detection"].astype("Int64")
@@ -118,13 +106,6 @@ def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:
     most = np.zeros(size)
     np.maximum.at(most, pairs.detection, pairs.iou)
     return pick(pairs.object, pairs.best("detection", size), -1), most
-
-
-def _at(column: pd.Series, index: np.ndarray) -> Any:
-    """Ids of a column at these positions, <NA> where the position is −1; text stays text."""
-    if column.dtype.kind != "i" and len(column):
-        return pd.array(pick(column.to_numpy(dtype=object), index, pd.NA), dtype=object)
-    return pd.arrays.IntegerArray(pick(column.to_numpy(dtype=np.int64), index, 0).astype(np.int64), index < 0)
 
 
 def fixed_aps(frame: pd.DataFrame, error: str | None = None) -> pd.Series:

@@ -142,7 +142,7 @@ class Why:
         elif row["verdict"] == "suppressed" and offer.candidates is not None:
             trials = [("without NMS", replace(offer, kept=offer.candidates))]
         for what, trial in trials:
-            answers[what] = (pd.NA, judge(trial, rows, score, least)["verdict"][place] == "found")
+            answers[what] = (pd.NA, judge(trial, score, least)["verdict"][place] == "found")
         return pd.DataFrame.from_dict(answers, orient="index", columns=["points", "found"])
 
     def _settings(self) -> list[tuple[str, Setting]]:

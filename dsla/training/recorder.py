@@ -31,9 +31,19 @@ SHIPPED = {
     "starts cold": Path(__file__).parent / "recordings" / "scenes-dsla-cold.npz",
 }
 AXES = {  # of each array, by the letters above; S rows of the loss curve, N parts
-    "steps": "F", "loss_steps": "S", "losses": "SN", "taught": "FKP", "score": "FKP", "boxes": "FKD4",
-    "box_score": "FKD", "box_label": "FKD", "own": "FM4", "own_box": "FM4",
-    "objects": "M4", "labels": "M", "image": "M",
+    "steps": "F",
+    "loss_steps": "S",
+    "losses": "SN",
+    "taught": "FKP",
+    "score": "FKP",
+    "boxes": "FKD4",
+    "box_score": "FKD",
+    "box_label": "FKD",
+    "own": "FM4",
+    "own_box": "FM4",
+    "objects": "M4",
+    "labels": "M",
+    "image": "M",
 }
 LARGEST = 2**30  # bytes of a recording that is unpacked
 CURVE = 1000  # rows of the loss curve that are kept; of longer runs, means of equal windows

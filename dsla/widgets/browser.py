@@ -12,7 +12,7 @@ import traitlets as t
 from torch import Tensor, nn
 
 from ..analysis.matching import iou
-from ..analysis.nms import kept_by_nms, suppressors
+from ..analysis.nms import kept_by_nms, suppressors_of
 from ..analysis.tables import BOX, stream, truth_of
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
@@ -227,9 +227,11 @@ def judge(
     table, _ = next(iter(stream([plain], truth, score_threshold=score)))
     table = table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
     table["kept"] = kept_by_nms(table, nms_iou)
-    removed = np.flatnonzero(~table["kept"])
-    table["by"], table["overlap"] = suppressors(table, table["kept"].to_numpy(), removed, nms_iou, True)
     boxes, objects = table[BOX].to_numpy(dtype=float), target["boxes"].numpy().astype(float).reshape(-1, 4)
+    kept, removed = (np.flatnonzero(table["kept"] == stays) for stays in (True, False))
+    columns = (boxes, *(table[name].to_numpy() for name in ("score", "category")))
+    table["by"], table["overlap"] = -1, np.nan
+    table.loc[removed, "by"], table.loc[removed, "overlap"] = suppressors_of(removed, kept, *columns, nms_iou)
     table["object"], table["iou"] = nearest(boxes, table["category"].to_numpy(), objects, target["labels"].numpy())
     gone = np.flatnonzero((table["by"] >= 0) & (table["object"] >= 0))
     table["by_iou"] = np.nan

@@ -134,9 +134,7 @@ def test_batches_add_up():
 def test_profile_by_hand():
     grid = PointGrid.from_shapes([(3, 3)], (8,), offset=0.5)
     box = torch.tensor([[0.0, 0, 24, 24]])
-    own = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(
-        grid, [box], [torch.tensor([0])], coupling="off"
-    )
+    own = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(grid, [box], [torch.tensor([0])], coupling="off")
     found = HeadOutputs(logit([[[0.1 * (i + 1)] for i in range(9)]]), torch.full((1, 9, 4), 12.0), grid)
     table = profile(found, own, reach=2).set_index(["axis", "offset"])
     assert table.index.tolist() == [(axis, i) for axis in "xy" for i in (-1, 0, 1)]

@@ -11,11 +11,7 @@ from dsla.assigners import FCOS
 from dsla.geometry import HeadOutputs
 
 SCENES, BEST = 6, 12
-CHANGES = {
-    "as they are": lambda s: s,
-    "square root": torch.sqrt,
-    "halved": lambda s: s / 2,
-}
+CHANGES = {"as they are": lambda s: s, "square root": torch.sqrt, "halved": lambda s: s / 2}
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ def test_equal_to_a_slow_reference(random_case, seed, score, least):
     expected = reference(truth, kept, rows, score, least)
     columns = GroundTruth.of(truth)
     offer = Offer(Results.of(kept, columns), Results.of(rows, columns))
-    table = judge(offer, objects_of(columns), score, least)
+    table = judge(offer, score, least)
     ids = columns.ids[objects_of(columns)].tolist()
     assert dict(zip(ids, table["verdict"], strict=True)) == expected
 

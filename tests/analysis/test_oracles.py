@@ -21,8 +21,7 @@ def ap_of(table):
 
 def test_every_variant_by_hand(one_image):
     truth, rows = one_image(
-        [(1, 0, 0, 100, 100)],
-        [(1, 0.9, 0, 0, 100, 71), (1, 0.5, 0, 0, 100, 96), (1, 0.7, 300, 300, 400, 400)],
+        [(1, 0, 0, 100, 100)], [(1, 0.9, 0, 0, 100, 71), (1, 0.5, 0, 0, 100, 96), (1, 0.7, 300, 300, 400, 400)]
     )
     table = oracle(rows, truth)
     assert table["variant"].tolist() == ["score", "iou", "centerness", "box"]

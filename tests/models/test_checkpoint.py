@@ -49,6 +49,7 @@ def test_official_names_map_one_to_one(shared, stored):
 
 def resnext_names():
     """mmdetection's ResNeXt-101 64x4d with DCN in C4–C5, by its rules: width 4 · 64 groups in the first stage."""
+
     def norm(name, width):
         return [(f"{name}.{k}", (width,)) for k in ("weight", "bias", "running_mean", "running_var")]
 
@@ -119,10 +120,7 @@ def neck_and_head_names(channels):
 
 @pytest.mark.parametrize(
     ("name", "names", "channels"),
-    [
-        ("swin-s-dcn-3x", swin_names, (192, 384, 768)),
-        ("x101-64x4d-dcn-2x", resnext_names, (512, 1024, 2048)),
-    ],
+    [("swin-s-dcn-3x", swin_names, (192, 384, 768)), ("x101-64x4d-dcn-2x", resnext_names, (512, 1024, 2048))],
 )
 def test_names_of_the_other_released_models_map_one_to_one(name, names, channels):
     given = from_mmdetection(theirs(names() + neck_and_head_names(channels)))

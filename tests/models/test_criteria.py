@@ -178,9 +178,9 @@ def test_dsla_losses_and_gradients_equal_the_release(recorded):
             coupling=coupling,
             cls_weight=run["loss_cls"]["loss_weight"],
             beta=run["loss_cls"]["beta"],
-            box_loss="giou" if kind == "GIoULoss" else {"log": "iou", "linear": "iou-linear"}[
-                run["loss_bbox"].get("mode", "log")
-            ],
+            box_loss="giou"
+            if kind == "GIoULoss"
+            else {"log": "iou", "linear": "iou-linear"}[run["loss_bbox"].get("mode", "log")],
             box_loss_weight=weight,
         )
         a = assigner(grid, *_batch(z, run["batch"]), coupling=coupling)

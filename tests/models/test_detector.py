@@ -108,8 +108,7 @@ def test_padding_teaches_and_finds_nothing(name):
     ("bias", "precision"), [(12.0, torch.float16), (12.0, torch.bfloat16), (100.0, None), (-100.0, None)]
 )
 @pytest.mark.parametrize(
-    ("name", "coding"),
-    [("scenes-dsla", "exp"), ("scenes-dsla", "relu_stride"), ("scenes-fcos", "exp_stride")],
+    ("name", "coding"), [("scenes-dsla", "exp"), ("scenes-dsla", "relu_stride"), ("scenes-fcos", "exp_stride")]
 )
 def test_overflow(name, coding, bias, precision):
     """B30: a box branch that explodes gives finite distances, boxes, losses and gradients."""
@@ -280,11 +279,7 @@ def test_backbone_styles_and_freezing():
     caffe, pytorch = narrow(8, style="caffe"), narrow(8)
     assert (caffe.layer3[0].conv1.stride, caffe.layer3[0].conv2.stride) == ((2, 2), (1, 1))
     assert (pytorch.layer3[0].conv1.stride, pytorch.layer3[0].conv2.stride) == ((1, 1), (2, 2))
-    assert [tuple(v.shape[1:]) for v in caffe(image(64, 96)[None]).values()] == [
-        (64, 8, 12),
-        (128, 4, 6),
-        (256, 2, 3),
-    ]
+    assert [tuple(v.shape[1:]) for v in caffe(image(64, 96)[None]).values()] == [(64, 8, 12), (128, 4, 6), (256, 2, 3)]
 
     net = narrow(8, frozen_stages=1, norm="train").train()
     learns = {k.split(".")[0] for k, p in net.named_parameters() if p.requires_grad}

@@ -244,7 +244,6 @@ def test_numbers_in_lines_have_three_digits_and_undefined_ones_say_so():
     assert (first.split(), second.split(), note) == (["AP", "0.123"], ["AP_small", "n/a"], "note: odd")
 
 
-
 class Pictures:
     """Four images; image i has one object of class i % 2 at (10 i, 0). Ids with gaps."""
 

@@ -28,9 +28,7 @@ def pair():
         theirs.head.regression_head.bbox_reg.bias.fill_(1.5)
         theirs.head.regression_head.bbox_ctrness.weight.normal_(std=0.05)
     ours = build(
-        recipe(
-            "torchvision-fcos-r50", norm="train", frozen_stages=-1, offset=0.0, min_size=(HEIGHT,), max_size=WIDTH
-        ),
+        recipe("torchvision-fcos-r50", norm="train", frozen_stages=-1, offset=0.0, min_size=(HEIGHT,), max_size=WIDTH),
         CLASSES,
     )
     fit(ours, from_torchvision_fcos(theirs.state_dict()), "torchvision")

@@ -9,13 +9,7 @@ import pytest
 from dsla.paper import published
 from dsla.recipes import RECIPES
 
-TABLES = (
-    published.results,
-    published.ablation,
-    published.gamma_sweep,
-    published.release_ap,
-    published.release_losses,
-)
+TABLES = (published.results, published.ablation, published.gamma_sweep, published.release_ap, published.release_losses)
 
 
 @pytest.mark.parametrize("table", TABLES)

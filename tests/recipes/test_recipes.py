@@ -235,7 +235,6 @@ def test_nms_of_mmdetections_fcos():
     assert {RECIPES[n].nms_iou for n in (*PUBLISHED, "fcosv2-r50-1x", "torchvision-fcos-r50")} == {0.6}
 
 
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"relaxation": 5}, "from 0 to 0.95"), ({"center_sampling": "-1"}, "from 0.25 to 8, or none"),
