@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import ipywidgets as w
@@ -11,16 +12,17 @@ import torch
 import traitlets as t
 from torch import Tensor, nn
 
-from ..analysis.matching import iou
+from ..analysis.matching import Meeting, pick
 from ..analysis.nms import kept_by_nms, suppressors_of
 from ..analysis.tables import BOX, stream, truth_of
 from ..coco.ground_truth import GroundTruth
+from ..coco.matching import Pairs
 from ..errors import DataError
-from ..files import csv_text
+from ..geometry import box_area
 from ..models.evaluation import device_of, evaluation_mode
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
-from .pane import Pane, guarded
+from .pane import Pane
 from .sources import in_order, titles
 from .surface import Surface, script
 
@@ -66,6 +68,8 @@ class DetectionBrowser(Pane):
             box), by_iou (of that box with the same object).
     """
 
+    export = "detections.csv"
+
     def __init__(
         self,
         dataset: Any,
@@ -75,53 +79,35 @@ class DetectionBrowser(Pane):
         nms_iou: float = 0.6,
         iou_threshold: float = 0.5,
     ) -> None:
-        super().__init__()
-        self._run = lru_cache(KEPT_IN_MEMORY)(self._candidates_of)
+        super().__init__(DetectionSurface())
+        self._candidates = lru_cache(KEPT_IN_MEMORY)(self._candidates_of)
         self.dataset, sources = in_order(dataset, detections)
         if len(sources) > 2:
             raise DataError(f"one or two detectors are shown, got {len(sources)}")
         truth = truth_of(self.dataset)
-        self._iou, self._names, self._titles = iou_threshold, list(sources), titles(truth)
-        self._models = {k: v for k, v in sources.items() if isinstance(v, nn.Module)}
-        self._stored = {k: self._all_of(v, truth) for k, v in sources.items() if k not in self._models}
+        self._iou, self._titles, self._order = iou_threshold, titles(truth), list(range(len(self.dataset)))
+        self._sources = {k: v if isinstance(v, nn.Module) else self._all_of(v, truth) for k, v in sources.items()}
         self.tables: dict[str, pd.DataFrame] = {}
-        self.surface: DetectionSurface = self.keep(DetectionSurface())
         self.surface.names = [str(n) for n in self.dataset.class_names]
         part = {"min": 0.0, "max": 1.0, "step": 0.01}
         self.bar(
-            {
-                "image": w.IntSlider(0, 0, len(self.dataset) - 1, description="image"),
-                "order": w.Dropdown(options=list(ORDERS), description="order"),
-                "score": w.FloatSlider(score_threshold, description="score threshold", **part),
-                "nms": w.FloatSlider(nms_iou, description="NMS IoU", **part),
-            }
+            image=(w.IntSlider(0, 0, len(self.dataset) - 1, description="image"), self._open),
+            order=(w.Dropdown(options=list(ORDERS), description="order"), self._sort),
+            score=(w.FloatSlider(score_threshold, description="score threshold", **part), self.update),
+            nms=(w.FloatSlider(nms_iou, description="NMS IoU", **part), self.update),
         )
-        self._order = list(range(len(self.dataset)))
-        self._image(0)
-        self.update()
-        if self.error:
-            raise DataError(self.error)
-        self.controls["image"].observe(self._image_chosen, "value")
-        self.controls["order"].observe(self._order_chosen, "value")
-        for name in ("score", "nms"):
-            self.controls[name].observe(self._changed, "value")
-        self.surface.on_msg(self._heard)
+        self._open()
 
     def _all_of(self, source: Any, truth: GroundTruth) -> list[dict[str, Tensor]]:
         """Detections in any form → dicts of tensors, one an image of the data set."""
         label = {category: i for i, category in enumerate(self.dataset.category_ids)}
-        return [_tensors(part, [label[c] for c in part["category"]]) for part, _ in stream(source, truth, chunk=1)]
-
-    def _image(self, place: int) -> None:
-        self.index = self._order[place]
-        self._pixels, self._target = self.dataset[self.index]
-        self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
-
-    def _candidates(self, name: str, index: int) -> dict[str, Tensor]:
-        return self._stored[name][index] if name in self._stored else self._run(name, index)
+        parts = (part for part, _ in stream(source, truth, chunk=1))
+        return [_tensors(part.assign(category=part["category"].map(label))) for part in parts]
 
     def _candidates_of(self, name: str, index: int) -> dict[str, Tensor]:
-        model = self._models[name]
+        model = self._sources[name]
+        if not isinstance(model, nn.Module):
+            return dict(model[index])
         with evaluation_mode(model):
             image = self.dataset[index][0].to(device_of(model))
             candidates = model.candidates([image])[0]  # type: ignore[operator]
@@ -131,10 +117,24 @@ class DetectionBrowser(Pane):
         score, nms_iou = self.controls["score"].value, self.controls["nms"].value
         return judge(self._candidates(name, index), target, score, nms_iou, self._iou)
 
-    @guarded
-    def update(self) -> None:
+    # ---- what the controls do
+    def _open(self, _: Any = None) -> None:
+        """The image that the slider says."""
+        self.index = self._order[self.controls["image"].value]
+        self._pixels, self._target = self.dataset[self.index]
+        self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
+        self.update()
+
+    def _sort(self, change: Any) -> None:
+        """Images in another order, from its first."""
+        columns, order = list(ORDERS[change["new"]]), range(len(self.dataset))
+        by = self.survey().sort_values(columns, ascending=False, kind="stable")["index"] if columns else order
+        self._order, self.controls["image"].value = list(by), 0
+        self._open()
+
+    def update(self, _: Any = None) -> None:
         """NMS and the matching anew, and what the browser draws."""
-        self.tables = {name: self._judged(name, self.index, self._target) for name in self._names}
+        self.tables = {name: self._judged(name, self.index, self._target) for name in self._sources}
         names = self.surface.names
         boxes, labels = self._target["boxes"].tolist(), self._target["labels"].tolist()
         self.surface.frame = {
@@ -151,68 +151,40 @@ class DetectionBrowser(Pane):
         Returns:
             Columns index (in the data set), title, hit, duplicate, false, missed, missed_small (under 32² pixels).
         """
-        rows = []
-        for i in range(len(self.dataset)):
+        rows, counted = [], ["hit", "duplicate", "false", "missed", "missed_small"]
+        for i, name in product(range(len(self.dataset)), self._sources):
             target = self.dataset[i][1]
-            area = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(-1)
-            row = dict.fromkeys(("hit", "duplicate", "false", "missed", "missed_small"), 0)
-            for name in self._names:
-                table = self._judged(name, i, target)
-                counts = table["verdict"].value_counts()
-                for verdict in ("hit", "duplicate", "false"):
-                    row[verdict] += int(counts.get(verdict, 0))
-                row["missed"] += len(table.attrs["missed"])
-                row["missed_small"] += int((area[table.attrs["missed"]] < SMALL).sum())
-            rows.append({"index": i, "title": self._titles[i], **row})
-        return pd.DataFrame(rows)
+            table = self._judged(name, i, target)
+            missed = table.attrs["missed"]
+            small = int((box_area(target["boxes"][missed]) < SMALL).sum())
+            counts = {**table["verdict"].value_counts(), "missed": len(missed), "missed_small": small}
+            rows.append({"index": i, "title": self._titles[i]} | {k: counts.get(k, 0) for k in counted})
+        return pd.DataFrame(rows).groupby(["index", "title"], as_index=False).sum()
 
     def table(self) -> pd.DataFrame:
         """`tables` below each other, the detector and the image first."""
-        parts = [table.assign(detector=name, image=self._titles[self.index]) for name, table in self.tables.items()]
-        joined = pd.concat(parts, ignore_index=True)
-        return joined[["detector", "image", *(c for c in joined if c not in ("detector", "image"))]]
-
-    # ---- callbacks
-    def _changed(self, change: Any) -> None:
-        self.update()
-
-    @guarded
-    def _heard(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
-        self.surface.download("detections.csv", csv_text(self.table()).encode(), "text/csv")
-
-    @guarded
-    def _order_chosen(self, change: Any) -> None:
-        columns = list(ORDERS[change["new"]])
-        survey = self.survey().sort_values(columns, ascending=False, kind="stable") if columns else None
-        self._order = list(range(len(self.dataset))) if survey is None else survey["index"].tolist()
-        self.controls["image"].value = 0
-        self._image(0)
-        self.update()
-
-    @guarded
-    def _image_chosen(self, change: Any) -> None:
-        self._image(change["new"])
-        self.update()
+        tables = [table.drop(columns="image") for table in self.tables.values()]
+        keys = [(name, self._titles[self.index]) for name in self.tables]
+        joined = pd.concat(tables, keys=keys, names=["detector", "image"])
+        return joined.reset_index(["detector", "image"]).reset_index(drop=True)
 
     def static(self) -> Picture:
         """Ground truth beside the first detector's boxes that NMS kept."""
         table = next(iter(self.tables.values()))
-        kept = table[table["kept"]]
-        stay = _tensors(kept, kept["category"].to_list())
+        stay = _tensors(table[table["kept"]])
         return draw.draw_detections(self._pixels, stay, self.surface.names, self._target, iou_threshold=self._iou)
 
     def close(self) -> None:
-        self._models, self._stored, self.tables = {}, {}, {}
-        self._run.cache_clear()
-        self._pixels, self._target = torch.zeros(3, 1, 1), {}
+        self._sources, self.tables, self._pixels, self._target = {}, {}, torch.zeros(3, 1, 1), {}
+        self._candidates.cache_clear()
         super().close()
 
 
-def _tensors(table: pd.DataFrame, labels: list[int]) -> dict[str, Tensor]:
-    """Rows as torchvision's detections."""
-    columns = table[[*BOX, "score"]].to_numpy(dtype=np.float32)
-    boxes, scores = torch.tensor(columns[:, :4]), torch.tensor(columns[:, 4])
-    return {"boxes": boxes, "scores": scores, "labels": torch.tensor(labels, dtype=torch.int64)}
+def _tensors(table: pd.DataFrame) -> dict[str, Tensor]:
+    """Rows, whose categories are labels, as torchvision's detections."""
+    columns = {"boxes": table[BOX].astype(np.float32), "scores": table["score"].astype(np.float32)}
+    columns["labels"] = table["category"].astype(np.int64)
+    return {name: torch.tensor(column.to_numpy()) for name, column in columns.items()}
 
 
 def judge(
@@ -224,44 +196,30 @@ def judge(
     """
     truth = truth_of([{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target}])
     plain = {k: candidates[k] for k in ("boxes", "scores", "labels")}
-    table, _ = next(iter(stream([plain], truth, score_threshold=score)))
+    table, objects = next(iter(stream([plain], truth, score_threshold=score)))
     table = table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+    objects = objects[~objects["crowd"].astype(bool)].reset_index(drop=True)
     table["kept"] = kept_by_nms(table, nms_iou)
-    boxes, objects = table[BOX].to_numpy(dtype=float), target["boxes"].numpy().astype(float).reshape(-1, 4)
     kept, removed = (np.flatnonzero(table["kept"] == stays) for stays in (True, False))
-    columns = (boxes, *(table[name].to_numpy() for name in ("score", "category")))
+    meeting = Meeting(table, objects)
+    boxes = table[BOX].to_numpy(dtype=float)
+    suppressed = suppressors_of(removed, kept, boxes, meeting.score, meeting.group, nms_iou)
     table["by"], table["overlap"] = -1, np.nan
-    table.loc[removed, "by"], table.loc[removed, "overlap"] = suppressors_of(removed, kept, *columns, nms_iou)
-    table["object"], table["iou"] = nearest(boxes, table["category"].to_numpy(), objects, target["labels"].numpy())
+    table.loc[removed, "by"], table.loc[removed, "overlap"] = suppressed
+    pairs = meeting.overlaps(class_aware=False)
+    own = table["category"].to_numpy()[pairs.detection] == objects["category"].to_numpy()[pairs.object]
+    best = Pairs(pairs.detection, pairs.object, pairs.iou + own).best("detection", len(table))  # of its class first
+    table["object"], table["iou"] = pick(pairs.object, best, -1), pick(pairs.iou, best, 0.0)
     gone = np.flatnonzero((table["by"] >= 0) & (table["object"] >= 0))
-    table["by_iou"] = np.nan
     by, place = (table[name].to_numpy()[gone] for name in ("by", "object"))
-    table.loc[gone, "by_iou"] = iou(boxes[by], objects[place])
+    table["by_iou"] = np.nan
+    table.loc[gone, "by_iou"] = meeting.iou(by, place)
     kept = table[table["kept"]]
-    judged, missed = draw.judged(_tensors(kept, kept["category"].to_list()), target, least, score)
+    judged, missed = draw.judged(_tensors(kept), target, least, score)
     table["verdict"] = ""
     table.loc[kept.index[judged["detection"].to_numpy(dtype=np.int64)], "verdict"] = judged["verdict"].to_numpy()
     table.attrs["missed"] = np.flatnonzero(missed).tolist()
     return table
-
-
-def nearest(
-    boxes: np.ndarray, category: np.ndarray, objects: np.ndarray, labels: np.ndarray, most: int = 500_000
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each box [D, 4] the object [M, 4] of its class, else of any, that it overlaps most (−1), and their IoU.
-
-    About `most` pairs are looked at at a time.
-    """
-    best, value = np.full(len(boxes), -1), np.zeros(len(boxes))
-    rows = max(1, most // max(1, len(objects)))
-    for low in range(0, len(boxes) if len(objects) else 0, rows):
-        part = slice(low, low + rows)
-        count = len(boxes[part])
-        shared = iou(boxes[part].repeat(len(objects), 0), np.tile(objects, (count, 1))).reshape(count, -1)
-        at = (shared + ((category[part, None] == labels) & (shared > 0))).argmax(1)
-        value[part] = shared[np.arange(count), at]
-        best[part] = np.where(value[part] > 0, at, -1)
-    return best, value
 
 
 def column(title: str, table: pd.DataFrame, names: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..assigners import Assigner, Assignment, method
 from ..errors import DataError, unknown
-from ..files import csv_text, refuse_existing, write
+from ..files import refuse_existing, write
 from ..geometry import InputSize
 from ..models import load
 from ..models.evaluation import evaluation_mode
@@ -24,7 +24,7 @@ from ..plots.comparison import STRIDES, as_labels, figure_of
 from ..plots.style import Picture as Figure
 from .gallery import SCORE, Gallery
 from .page import page
-from .pane import Pane, guarded
+from .pane import Pane
 from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
 from .view import Shown, View, drawn
@@ -57,6 +57,8 @@ class AssignmentExplorer(Pane):
         state: what the controls say, as `dsla.widgets.state.initial` has it; `set` changes it.
     """
 
+    export = "assignment.csv"
+
     def __init__(
         self,
         image: Any = None,
@@ -72,7 +74,7 @@ class AssignmentExplorer(Pane):
         results: Any = None,
         score: float = SCORE,
     ) -> None:
-        super().__init__()
+        super().__init__(BoxSurface())
         self._model, self._model_source = model, "...  # the detector that you passed"
         self._raw: Any = None
         self._given: dict[str, Assigner] = {}
@@ -80,7 +82,6 @@ class AssignmentExplorer(Pane):
         self.pictures = Gallery([])
         self.view: View | None = None
         self.shown: list[Shown] = []
-        self.surface: BoxSurface = self.keep(BoxSurface())
         steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
         self.surface.catalogue = catalogue(self._given)
@@ -91,11 +92,17 @@ class AssignmentExplorer(Pane):
         if boxes is not None:
             self.set_boxes(boxes, labels)
         self.update()
-        if self.error:  # what is wrong from the start is the caller's to see
-            raise DataError(self.error.partition(": ")[2])
-        self.surface.observe(self._changed, ["objects", "state"])
-        self.surface.observe(self._explain, "hover")
-        self.surface.on_msg(self._heard)
+        self.follow(self.surface, ["objects", "state"], self._changed)
+        self.follow(self.surface, "hover", self._say_why)
+        self.calls |= {
+            "edit": lambda content, _: self.surface.take(content),
+            "scene": lambda content, _: self._show(lambda: self._open(int(content["scene"]), content)),
+            "image": lambda content, buffers: self._show(lambda: self._upload(content, bytes(buffers[0]))),
+            "names": lambda content, _: self.name_classes(content["names"]),
+            "coco": lambda content, _: self._save_boxes(content["path"]),
+            "png": lambda *_: self.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
+            "python": lambda *_: self._show_code(),
+        }
         self.set_trait("children", (self._banner, self.surface, self._code))
 
     # ---- what is asked for
@@ -205,7 +212,6 @@ class AssignmentExplorer(Pane):
         with evaluation_mode(self._model):
             return self._model.forward_raw([torch.from_numpy(self._pixels.copy()).permute(2, 0, 1)])
 
-    @guarded
     def update(self) -> None:
         """Assigns anew and sends the browser what changed; nothing where something is wrong."""
         self._seen = self.surface.objects, self.surface.state
@@ -224,21 +230,6 @@ class AssignmentExplorer(Pane):
         if self._seen != (self.surface.objects, self.surface.state):
             self.update()
 
-    @guarded
-    def _heard(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
-        """What the browser asks for."""
-        calls: dict[str, Callable[[], Any]] = {
-            "edit": lambda: self.surface.take(content),
-            "scene": lambda: self._show(lambda: self._open(int(content["scene"]), content)),
-            "names": lambda: self.name_classes(content["names"]),
-            "coco": lambda: self._save_boxes(content["path"]),
-            "image": lambda: self._show(lambda: self._upload(content, bytes(buffers[0]))),
-            "png": lambda: self.surface.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
-            "csv": lambda: self.surface.download("assignment.csv", self._csv(), "text/csv"),
-            "python": self._show_code,
-        }
-        calls[content["type"]]()
-
     def _show(self, change: Callable[[], None]) -> None:
         with self.surface.hold_sync(), self.surface.hold_trait_notifications():
             change()
@@ -254,22 +245,15 @@ class AssignmentExplorer(Pane):
         self.surface.pictures = self.pictures.plain()
         self._open(len(self.pictures) - 1, content)
 
-    @guarded
-    def _explain(self, change: Any) -> None:
-        self._say_why()
-
-    def _say_why(self) -> None:
+    def _say_why(self, _: Any = None) -> None:
         """Says of the point that the mouse was on last what holds now."""
         row, point, chosen = (int(v) for v in self.surface.hover or (len(self.shown), 0, 0))
         exists = row < len(self.shown) and point < len(self.shown[row].assignment.grid)
         self.surface.why = self.shown[row].point_html(point, chosen) if exists else ""
 
-    def _csv(self) -> bytes:
-        return csv_text(self.table()).encode()
-
     def _show_code(self) -> None:
         self._code.value, self._code.layout.display = self.python(), None
-        self.surface.clip(self._code.value)
+        self.surface.send({"type": "copy", "text": self._code.value})
 
     # ---- what leaves the widget
     def table(self) -> pd.DataFrame:

@@ -11,12 +11,10 @@ import traitlets as t
 
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, truth_of
-from ..errors import DataError
-from ..files import csv_text
 from ..plots import draw
 from ..plots.style import INK, SOFT, Picture, distinct, drawing, looks, method, number_text
 from .browser import SMALL
-from .pane import Pane, guarded
+from .pane import Pane
 from .sources import in_order, titles
 from .surface import Sheet, encoded, script
 
@@ -67,8 +65,10 @@ class RankingExplorer(Pane):
         chosen: the rows of these tables that are chosen, the detector's name first, in the order that the control says.
     """
 
+    export = "ranking.csv"
+
     def __init__(self, dataset: Any, detections: Any, *, iou_threshold: float = 0.5, **options: Any) -> None:
-        super().__init__()
+        super().__init__(RankingSurface(least=iou_threshold))
         self._thumb = lru_cache(KEPT_IN_MEMORY)(self._small_picture)
         self.dataset, sources = in_order(dataset, detections)
         truth = truth_of(self.dataset)
@@ -76,29 +76,18 @@ class RankingExplorer(Pane):
         self._objects: Any = truth.objects[~truth.objects["crowd"].astype(bool)]
         self._place = {image: i for i, image in enumerate(truth.images)}
         self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
-        self.tables = dict(self._all)
-        self.chosen: Any = pd.DataFrame()
-        self.surface: RankingSurface = self.keep(RankingSurface(least=iou_threshold))
+        own = {method(name).name for name in self._all}
+        with distinct([] if len(own) == len(self._all) and own <= set(looks()) else list(self._all)):
+            self._colours = {name: method(name).colour for name in self._all}
         classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]
         self.bar(
-            {
-                "class": w.Dropdown(options=classes, value=ALL, description="class"),
-                "show": w.Dropdown(options=list(KINDS.items()), description="show"),
-                "order": w.Dropdown(options=list(ORDERS.items()), description="first"),
-                "page": w.IntSlider(1, 1, 1, description="page"),
-            }
+            **{"class": (w.Dropdown(options=classes, value=ALL, description="class"), self._filter)},
+            show=(w.Dropdown(options=list(KINDS.items()), description="show"), self._filter),
+            order=(w.Dropdown(options=list(ORDERS.items()), description="first"), self._first_page),
+            page=(w.IntSlider(1, 1, 1, description="page"), self.update),
         )
         self._filter()
-        self.choose_misleading()
-        self.update()
-        if self.error:
-            raise DataError(self.error)
-        for name in ("class", "show"):
-            self.controls[name].observe(self._filter_chosen, "value")
-        for name in ("order", "page"):
-            self.controls[name].observe(self._changed, "value")
-        self.surface.observe(self._changed, ["region", "picked"])
-        self.surface.on_msg(self._heard)
+        self.follow(self.surface, ["region", "picked"], self._first_page)
 
     # ---- what is chosen
     def choose(self, score: Sequence[float] = (0, 1), iou: Sequence[float] = (0, 1)) -> None:
@@ -118,25 +107,23 @@ class RankingExplorer(Pane):
 
     def _select(self) -> pd.DataFrame:
         """Rows of all tables that are chosen, with columns detector, series and row, in order."""
-        parts = []
+        parts, (a, b, c, d) = {}, self.surface.region or (1, 0, 1, 0)
         for i, (name, table) in enumerate(self.tables.items()):
-            rows: list[int] = []
+            rows = np.flatnonzero(table["score"].between(a, b) & table["iou"].between(c, d)).tolist()
             if self.surface.picked:
                 rows = [int(row) for series, row in self.surface.picked if series == i]
-            elif self.surface.region:
-                a, b, c, d = self.surface.region
-                rows = np.flatnonzero(table["score"].between(a, b) & table["iou"].between(c, d)).tolist()
-            part = pd.DataFrame(table.iloc[rows]).assign(series=i, row=rows)
-            part.insert(0, "detector", name)
-            parts.append(part)
-        chosen = pd.concat(parts, ignore_index=True)
+            parts[name] = pd.DataFrame(table.iloc[rows]).assign(series=i, row=rows)
+        chosen = pd.concat(parts, names=["detector"]).reset_index("detector").reset_index(drop=True)
         chosen.attrs = {}
         key = {"gap": chosen["iou"] - chosen["score"], "score": -chosen["score"], "iou": chosen["iou"]}
-        place = np.argsort(key[self.controls["order"].value].to_numpy(dtype=float), kind="stable")
-        return chosen.iloc[place].reset_index(drop=True)
+        place = key[self.controls["order"].value].sort_values(kind="stable").index
+        return chosen.loc[place].reset_index(drop=True)
 
-    @guarded
-    def update(self) -> None:
+    def table(self) -> pd.DataFrame:
+        """`chosen`."""
+        return self.chosen
+
+    def update(self, _: Any = None) -> None:
         """The choice anew, and what the browser draws of it: images, the first chosen box's first."""
         chosen = self._select()
         images, page = list(dict.fromkeys(chosen["image"])), self.controls["page"]
@@ -151,18 +138,16 @@ class RankingExplorer(Pane):
 
     def _card(self, image: int, rows: pd.DataFrame) -> dict[str, Any]:
         _, photo, size = self._thumb(image)
-        keys = ["series", "row", "score", "iou"]
+        objects = self._boxes(self._objects[self._objects["image"] == image])
+        boxes = self._boxes(rows, "series", "row", "score", "iou")
         title = self._titles[self._place[image]]
-        boxes = [
+        return {"title": title, "size": size, "photo": photo, "objects": objects, "boxes": boxes}
+
+    def _boxes(self, rows: pd.DataFrame, *keys: str) -> list[dict[str, Any]]:
+        return [
             {"box": [float(row[k]) for k in BOX], "name": self._name(row["category"]), **{k: row[k] for k in keys}}
             for row in rows.to_dict("records")
         ]
-        objects = self._objects[self._objects["image"] == image]
-        marked = [
-            {"box": [float(v) for v in box], "name": self._name(category)}
-            for box, category in zip(objects[BOX].to_numpy(), objects["category"], strict=True)
-        ]
-        return {"title": title, "size": size, "photo": photo, "objects": marked, "boxes": boxes}
 
     def _small_picture(self, image: int) -> tuple[np.ndarray, bytes, list[int]]:
         """(pixels, the same encoded, [height, width] of the image itself)."""
@@ -173,53 +158,30 @@ class RankingExplorer(Pane):
     def _name(self, category: Any) -> str:
         return self._categories.get(category, str(category))
 
-    # ---- callbacks
-    def _filter(self) -> None:
+    # ---- what the controls do
+    def _filter(self, _: Any = None) -> None:
         """Tables and scatter of the class and kind that the controls say."""
         category, kind = self.controls["class"].value, self.controls["show"].value
         self.tables, series = {}, []
         for name, table in self._all.items():
-            keep = ~table["ignored"].astype(bool)
-            if category != ALL:
-                keep &= table["category"] == category
-            if kind == "small":
-                keep &= (table["x2"] - table["x1"]) * (table["y2"] - table["y1"]) < SMALL
-            elif kind != ALL:
-                keep &= (table["iou"] >= self.surface.least) == (kind == "hit")
-            part = self.tables[name] = table[keep].reset_index(drop=True)
-            part.attrs = table.attrs
-            rows = np.arange(len(part))
-            if len(part) > DRAWN:
-                rows = np.sort(np.random.default_rng(0).choice(len(part), DRAWN, replace=False))
-            values = {k: part[k].to_numpy(dtype=np.float32)[rows].tobytes() for k in ("score", "iou")}
+            small = (table["x2"] - table["x1"]) * (table["y2"] - table["y1"]) < SMALL
+            hit = table["iou"] >= self.surface.least
+            keep = ~table["ignored"].astype(bool) & {ALL: True, "small": small, "hit": hit, "false": ~hit}[kind]
+            part = self.tables[name] = table[keep & ((category == ALL) | (table["category"] == category))]
+            part = self.tables[name] = part.reset_index(drop=True)
+            drawn = part.sample(DRAWN, random_state=0).sort_index() if len(part) > DRAWN else part
             note = _summary(part) + (f", {DRAWN} of them drawn" if len(part) > DRAWN else "")
-            row = rows.astype(np.int32).tobytes()
-            series.append({"name": name, "colour": self._colour(name), "note": note, **values, "row": row})
-        self.surface.series = series
-
-    def _colour(self, name: str) -> str:
-        methods = {method(n).name for n in self._all}
-        if len(methods) == len(self._all) and methods <= set(looks()):
-            return method(name).colour
-        with distinct(list(self._all)):
-            return method(name).colour
-
-    def _changed(self, change: Any) -> None:
-        if change["name"] != "value":
-            with self.controls["page"].hold_trait_notifications():
-                self.controls["page"].value = 1
-        self.update()
-
-    @guarded
-    def _filter_chosen(self, change: Any) -> None:
+            values = {k: drawn[k].to_numpy(dtype=np.float32).tobytes() for k in ("score", "iou")}
+            row = drawn.index.to_numpy(dtype=np.int32).tobytes()
+            series.append({"name": name, "colour": self._colours[name], "note": note, **values, "row": row})
         with self.surface.hold_trait_notifications():
-            self._filter()
+            self.surface.series = series
             self.choose_misleading()
-        self.update()
+        self._first_page()
 
-    @guarded
-    def _heard(self, widget: Any, content: dict[str, Any], buffers: list[Any]) -> None:
-        self.surface.download("ranking.csv", csv_text(self.chosen).encode(), "text/csv")
+    def _first_page(self, _: Any = None) -> None:
+        self.controls["page"].value = 1
+        self.update()
 
     def static(self) -> Picture:
         """The scatter and up to two images of what is chosen."""
@@ -229,7 +191,7 @@ class RankingExplorer(Pane):
             axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
             ax = axes[0]
             for i, (name, table) in enumerate(self.tables.items()):
-                colour, mine = self._colour(name), chosen[chosen["series"] == i]
+                colour, mine = self._colours[name], chosen[chosen["series"] == i]
                 ax.scatter(table["score"], table["iou"], s=3, c=colour, alpha=0.35, lw=0, label=name, rasterized=True)
                 ax.scatter(mine["score"], mine["iou"], s=7, c=colour, edgecolors="black", linewidths=0.5)
             if self.surface.region and not self.surface.picked:
@@ -244,17 +206,16 @@ class RankingExplorer(Pane):
                 draw.show_image(ax, pixels, (size[0], size[1]))
                 draw.show_boxes(ax, self._objects[self._objects["image"] == image][BOX], "white", 0.9, (0, (2, 2)))
                 for name, part in rows.groupby("detector"):
-                    draw.show_boxes(ax, part[BOX], self._colour(str(name)), 1.4)
+                    draw.show_boxes(ax, part[BOX], self._colours[str(name)], 1.4)
                 values = zip(rows["category"], rows["score"], rows["iou"], strict=True)
                 texts = [f"{self._name(c)} {s:.2f} / {i:.2f}" for c, s, i in values]
-                draw.show_tags(ax, rows[BOX], texts, [self._colour(n) for n in rows["detector"]], size[1] / 150)
+                draw.show_tags(ax, rows[BOX], texts, [self._colours[n] for n in rows["detector"]], size[1] / 150)
                 ax.set_title(f"{self._titles[self._place[image]]}: score / IoU")
         figure.caption = f"{self.surface.frame.get('note', '')}. Dashed: the objects."
         return figure
 
     def close(self) -> None:
-        self._all, self.tables = {}, {}
-        self.chosen = self._objects = self.dataset = None
+        self._all, self.tables, self.chosen, self._objects, self.dataset = {}, {}, None, None, None
         self._thumb.cache_clear()
         super().close()
 

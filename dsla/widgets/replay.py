@@ -7,9 +7,11 @@ from typing import Any
 import ipywidgets as w
 import numpy as np
 import pandas as pd
+import torch
 import traitlets as t
 
 from ..errors import unknown
+from ..geometry import Frame
 from ..plots import draw
 from ..plots.style import Picture, drawing
 from ..training.recorder import SHIPPED, Recorder, Recording
@@ -54,27 +56,21 @@ class TrainingReplay(Pane):
     """
 
     def __init__(self, recording: Any = None) -> None:
-        super().__init__()
+        super().__init__(ReplaySurface())
         given = SHIPPED if recording is None else recording
         given = given if isinstance(given, Mapping) else {"recording": given}
         self.recordings = {str(name): _recording(value) for name, value in given.items()}
-        self.surface: ReplaySurface = self.keep(ReplaySurface())
-        several = len(given) > 1
+        controls: dict[str, Any] = {}
+        if len(given) > 1:
+            names = w.Dropdown(options=list(self.recordings), layout=w.Layout(width="150px"))
+            controls["recording"] = names, lambda change: self.choose(change["new"])
         self.bar(
-            (
-                {"recording": w.Dropdown(options=list(self.recordings), layout=w.Layout(width="150px"))}
-                if several
-                else {}
-            )
-            | {
-                "play": w.Play(interval=200),
-                "frame": w.IntSlider(readout=False, layout=w.Layout(width="520px")),
-                "image": w.Dropdown(layout=w.Layout(width="150px")),
-            }
+            **controls,
+            play=(w.Play(interval=200), None),
+            frame=(w.IntSlider(readout=False, layout=w.Layout(width="520px")), None),
+            image=(w.Dropdown(layout=w.Layout(width="150px")), None),
         )
         self.choose(next(iter(self.recordings)))
-        if several:
-            self.controls["recording"].observe(lambda change: self.choose(change["new"]), "value")
         ends = [("play", "value", "index"), ("frame", "value", "index"), ("image", "index", "image")]
         for name, trait, to in ends:  # in the browser, so that no kernel is between the slider and the pixels
             self.keep(w.jslink((self.surface, to), (self.controls[name], trait)))
@@ -118,31 +114,28 @@ class TrainingReplay(Pane):
         """Four moments of the image shown: the boxes, what was taught, and the scores, on the busiest level."""
         r, k = self.recording, self.surface.image
         moments = sorted({round(i) for i in np.linspace(0, len(r) - 1, 4)})
-        levels = np.split(r.taught[:, k], np.cumsum(r.grid.num_points)[:-1], axis=1)
-        level = int(np.argmax([(part > 0).sum() for part in levels]))
-        scores = np.split(r.score[:, k], np.cumsum(r.grid.num_points)[:-1], axis=1)[level]
+        frame = Frame(r.images[k].shape[:2], r.sizes[k], r.sizes[k])
+        taught, score = (r.grid.split(torch.tensor(v[:, k])) for v in (r.taught, r.score))
+        level = int(np.argmax([int((part > 0).sum()) for part in taught]))
+        s, mine = r.grid.strides[level], np.flatnonzero(r.image == k)
         colour, dim = draw.backdrop(r.images[k].astype(np.float32) / 255, 400)
-        (height, width), mine = r.images[k].shape[:2], np.flatnonzero(r.image == k)
-        shape, scale = r.grid.shapes[level], (width / r.sizes[k][1], height / r.sizes[k][0])
-        s = r.grid.strides[level]
-        left, top = ((r.grid.offset - 0.5) * s * f for f in scale)
-        extent = (left, left + shape[1] * s * scale[0], top + shape[0] * s * scale[1], top)
         with drawing(5.7) as figure:
             axes = figure.subplots(3, len(moments), squeeze=False)
-            for column, f in enumerate(moments):
-                taught = levels[level][f]
-                maps = ((taught.astype(float) - 1) / 254, taught > 0), (scores[f] / 255.0, scores[f] >= 8)
-                for ax, pixels in zip(axes[:, column], (colour, dim, dim), strict=True):
-                    draw.show_image(ax, pixels, (height, width))
+            for column, f in zip(axes.T, moments, strict=True):
+                for ax, pixels in zip(column, (colour, dim, dim), strict=True):
+                    draw.show_image(ax, pixels, frame.size)
                 for n, m in enumerate(mine):
-                    for ax in axes[:, column]:
-                        draw.show_boxes(ax, r.objects[m], OBJECTS[n % len(OBJECTS)], 1.1, (0, (2, 2)))
+                    look = OBJECTS[n % len(OBJECTS)]
+                    for ax in column:
+                        draw.show_boxes(ax, frame.boxes(torch.tensor(r.objects[m])), look, 1.1, (0, (2, 2)))
                     if np.isfinite(r.own_box[f, m]).all():
-                        draw.show_boxes(axes[0, column], r.own_box[f, m], OBJECTS[n % len(OBJECTS)], 1.5)
-                for ax, (values, shown) in zip(axes[1:, column], maps, strict=True):
-                    pixels = draw.label_pixels(values.reshape(shape), shown.reshape(shape))
-                    ax.imshow(pixels, extent=extent, interpolation="nearest", zorder=2)
-                axes[0, column].set_title(f"step {r.steps[f]}")
+                        draw.show_boxes(column[0], frame.boxes(torch.tensor(r.own_box[f, m])), look, 1.5)
+                learns, said = taught[level][f], score[level][f]
+                draw.show_labels(column[1], r.grid, level, (learns.float() - 1) / 254, learns > 0)
+                draw.show_labels(column[2], r.grid, level, said / 255, said >= 8)
+                for ax in column:
+                    ax.set(xlim=(0, frame.size[1]), ylim=(frame.size[0], 0))
+                column[0].set_title(f"step {r.steps[f]}")
             for ax, text in zip(axes[:, 0], ("boxes", f"taught, stride {s}", f"score, stride {s}"), strict=True):
                 ax.set_ylabel(text)
         figure.caption = (

@@ -57,14 +57,6 @@ class Sheet(anywidget.AnyWidget):
     names = t.List(t.Unicode()).tag(sync=True)
     width = t.Int(560).tag(sync=True)
 
-    def download(self, name: str, content: bytes, kind: str) -> None:
-        """Offers bytes as a file in the browser, wherever the kernel runs."""
-        self.send({"type": "download", "name": name, "kind": kind}, [content])
-
-    def clip(self, text: str) -> None:
-        """Puts text on the clipboard, where the browser allows it."""
-        self.send({"type": "copy", "text": text})
-
 
 class Surface(Sheet):
     """An image with boxes on it.

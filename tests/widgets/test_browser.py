@@ -15,7 +15,7 @@ import dsla
 from dsla.analysis import match, suppression
 from dsla.errors import DataError
 from dsla.widgets import DetectionBrowser
-from dsla.widgets.browser import nearest
+from dsla.widgets.browser import judge
 
 
 @pytest.fixture
@@ -37,22 +37,23 @@ def test_which_box_removed_which_and_both_overlaps(browser):
     assert table["verdict"].tolist() == ["hit", "", "false"]
 
 
-def test_the_object_of_a_box_is_looked_for_in_parts():
+def test_the_object_of_a_box_is_of_its_class_where_it_overlaps_one():
     g = torch.Generator().manual_seed(0)
     corner, side = torch.rand(400, 2, generator=g) * 60, torch.rand(400, 2, generator=g) * 30 + 1
-    boxes = torch.cat((corner, corner + side), 1).double().numpy()
-    category = torch.randint(0, 3, (400,), generator=g).numpy()
-    objects, labels = boxes[:50] + 2, category[:50]
-    best, value = nearest(boxes, category, objects, labels)
-    shared = box_iou(torch.tensor(boxes), torch.tensor(objects)).numpy()
-    assert np.array_equal(best < 0, shared.max(1) == 0)
-    own = np.where(category[:, None] == labels, shared, 0)  # of its class first
-    assert np.allclose(value, np.where(own.max(1) > 0, own.max(1), shared.max(1)))
-    assert np.allclose(shared[np.arange(400), best][best >= 0], value[best >= 0])
-    for most in (1, 130, 10**6):
-        assert all(map(np.array_equal, nearest(boxes, category, objects, labels, most), (best, value)))
-    best, value = nearest(boxes, category, np.zeros((0, 4)), labels[:0])
-    assert (best.tolist(), value.tolist()) == ([-1] * 400, [0.0] * 400)
+    boxes, labels = torch.cat((corner, corner + side), 1), torch.randint(0, 3, (400,), generator=g)
+    candidates = {"boxes": boxes, "scores": torch.linspace(1, 0.5, 400), "labels": labels}
+    table = judge(candidates, {"boxes": boxes[:50] + 2, "labels": labels[:50]}, 0.0, 0.6, 0.5)
+    best, value = table["object"].to_numpy(), table["iou"].to_numpy()
+    overlaps = box_iou(boxes.double(), (boxes[:50] + 2).double()).numpy()
+    assert np.array_equal(best < 0, overlaps.max(1) == 0)
+    own = np.where(labels.numpy()[:, None] == labels[:50].numpy(), overlaps, 0)  # of its class first
+    assert np.allclose(value, np.where(own.max(1) > 0, own.max(1), overlaps.max(1)))
+    assert np.allclose(overlaps[np.arange(400), best][best >= 0], value[best >= 0])
+    by = table["by"].to_numpy()
+    gone = (by >= 0) & (best >= 0)
+    assert np.allclose(table["by_iou"][gone], overlaps[by[gone], best[gone]])
+    nothing = judge(candidates, {"boxes": torch.zeros(0, 4), "labels": labels[:0]}, 0.0, 0.6, 0.5)
+    assert (nothing["object"].tolist(), nothing["iou"].tolist()) == ([-1] * 400, [0.0] * 400)
 
 
 def words(browser, **filter_):

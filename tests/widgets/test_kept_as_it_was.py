@@ -100,6 +100,6 @@ def test_arguments_in_the_wrong_order_say_so(scenes, call):
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_a_broken_upload_is_named(data):
     explorer = AssignmentExplorer()
-    explorer._heard(explorer.surface, {"type": "image", "name": "holiday.png"}, [data])
+    explorer.surface._handle_custom_msg({"type": "image", "name": "holiday.png"}, [data])
     assert explorer.error == "DataError: holiday.png: cannot be read as an image"
     explorer.close()
