@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .geometry import at_least_float32, overlap
 
-COUPLINGS = ("on", "off", "iou-only")
-
 
 def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tensor:
     """|y − σ|^β · BCE(logit, y): focal loss for targets y in [0, 1]. Shapes equal, elementwise.

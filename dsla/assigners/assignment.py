@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, aligned_iou, short_repr
-from ..losses import COUPLINGS, dynamic_target
+from ..losses import dynamic_target
 from .pairs import Pairs
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class Assignment:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        if self.coupling not in COUPLINGS:
-            raise ValueError(f"coupling is 'on', 'off' or 'iou-only', got {self.coupling!r}")
+        dynamic_target(self.label[:0], self.label[:0], self.coupling)  # refuses a coupling that there is not
 
     @cached_property
     def positive(self) -> Tensor:

@@ -1,15 +1,13 @@
 """An entry of the registry: what the package knows of one method, as plain data."""
 
-import importlib
 import inspect
 import math
+import pkgutil
 import re
-import types
-import typing
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, unknown
 
@@ -22,9 +20,9 @@ CRITERIA: dict[str, tuple[str, ...]] = {
 }
 """Each criterion of `dsla.models.criteria`, with the fields of recipes that only it uses."""
 
-Coupling = typing.Literal["on", "off", "iou-only"]
-COUPLINGS: tuple[str, ...] = typing.get_args(Coupling)
-"""How labels meet the IoU of a prediction, see `dsla.losses.dynamic_target`."""
+Coupling = Literal["on", "off", "iou-only"]
+"""How labels meet the IoU of a prediction: `dsla.losses.dynamic_target` says what each of them does."""
+
 
 LABELS = {"soft": "dsla", "hard": "fcos"}
 """The criterion that teaches such labels: quality focal loss for soft ones, focal loss for hard ones."""
@@ -70,29 +68,26 @@ class Option:
             return None
         if self.kind is str:
             return str(value)
-        if self.kind is bool:
-            if text in WORDS:
-                return WORDS[text]
-            raise DataError(f"{self.name}={value}: true or false is needed")
         try:
+            if self.kind is bool:
+                return WORDS[text]
             number = float(text)
-        except ValueError:
-            number = math.nan
-        if not self.low <= number <= self.high or (self.kind is int and not number.is_integer()):
-            raise DataError(f"{self.name}={value}: {self.range} is needed")
-        return self.kind(number)
+            if self.low <= number <= self.high and (self.kind is float or number.is_integer()):
+                return self.kind(number)
+        except (KeyError, ValueError):
+            pass
+        raise DataError(f"{self.name}={value}: {self.range} is needed")
 
     @property
     def range(self) -> str:
         """What it may be, in words: a whole number from 1 to 100."""
-        if self.kind in (bool, str):
-            return "true or false" if self.kind is bool else "text"
-        text = "a whole number" if self.kind is int else "a number"
+        text = KINDS[self.kind]
         text += f" from {self.low:g}" if self.low > -math.inf else ""
         text += f" to {self.high:g}" if self.high < math.inf else ""
         return text + (", or none" if self.optional else "")
 
 
+KINDS = {float: "a number", bool: "true or false", int: "a whole number", str: "text"}
 WORDS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
 
@@ -155,10 +150,7 @@ class Method:
     @property
     def kind(self) -> "type[Assigner]":
         """Class of the assigner."""
-        if not isinstance(self.source, str):
-            return self.source
-        module = importlib.import_module("." + self.source.split(":")[0], __package__)
-        return getattr(module, self.class_name)
+        return pkgutil.resolve_name(f"{__package__}.{self.source}") if isinstance(self.source, str) else self.source
 
     def read(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options, numbers or text, as the constructor takes them.
@@ -213,42 +205,40 @@ class Method:
         return values
 
 
-def entry_of(name: str, kind: "type[Assigner]", bounds: Mapping[str, tuple[float, float]] | None = None) -> Method:
-    """The entry of a class that is not in the registry, from its constructor and its docstring."""
-    try:
-        hints = typing.get_type_hints(kind.__init__)
-    except (NameError, TypeError):  # annotations of names that are there for type checkers alone
-        hints = {}
-    text = inspect.getdoc(kind) or ""
-    options = []
+def entry_of(
+    name: str, kind: "type[Assigner]", bounds: Mapping[str, tuple[float, float]] | None = None, **told: Any
+) -> Method:
+    """The entry of a class that is not in the registry, from its constructor and its docstring.
+
+    Args:
+        name: what people type.
+        kind: the class.
+        bounds: (low, high) of its options, by name.
+        told: fields of the entry, in place of what the class says.
+    Raises:
+        DataError: an argument without a default value, or bounds of one that is no number.
+    """
+    text, options, left = inspect.getdoc(kind) or "", [], dict(bounds or {})
     every = inspect.signature(kind).parameters
     arguments = {k: p for k, p in every.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    for key, argument in arguments.items():
-        if argument.default is argument.empty and key not in _RANGES:
+    for key in (k for k in arguments if k not in _RANGES):
+        default, words = arguments[key].default, re.findall(r"\w+", inspect.formatannotation(arguments[key].annotation))
+        if default is inspect.Parameter.empty:
             raise DataError(f"{kind.__name__}: argument {key!r} needs a default value, for where only a name is given")
-        hint = hints.get(key, type(argument.default))
-        kinds = typing.get_args(hint) or (hint,)
-        scalar = [t for t in (float, bool, int, str) if t in kinds]
-        if key in _RANGES or not scalar:
-            continue
-        meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
-        low, high = (bounds or {}).get(key, (-math.inf, math.inf))
-        optional = types.NoneType in kinds or argument.default is None
-        options.append(
-            Option(key, scalar[0], argument.default, meaning[1].rstrip(".") if meaning else "", low, high, optional)
-        )
-    for key in bounds or {}:
-        if key not in {o.name for o in options}:
-            raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")
-    return Method(
-        name=name,
-        title=kind.name or name,
-        source=kind,
-        criterion="dsla",
-        colour=OTHERS[zlib.crc32(name.encode()) % len(OTHERS)],
-        summary=text.partition("\n")[0] if "__doc__" in vars(kind) and vars(kind)["__doc__"] else "",
-        coupling=kind.default_coupling,
-        needs_predictions=kind.needs_predictions,
-        ranges=next((r for r in _RANGES if r in arguments), None),
-        options=tuple(options),
-    )
+        type_of = next((t for t in KINDS if t.__name__ in words), type(default))
+        if type_of in KINDS:
+            meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
+            optional, ends = default is None or "None" in words, left.pop(key, (-math.inf, math.inf))
+            options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
+    for key in left:
+        raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")
+    read: dict[str, Any] = {
+        "title": kind.name or name,
+        "criterion": "dsla",
+        "colour": OTHERS[zlib.crc32(name.encode()) % len(OTHERS)],
+        "summary": inspect.cleandoc(kind.__doc__ or "").partition("\n")[0],
+        "coupling": kind.default_coupling,
+        "needs_predictions": kind.needs_predictions,
+        "ranges": next((r for r in _RANGES if r in arguments), None),
+    }
+    return Method(name=name, source=kind, options=tuple(options), **(read | told))

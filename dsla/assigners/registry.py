@@ -11,16 +11,14 @@ import re
 import sys
 import traceback
 import types
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import DataError, unknown
 from ..files import read_toml
-from .entry import COUPLINGS, LABELS, Method, Option, entry_of
+from .entry import LABELS, Coupling, Method, Option, entry_of
 
 if TYPE_CHECKING:
     from .base import Assigner
@@ -50,10 +48,10 @@ def method(name: str) -> Method:
         DataError: there is none; names what it may have meant.
     """
     entry = _lookup(name)
-    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        if entry is None and Path(path) not in _loaded:  # a process that another one with plugins started
+    for path in _plugins() if entry is None else ():
+        if f"plugin {path}" not in sys.modules:  # in a process that another one with plugins started
             load_plugin(path)
-            entry = _lookup(name)
+    entry = entry or _lookup(name)
     if entry is None:
         raise unknown("method", name, METHODS, "; one of your own comes with --plugin FILE.py or dsla.register")
     return entry
@@ -62,11 +60,13 @@ def method(name: str) -> Method:
 def _lookup(name: str) -> Method | None:
     if name in METHODS:
         return METHODS[name]
-    aliases: dict[str, Method] = {}
-    for entry in METHODS.values():
-        for alias in (entry.name, entry.title, entry.class_name):
-            aliases.setdefault(alias.lower(), entry)
-    return aliases.get(str(name).lower())
+    called, every = str(name).lower(), METHODS.values()
+    return next((m for m in every if called in map(str.lower, (m.name, m.title, m.class_name))), None)
+
+
+def _plugins() -> list[str]:
+    """The plugin files of the environment."""
+    return [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 
 
 def as_assigner(value: Any, strides: Sequence[int] | None = None) -> "Assigner":
@@ -83,7 +83,7 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> "Assigner":
         return value
     ranges = None if strides is None else tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8]))
     if isinstance(value, type) and issubclass(value, Assigner):
-        entries = (m for m in METHODS.values() if m.class_name == value.__name__ and not m.fixed and m.kind is value)
+        entries = (m for m in METHODS.values() if m.kind is value and not m.fixed)
         return (next(entries, None) or entry_of(value.__name__, value)).assigner(ranges)
     if isinstance(value, str):
         return method(value).assigner(ranges)
@@ -126,38 +126,30 @@ def register(
 
     if labels not in LABELS:
         raise DataError(f"labels are 'soft' or 'hard', got {labels!r}")
-    if coupling not in (None, *COUPLINGS):
-        raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
     if colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
         raise DataError(f"colour {colour!r}: write it as #rrggbb")
     if not (inspect.isclass(kind) and issubclass(kind, Assigner)):
         raise DataError(f"{kind!r} is no class of assigners: derive it from dsla.assigners.Assigner or PairAssigner")
+    coupling = coupling or kind.default_coupling
+    if coupling not in get_args(Coupling):
+        raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
+    if coupling != "off" and labels == "hard":
+        raise DataError(f"{name}: hard labels are taught as they are, without the IoU: give coupling='off'")
     there = _lookup(name)
-    if there is not None and not (isinstance(there.source, type) and _same(there.source, kind)):
+    if there is not None and _place(there.source) != _place(kind):
         origin = f" ({there.where})" if there.where else ""
         raise DataError(f"there is a method {there.name!r} already{origin}: choose another name")
-    if labels == "hard" and (coupling or kind.default_coupling) != "off":
-        raise DataError(f"{name}: hard labels are taught as they are, without the IoU: give coupling='off'")
     caller = sys._getframe(1)
     file = caller.f_code.co_filename
-    entry = entry_of(name, kind, options or {})
-    given: dict[str, Any] = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
-    METHODS[name] = replace(
-        entry,
-        criterion=LABELS[labels],
-        label="0…1" if labels == "soft" else "1",
-        reference=reference,
-        where=f"{file}, line {caller.f_lineno}" if Path(file).is_file() else "a notebook's cell",
-        **{k: v for k, v in given.items() if v is not None},
-    )
+    told = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
+    told |= {"criterion": LABELS[labels], "label": "0…1" if labels == "soft" else "1", "reference": reference}
+    told["where"] = f"{file}, line {caller.f_lineno}" if Path(file).is_file() else "a notebook's cell"
+    METHODS[name] = entry_of(name, kind, options, **{k: v for k, v in told.items() if v is not None})
 
 
-def _same(first: type, second: type) -> bool:
-    """Whether they are one class, or a notebook's cell run twice."""
-    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
-
-
-_loaded: set[Path] = set()
+def _place(kind: Any) -> str:
+    """Where a class is defined: the same for a notebook's cell run twice."""
+    return f"{kind.__module__}:{kind.__qualname__}" if isinstance(kind, type) else kind
 
 
 def load_plugin(path: str | Path) -> list[str]:
@@ -169,11 +161,11 @@ def load_plugin(path: str | Path) -> list[str]:
         DataError: no such file, one that fails or registers nothing; names file and line.
     """
     file = Path(path).resolve()
-    module = types.ModuleType(f"dsla_plugin_{file.stem}_{zlib.crc32(str(file).encode()):08x}")
+    if not file.is_file():
+        raise DataError(f"--plugin {path}: there is no such file")
+    before, module = dict(METHODS), types.ModuleType(f"plugin {file}")
     module.__file__ = str(file)
-    before = dict(METHODS)
     sys.modules[module.__name__] = module
-    _loaded.add(file)
     try:
         code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
         exec(code, vars(module))  # not imported: that would leave a cache beside the file, which may be stale
@@ -183,14 +175,10 @@ def load_plugin(path: str | Path) -> list[str]:
     except (Exception, SystemExit) as error:
         METHODS.clear()
         METHODS.update(before)
-        _loaded.discard(file)
         del sys.modules[module.__name__]
         reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and not isinstance(error, DataError) and not file.is_file():
-            raise DataError(f"--plugin {path}: there is no such file") from error
         raise DataError(f"plugin {path}{_line(error, file)}: {reason}") from error
-    others = [p for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p and p != str(file)]
-    os.environ[VARIABLE] = os.pathsep.join([*others, str(file)])
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*_plugins(), str(file)]))
     return names
 
 
