@@ -56,16 +56,14 @@ def _check(args: Namespace) -> int:
 
 def _draw(args: Namespace, readable: list[str]) -> None:
     """Draws the sheet of the first ground truth that can be read."""
-    import warnings
-
+    from ..coco.ground_truth import GroundTruth
     from ..data import CocoDataset
     from ..data.check import are_results
     from ..plots import save
     from ..plots.sheet import problem_sheet
 
     if truths := [file for file in readable if not are_results(file)]:
-        with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports above say it
-            dataset = CocoDataset(args.images, truths[0])
+        dataset = CocoDataset(args.images, GroundTruth.of(truths[0], warn=False))  # the reports above say it
         try:
             said = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
         except DataError as error:

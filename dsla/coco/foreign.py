@@ -32,7 +32,6 @@ from .reading import name_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 REACH = 0.01  # share of the image that a fraction may lie outside 0…1: exporters round
-TURNED = 5  # EXIF orientations from here on exchange width and height
 CLASSES = 100_000  # more are a mistake in a file, which would cost memory without bound
 
 Fields = dict[str, np.ndarray]  # boxes [N,4], labels [N], and scores, iscrowd, area, id [N] where there are some
@@ -207,12 +206,18 @@ def _labelled(folder: Path) -> Iterator[tuple[dict[str, Any], Fields]]:
     for stem, file in pictures.items():
         try:
             with Image.open(file) as picture:
-                width, height = picture.size[:: -1 if picture.getexif().get(0x0112, 1) >= TURNED else 1]
+                width, height = upright_size(picture)
         except OSError as error:
             raise DataError(f"{file}: no image that can be read ({error})") from error
         image = int(stem) if stem.isdecimal() else stem
         given = _boxes(texts.get(stem), (width, height), 5)
         yield {"id": image, "file_name": file.name, "width": width, "height": height}, given
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) as the picture is seen: the EXIF orientations 5 to 8 exchange them."""
+    width, height = picture.size
+    return (height, width) if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
 
 
 def _boxes(file: Path | None, size: Sequence[int], wanted: int) -> Fields:

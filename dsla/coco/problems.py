@@ -58,11 +58,6 @@ class Problems(list[Problem]):
             words = {key: text.format(smallest=SMALLEST, slack=SLACK) for key, text in KINDS[kind].items()}
             self.append(Problem(ids=rows, example=example, **words))
 
-    @property
-    def serious(self) -> list[Problem]:
-        """Those that change what is used."""
-        return [problem for problem in self if problem.level != "noted"]
-
     def text(self) -> str:
         """All of them, a line each, under the name of the file; empty without any."""
         return "\n".join([f"{self.name}:", *(f"  {problem}" for problem in self)]) if self else ""

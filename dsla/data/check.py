@@ -1,7 +1,6 @@
 """What is wrong with COCO files and their images, before anything is trained or evaluated on them."""
 
 import codecs
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..coco.foreign import holds_results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import Problems, many, some
 from ..coco.reading import head_of
-from ..errors import DataError, DataWarning
+from ..errors import DataError
 from ..files import require_folder
 from .coco import CocoDataset
 
@@ -47,9 +46,8 @@ class Report:
     def __str__(self) -> str:
         if self.error:
             return f"refused: {self.error}"
-        return "\n  ".join(
-            [f"{self.name}: {self.summary}", *(map(str, self.problems) if self.problems else ["nothing odd"])]
-        )
+        lines = list(map(str, self.problems)) or ["nothing odd"]
+        return "\n  ".join([f"{self.name}: {self.summary}", *lines])
 
 
 def check(
@@ -75,9 +73,11 @@ def check(
                 results = Results.of(file, first, warn=False)
                 reports.append(Report(str(file), _about_results(results), results.problems))
                 continue
-            truth, problems = _checked(file, images, progress)
+            truth = GroundTruth.of(file, warn=False)
+            if images is not None:
+                _check_pictures(CocoDataset(images, truth), progress)
             first = first or truth
-            reports.append(Report(str(file), _about(truth), problems))
+            reports.append(Report(str(file), _about(truth), truth.problems))
         except DataError as error:
             reports.append(Report(str(file), "", Problems(str(file)), str(error)))
     return reports
@@ -94,15 +94,8 @@ def are_results(file: str | Path) -> bool:
     return head.startswith(b"[") or (b'"score"' in head.split(b"\n")[0] and head.startswith(b"{"))
 
 
-def _checked(
-    file: str | Path, images: str | Path | None, progress: Callable[[int, int], None] | None
-) -> tuple[GroundTruth, Problems]:
-    if images is None:
-        truth = GroundTruth.of(file, warn=False)
-        return truth, truth.problems
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
-        dataset = CocoDataset(images, file)
+def _check_pictures(dataset: CocoDataset, progress: Callable[[int, int], None] | None) -> None:
+    """Adds those that cannot be read to the problems."""
     unreadable, words = [], ""
     for i in range(len(dataset)):
         try:
@@ -112,29 +105,22 @@ def _checked(
             words = words or str(error)
         if progress is not None:
             progress(i + 1, len(dataset))
-    problems = dataset.problems
-    problems.add("unreadable-file", unreadable, words)
-    return dataset.truth, problems
+    dataset.problems.add("unreadable-file", unreadable, words)
 
 
 def _about(truth: GroundTruth) -> str:
     objects = ~truth.crowd
     counts = np.bincount(truth.category[objects], minlength=len(truth.category_ids))
     size = size_names(truth.area[objects])
-    sizes = (f"{(size == name).sum()} {name}" for name in SIZES)
-    empty = len(truth) - len(np.unique(truth.image))
+    sizes = ", ".join(f"{(size == name).sum()} {name}" for name in SIZES)
     classes = [f"{name} {n}" for name, n in zip(truth.category_names, counts.tolist(), strict=True)]
-    parts = [
-        f"{many(len(truth), 'image')} ({empty} without a box)",
-        f"{many(int(objects.sum()), 'object')} ({', '.join(sizes)})",
-        many(int(truth.crowd.sum()), "crowd"),
-        f"{many(len(classes), 'class')}: {some(classes, 10)}",
-    ]
-    return ", ".join(parts)
+    return (
+        f"{many(len(truth), 'image')} ({len(truth) - len(np.unique(truth.image))} without a box), "
+        f"{many(int(objects.sum()), 'object')} ({sizes}), {many(int(truth.crowd.sum()), 'crowd')}, "
+        f"{many(len(classes), 'class')}: {some(classes, 10)}"
+    )
 
 
 def _about_results(results: Results) -> str:
-    scores = f", scores {results.score.min():.3g}…{results.score.max():.3g}" if len(results) else ""
-    return (
-        f"{many(len(results), 'detection')} on {len(np.unique(results.image))} of {len(results.truth)} images{scores}"
-    )
+    about = f"{many(len(results), 'detection')} on {len(np.unique(results.image))} of {len(results.truth)} images"
+    return about + (f", scores {results.score.min():.3g}…{results.score.max():.3g}" if len(results) else "")

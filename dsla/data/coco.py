@@ -27,7 +27,7 @@ class CocoDataset(DetectionDataset):
 
     Args:
         images_dir: folder that `file_name` starts from.
-        annotation_json: the file; UTF-8, a byte-order mark is allowed.
+        annotation_json: the file; UTF-8, a byte-order mark is allowed. Or its columns, where they are read already.
         keep_empty: keep images without a usable box; they are ordinary background.
         strict: refuse a file with problems that change what is used, in one error that lists all.
         check_files: look now whether all image files are there, instead of at each image's turn.
@@ -46,7 +46,7 @@ class CocoDataset(DetectionDataset):
     def __init__(
         self,
         images_dir: str | Path,
-        annotation_json: str | Path,
+        annotation_json: str | Path | GroundTruth,
         *,
         keep_empty: bool = True,
         strict: bool = False,
@@ -55,24 +55,22 @@ class CocoDataset(DetectionDataset):
         value_range: tuple[float, float] | None = None,
         transforms: Transforms | None = None,
     ):
-        self.images_dir, self.annotation_json = Path(images_dir), Path(annotation_json)
         self.transforms, self.allow_outside, self.value_range = transforms, allow_outside, value_range
-        self.name, path = self.annotation_json.stem, str(annotation_json)
-        self.truth = GroundTruth.of(path, warn=not strict)
-        self.truth.require_pictures()
-        self.problems = self.truth.problems
+        truth = GroundTruth.of(annotation_json, warn=not strict)
+        self.images_dir, self.annotation_json, self.problems = Path(images_dir), Path(truth.name), truth.problems
+        truth.require_pictures()
         if strict:
-            refuse(path, "unusable rows; correct them, or read without strict:", self.problems.serious)
+            changing = [problem for problem in truth.problems if problem.level != "noted"]
+            refuse(truth.name, "unusable rows; correct them, or read without strict:", changing)
         if not keep_empty:
-            self.truth = self.truth.part(np.unique(self.truth.image[self.truth.taught]))
-            if not len(self.truth):
-                raise DataError(f"{path}: no image has an object to learn, so keep_empty=False leaves none")
-        self.truth = self.truth.ready()
-        self.class_names = self.truth.category_names
-        self.category_ids = tuple(self.truth.category_ids.tolist())
+            truth = truth.part(np.unique(truth.image[truth.taught]))
+            if not len(truth):
+                raise DataError(f"{truth.name}: no image has an object to learn, so keep_empty=False leaves none")
+        self.name, self.truth, self.class_names = self.annotation_json.stem, truth.ready(), truth.category_names
+        self.category_ids = tuple(truth.category_ids.tolist())
         if check_files:
             missing = [self.path(i).absolute() for i in range(len(self)) if not self.path(i).is_file()]
-            refuse(path, "image files are missing; check the image folder:", missing)
+            refuse(truth.name, "image files are missing; check the image folder:", missing)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -105,23 +103,8 @@ class CocoDataset(DetectionDataset):
             "image_id": self.image_id(i),
         }
 
-    def image_id(self, i: int) -> Any:
-        return self.truth.image_ids.item(self.check_index(i))
-
-    def image_size(self, i: int) -> tuple[int, int]:
-        i = self.check_index(i)
-        return int(self.truth.heights[i]), int(self.truth.widths[i])
-
     def origin(self) -> Any:
         truth = self.truth
         columns = (truth.image, truth.category, truth.inside, truth.taught, truth.widths, truth.heights)
         hashes = [hashlib.sha256(column.tobytes()).hexdigest() for column in columns]
         return [self.class_names, truth.image_ids.tolist(), list(truth.file_names), hashes]
-
-    def annotated(self) -> set[Any]:
-        inside = np.isfinite(self.truth.inside[:, 0])
-        return set(self.truth.image_ids[np.unique(self.truth.image[inside])].tolist())
-
-    def ground_truth(self) -> dict[str, Any]:
-        """COCO dict of the usable annotations, boxes and areas as in the file."""
-        return self.truth.to_coco()

@@ -6,9 +6,11 @@ M boxes of an image, K crowd boxes, D detections, C classes.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from ..coco.columns import plain_id
+from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 from ..files import refuse_existing, write
 from .pictures import as_floats
@@ -80,21 +83,28 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """Item i, without transforms; its image may also be of bytes, [3, H, W] uint8."""
         raise NotImplementedError
 
-    def image_id(self, i: int) -> int:
+    @cached_property
+    def truth(self) -> GroundTruth:
+        """The ground truth in columns; of a subclass that has `ground_truth`, which is asked once."""
+        return GroundTruth.of(self.ground_truth())
+
+    def image_id(self, i: int) -> Any:
         """COCO id of image i."""
-        raise NotImplementedError
+        return self.truth.image_ids.item(self.check_index(i))
 
     def image_size(self, i: int) -> tuple[int, int]:
         """(height, width) of image i, untransformed, without reading it."""
-        raise NotImplementedError
+        i = self.check_index(i)
+        return int(self.truth.heights[i]), int(self.truth.widths[i])
 
-    def annotated(self) -> set[int]:
-        """COCO ids of the images that have an annotation, be it a crowd."""
-        return {a["image_id"] for a in self.ground_truth()["annotations"]}
+    def annotated(self) -> set[Any]:
+        """COCO ids of the images with an annotation, be it a crowd, of which something lies inside."""
+        inside = np.isfinite(self.truth.inside[:, 0])
+        return set(self.truth.image_ids[np.unique(self.truth.image[inside])].tolist())
 
     def ground_truth(self) -> dict[str, Any]:
-        """COCO dict; every annotation has id >= 1, image_id, category_id, bbox, area and iscrowd."""
-        raise NotImplementedError
+        """COCO dict of the usable annotations, boxes and areas as in the file; each has an id >= 1 and iscrowd."""
+        return self.truth.to_coco()
 
     def fingerprint(self) -> str:
         """Twelve letters that tell this set from others, as far as is known without its pictures."""
@@ -122,8 +132,30 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return i % len(self)
 
     def to_coco(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """`write_coco` of this data set."""
-        return write_coco(self, folder, overwrite=overwrite)
+        """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the JSON's path.
+
+        Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned
+        path)` reads the same boxes back.
+
+        Raises:
+            DataError: one of these files is there already; nothing is written then.
+        """
+        path = Path(folder) / "instances.json"
+        files = [path.parent / "images" / f"{i:06d}.png" for i in range(len(self))]
+        refuse_existing([path, *files], overwrite=overwrite)
+        truth = self.ground_truth()
+        entries = {entry["id"]: entry for entry in truth["images"]}
+        (path.parent / "images").mkdir(parents=True, exist_ok=True)
+        images = []
+        for i, file in enumerate(files):
+            pixels = (as_floats(self.load(i)[0]) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            file.unlink(missing_ok=True)  # a link is replaced, not what it leads to
+            Image.fromarray(pixels).save(file)
+            images.append({**entries[self.image_id(i)], "file_name": file.name})
+        return write(path, json.dumps({**truth, "images": images}, ensure_ascii=False))
+
+
+write_coco = DetectionDataset.to_coco  # of any data set
 
 
 def digest(values: Any) -> str:
@@ -167,28 +199,3 @@ def to_coco_results(
             category = dataset.category_ids[label]
             rows.append({"image_id": name, "category_id": category, "bbox": box, "score": score})
     return rows
-
-
-def write_coco(dataset: DetectionDataset, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Writes a data set as `folder/images/*.png` and `folder/instances.json`; returns the JSON's path.
-
-    Images come without transforms, in the frame of the annotations. `CocoDataset(folder / "images", returned
-    path)` reads the same boxes back.
-
-    Raises:
-        DataError: one of these files is there already; nothing is written then.
-    """
-    path = Path(folder) / "instances.json"
-    files = [path.parent / "images" / f"{i:06d}.png" for i in range(len(dataset))]
-    refuse_existing([path, *files], overwrite=overwrite)
-    truth = dataset.ground_truth()
-    entries = {entry["id"]: entry for entry in truth["images"]}
-    (path.parent / "images").mkdir(parents=True, exist_ok=True)
-    images = []
-    for i, file in enumerate(files):
-        image, _ = dataset.load(i)
-        pixels = (as_floats(image) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        file.unlink(missing_ok=True)  # a link is replaced, not what it leads to
-        Image.fromarray(pixels).save(file)
-        images.append({**entries[dataset.image_id(i)], "file_name": file.name})
-    return write(path, json.dumps({**truth, "images": images}, ensure_ascii=False))

@@ -9,10 +9,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..coco.foreign import upright_size
 from ..errors import DataError
 
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-EXIF_ORIENTATION = 0x0112
 MAX_PIXELS = 100_000_000  # of an image that is read: few bytes can say that they are gigabytes
 _NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}  # other programs would run, or Pillow knows the name only
 
@@ -118,10 +117,7 @@ def load_pixels(
                     f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
                     "(dsla.data.pictures.MAX_PIXELS)"
                 )
-            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
-            stored, upright = opened.size, opened.size
-            if orientation in TURNED:
-                upright = stored[1], stored[0]
+            stored, upright = opened.size, upright_size(opened)
             wanted = upright if size is None else (size[1], size[0])
             if wanted not in (stored, upright):
                 other = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
@@ -129,15 +125,15 @@ def load_pixels(
                     f"{path}: the image is {text(stored)}{other}, but the annotations say {text(wanted)} "
                     "(width x height); correct the file or its entry in 'images'."
                 )
-            turned = wanted == upright and orientation != 1
-            pixels = to_pixels(ImageOps.exif_transpose(opened) if turned else opened, value_range)
+            if wanted == upright:
+                ImageOps.exif_transpose(opened, in_place=True)
+            return to_pixels(opened, value_range)
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
     except DataError as error:
         raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
-    return pixels
 
 
 def image_tensor(image: Any) -> Tensor:

@@ -5,6 +5,7 @@ Neither depends on the number of processes, of loading workers, or on where a ru
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain, count, islice
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from ..coco.columns import id_array, places
+from ..coco.ground_truth import GroundTruth
 from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors, item_of
 
 Item = tuple[int, int]  # index of an image, seed of what chance does to it
@@ -129,16 +132,10 @@ class Part(DetectionDataset):
     def origin(self) -> list[Any]:
         return [self.dataset.origin(), list(self.indices)]
 
-    def annotated(self) -> set[int]:
-        return self.dataset.annotated() & {self.image_id(i) for i in range(len(self))}
-
-    def ground_truth(self) -> dict[str, Any]:
-        truth, ids = self.dataset.ground_truth(), {self.image_id(i) for i in range(len(self))}
-        return {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] in ids],
-            "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
-        }
+    @cached_property
+    def truth(self) -> GroundTruth:
+        truth, ids = self.dataset.truth, id_array([self.image_id(i) for i in range(len(self))])
+        return truth.part(places(ids, truth.image_ids))
 
 
 def with_boxes(dataset: DetectionDataset) -> DetectionDataset:
