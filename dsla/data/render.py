@@ -131,13 +131,13 @@ def sample_shape(draw: Draw, size: int, near: Shape | None) -> Shape:
 
 def in_image(shape: Shape, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where the shape's window meets the image: (rows, columns) in the image and in the window."""
-    h, w = shape.alpha.shape
-    y1, y2 = max(shape.y0, 0), min(shape.y0 + h, size)
-    x1, x2 = max(shape.x0, 0), min(shape.x0 + w, size)
-    return (
-        (slice(y1, max(y2, y1)), slice(x1, max(x2, x1))),
-        (slice(y1 - shape.y0, max(y2, y1) - shape.y0), slice(x1 - shape.x0, max(x2, x1) - shape.x0)),
-    )
+    image, window = [], []
+    for start, length in zip((shape.y0, shape.x0), shape.alpha.shape, strict=True):
+        first = max(start, 0)
+        last = max(min(start + length, size), first)
+        image.append(slice(first, last))
+        window.append(slice(first - start, last - start))
+    return tuple(image), tuple(window)  # type: ignore[return-value]
 
 
 def compose(draw: Draw, size: int) -> tuple[list[Shape], list[tuple[float, ...]]]:
@@ -180,31 +180,20 @@ def value_noise(draw: Draw, cells: int, size: int, channels: int) -> Array:
     i = np.minimum(at.astype(np.int64), cells - 1)
     f = at - i.astype(np.float32)
     wide = grid[:, :, i] + (grid[:, :, i + 1] - grid[:, :, i]) * f
-    low, high = wide[:, i], wide[:, i + 1]
-    high -= low  # in place: at this size, fresh memory costs more than arithmetic
-    high *= f[:, None]
-    high += low
-    return high
+    return wide[:, i] + (wide[:, i + 1] - wide[:, i]) * f[:, None]
 
 
 def blend(canvas: Array, alpha: Array, colour: Array) -> None:
     """Paints colour [3, 1|h, 1|w] over canvas [3, h, w] in place."""
     for channel, paint_ in zip(canvas, colour, strict=True):
-        step = paint_ - channel
-        step *= alpha
-        channel += step
+        channel += (paint_ - channel) * alpha
 
 
 def background(draw: Draw, size: int) -> Array:
     """[3, size, size]: uneven light, two grains of noise and clutter that is of no class."""
     k = size / 128
-    canvas = value_noise(draw, 3, size, 3)
-    canvas *= 0.35
-    canvas += 0.03 + 0.6 * draw.field(3, 1, 1)
-    grain = value_noise(draw, 8 + draw.below(24), size, 1)
-    grain -= 0.5
-    grain *= draw.between(0.05, 0.3)
-    canvas += grain
+    canvas = value_noise(draw, 3, size, 3) * 0.35 + (0.03 + 0.6 * draw.field(3, 1, 1))
+    canvas += (value_noise(draw, 8 + draw.below(24), size, 1) - 0.5) * draw.between(0.05, 0.3)
     if draw.chance(0.3):  # stripes, as of a floor or a fence
         side = np.arange(size, dtype=np.float32)
         angle, period = draw.between(0, math.pi), draw.between(5, 14) * k
@@ -294,14 +283,8 @@ def render(seed: int, split: str, index: int, size: int) -> tuple[NDArray[np.uin
         paint(draw, canvas, shape)
     if draw.chance(0.3):  # a twig in front of everything
         clutter(draw, canvas, 0)
-    noise = draw.field(3, size, size)
-    noise -= 0.5
-    noise *= draw.between(0.02, 0.1)
-    canvas += noise
-    np.clip(canvas, 0, 1, out=canvas)
-    canvas *= 255
-    canvas += 0.5
-    pixels = canvas.astype(np.uint8)
+    canvas += (draw.field(3, size, size) - 0.5) * draw.between(0.02, 0.1)
+    pixels = (canvas.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return pixels, np.asarray(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
 
 
@@ -309,8 +292,8 @@ def main(arguments: list[str]) -> None:
     """Worker: seed, split, size, first, last (exclusive) on the command line; an .npz on standard output."""
     seed, split, size, first, last = int(arguments[0]), arguments[1], *map(int, arguments[2:])
     images, rows = zip(*(render(seed, split, i, size) for i in range(first, last)), strict=True)
-    buffer = io.BytesIO()
-    np.savez(buffer, images=np.stack(images), rows=np.concatenate(rows), counts=np.array([len(r) for r in rows]))
+    buffer, counts = io.BytesIO(), np.array([len(r) for r in rows])
+    np.savez(buffer, indices=range(first, last), images=np.stack(images), rows=np.concatenate(rows), counts=counts)
     sys.stdout.buffer.write(buffer.getvalue())
 
 

@@ -10,8 +10,8 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def cpu_count() -> int:
 
 
 def draw_elsewhere(seed: int, split: str, size: int, first: int, last: int) -> dict[str, NDArray[Any]]:
-    """Scenes first..last-1 drawn in a process of its own; arrays images, rows, counts.
+    """Scenes first..last-1 drawn in a process of its own; arrays indices, images, rows, counts.
 
     A plain child process that imports NumPy only: no fork of a threaded process, and no `__main__` guard
     needed in the caller's script, as multiprocessing would ask for.
@@ -100,8 +100,7 @@ class Scenes(DetectionDataset):
     def rows(self, i: int) -> NDArray[np.float64]:
         """Objects of scene i, columns as `render.COLUMNS`; draws the scene if it is new."""
         i = self.check_index(i)
-        rows = self._rows[i]
-        if rows is None:
+        if (rows := self._rows[i]) is None:
             pixels, rows = render.render(self.seed, self.split, i, self.side)
             self._keep(i, pixels, rows)
         return rows
@@ -113,35 +112,27 @@ class Scenes(DetectionDataset):
             workers: processes; by default one a processor, none of its own for a few scenes.
             progress: called with (scenes there, scenes in all) now and then.
         """
-        count = len(self)
         missing = [i for i, rows in enumerate(self._rows) if rows is None]
+        there, count = len(self) - len(missing), len(self)
         workers = min(cpu_count() if workers is None else workers, -(-len(missing) // 50))
-        if workers <= 1:
-            for n, i in enumerate(missing, 1):
-                self.rows(i)
-                if progress and (n % 50 == 0 or n == len(missing)):
-                    progress(count - len(missing) + n, count)
-            return self
-        step = min(CHUNK, -(-count // workers))
-        starts = sorted({i - i % step for i in missing})
-        there = count - len(missing)
-        pool = ThreadPoolExecutor(workers)
-        try:
-            jobs = {
-                pool.submit(draw_elsewhere, self.seed, self.split, self.side, a, min(a + step, count)): a
-                for a in starts
-            }
-            for job in as_completed(jobs):
-                arrays = job.result()
-                objects = np.split(arrays["rows"], np.cumsum(arrays["counts"])[:-1])
-                for i, (pixels, rows) in enumerate(zip(arrays["images"], objects, strict=True), jobs[job]):
-                    there += self._rows[i] is None
-                    self._keep(i, pixels, rows)
-                if progress:
-                    progress(there, count)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for i, pixels, rows in self._drawn(missing, workers):
+            there += self._rows[i] is None
+            self._keep(i, pixels, rows)
+            if progress and (there % 50 == 0 or there == count):
+                progress(there, count)
         return self
+
+    def _drawn(self, missing: list[int], workers: int) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float64]]]:
+        """Index, pixels and rows of these scenes; of several processes also of others, since each draws a range."""
+        if workers <= 1:
+            yield from ((i, *render.render(self.seed, self.split, i, self.side)) for i in missing)
+            return
+        step = min(CHUNK, -(-len(self) // workers))
+        ranges = [(first, min(first + step, len(self))) for first in sorted({i - i % step for i in missing})]
+        with ThreadPoolExecutor(workers) as pool:
+            for arrays in pool.map(lambda part: draw_elsewhere(self.seed, self.split, self.side, *part), ranges):
+                objects = np.split(arrays["rows"], np.cumsum(arrays["counts"])[:-1])
+                yield from zip(arrays["indices"].tolist(), arrays["images"], objects, strict=True)
 
     @property
     def images(self) -> Tensor:
@@ -180,10 +171,8 @@ class Scenes(DetectionDataset):
             | {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
             for n, (image, label, x1, y1, x2, y2) in enumerate(objects, 1)
         ]
-        images = [
-            {"id": self.image_id(i), "file_name": f"{i:06d}.png", "width": self.side, "height": self.side}
-            for i in range(len(self))
-        ]
+        side = {"width": self.side, "height": self.side}
+        images = [{"id": i + 1, "file_name": f"{i:06d}.png", **side} for i in range(len(self))]
         return {
             "info": {"description": f"embedded scenes, split {self.split}, seed {self.seed}"},
             "images": images,
