@@ -13,7 +13,7 @@ def run(args: Namespace) -> None:
     if args.protocol:
         from ..paper.protocol import follow
 
-        table = follow(args.out, progress=not args.quiet)
+        table = follow(args.out, progress=not args.quiet, part=args.protocol, data=args.data or "")
         print(table.to_string(index=False, float_format="%.4g"))
         return
     if args.recipes:

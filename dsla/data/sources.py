@@ -45,8 +45,8 @@ def open_dataset(
 
     - no `data`: the embedded scenes, split "train", "val" or "test"; `size` limits their number;
     - `data` and `annotations`: a folder of images and a COCO-format file;
-    - `data` alone: a folder as COCO lies on disk, ``annotations/instances_<split>.json`` with images in
-      ``<split>/``; the splits "train" and "val" also find the years' (``train2017``).
+    - `data` alone: a folder as COCO lies on disk, ``annotations/instances_<split>.json`` (or beside that folder) with
+      images in ``<split>/`` or ``images/``; the splits "train" and "val" also find the years' (``train2017``).
 
     Raises:
         DataError: nothing there, with the paths that were tried.
@@ -63,11 +63,11 @@ def open_dataset(
     root = Path(str(data))
     tried = []
     for name in (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES)):
-        file = root / "annotations" / f"instances_{name}.json"
-        tried.append(str(file.absolute()))
-        if file.exists():
-            images = root / name
-            return CocoDataset(images if images.is_dir() else root / "images", file)
+        for file in (root / "annotations" / f"instances_{name}.json", root / f"instances_{name}.json"):
+            tried.append(str(file.absolute()))
+            if file.exists():
+                images = root / name
+                return CocoDataset(images if images.is_dir() else root / "images", file)
     raise DataError(
         f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(tried)}). {COCO_HINT[0].upper()}"
         f"{COCO_HINT[1:]}; for any other layout give the images' folder and --annotations FILE."

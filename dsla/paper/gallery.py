@@ -26,7 +26,7 @@ from ..settings import repository_file
 from . import tables
 from .exhibits import LOOKED_AT, busiest, point_counts
 from .pages import Chart
-from .protocol import VERSION
+from .protocol import VERSION, stage_of
 from .report import reproduce
 from .runs import read, read_curves, read_runs, stores
 
@@ -143,8 +143,9 @@ def _figures_over_seeds(folder: Path, progress: bool) -> Iterator[tuple[str, Pic
     table = tables.condition_table(runs)
     if len(table):
         yield "conditions", plots.conditions(table), table
-    table = tables.protocol_table(read(*paths, protocol=VERSION))
-    if len(table):
-        yield "protocol", plots.protocol(table), table
+    for name, stage in (("protocol", "main"), ("photographs", stage_of("photographs", "main"))):
+        table = tables.protocol_table(read(*paths, protocol=VERSION), stage)
+        if len(table):
+            yield name, plots.protocol(table), table
     table = tables.curve_table(read_curves(*paths))
     yield "training-curves", plots.training_curves(table), table

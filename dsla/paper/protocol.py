@@ -1,4 +1,4 @@
-"""The protocol of `docs/protocol.md`: its runs, in their order, each on the scenes that are for it."""
+"""The protocol of `docs/protocol.md`: the runs of its parts, in their order, each on the images that are for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import pandas as pd
 from ..analysis.resampling import draws, resampled_ap
 from ..analysis.study import Analysed, numbers_of, study
 from ..analysis.tables import series
-from ..data import Scenes
+from ..data import DetectionDataset, Scenes
+from ..data.sampling import Part
+from ..data.sources import open_dataset
+from ..errors import DataError, unknown
 from ..files import add_line
 from ..models.evaluation import evaluate
 from ..recipes import Recipe, recipe
@@ -24,6 +27,23 @@ from .runs import read as read_store
 
 PLAN = read("protocol")
 VERSION: int = PLAN["version"]
+FIRST = "scenes"  # the part whose stages have no name before theirs
+
+
+def plan(part: str = FIRST) -> dict[str, Any]:
+    """What the protocol says of a part.
+
+    Raises:
+        DataError: there is no such part.
+    """
+    if part not in PLAN["parts"]:
+        raise unknown("part of the protocol", part, PLAN["parts"])
+    return PLAN | PLAN["parts"][part]
+
+
+def stage_of(part: str, stage: str) -> str:
+    """What lines of the store call a stage, "tuning" or "main", of a part."""
+    return stage if part == FIRST else f"{part}-{stage}"
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,7 @@ class Planned:
     """A run of the protocol.
 
     Attributes:
-        stage: "tuning" or "main".
+        stage: see `stage_of`.
         start: "warm" or "cold".
         base: name of the recipe that it changes.
         recipe: as it is trained.
@@ -45,48 +65,51 @@ class Planned:
     seed: int
 
     @classmethod
-    def of(cls, stage: str, start: str, base: str, rate: float, seed: int) -> Planned:
-        steps = PLAN["tuning"]["steps"] if stage == "tuning" else PLAN["steps"]
+    def of(cls, stage: str, start: str, base: str, rate: float, seed: int, steps: int) -> Planned:
         name = f"{base}-{start}-{stage}-{rate:g}"
         changed = recipe(base, box_bias=PLAN["starts"][start], lr=rate, steps=steps).replace(name=name)
         return cls(stage, start, base, changed, seed)
 
 
-def tuning() -> list[Planned]:
+def settings(part: str = FIRST) -> list[tuple[str, str]]:
+    """(start, recipe) of a part, in its order."""
+    return [(start, base) for base in plan(part)["methods"] for start in PLAN["starts"]]
+
+
+def tuning(part: str = FIRST) -> list[Planned]:
     """The grid: each method from each start at each rate, one seed."""
-    settings = [(start, base) for base in PLAN["methods"] for start in PLAN["starts"]]
-    seed, rates = PLAN["tuning"]["seed"], PLAN["tuning"]["rates"]
-    return [Planned.of("tuning", *setting, rate, seed) for setting in settings for rate in rates]
+    grid, stage = plan(part)["tuning"], stage_of(part, "tuning")
+    each = [(*setting, rate) for setting in settings(part) for rate in grid["rates"]]
+    return [Planned.of(stage, *setting, grid["seed"], grid["steps"]) for setting in each]
 
 
-def tuned(runs: Iterable[Run]) -> dict[tuple[str, str], float]:
-    """(start, recipe) → the rate of highest AP on the tuning scenes, of equal ones the lower."""
+def tuned(runs: Iterable[Run], part: str = FIRST) -> dict[tuple[str, str], float]:
+    """(start, recipe) → the rate of highest AP on the tuning images, of equal ones the lower."""
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for run in runs:
-        if run["stage"] == "tuning":
+        if run["stage"] == stage_of(part, "tuning"):
             where, ap = (run["start"], run["recipe"]), next(n["value"] for n in run["numbers"] if n["name"] == "AP")
             best[where] = max(best.get(where, (-1.0, 0.0)), (ap or 0.0, -run["lr"]))
     return {where: -rate for where, (_, rate) in best.items()}
 
 
-def planned(runs: Iterable[Run]) -> list[Planned]:
-    """All runs in their order; those of the main stage once every run of the tuning is there.
+def planned(runs: Iterable[Run], part: str = FIRST) -> list[Planned]:
+    """All runs of a part in their order; those of the main stage once every run of the tuning is there.
 
     Seeds are the outer loop of the main stage, so that whatever stops it leaves the settings equally far.
     """
-    runs, grid = list(runs), tuning()
+    runs, grid = list(runs), tuning(part)
     if _left(grid, runs):
         return grid
-    rates = tuned(runs)
-    settings = [(start, base) for base in PLAN["methods"] for start in PLAN["starts"]]
-    main = [Planned.of("main", *s, rates[s], seed) for seed in range(PLAN["seeds"]) for s in settings]
-    return [*grid, *main]
+    rates, stage, steps = tuned(runs, part), stage_of(part, "main"), plan(part)["steps"]
+    each = [(*s, rates[s], seed) for seed in range(plan(part)["seeds"]) for s in settings(part)]
+    return [*grid, *(Planned.of(stage, *setting, steps) for setting in each)]
 
 
-def missing(runs: Iterable[Run]) -> list[Planned]:
-    """The runs that are not there, the next one first."""
+def missing(runs: Iterable[Run], part: str = FIRST) -> list[Planned]:
+    """The runs of a part that are not there, the next one first."""
     runs = list(runs)
-    return _left(planned(runs), runs)
+    return _left(planned(runs, part), runs)
 
 
 def _left(plans: list[Planned], runs: list[Run]) -> list[Planned]:
@@ -94,22 +117,39 @@ def _left(plans: list[Planned], runs: list[Run]) -> list[Planned]:
     return [p for p in plans if (p.stage, p.start, p.base, p.recipe.lr, p.seed) not in there]
 
 
-def follow(out: str | Path, say: Callable[[str], None] = print, progress: bool = False) -> pd.DataFrame:
+def follow(
+    out: str | Path, say: Callable[[str], None] = print, progress: bool = False, part: str = "all", data: str = ""
+) -> pd.DataFrame:
     """Make the runs of the protocol that the store in a folder lacks, one after the other, a line each.
 
     What is stopped goes on from its last checkpoint.
 
+    Args:
+        out: folder of the store.
+        say: is told what is done.
+        progress: show a bar.
+        part: of the protocol; "all": one after the other, without those of photographs where there is no `data`.
+        data: folder of the photographs.
+
     Returns:
         stage, start, recipe, rate, seed, AP of all runs of the store.
+
+    Raises:
+        DataError: no such part; one of photographs without `data`.
     """
+    parts = [p for p in PLAN["parts"] if data or "files" not in plan(p)] if part == "all" else [part]
+    if "files" in plan(parts[0]) and not data:
+        raise DataError(f"part {part!r} of the protocol is of photographs: --data says which folder they lie in")
     store = Path(out) / FILE
     store.parent.mkdir(parents=True, exist_ok=True)
     commit = commit_of(Path(__file__).parent)
-    while left := missing(read_store(store, protocol=VERSION)):
-        say(f"{left[0].recipe.name}, seed {left[0].seed}: {left[0].recipe.steps} steps; {len(left)} runs are missing")
-        run = _made(left[0], Path(out), commit, progress)
-        add_line(store, run)
-        say(f"AP {as_text('AP', next(n['value'] for n in run['numbers'] if n['name'] == 'AP'))}")
+    for each in parts:
+        while left := missing(read_store(store, protocol=VERSION), each):
+            p = left[0]
+            say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {len(left)} runs are missing")
+            run = _made(p, each, data, Path(out), commit, progress)
+            add_line(store, run)
+            say(f"AP {as_text('AP', next(n['value'] for n in run['numbers'] if n['name'] == 'AP'))}")
     runs = read_store(store, protocol=VERSION)
     columns = {"stage": "stage", "start": "start", "recipe": "recipe", "rate": "lr", "seed": "seed"}
     aps = [next(n["value"] for n in run["numbers"] if n["name"] == "AP") for run in runs]
@@ -123,11 +163,21 @@ def scenes(name: str) -> Scenes:
     return Scenes(split, size=size, seed=seed).prepare()
 
 
-def _made(p: Planned, out: Path, commit: str, progress: bool) -> Run:
-    main = p.stage == "main"
-    judged = scenes("test" if main else "tuning")
-    options = {"val": scenes("validation"), "every": PLAN["curve_every"]} if main else {}
-    model, log = train_or_read(p.recipe, p.seed, out, scenes("train"), progress=progress, **options)
+def images(part: str, name: str, data: str) -> DetectionDataset:
+    """The images of a part for this purpose: scenes, or photographs of the folder `data`."""
+    if "files" not in plan(part):
+        return scenes(name)
+    split, first, end = plan(part)["files"][name]
+    photographs = open_dataset(data, split)
+    names = sorted((image["file_name"], i) for i, image in enumerate(photographs.ground_truth()["images"]))
+    return Part(photographs, sorted(i for place, (_, i) in enumerate(names) if first <= place % 8 < end))
+
+
+def _made(p: Planned, part: str, data: str, out: Path, commit: str, progress: bool) -> Run:
+    main = p.stage == stage_of(part, "main")
+    train, judged = (images(part, name, data) for name in ("train", "test" if main else "tuning"))
+    options = {"val": images(part, "validation", data), "every": plan(part)["curve_every"]} if main else {}
+    model, log = train_or_read(p.recipe, p.seed, out, train, progress=progress, **options)
     more: dict[str, Any] = {}
     if main:
         asked = study(model, judged)
@@ -137,10 +187,10 @@ def _made(p: Planned, out: Path, commit: str, progress: bool) -> Run:
     else:
         numbers = series("evaluation", evaluate(model, judged), {"": "no such object"})
         results = Analysed(numbers_of({"evaluation": numbers}), {})
-    data = {"train": scenes("train").fingerprint(), "judged": judged.fingerprint()}
-    about = {"protocol": VERSION, "stage": p.stage, "start": p.start, "lr": p.recipe.lr, "commit": commit, "data": data}
-    key = key_of(p.recipe, p.seed, len(judged), data=list(data.values()))
-    return run_of(p.base, model, results, key=key, seed=p.seed, images=len(judged), **about, **more)
+    of_data = {"train": train.fingerprint(), "judged": judged.fingerprint()}
+    about = {"protocol": VERSION, "stage": p.stage, "start": p.start, "lr": p.recipe.lr, "commit": commit}
+    key = key_of(p.recipe, p.seed, len(judged), data=list(of_data.values()))
+    return run_of(p.base, model, results, key=key, seed=p.seed, images=len(judged), data=of_data, **about, **more)
 
 
 def commit_of(folder: Path) -> str:

@@ -18,6 +18,7 @@ from ..recipes import GROUPS, RECIPES, SHIPPED
 from .claims import (
     CLAIMS,
     CONTRADICTED,
+    Claim,
     Finding,
     ablation_names,
     judge_ablation,
@@ -28,8 +29,8 @@ from .claims import (
 )
 from .definitions import ROWS, as_text
 from .pages import page
-from .protocol import PLAN, VERSION, missing, tuned
-from .runs import ABOUT, Run, read, read_runs, stores, table_of
+from .protocol import FIRST, PLAN, VERSION, missing, plan, settings, stage_of, tuned
+from .runs import ABOUT, Run, read, read_runs, stores, table_of, title_of
 from .tables import (
     claims_markdown,
     condition_table,
@@ -53,58 +54,74 @@ def one_budget(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["recipe"].isin(recipes) & (runs["steps"] == STEPS)]
 
 
-def protocol_numbers(runs: Sequence[Run]) -> pd.DataFrame:
-    """`read_runs` of the protocol's main stage, with method; and analysis curve: AP_early, and AP_area, its mean."""
-    runs = [run for run in runs if run["stage"] == "main"]
+def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
+    """`read_runs` of the main stage of a part, with method; and analysis curve: AP_early, and AP_area, its mean.
+
+    With those of the first part that the plan puts beside them, of the same seeds.
+    """
+    about, stage = plan(part), stage_of(part, "main")
+    beside = [r for r in runs if r["stage"] == "main" and r["recipe"] in about["beside"] and r["seed"] < about["seeds"]]
+    runs = [*beside, *(run for run in runs if run["stage"] == stage)]
     curves = []
     for run in runs:
         ap = {point["step"]: point["AP"] for point in run["evaluations"]}
-        numbers = {"AP_early": ap.get(PLAN["early"]), "AP_area": sum(ap.values()) / len(ap) if ap else None}
-        about = {k: run[k] for k in ABOUT} | {"analysis": "curve"}
-        curves += [about | {"name": name, "value": value} for name, value in numbers.items()]
+        numbers = {"AP_early": ap.get(about["early"]), "AP_area": sum(ap.values()) / len(ap) if ap else None}
+        line = {k: run[k] for k in ABOUT} | {"analysis": "curve"}
+        curves += [line | {"name": name, "value": value} for name, value in numbers.items()]
     table = table_of(runs)
     table = pd.concat([table, pd.DataFrame(curves, columns=table.columns)]) if curves else table
-    return table.assign(method=table["recipe"].map(ablation_names()))
+    return table.assign(method=table["recipe"].map(_name))
 
 
-def protocol_findings(numbers: pd.DataFrame) -> dict[str, dict[str, tuple[Finding, ...]]]:
-    """Question → start → its claims, judged together: "faster", "higher", and "measures" beside them."""
+def _name(recipe: str) -> str:
+    return ablation_names().get(recipe) or title_of(recipe)
+
+
+def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dict[str, tuple[Finding, ...]]]:
+    """Question → start → its claims, judged together.
+
+    "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these.
+    """
     questions = {
         "faster": (*step_claims("curve", "AP_early"), *step_claims("curve", "AP_area")),
         "higher": step_claims(),
         "measures": measure_claims(),
     }
+    if plan(part)["beside"]:
+        pairs = [(m, other) for other in map(_name, plan(part)["beside"]) for m in map(_name, plan(part)["methods"])]
+        questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for m, o in pairs)}
     by_start = {start: numbers[numbers["start"] == start] for start in PLAN["starts"]}
     return {q: {start: judge_all(claims, rows) for start, rows in by_start.items()} for q, claims in questions.items()}
 
 
-def _protocol(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page says of the protocol's runs."""
-    numbers = protocol_numbers(runs)
-    left = missing(runs)
-    counts = numbers.groupby(["recipe", "start"])["seed"].nunique()
-    rows = []
-    for (start, recipe), rate in tuned(runs).items() if not [p for p in left if p.stage == "tuning"] else ():
+def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
+    """What the page says of a part of the protocol."""
+    numbers, about = protocol_numbers(runs, part), plan(part)
+    counts = numbers.groupby(["start", "recipe"])["seed"].nunique()
+    rates, rows = dict[tuple[str, str], float](), []
+    if stage_of(part, "tuning") not in {p.stage for p in missing(runs, part)}:
+        rates = {s: rate for s, rate in tuned(runs).items() if s[1] in about["beside"]} | tuned(runs, part)
+    for (start, recipe), rate in rates.items():
         mine = numbers[(numbers["recipe"] == recipe) & (numbers["start"] == start)]
         means = [
             as_text(name, mine.loc[(mine["analysis"] == analysis) & (mine["name"] == name), "value"].mean())
             for analysis, name in ROWS["protocol"].values()
         ]
-        rows.append([ablation_names()[recipe], start, f"{rate:g}", str(counts.get((recipe, start), 0)), *means])
-    tables = {question: starts_markdown(findings) for question, findings in protocol_findings(numbers).items()}
+        rows.append([_name(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
+    tables = {question: starts_markdown(findings) for question, findings in protocol_findings(numbers, part).items()}
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
-    least = int(counts.min()) if len(counts) == len(PLAN["methods"]) * len(PLAN["starts"]) else 0
-    aps = {(r["start"], r["recipe"], r["lr"]): r["numbers"][0]["value"] for r in runs if r["stage"] == "tuning"}
-    rates = PLAN["tuning"]["rates"]
+    stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
+    aps = {(r["start"], r["recipe"], r["lr"]): r["numbers"][0]["value"] for r in stages["tuning"]}
+    tried = about["tuning"]["rates"]
     grid = [
-        [ablation_names()[base], start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in rates)]
-        for base in PLAN["methods"]
-        for start in PLAN["starts"]
+        [_name(base), start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in tried)]
+        for start, base in settings(part)
     ]
-    tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in rates)], grid))
-    done = {stage: sum(run["stage"] == stage for run in runs) for stage in ("tuning", "main")}
-    about = {"plan": PLAN, "seeds": least, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
-    return about | {question: Markup(table) for question, table in tables.items()}
+    tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid))
+    done = {stage: len(there) for stage, there in stages.items()}
+    seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
+    said = {"plan": about, "seeds": seeds, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
+    return said | {question: Markup(table) for question, table in tables.items()}
 
 
 def _each_shipped(runs: Sequence[Run], analysis: str, name: str) -> str:
@@ -135,8 +152,8 @@ def results_page(folder: str | Path = "figures") -> str:
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
     return page(
         "results.md",
-        protocol=_protocol(protocol),
-        figure=(Path(folder) / "protocol.svg").is_file(),
+        parts={part: _protocol(protocol, part) for part in PLAN["parts"]},
+        figures={path.stem for path in Path(folder).glob("*.svg")},
         main=main,
         claims=Markup(claims_markdown(main)),
         methods=Markup(methods_markdown(method_table(one_budget(runs)))),

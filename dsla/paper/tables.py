@@ -14,6 +14,7 @@ from ..recipes import RECIPES
 from . import published
 from .claims import CENTERNESS, DSLA, Claim, Finding, ablation_names, holm, interval, judge, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
+from .definitions import RECIPES as TITLES
 
 OURS, PAPER = "embedded set", "paper, COCO"
 CURVES = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # recipes whose training is drawn
@@ -114,12 +115,12 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table[table["seeds"] > 0].reset_index(drop=True)
 
 
-def protocol_table(runs: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """AP of every run of the protocol's main stage: start, method, seed, step, scenes (validation, test), AP."""
-    rows = []
+def protocol_table(runs: Iterable[dict[str, Any]], stage: str = "main") -> pd.DataFrame:
+    """AP of every run of a stage of the protocol: start, method, seed, step, scenes (validation, test), AP."""
+    rows, names = [], TITLES | ablation_names()
     for run in runs:
-        if run["stage"] == "main":
-            about = {"start": run["start"], "method": ablation_names()[run["recipe"]], "seed": run["seed"]}
+        if run["stage"] == stage:
+            about = {"start": run["start"], "method": names[run["recipe"]], "seed": run["seed"]}
             rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]
             ap = next(n["value"] for n in run["numbers"] if n["name"] == "AP")
             rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap})

@@ -115,9 +115,9 @@ def protocol(table: pd.DataFrame) -> Picture:
                 curve, end = (rows[rows["scenes"] == scenes] for scenes in ("validation", "test"))
                 ax.plot(curve.groupby("step")["AP"].mean(), **look.drawn, lw=1.2)
                 ax.scatter(curve["step"], curve["AP"], s=7, color=look.colour, alpha=0.5, lw=0)
-                x = 1.06 * end["step"] + beside(len(looks), i, 60)
+                x = (1.06 + beside(len(looks), i, 0.015)) * end["step"]
                 ax.scatter(x, end["AP"], s=16, color=look.colour, marker=look.marker)
-            ax.set(title=f"{start} start", xlabel="steps; right, test scenes")
+            ax.set(title=f"{start} start", xlabel="steps; right, test images")
             label_first(ax, place, AP)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.caption = caption("protocol", seeds=_seeds(table.groupby(["start", "method"])["seed"].nunique()))

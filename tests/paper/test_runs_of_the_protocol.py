@@ -2,17 +2,25 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from dsla.assigners.registry import METHODS
 from dsla.cli.main import main
 from dsla.data import Scenes
+from dsla.errors import DataError
+from dsla.geometry import PointGrid
+from dsla.models.build import assigner
 from dsla.paper import protocol
-from dsla.paper.protocol import PLAN, follow, missing, planned, tuned, tuning
-from dsla.paper.runs import FILE, read, read_runs
+from dsla.paper.claims import ablation_names
+from dsla.paper.protocol import PLAN, follow, missing, plan, planned, settings, tuned, tuning
+from dsla.paper.results import _protocol
+from dsla.paper.runs import FILE, read, read_runs, title_of
 from dsla.paper.tables import protocol_table
 from dsla.plots import trends
+from dsla.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs" / "protocol.md").read_text(encoding="utf-8").split())
@@ -35,6 +43,78 @@ def test_the_document_says_what_the_runs_are_made_from():
     for start, bias in PLAN["starts"].items():
         assert f"*{start}*, `box_bias` {bias:g}".replace("-", "−") in TEXT
     assert all(f"`{name}`" in TEXT for name in PLAN["methods"])
+
+
+FURTHER = TEXT.split("# Further parts")[1]
+
+
+def test_the_document_says_what_the_other_methods_are_run_with():
+    text, part = FURTHER.split("## Photographs")[0], plan("methods")
+    assert re.findall(r"\(`(scenes-[\w-]+)`\)", text) == part["methods"]
+    count, grid = len(part["methods"]), part["tuning"]
+    assert f"{count} methods × 2 starts × {len(grid['rates'])} rates × {grid['steps']} steps" in text
+    runs = f"{count} methods × 2 starts × {part['seeds']} seeds (0 to {part['seeds'] - 1}) × {part['steps']:,} steps"
+    assert runs in text
+    assert part["beside"] == ["scenes-fcos", "scenes-dsla"]
+    taught = {RECIPES[name].method for name in (*part["methods"], *PLAN["methods"])}
+    assert taught == set(METHODS)
+    assert (RECIPES["scenes-simota"].quality, PLAN["parts"]["scenes"]) == ("iou", {})
+
+
+def test_ranges_of_the_other_methods_leave_as_few_objects_without_a_point_as_said():
+    scenes = Scenes("train", size=400, seed=PLAN["scenes"]["train"][1]).prepare()
+    targets = [scenes[i][1] for i in range(len(scenes))]
+
+    def without(name):
+        grid, rule = PointGrid((128, 128), RECIPES[name].strides, RECIPES[name].offset), assigner(RECIPES[name])
+        if rule.needs_predictions:
+            return 0.0  # takes a point at least of each object
+        index = rule(grid, [t["boxes"] for t in targets], [t["labels"] for t in targets]).gt_index
+        taught = sum(len(i[i >= 0].unique()) for i in index)
+        return 100 * (1 - taught / sum(len(t["boxes"]) for t in targets))
+
+    says = re.search(
+        r"with which ([\d.]+) % of the objects .*? against ([\d.]+) % with .*? at most ([\d.]+) %", FURTHER
+    )
+    wide, early, most = map(float, says.groups())
+    assert without("scenes-fovea-wide") == pytest.approx(wide, abs=0.05)
+    assert without("scenes-fovea-dsla-wide") == pytest.approx(wide, abs=0.05)
+    assert without("scenes-fovea") == pytest.approx(early, abs=0.05)
+    assert max(without(name) for name in plan("methods")["methods"] if "fovea" not in name) <= most
+
+
+def test_the_document_says_what_photographs_are_run_with():
+    text, part = FURTHER.split("## Photographs")[1], plan("photographs")
+    assert ", ".join(f"`{name}`" for name in part["methods"]) in text
+    low, middle, high = part["tuning"]["rates"]
+    assert f"the best of {low:g}, {middle:g} and {high:g} after {part['tuning']['steps']} steps" in text
+    assert "4 methods × 2 starts × 3 rates, seed 0" in text
+    runs = f"4 methods × 2 starts × {part['seeds']} seeds (0 to {part['seeds'] - 1}) × {part['steps']} steps"
+    assert runs in text
+    assert f'every {part["curve_every"]}; "learns faster" asks at step {part["early"]}' in text
+    assert {RECIPES[n].steps for n in part["methods"]} == {part["steps"]}
+    assert {(RECIPES[n].min_size, RECIPES[n].max_size, RECIPES[n].batch_size) for n in part["methods"]} == {
+        ((240,), 320, 8)
+    }
+    first = [name.replace("cells", "scenes") for name in part["methods"]]
+    assert first == PLAN["methods"]
+    assert [ablation_names()[name] for name in first] == [title_of(name) for name in part["methods"]]
+    assert part["early"] / part["steps"] == PLAN["early"] / PLAN["steps"] == 0.25
+
+
+def test_photographs_are_split_by_the_rule(shared):
+    sets = {
+        name: protocol.images("photographs", name, str(shared / "data/bccd")) for name in plan("photographs")["files"]
+    }
+    files = {name: {image["file_name"] for image in each.ground_truth()["images"]} for name, each in sets.items()}
+    counts = {name: len(each) for name, each in sets.items()}
+    assert counts == {"train": 218, "tuning": 37, "validation": 37, "test": 72}
+    assert len(set.union(*files.values())) == 364
+    ordered = sorted(files["train"] | files["tuning"] | files["validation"])
+    assert files["tuning"] == set(ordered[::8])
+    assert files["validation"] == set(ordered[1::8])
+    for number in ("validation | those where it is 1: 37", "training | the others: 218", "is 0: 37", "test | the 72"):
+        assert number in FURTHER
 
 
 def line(p, ap=0.3):
@@ -84,14 +164,38 @@ def test_the_next_run_is_the_first_that_is_missing():
     assert missing([*runs, *done]) == missing(runs)[3:]
 
 
+def test_parts_are_apart_and_none_changes_the_first():
+    first = [line(p) for p in tuning()]
+    for part in ("methods", "photographs"):
+        grid = tuning(part)
+        assert len(grid) == len(settings(part)) * 3
+        assert missing(first, part) == grid
+        assert missing([line(p) for p in grid]) == tuning()  # of the first
+        runs = [*first, *map(line, grid)]
+        assert [p.seed for p in missing(runs, part)][:: len(settings(part))] == list(range(plan(part)["seeds"]))
+        assert len(missing(runs)) == 64
+        done = [line(p) for p in missing(runs, part)]
+        assert missing([*runs, *done], part) == []
+        assert len(missing([*runs, *done])) == 64
+    names = [(p.recipe.name, p.seed) for part in PLAN["parts"] for p in tuning(part)]
+    assert len(set(names)) == len(names)
+    with pytest.raises(DataError, match=r"no part of the protocol 'photos': did you mean 'photographs'"):
+        plan("photos")
+
+
 @pytest.fixture
 def small(monkeypatch):
-    """Two methods, one seed, runs of two or four steps on a few scenes."""
+    """Two methods, one seed, runs of two or four steps on a few scenes; other methods: one more."""
     scenes = {"train": ["train", 1, 16], "tuning": ["val", 2, 4], "validation": ["val", 3, 3], "test": ["test", 4, 6]}
     changes = {"methods": ["scenes-fcos", "scenes-dsla"], "seeds": 1, "steps": 4, "curve_every": 2, "resamples": 5}
     for key, value in (changes | {"scenes": scenes}).items():
         monkeypatch.setitem(PLAN, key, value)
     monkeypatch.setitem(PLAN, "tuning", {"rates": [2e-3, 4e-3], "steps": 2, "seed": 0})
+    places = {"train": (0, 8), "tuning": (0, 4), "validation": (4, 8), "test": (0, 8)}
+    files = {name: ["val" if name == "test" else "train", *ends] for name, ends in places.items()}
+    others = {"methods": ["scenes-tal"], "beside": ["scenes-fcos", "scenes-dsla"]}
+    photographs = {"methods": ["scenes-dsla-merged"], "early": 2, "files": files}
+    monkeypatch.setitem(PLAN, "parts", {"scenes": {}, "methods": others, "photographs": photographs})
     protocol.scenes.cache_clear()
     yield PLAN
     protocol.scenes.cache_clear()
@@ -99,7 +203,7 @@ def small(monkeypatch):
 
 def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeypatch):
     said = []
-    table = follow(tmp_path, said.append)
+    table = follow(tmp_path, said.append, part="scenes")
     assert table["stage"].tolist() == ["tuning"] * 8 + ["main"] * 4
     assert set(table["seed"]) == {0}
     lines = [json.loads(text) for text in (tmp_path / FILE).read_text(encoding="utf-8").splitlines()]
@@ -117,12 +221,48 @@ def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeyp
     }
     assert len({r["key"] for r in lines}) == 12
     monkeypatch.setattr("dsla.training.loop.train", None)
-    assert follow(tmp_path, said.append).equals(table)
+    assert follow(tmp_path, said.append, part="scenes").equals(table)
     assert len(said) == 24
 
 
+def test_further_parts_are_made_on_their_images_and_shown_once_they_are_there(small, tmp_path, monkeypatch, capsys):
+    annotations = Scenes("train", size=16).to_coco(tmp_path / "cells")
+    for split in ("train", "val"):
+        shutil.copy(annotations, annotations.with_name(f"instances_{split}.json"))
+    follow(tmp_path, lambda _: None, part="scenes")
+    pages = [_protocol(read(tmp_path / FILE, protocol=1), part) for part in small["parts"]]
+    assert [page["done"] for page in pages] == [{"tuning": 8, "main": 4}, *[{"tuning": 0, "main": 0}] * 2]
+    assert [bool(page["methods"]) for page in pages] == [True, False, False]
+    command = ["reproduce", "--train", "--quiet", "--out", str(tmp_path), "--protocol"]
+    assert main([*command, "photographs"]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main([*command]) == 0  # all but the photographs
+    assert main([*command, "--data", str(annotations.parent)]) == 0
+    runs = read(tmp_path / FILE, protocol=1)
+    made = [tuple(run[name] for name in ("stage", "recipe", "start", "images")) for run in runs[12:]]
+    assert [about for about in made if about[0].endswith("-main")] == [
+        ("methods-main", "scenes-tal", "warm", 6),
+        ("methods-main", "scenes-tal", "cold", 6),
+        ("photographs-main", "scenes-dsla-merged", "warm", 16),
+        ("photographs-main", "scenes-dsla-merged", "cold", 16),
+    ]
+    assert [run["images"] for run in runs if run["stage"] == "photographs-tuning"] == [8] * 4
+    assert len({run["key"] for run in runs}) == len(runs) == 24
+    first, others, photographs = (_protocol(runs, part) for part in small["parts"])
+    assert first == pages[0]
+    assert others["methods"].count("| TAL | ") == 2
+    assert others["methods"].count("| DSLA | ") == others["methods"].count("| FCOS + centerness | ") == 2
+    assert "| TAL does better than DSLA | AP | – | " in others["others"]
+    assert (others["seeds"], photographs["seeds"]) == (1, 1)
+    assert photographs["methods"].count("| centerness as the class label | ") == 2
+    table = protocol_table(runs, "photographs-main")
+    assert table["scenes"].value_counts().to_dict() == {"validation": 4, "test": 2}
+    monkeypatch.setattr("dsla.training.loop.train", None)
+    assert main([*command, "--data", str(annotations.parent)]) == 0
+
+
 def test_runs_of_the_protocol_are_not_among_the_earlier_ones(small, tmp_path):
-    follow(tmp_path, lambda _: None)
+    follow(tmp_path, lambda _: None, part="scenes")
     assert read_runs(tmp_path / FILE).empty
     assert len(read(tmp_path / FILE, protocol=1)) == 12
     assert len(read_runs(tmp_path / FILE, protocol=1)["lr"].unique()) <= 2
@@ -134,7 +274,11 @@ def test_the_shell_refuses_what_the_protocol_decides(small, tmp_path, capsys):
         assert main(["reproduce", *wrong, *out]) == 2
         assert "protocol" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    assert main(["reproduce", "--train", "--protocol", *out]) == 0
+    assert main(["reproduce", "--train", "--data", "cells", *out]) == 2
+    assert "--data is for --protocol" in capsys.readouterr().err
+    assert main(["reproduce", "--train", "--protocol", "photos", *out]) == 2
+    assert "did you mean 'photographs'" in capsys.readouterr().err
+    assert main(["reproduce", "--train", "--protocol", "scenes", *out]) == 0
     assert capsys.readouterr().out.count("scenes-dsla") > 6
 
 
