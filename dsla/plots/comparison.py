@@ -19,7 +19,7 @@ from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions,
 from ..errors import DataError
 from ..geometry import Frame, InputSize
 from . import draw
-from .style import LABELS, LOST, SOFT, Picture, drawing
+from .style import LABELS, LOST, SOFT, Picture, caption, drawing
 
 STRIDES = (8, 16, 32, 64, 128)  # P3…P7
 PANEL = 2.15  # inches
@@ -145,7 +145,7 @@ def figure_of(
     width = left + (levels + 1) * (wide + gap) + right
     height = len(rows) * (high + title + head) + foot
     with drawing(height, width=width, layout=None) as figure:
-        unit = size[1] / (wide * 72)
+        unit = size[1] / (wide * 72)  # pixels of the image a point (1/72 inch)
         for r, row in enumerate(rows):
             top = height - r * (high + title + head)
             figure.text(left / width, (top - 0.17) / height, row.title, weight="bold", fontsize=9.5, va="center")
@@ -153,14 +153,19 @@ def figure_of(
             figure.text(end, (top - 0.17) / height, row.note or counted(row), fontsize=8, va="center", ha="right")
             for column in range(levels + 1):
                 place = ((left + column * (wide + gap)) / width, (top - title - head - high) / height)
-                ax = figure.add_axes((*place, wide / width, high / height))
-                _objects(ax, row, colour, size, boxes, labels, names, unit) if not column else _level(
-                    ax, row, column - 1, dim, size, boxes, wide
-                )
+                ax, lost = figure.add_axes((*place, wide / width, high / height)), row.counts == 0
+                draw.show_image(ax, dim if column else colour, size)
+                draw.show_boxes(ax, boxes[lost], LOST, 1.2 if column else 1.4, (0, (3, 1.2)), zorder=5)
+                if column:
+                    words = _level(ax, row, column - 1, boxes, unit)
+                else:
+                    words = _objects(ax, row, boxes, labels, names, unit)
+                ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
+                ax.set_title(words, pad=3, fontsize=7.5, weight="normal")
         bar = figure.add_axes((1 - (right - 0.12) / width, foot / height, 0.09 / width, high / height))
         figure.colorbar(ScalarMappable(Normalize(0, 1), LABELS), cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
         bar.set_title("label", fontsize=7.5, weight="normal", loc="left")
-        figure.caption = text or caption(rows, frame)
+        figure.caption = text or _caption(rows, frame)
         figure.text(left / width, 0.16 / height, figure.caption, fontsize=7.5, color=SOFT, va="center", wrap=True)
     figure.rows = tuple(rows)
     return figure
@@ -178,50 +183,36 @@ def counted(row: Row) -> str:
     return text + (f" · {draw.many(lost, 'object')} without a point" if lost else "")
 
 
-def caption(rows: Sequence[Row], frame: Frame) -> str:
-    count = len(rows[0].counts)
+def _caption(rows: Sequence[Row], frame: Frame) -> str:
     offsets = {f"{r.assignment.grid.offset:g}" for r in rows}
     grid = f"points offset by {offsets.pop()} stride" if len(offsets) == 1 else "each method on its own grid of points"
-    return (
-        f"{frame}, {draw.many(count, 'object')}, {grid}. A coloured cell surrounds a point that "
-        "learns an object, its colour is the label. Numbers: points of each object. Red, dashed: no point learns it."
-    )
+    return caption("compare", frame=frame, objects=draw.many(len(rows[0].counts), "object"), grid=grid)
 
 
-def _objects(
-    ax: Any, row: Row, pixels: np.ndarray, size: tuple[int, int], boxes: Tensor, labels: Tensor,
-    names: Sequence[str] | None, unit: float,
-) -> None:  # fmt: skip
-    draw.show_image(ax, pixels, size)
+def _objects(ax: Any, row: Row, boxes: Tensor, labels: Tensor, names: Sequence[str] | None, unit: float) -> str:
+    """Draws the objects, each with the number of its points; returns the title."""
     lost = row.counts == 0
     draw.show_boxes(ax, boxes[~lost], "#10151d", 2.0, alpha=0.55)
     draw.show_boxes(ax, boxes[~lost], "#ffffff", 0.9)
-    draw.show_boxes(ax, boxes[lost], LOST, 1.4, (0, (3, 1.2)), zorder=5)
     tagged = np.flatnonzero(lost if len(boxes) > EVERY_TAG else lost | True)
     tagged = tagged[np.argsort(~lost[tagged], kind="stable")]  # the lost ones choose their place first
     texts = [(f"{draw.name_of(labels[i], names)} " if names is not None else "") + str(row.counts[i]) for i in tagged]
     colours = [LOST if lost[i] else "#10151d" for i in tagged]
     draw.show_tags(ax, boxes[tagged], texts, colours, unit, font=5.5)
-    ax.set_title(draw.many(len(boxes), "object"), pad=3, fontsize=7.5, weight="normal")
+    return draw.many(len(boxes), "object")
 
 
-def _level(
-    ax: Any, row: Row, level: int, pixels: np.ndarray, size: tuple[int, int], boxes: Tensor, wide: float
-) -> None:
+def _level(ax: Any, row: Row, level: int, boxes: Tensor, unit: float) -> str:
+    """Draws the labels and points of a level, and its objects; returns the title."""
     grid = row.assignment.grid
     label, index = (grid.split(v)[level][0].numpy() for v in (row.assignment.label, row.assignment.gt_index))
-    draw.show_image(ax, pixels, size)
     draw.show_labels(ax, grid, level, label, index >= 0)
-    spacing = grid.strides[level] * wide * 72 / size[1]  # points (1/72 inch) between dots
+    spacing = grid.strides[level] / unit  # points (1/72 inch) between dots
     if spacing >= 5:
         draw.show_points(ax, grid, level, index >= 0, min(spacing / 5, 1.6))
     here = np.isin(np.arange(len(boxes)), index)
-    lost = row.counts == 0
-    draw.show_boxes(ax, boxes[~here & ~lost], "#aab2bf", 0.5, alpha=0.7)
+    draw.show_boxes(ax, boxes[~here & (row.counts > 0)], "#aab2bf", 0.5, alpha=0.7)
     draw.show_boxes(ax, boxes[here], "#ffffff", 0.9)
-    draw.show_boxes(ax, boxes[lost], LOST, 1.2, (0, (3, 1.2)), zorder=5)
-    ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
     count = int((index >= 0).sum())
     points = draw.many(count, "point") if count else "no points"
-    title = f"P{np.log2(grid.strides[level]):.3g} · stride {grid.strides[level]} · {points}"
-    ax.set_title(title, pad=3, fontsize=7.5, weight="normal")
+    return f"P{np.log2(grid.strides[level]):.3g} · stride {grid.strides[level]} · {points}"
