@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from ..recipes.recipe import Recipe
 from ..training.schedule import total_steps
-from .style import FAINT, SOFT, WIDTH, Look, Picture, caption, drawing, method, rows_of
+from .style import FAINT, SOFT, WIDTH, Picture, caption, drawing, method, rows_of
 
 Rows = Sequence[Mapping[str, Any]]
 LOSSES = {"loss_cls": "classification loss", "loss_box": "box loss"}
@@ -93,7 +93,8 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
             for name, log in logs.items():
                 losses = losses_of(log)
                 if column in losses:
-                    _line(ax, losses["epoch"], losses[column], method(name), name, marker="")
+                    look = method(name).drawn | {"label": name}
+                    ax.plot(losses["epoch"], losses[column], **look, clip_on=False)
             ax.set(title=title, xlabel="epoch", ylim=(0, None), xlim=(0, None))
         _ap_lines(panels[2], logs)
         ends = [float(frame["epoch"].max()) for frame in map(losses_of, logs.values()) if len(frame)]
@@ -133,9 +134,4 @@ def beside_published(
 def _ap_lines(ax: Axes, logs: Mapping[str, Rows]) -> None:
     for name, log in logs.items():
         rows = evaluations_of(log).dropna(subset="AP")
-        _line(ax, rows["epoch"], 100 * rows["AP"], method(name), name)
-
-
-def _line(ax: Axes, x: Any, y: Any, look: Look, name: str, marker: str | None = None) -> None:
-    shape = look.marker if marker is None else marker
-    ax.plot(x, y, color=look.colour, ls=look.line, marker=shape, label=name, clip_on=False)
+        ax.plot(rows["epoch"], 100 * rows["AP"], **method(name).marked | {"label": name}, clip_on=False)
