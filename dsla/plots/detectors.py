@@ -11,45 +11,28 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 
 from ..coco.columns import CORNERS
-from . import draw
-from .style import (
-    INK,
-    SOFT,
-    UNIT,
-    VERDICTS,
-    WIDTH,
-    Picture,
-    beside,
-    by_method,
-    caption,
-    drawing,
-    intervals,
-    label_first,
-    method,
-    rows_of,
-)
+from . import draw, style
+from .style import SOFT, UNIT, VERDICTS, WIDTH, Picture
 
-FATES = {"correct": ("matched", VERDICTS["hit"]), "covered": ("nearly", VERDICTS["duplicate"]),
-         "missed": ("missed", VERDICTS["missed"])}  # fmt: skip
-CURVES = {"0.5": "-", "0.75": (0, (4, 1.5)), "mean": (0, (1, 1.2))}
-BARS: Any = {"fontsize": 6.5, "padding": 2}
+FATES = {"correct": ("matched", "hit"), "covered": ("nearly", "duplicate"), "missed": ("missed", "missed")}
+CURVES = {"0.5": "IoU 0.5, area: AP50", "0.75": "IoU 0.75, area: AP75", "mean": "IoU 0.5 … 0.95, area: AP"}
 
 
 def fates_by_size(table: pd.DataFrame) -> Picture:
     """What becomes of the objects of each size: method, name (of the size), objects, correct, covered, missed."""
-    methods, sizes = by_method(table), list(dict.fromkeys(table["name"]))
-    with drawing(0.26 * len(methods) + 1.5, caption("fates")) as figure:
+    methods, sizes = style.by_method(table), list(dict.fromkeys(table["name"]))
+    with style.drawing(0.26 * len(methods) + 1.5, style.caption("fates")) as figure:
         for i, (ax, size) in enumerate(zip(figure.subplots(1, len(sizes)), sizes, strict=True)):
             rows = table[table["name"] == size].set_index("method").loc[[look.name for look, _ in methods]]
             left, objects = np.zeros(len(rows)), rows["objects"].clip(lower=1)
-            for kind, (word, look) in FATES.items():
-                share = (100 * rows[kind] / objects).to_numpy()
-                bars = ax.barh(range(len(rows)), share, 0.8, left=left, color=look.colour, label=word)
+            for kind, (word, verdict) in FATES.items():
+                share, colour = (100 * rows[kind] / objects).to_numpy(), VERDICTS[verdict].colour
+                bars = ax.barh(range(len(rows)), share, 0.8, left=left, color=colour, label=word)
                 texts = [f"{v:.0f}" if v >= 8 else "" for v in share]
-                ax.bar_label(bars, texts, label_type="center", fontsize=6.5, color=draw.contrast(look.colour))
+                ax.bar_label(bars, texts, label_type="center", fontsize=6.5, color=draw.contrast(colour))
                 left += share
-            rows_of(ax, rows.index)
-            label_first(ax, i, "")
+            style.rows_of(ax, rows.index)
+            style.label_first(ax, i, "")
             ax.set(xlim=(0, 100), xlabel="% of the objects", title=f"{size} ({rows['objects'].max():,.0f})")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
@@ -57,17 +40,14 @@ def fates_by_size(table: pd.DataFrame) -> Picture:
 
 def missed_by_points(table: pd.DataFrame, setting: str, score: float) -> Picture:
     """Share of the objects not found, by the points that learn them: method, points, objects, unfound, share."""
-    methods, bins = by_method(table), list(dict.fromkeys(table["points"]))
-    wide = 0.8 / len(methods)
-    with drawing(2.7, caption("points", setting=setting, score=score)) as figure:
+    bins, wide = list(dict.fromkeys(table["points"])), 0.8 / table["method"].nunique()
+    with style.drawing(2.7, style.caption("points", setting=setting, score=score)) as figure:
         ax = figure.subplots()
-        for i, (look, rows) in enumerate(methods):
-            x = np.arange(len(bins)) + beside(len(methods), i, wide)
-            share = 100 * rows["share"].to_numpy()
-            bars = ax.bar(x, np.nan_to_num(share), 0.9 * wide, color=look.colour, label=look.name)
-            ax.bar_label(bars, ["–" if np.isnan(v) else f"{v:.0f}" for v in share], **BARS)
-        objects = methods[0][1]["objects"]
-        ax.set_xticks(range(len(bins)), [f"{b}\n{n:,} objects" for b, n in zip(bins, objects, strict=True)])
+        for look, rows, x in style.grouped(table, "points", bins, wide):
+            share = 100 * rows["share"]
+            bars = ax.bar(x, share.fillna(0), 0.9 * wide, color=look.colour, label=look.name)
+            ax.bar_label(bars, ["–" if np.isnan(v) else f"{v:.0f}" for v in share], fontsize=6.5, padding=2)
+        ax.set_xticks(range(len(bins)), [f"{b}\n{n:,} objects" for b, n in rows["objects"].items()])
         ax.grid(axis="x", visible=False)
         ax.set(ylim=(0, 109), ylabel="% not found", xlabel="points that learn the object")
         ax.legend(loc="upper right")
@@ -76,25 +56,26 @@ def missed_by_points(table: pd.DataFrame, setting: str, score: float) -> Picture
 
 def number_intervals(table: pd.DataFrame, pairs: pd.DataFrame, level: float, resamples: int) -> Picture:
     """Numbers with their intervals: method, name, value, low, high; and of pairs: first, second, … differences."""
-    methods, names = by_method(table), [n for n in dict.fromkeys(table["name"]) if n.startswith("AP")]
-    text = caption("intervals-of-numbers", level=100 * level, resamples=resamples)
-    with drawing(0.3 * len(names) + 0.09 * len(names) * len(methods) + 1.1, text) as figure:
+    names = [n for n in dict.fromkeys(table["name"]) if n.startswith("AP")]
+    every = {m.name: (rows, m.colour, m.marker) for m, rows in style.by_method(table)}
+    between = {
+        f"{first} − {second}": (rows, style.method(first).colour, style.method(second).marker)
+        for (first, second), rows in (pairs.groupby(["first", "second"], sort=False) if len(pairs) else ())
+    }
+    text = style.caption("intervals-of-numbers", level=100 * level, resamples=resamples)
+    with style.drawing(0.3 * len(names) + 0.09 * len(names) * len(every) + 1.1, text) as figure:
         axes = figure.subplots(1, 2 if len(pairs) else 1, squeeze=False)[0]
-        for i, (look, rows) in enumerate(methods):
-            rows = 100 * rows.set_index("name").loc[names, ["value", "low", "high"]]
-            y = np.arange(len(names)) + beside(len(methods), i, 0.8 / len(methods) * 0.8)
-            intervals(axes[0], rows, y, marker=look.marker, color=look.colour, label=look.name)
-        every = list(pairs.groupby(["first", "second"], sort=False)) if len(pairs) else []
-        for i, ((first, second), rows) in enumerate(every):
-            rows, look = 100 * rows.set_index("name").loc[names, ["value", "low", "high"]], method(second)
-            y = np.arange(len(names)) + beside(len(every), i, 0.8 / len(every) * 0.8)
-            intervals(axes[1], rows, y, marker=look.marker, color=method(first).colour, label=f"{first} − {second}")
-        for ax, title in zip(axes, ("each detector", "difference on the same images"), strict=False):
-            rows_of(ax, [n.replace("_", ", ") for n in names])
+        titles = ("each detector", "difference on the same images")
+        for place, (ax, title, group) in enumerate(zip(axes, titles, (every, between), strict=False)):
+            for i, (label, (rows, colour, marker)) in enumerate(group.items()):
+                values = 100 * rows.set_index("name").loc[names, ["value", "low", "high"]]
+                y = np.arange(len(names)) + style.beside(len(group), i, 0.64 / len(group))
+                style.intervals(ax, values, y, marker=marker, color=colour, label=label)
+            style.rows_of(ax, [n.replace("_", ", ") for n in names])
+            style.label_first(ax, place, "")
             ax.set(title=title, xlabel="points of 100")
-        if every:
+        if between:
             axes[1].axvline(0, color=SOFT, lw=0.8)
-            axes[1].tick_params(labelleft=False)
         handles = [h for ax in axes for h in zip(*ax.get_legend_handles_labels(), strict=True)]
         figure.legend(*zip(*handles, strict=True), loc="outside upper center", ncols=2, fontsize=6.5)
     return figure
@@ -102,22 +83,22 @@ def number_intervals(table: pd.DataFrame, pairs: pd.DataFrame, level: float, res
 
 def precision_recall(table: pd.DataFrame) -> Picture:
     """Precision over recall, means over classes: method, iou (a name in CURVES), recall, precision."""
-    methods = by_method(table)
-    with drawing(2.9, caption("precision-recall")) as figure:
-        for i, (ax, iou) in enumerate(zip(figure.subplots(1, len(CURVES), sharey=True), CURVES, strict=True)):
-            for look, rows in methods:
-                rows = rows[rows["iou"] == iou]
+    with style.drawing(2.9, style.caption("precision-recall")) as figure:
+        axes = figure.subplots(1, len(CURVES), sharey=True)
+        for i, (ax, (iou, title)) in enumerate(zip(axes, CURVES.items(), strict=True)):
+            for look, rows in style.by_method(table[table["iou"] == iou]):
                 text = f"{look.name}: {100 * rows['precision'].mean():.1f}"
                 ax.plot(rows["recall"], rows["precision"], **look.drawn | {"label": text})
-            names = {"0.5": "IoU 0.5, area: AP50", "0.75": "IoU 0.75, area: AP75"}
-            ax.set(xlim=UNIT, ylim=UNIT, xlabel="recall", title=names.get(iou, "IoU 0.5 … 0.95, area: AP"))
+            ax.set(xlim=UNIT, ylim=UNIT, xlabel="recall", title=title)
             ax.legend(loc="upper right", fontsize=6.5)
-            label_first(ax, i, "precision")
+            style.label_first(ax, i, "precision")
     return figure
 
 
 def confusions(table: pd.DataFrame, name: str, score: float, most: int = 16) -> Picture:
     """Which class is called which, of the classes that are confused most: truth, detected, count."""
+    import seaborn as sns
+
     extra = ["background", "no match"]
     off = table[(table["truth"] != table["detected"]) & ~table["truth"].isin(extra) & ~table["detected"].isin(extra)]
     weight = pd.concat([off.groupby(side)["count"].sum() for side in ("truth", "detected")], axis=1).sum(axis=1)
@@ -127,19 +108,13 @@ def confusions(table: pd.DataFrame, name: str, score: float, most: int = 16) -> 
     cells = table.pivot(index="truth", columns="detected", values="count").reindex(
         index=[*kept, "background"], columns=[*kept, "no match"]
     )
-    values = cells.fillna(0).to_numpy()
-    with drawing(0.26 * len(cells) + 1.4, caption("confusions", score=score, count=len(kept))) as figure:
-        ax = figure.subplots()
-        drawn: Any = {"cmap": "Blues", "norm": LogNorm(0.7, max(values.max(), 2)), "aspect": "auto"}
-        ax.imshow(np.ma.masked_equal(values, 0), **drawn)
-        for (row, column), count in np.ndenumerate(values):
-            if count:
-                dark = np.log(count + 1) > 0.6 * np.log(values.max() + 1)
-                ax.text(column, row, f"{count:,.0f}", fontsize=6, ha="center", va="center_baseline",
-                        color="white" if dark else INK)  # fmt: skip
-        ax.set_xticks(range(len(kept) + 1), cells.columns, rotation=40, ha="right", fontsize=6.5, parse_math=False)
-        ax.set_yticks(range(len(kept) + 1), cells.index, fontsize=6.5, parse_math=False)
+    with style.drawing(0.26 * len(cells) + 1.4, style.caption("confusions", score=score, count=len(kept))) as figure:
+        scale = LogNorm(0.7, max(cells.max(axis=None), 2))
+        look: Any = {"cmap": "Blues", "norm": scale, "cbar": False, "annot": True, "annot_kws": {"fontsize": 6}}
+        ax = sns.heatmap(cells, mask=~(cells > 0), fmt=",.0f", ax=figure.subplots(), **look)
         ax.grid(visible=False)
+        ax.set_xticklabels(cells.columns, rotation=40, ha="right", fontsize=6.5, parse_math=False)
+        ax.set_yticklabels(cells.index, rotation=0, fontsize=6.5, parse_math=False)
         ax.set(xlabel="what the detection is called", ylabel="what is there", title=name)
     return figure
 
@@ -154,23 +129,14 @@ def worst(rows: Sequence[tuple[Any, pd.Series, str]], name: str, kind: str) -> P
     """
     columns = 4
     lines = -(-len(rows) // columns)
-    with drawing(lines * (WIDTH / columns + 0.4) + 0.25, caption(f"worst-{kind}")) as figure:
+    with style.drawing(lines * (WIDTH / columns + 0.4) + 0.25, style.caption(f"worst-{kind}")) as figure:
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for ax, (image, row, text) in zip(axes, rows, strict=False):
             pixels = draw.as_image(image)
-            height, width = pixels.shape[:2]
-            draw.show_image(ax, draw.backdrop(pixels, 1200)[0], (height, width))
             boxes = row.reindex([*CORNERS, *(f"b{c}" for c in CORNERS)]).to_numpy(dtype=float).reshape(2, 4)
-            x1, y1, x2, y2 = boxes[0]
-            half = min(max(x2 - x1, y2 - y1, 20), max(height, width) / 2)
-            middle = [np.clip((low + high) / 2, min(half, side / 2), max(side - half, side / 2))
-                      for low, high, side in ((x1, x2, width), (y1, y2, height))]  # fmt: skip
-            ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half),
-                   facecolor="#11151c")  # fmt: skip
-            for corners, look in zip(boxes, (kind, "false"), strict=True):
-                if np.isfinite(corners).all():
-                    draw.show_boxes(ax, [corners], "#10151d", 3.2, alpha=0.5)
-                    draw.show_boxes(ax, [corners], VERDICTS[look].colour, 1.7, VERDICTS[look].line)
+            draw.show_near(ax, pixels, boxes[0], max((boxes[0, 2:] - boxes[0, :2]).max() / 2, 10))
+            drawn = boxes[np.isfinite(boxes).all(axis=1)]
+            draw.show_verdicts(ax, drawn, [kind, "false"][: len(drawn)])
             ax.set_xlabel(text, fontsize=6.5, labelpad=3, parse_math=False)
         for ax in axes[len(rows) :]:
             ax.axis("off")

@@ -14,11 +14,12 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from ..analysis.matching import match
+from ..coco.columns import CORNERS
 from ..coco.problems import many
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import PointGrid
-from .style import INK, LABELS, VERDICTS, Picture, Verdict, caption, drawing
+from .style import INK, LABELS, VERDICTS, Picture, caption, drawing
 
 
 def as_image(image: Any) -> np.ndarray:
@@ -76,6 +77,24 @@ def show_image(ax: Axes, pixels: np.ndarray, size: tuple[int, int]) -> None:
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def show_near(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim: bool = False) -> float:
+    """A square part of an image with a box and a margin in pixels, dimmed or not, inside the image where it can be.
+
+    Returns:
+        Half its side, pixels.
+    """
+    height, width = (int(side) for side in pixels.shape[:2])
+    show_image(ax, backdrop(pixels, 1200)[int(dim)], (height, width))
+    x1, y1, x2, y2 = box
+    half = min(max(x2 - x1, y2 - y1) / 2 + margin, max(height, width) / 2)
+    x, y = (
+        np.clip((low + high) / 2, min(half, side / 2), max(side - half, side / 2))
+        for low, high, side in ((x1, x2, width), (y1, y2, height))
+    )
+    ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor="#11151c")
+    return float(half)
 
 
 def label_pixels(values: Any, shown: Any = None, alpha: float = 0.82) -> np.ndarray:
@@ -190,54 +209,47 @@ def draw_detections(
     """
     pixels = as_image(image)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    panels = 1 if target is None else 2
-    wide = min((7.2, 4.6)[panels - 1], 7.2 * size[1] / size[0])
-    wide, high = max(wide, 3.6 / panels), max(wide, 3.6 / panels) * size[0] / size[1]
-    width, height = panels * (wide + 0.1) + 0.1, high + 0.45
-    with drawing(height, width=width, layout=None) as figure:
-        axes = []
-        for i in range(panels):
-            place = ((0.1 + i * (wide + 0.1)) / width, 0.1 / height, wide / width, high / height)
-            axes.append(figure.add_axes(place))
-            show_image(axes[i], backdrop(pixels, 1200)[0], size)
-        unit = size[1] / (wide * 72)  # pixels a point
-        if target is None:
-            scores = np.asarray(found["scores"], dtype=float)
-            order = np.argsort(-scores, kind="stable")
-            order = order[scores[order] >= score_threshold]
-            rows = zip(np.asarray(found["labels"])[order], scores[order], strict=True)
-            texts = [f"{name_of(c, class_names)} {s:.2f}" for c, s in rows]
-            looks = [VERDICTS["hit"]] * len(texts)
-            _outlined(axes[0], np.asarray(found["boxes"], dtype=float).reshape(-1, 4)[order], texts, looks, unit)
-            figure.caption = many(len(texts), "detection")
-            axes[0].set_title(figure.caption, pad=5)
-            return figure
-        table, missed = judged(found, target, iou_threshold, score_threshold)
-        labels = np.asarray(target["labels"])
-        texts = [name_of(c, class_names) + " missed" * bool(m) for c, m in zip(labels, missed, strict=True)]
-        looks = [VERDICTS["missed" if m else "hit"] for m in missed]
-        _outlined(axes[0], np.asarray(target["boxes"], dtype=float).reshape(-1, 4), texts, looks, unit)
-        axes[0].set_title(f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed", pad=5)
-        words = {"hit": "", "duplicate": " again", "false": " false"}
-        columns = (table[c] for c in ("category", "score", "verdict"))
-        texts = [f"{name_of(c, class_names)} {s:.2f}{words[v]}" for c, s, v in zip(*columns, strict=True)]
-        _outlined(axes[1], table[["x1", "y1", "x2", "y2"]], texts, [VERDICTS[v] for v in table["verdict"]], unit)
-        hits, again, false = (int((table["verdict"] == v).sum()) for v in words)
+    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, dtype=np.int64)}
+    table, missed = judged(found, target or nothing, iou_threshold, score_threshold)
+    panels, said = [], {"hit": "", "duplicate": " again", "false": " false"}
+    if target is None:
+        table["verdict"], counts = "hit", many(len(table), "detection")
+        title = text = counts
+    else:
+        names = [name_of(c, class_names) for c in np.asarray(target["labels"])]
+        texts = [name + " missed" * bool(m) for name, m in zip(names, missed, strict=True)]
+        title = f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed"
+        panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit")))
+        hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
-        axes[1].set_title(f"detections: {counts}", pad=5)
-    about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
-    figure.caption = caption("detections", **about)
+        about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
+        title, text = f"detections: {counts}", caption("detections", **about)
+    columns = (table[c] for c in ("category", "score", "verdict"))
+    texts = [f"{name_of(c, class_names)} {s:.2f}{said[v]}" for c, s, v in zip(*columns, strict=True)]
+    panels.append((title, table[CORNERS], texts, table["verdict"]))
+    wide = max(min((7.2, 4.6)[len(panels) - 1], 7.2 * size[1] / size[0]), 3.6 / len(panels))
+    high = wide * size[0] / size[1]
+    width, height = len(panels) * (wide + 0.1) + 0.1, high + 0.45
+    with drawing(height, text, width, layout=None) as figure:
+        for i, (title, boxes, texts, verdicts) in enumerate(panels):
+            place = ((0.1 + i * (wide + 0.1)) / width, 0.1 / height, wide / width, high / height)
+            ax = figure.add_axes(place)
+            show_image(ax, backdrop(pixels, 1200)[0], size)
+            show_verdicts(ax, boxes, verdicts, texts, size[1] / (wide * 72))
+            ax.set_title(title, pad=5)
     return figure
 
 
-def _outlined(ax: Axes, boxes: Any, texts: Sequence[str], looks: Sequence[Verdict], unit: float) -> None:
-    """Boxes with their tags, each in its look; hits on top."""
+def show_verdicts(ax: Axes, boxes: Any, verdicts: Sequence[str], texts: Sequence[str] = (), unit: float = 1.0) -> None:
+    """Boxes in the looks of their verdicts, hits on top, with their tags where there are texts; `unit`: see there."""
+    looks = [VERDICTS[verdict] for verdict in verdicts]
     corners = np.asarray(boxes, dtype=float).reshape(-1, 4)
     show_boxes(ax, corners, "#10151d", 3.2, alpha=0.45)  # tells bright lines from bright images
     for z, look in enumerate(VERDICTS.values()):
         rows = [other is look for other in looks]
         show_boxes(ax, corners[rows], look.colour, 1.6, look.line, zorder=5 - 0.1 * z)
-    show_tags(ax, corners, texts, [look.colour for look in looks], unit)
+    if len(texts):
+        show_tags(ax, corners, texts, [look.colour for look in looks], unit)
 
 
 def name_of(label: Any, names: Sequence[str] | None) -> str:

@@ -9,34 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from . import draw
-from .style import (
-    ERRORS,
-    FAINT,
-    INK,
-    LABELS,
-    ORACLES,
-    SOFT,
-    UNIT,
-    VERDICTS,
-    WIDTH,
-    Picture,
-    beside,
-    by_method,
-    caption,
-    drawing,
-    intervals,
-    label_first,
-    method,
-    number_text,
-    ordered,
-    rows_of,
-)
+from . import draw, style
+from .style import ERRORS, FAINT, INK, LABELS, ORACLES, SOFT, UNIT, VERDICTS, WIDTH, Picture
 
 CELLS = 40  # of the score–IoU plane, a side
 CLIFF = 0.5  # labels of neighbours that differ by more
@@ -54,23 +32,19 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
     score along the row of points through the object's best one.
     """
     pixels = draw.as_image(image)
-    methods = by_method(points)
-    with drawing(4.7, caption("labels-and-scores", cliff=CLIFF)) as figure:
+    methods = style.by_method(points)
+    with style.drawing(4.7, style.caption("labels-and-scores", cliff=CLIFF)) as figure:
         grid = figure.add_gridspec(2, len(methods) + 1, height_ratios=(1.4, 1))
-        ax = figure.add_subplot(grid[0, 0])
-        margin = 1.5 * points["stride"].max()
-        _crop(ax, pixels, box, margin)
-        draw.show_boxes(ax, [box], "#ffffff", 1.2)
-        ax.set_title("the object")
-        for i, (look, rows) in enumerate(methods):
-            best = rows[rows["best"]].iloc[0]
-            rows = rows[rows["level"] == best["level"]]
-            ax = figure.add_subplot(grid[0, i + 1])
-            half = _crop(ax, pixels, box, margin, dim=True)
+        upper = [figure.add_subplot(grid[0, i]) for i in range(len(methods) + 1)]
+        for i, ax in enumerate(upper):
+            half = draw.show_near(ax, pixels, box, 1.5 * points["stride"].max(), dim=i > 0)
             draw.show_boxes(ax, [box], "#ffffff", 1.2)
-            spacing = (
-                best["stride"] / (2 * half) * 72 * min(0.9 * WIDTH / (len(methods) + 1), 2.3)
-            )  # of circles, points
+        upper[0].set_title("the object")
+        for i, (look, rows) in enumerate(methods):
+            best, ax = rows[rows["best"]].iloc[0], upper[i + 1]
+            rows = rows[rows["level"] == best["level"]]
+            inches = min(0.9 * WIDTH / (len(methods) + 1), 2.3)  # the panel's side
+            spacing = best["stride"] / (2 * half) * 72 * inches  # of circles, points
             edge = ["white" if label > 0 else "#9aa3b2" for label in rows["label"]]
             fill: Any = {"cmap": LABELS, "norm": Normalize(0, 1), "edgecolors": edge, "linewidths": 0.7, "zorder": 5}
             dots = ax.scatter(rows["x"], rows["y"], s=min(0.86 * spacing, 24) ** 2, c=rows["label"], **fill)
@@ -89,7 +63,7 @@ def labels_and_scores(image: Any, box: Sequence[float], points: pd.DataFrame) ->
             below.bar(offset, row["label"], label="label", **BAR)
             below.plot(offset, row["score"], color=SCORE_INK, marker="o", label="score", zorder=4)
             below.set(ylim=(0, 1.05), xlabel="strides from best point")
-            label_first(below, i, "label, score")
+            style.label_first(below, i, "label, score")
         corner = figure.add_subplot(grid[1, 0])
         corner.axis("off")
         corner.legend(*below.get_legend_handles_labels(), loc="upper left")
@@ -107,9 +81,9 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
         numbers: method, spearman, pearson, boxes, iou_threshold (of the boxes that the correlations are of).
         after_nms: whether it is known that the detections come from NMS; the caption says so.
     """
-    methods = by_method(cells)
+    methods = style.by_method(cells)
     top = max(cells["count"].max(), 2)
-    with drawing(3.1) as figure:
+    with style.drawing(3.1) as figure:
         grid = figure.add_gridspec(
             2, 2 * len(methods), height_ratios=(1, 4.4), width_ratios=(4.4, 1) * len(methods), hspace=0.02, wspace=0.02
         )
@@ -134,16 +108,16 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
                 margin.axis("off")
             above.set_title(look.name)
             ax.axhline(number["iou_threshold"], color=SOFT, lw=0.7, ls=(0, (2, 2)))
-            text = f"Spearman {number_text(number['spearman'])}\nPearson {number_text(number['pearson'])}"
+            text = f"Spearman {style.number_text(number['spearman'])}\nPearson {style.number_text(number['pearson'])}"
             text += f"\n{number['boxes']:,.0f} boxes"
             ax.text(0.97, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=7,
                     bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": FAINT, "pad": 2.5})  # fmt: skip
-            label_first(ax, i, "IoU with the object")
+            style.label_first(ax, i, "IoU with the object")
         bar = figure.colorbar(mesh, ax=figure.axes, shrink=0.6, pad=0.01, aspect=30)
         bar.set_label("detections")
         bar.outline.set_visible(False)
     least, after = numbers["iou_threshold"].iloc[0], ", after NMS" if after_nms else ""
-    figure.caption = caption("score-and-iou", least=least, after=after)
+    figure.caption = style.caption("score-and-iou", least=least, after=after)
     return figure
 
 
@@ -157,13 +131,13 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
         "best": (VERDICTS["hit"].colour, (0, (4, 1.5)), "best box, removed by NMS"),
         "suppressor": (VERDICTS["duplicate"].colour, "-", "box that removed it"),
     }
-    with drawing(WIDTH / max(len(examples), 2) + 0.95, caption("suppressed")) as figure:
+    with style.drawing(WIDTH / max(len(examples), 2) + 0.95, style.caption("suppressed")) as figure:
         axes = np.atleast_1d(figure.subplots(1, len(examples)))
         for ax, (title, image, boxes) in zip(axes, examples, strict=True):
             rows = boxes.set_index("kind")
             corners = rows[["x1", "y1", "x2", "y2"]].astype(float)
             outer = [*corners[["x1", "y1"]].min(), *corners[["x2", "y2"]].max()]
-            _crop(ax, draw.as_image(image), outer, 10)
+            draw.show_near(ax, draw.as_image(image), outer, 10)
             lines = []
             for kind, (colour, line, _) in looks.items():
                 draw.show_boxes(ax, [corners.loc[kind]], "#10151d", 3.4, alpha=0.6)
@@ -189,9 +163,9 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
         steps: method, difference, share: of the pairs whose |Δ score| is at most this.
         threshold: differences below it count as not told apart.
     """
-    methods = by_method(profiles)
+    methods = style.by_method(profiles)
     objects = len(profiles[["image", "gt"]].drop_duplicates())
-    with drawing(5.6, caption("neighbours", objects=objects)) as figure:
+    with style.drawing(5.6, style.caption("neighbours", objects=objects)) as figure:
         grid = figure.add_gridspec(3, len(methods))
         for i, (look, table) in enumerate(methods):
             upper, lower = (figure.add_subplot(grid[row, i]) for row in range(2))
@@ -203,11 +177,11 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
                 for side in (0, 1):
                     ax.axvline(side, color=SOFT, lw=0.7, ls=(0, (2, 2)))
                 ax.set(xlim=(-0.25, 1.25), ylim=(-0.03, 1.05), xticks=[0, 0.5, 1])
-                label_first(ax, i, name)
+                style.label_first(ax, i, name)
             upper.set(title=look.name)
             lower.set(xlabel="across the box, from side to side")
         ax = figure.add_subplot(grid[2, :])
-        for look, rows in by_method(steps):
+        for look, rows in style.by_method(steps):
             ax.plot(rows["difference"], rows["share"], markevery=10, **look.marked)
         ax.axvline(threshold, color=SOFT, lw=0.8, ls=(0, (2, 2)))
         ax.text(threshold + 0.008, 0.04, f"{threshold:g}: not told apart below", fontsize=7, color=SOFT)
@@ -221,14 +195,14 @@ def adjacency_profiles(profiles: pd.DataFrame, steps: pd.DataFrame, threshold: f
 
 def reliability_curves(curves: pd.DataFrame) -> Picture:
     """Score as a predictor of IoU: method, score, iou, count (and low, high) of bins of score."""
-    with drawing(3.7, caption("reliability")) as figure:
+    with style.drawing(3.7, style.caption("reliability")) as figure:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=(0, (2, 2)))
-        methods = by_method(curves[curves["count"] > 0])
+        methods = style.by_method(curves[curves["count"] > 0])
         for i, (look, rows) in enumerate(methods):
             ax.plot(rows["score"], rows["iou"], **look.marked)
             width = 0.09 / len(methods)
-            middle = (rows["low"] + rows["high"]) / 2 + beside(len(methods), i, width)
+            middle = (rows["low"] + rows["high"]) / 2 + style.beside(len(methods), i, width)
             below.bar(middle, rows["count"], width=width, color=look.colour)
         ax.set(xlim=UNIT, ylim=UNIT, ylabel="mean IoU")
         ax.legend(loc="upper left")
@@ -238,9 +212,9 @@ def reliability_curves(curves: pd.DataFrame) -> Picture:
 
 def lost_to_nms(losses: pd.DataFrame) -> Picture:
     """Share of objects that lose more than so much IoU to NMS: method, loss, share."""
-    with drawing(2.8, caption("lost-to-nms")) as figure:
+    with style.drawing(2.8, style.caption("lost-to-nms")) as figure:
         ax = figure.subplots()
-        for look, rows in by_method(losses):
+        for look, rows in style.by_method(losses):
             ax.plot(rows["loss"], rows["share"], markevery=5, **look.marked)
         for mark in (0.05, 0.1):
             ax.axvline(mark, color=SOFT, lw=0.7, ls=(0, (2, 2)))
@@ -252,17 +226,15 @@ def lost_to_nms(losses: pd.DataFrame) -> Picture:
 
 def oracle_scores(table: pd.DataFrame) -> Picture:
     """AP with scores or boxes replaced: method, variant, AP, low, high (interval, NaN with a single seed)."""
-    methods = by_method(table)
     variants = [v for v in ORACLES if v in set(table["variant"])]
-    with drawing(0.4 * len(variants) + 0.85, caption("oracles")) as figure:
+    with style.drawing(0.4 * len(variants) + 0.85, style.caption("oracles")) as figure:
         ax = figure.subplots()
-        for i, (look, rows) in enumerate(methods):
-            rows = 100 * rows.set_index("variant").reindex(variants)[["AP", "low", "high"]].astype(float)
-            y = np.arange(len(variants)) + beside(len(methods), i, 0.2)
-            intervals(ax, rows, y, marker=look.marker, color=look.colour, label=look.name)
+        for look, rows, y in style.grouped(table, "variant", variants, 0.2):
+            rows = 100 * rows[["AP", "low", "high"]].astype(float)
+            style.intervals(ax, rows, y, marker=look.marker, color=look.colour, label=look.name)
             for at, (ap, _, high) in zip(y[np.isfinite(rows["AP"])], rows.dropna(subset="AP").to_numpy(), strict=True):
                 ax.text(np.fmax(ap, high) + 1, at, f"{ap:.1f}", fontsize=6.5, va="center_baseline", color=INK)
-        rows_of(ax, (ORACLES[v] for v in variants))
+        style.rows_of(ax, (ORACLES[v] for v in variants))
         ax.set(xlim=(0, 100), xlabel="AP, points of 100")
         ax.legend(loc="lower right", fontsize=7)
     return figure
@@ -270,20 +242,18 @@ def oracle_scores(table: pd.DataFrame) -> Picture:
 
 def error_costs(table: pd.DataFrame) -> Picture:
     """What each kind of error costs, and how many there are: method, error, gain (AP, NaN if undefined), count."""
-    methods = by_method(table)
-    thick = 0.8 / len(methods)
-    with drawing(max(0.16 * len(ERRORS) * len(methods) + 1.4, 2.4), caption("errors")) as figure:
+    count = table["method"].nunique()
+    thick = 0.8 / count
+    with style.drawing(max(0.16 * len(ERRORS) * count + 1.4, 2.4), style.caption("errors")) as figure:
         gains, counts = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
-        for i, (look, rows) in enumerate(methods):
-            rows = rows.set_index("error").reindex(list(ERRORS))[["gain", "count"]].astype(float)
-            y = np.arange(len(ERRORS)) + beside(len(methods), i, thick)
+        for look, rows, y in style.grouped(table, "error", list(ERRORS), thick):
             bars: Any = {"height": 0.88 * thick, "color": look.colour, "label": look.name}
             gain, text = 100 * rows["gain"], {"fontsize": 6.5, "padding": 3}
             labels = ["n/a" if np.isnan(v) else f"{v:.1f}" for v in gain]
             gains.bar_label(gains.barh(y, gain.fillna(0), **bars), labels, **text)
             counts.bar_label(counts.barh(y, rows["count"], **bars), fmt="{:,.0f}", **text)
         gains.axvline(0, color=SOFT, lw=0.8)
-        rows_of(gains, ERRORS.values())
+        style.rows_of(gains, ERRORS.values())
         counts.grid(axis="y", visible=False)
         gains.set(xlabel="AP50 gained if put right, points of 100", title="cost")
         gains.margins(x=0.14)
@@ -303,16 +273,6 @@ def binned(score: Any, iou: Any, name: str) -> pd.DataFrame:
     return pd.DataFrame({"method": name, "score": centre[column], "iou": centre[row], "count": values})
 
 
-def _crop(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim: bool = False) -> float:
-    """A square part of an image around a box, with a margin in pixels; returns half its side."""
-    size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    draw.show_image(ax, draw.backdrop(pixels, 1200)[1 if dim else 0], size)
-    x1, y1, x2, y2 = box
-    half, x, y = max(x2 - x1, y2 - y1) / 2 + margin, (x1 + x2) / 2, (y1 + y2) / 2
-    ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor="#11151c")
-    return float(half)
-
-
 def _cliffs(points: pd.DataFrame) -> pd.Series:
     """How far the scores rise where the labels of two neighbours of one level rise by more than `CLIFF`."""
     pairs = points.merge(points, how="cross", suffixes=("_b", ""))
@@ -322,4 +282,6 @@ def _cliffs(points: pd.DataFrame) -> pd.Series:
 
 def method_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Tables by method → one table with a column method, in the order of all figures."""
-    return pd.concat([tables[n].assign(method=method(n).name) for n in ordered(list(tables))], ignore_index=True)
+    return pd.concat(
+        [tables[n].assign(method=style.method(n).name) for n in style.ordered(list(tables))], ignore_index=True
+    )

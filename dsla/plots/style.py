@@ -46,37 +46,31 @@ def dashes(line: Any) -> Any:
 
 @dataclass(frozen=True)
 class Look:
-    """How a method looks in every figure; `name` is what is printed."""
+    """How a method, or a verdict on a detection or an object, looks in every figure; `name` is what is printed."""
 
     name: str
     colour: str
-    marker: str
     line: Any
-    order: int
+    marker: str = ""
+    order: int = 0
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """Options of a line of this method, without markers."""
+        """Options of a line, without markers."""
         return {"color": self.colour, "ls": self.line, "label": self.name}
 
     @property
     def marked(self) -> dict[str, Any]:
-        """Options of a line of this method, with markers."""
+        """Options of a line with markers."""
         return self.drawn | {"marker": self.marker}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a detection or an object looks: told apart by colour, line and letter."""
-
-    name: str
-    colour: str
-    line: Any
 
 
 _GIVEN: dict[str, Look] = {}  # see `distinct`
 
-VERDICTS = {name: Verdict(name, look["colour"], dashes(look["line"])) for name, look in _LOOKS["verdicts"].items()}
+VERDICTS, PUBLISHED = (  # PUBLISHED: runs of the release
+    {name: Look(name, look["colour"], dashes(look["line"])) for name, look in _LOOKS[table].items()}
+    for table in ("verdicts", "published")
+)
 
 # Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
 LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
@@ -96,7 +90,7 @@ def looks() -> dict[str, Look]:
     named: list[tuple[str, str]] = []
     for entry in METHODS.values():
         named += [(entry.title, entry.colour), *map(tuple, _LOOKS["variants"].get(entry.name, ()))]
-    marks = [(marker, dashes(line)) for marker, line in _LOOKS["marks"]]
+    marks = [(dashes(line), marker) for marker, line in _LOOKS["marks"]]
     return {title: Look(title, colour, *marks[i % len(marks)], i) for i, (title, colour) in enumerate(named)}
 
 
@@ -111,14 +105,7 @@ def method(name: str) -> Look:
         if form in titles:
             return every[titles[form]]
     number = zlib.crc32(name.encode())
-    mark = "X<>hp*"[number % 6]
-    return Look(name, OTHERS[number % len(OTHERS)], mark, (0, (2, 1)), len(every))
-
-
-def published(run: str) -> dict[str, Any]:
-    """Options of the line of a run of the release."""
-    look = _LOOKS["published"][run]
-    return {"color": look["color"], "ls": dashes(look["ls"])}
+    return Look(name, OTHERS[number % len(OTHERS)], (0, (2, 1)), "X<>hp*"[number % 6], len(every))
 
 
 def _letters(name: str) -> str:
@@ -158,6 +145,18 @@ def caption(figure: str, **values: Any) -> str:
 def number_text(value: float) -> str:
     """A correlation or a share with two digits."""
     return f"{value:.2f}" if np.isfinite(value) else "n/a"
+
+
+def grouped(table: pd.DataFrame, column: str, values: Sequence[str], wide: float) -> Iterator[tuple[Any, Any, Any]]:
+    """Of each method its look, its rows by these values of a column, and the places of its marks beside the others'.
+
+    Args:
+        wide: room of a mark, where the rows of two values are 1 apart.
+    """
+    methods = by_method(table)
+    for i, (look, rows) in enumerate(methods):
+        places = np.arange(len(values)) + beside(len(methods), i, wide)
+        yield look, rows.set_index(column).reindex(values), places
 
 
 def rows_of(ax: Axes, titles: Iterable[str]) -> None:
@@ -214,12 +213,12 @@ def drawing(height: float, text: str = "", width: float = WIDTH, **options: Any)
         yield figure
 
 
-def picture_bytes(figure: Figure, kind: str) -> bytes:
+def picture_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
     """The figure as "svg" or "png": equal bytes for equal figures (no dates, no versions, fixed ids)."""
     buffer = io.BytesIO()
     none = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
     with style():
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=none)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=none)
     return buffer.getvalue()
 
 
@@ -228,10 +227,8 @@ def small_png(figure: Figure) -> bytes:
 
     Colours are chosen with a strip of the label scale below the picture, so that rare labels keep theirs.
     """
-    buffer, small = io.BytesIO(), io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=100)
-    drawn = Image.open(buffer).convert("RGB")
+    small = io.BytesIO()
+    drawn = Image.open(io.BytesIO(picture_bytes(figure, "png", 100))).convert("RGB")
     width, height = drawn.size
     strip = Image.fromarray(LABELS(range(256), bytes=True)[None, :, :3])
     both = Image.new("RGB", (width, height + height // 3))

@@ -29,10 +29,9 @@ from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
 from . import draw
 from .comparison import STRIDES, assign
-from .style import VERDICTS, WHY, Picture, drawing
+from .style import WHY, Picture, drawing
 
 OTHERS = ("fcos", "dsla", "atss")  # methods that an object is tried under
-THRESHOLDS = ("score_threshold", "iou_threshold")
 LARGE = 1280  # pixels of the larger input that is tried
 
 
@@ -77,6 +76,11 @@ class Why:
         rows = objects_of(self.truth)
         image = int(self.truth.image[rows[i]])
         return self.table.loc[i], image, i - int(np.searchsorted(self.truth.image[rows], image))
+
+    def _objects(self, image: int) -> np.ndarray:
+        """Positions of the objects of an image that are no crowds."""
+        rows = self.truth.rows(image)
+        return rows[~self.truth.crowd[rows]]
 
     def explain(self, i: int) -> str:
         """Row i of the table in plain words, with what would be otherwise."""
@@ -127,11 +131,11 @@ class Why:
         NMS. One thing is changed at a time; a detector trained so might differ, which nobody can compute.
         """
         row, image, place = self._row(i)
-        rows = np.array([r for r in self.truth.rows(image) if not self.truth.crowd[r]])
+        rows = self._objects(image)
         answers: dict[str, tuple[Any, Any]] = {}
         for what, setting in self._settings() if row["points"] != "unknown" else ():
             answers[what] = (int(setting.count(self.truth, rows)[0][place].sum()), pd.NA)
-        score, least = (self.table.attrs[k] for k in THRESHOLDS)
+        score, least = (self.table.attrs[k] for k in ("score_threshold", "iou_threshold"))
         offer, trials = self.offer.part(image), []
         if row["verdict"] == "below threshold":
             score = np.floor(row["score"] * 1000) / 1000
@@ -180,41 +184,34 @@ class Why:
             raise DataError(f"image {row['image']}: its width and height are not known, so nothing can be drawn")
         pixels = np.full((*size, 3), 0.5, dtype=np.float32) if self.load is None else draw.as_image(self.load(image))
         box = row[CORNERS].to_numpy(dtype=float)
-        looks = [(box, VERDICTS["hit" if row["verdict"] == "found" else "missed"], row["name"])]
+        looks = [(box, row["name"], "hit" if row["verdict"] == "found" else "missed")]
         for kind, verdict, text in (("b", "false", self.called(i) or "detection"), ("s", "duplicate", "kept instead")):
             other = row[[f"{kind}{c}" for c in CORNERS]].to_numpy(dtype=float)
             if np.isfinite(other).all():
                 score = row["score" if kind == "b" else "suppressor_score"]
-                looks.append((other, VERDICTS[verdict], f"{text} {score:.2f}"))
-        reach = max(3 * (box[2:] - box[:2]).max(), 32)
-        left, top = (box[:2] + box[2:] - reach) / 2
-        crop = (left, left + reach, top + reach, top)
-        with drawing(3.9) as figure:
-            for ax, view in zip(figure.subplots(1, 2), (None, crop), strict=True):
-                draw.show_image(ax, draw.backdrop(pixels, 1200)[0], size)
-                if view:
-                    ax.set(xlim=view[:2], ylim=view[2:])
-                    ax.set_title(self._show_points(ax, image, place), pad=5)
+                looks.append((other, f"{text} {score:.2f}", verdict))
+        corners, texts, verdicts = zip(*looks, strict=True)
+        with drawing(3.9, f"{self._verdict(row)} {self._points(row)}") as figure:
+            whole, near = figure.subplots(1, 2)
+            draw.show_image(whole, draw.backdrop(pixels, 1200)[0], size)
+            draw.show_near(near, pixels, box, max((box[2:] - box[:2]).max(), 10))
+            whole.set_title(title or f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
+            near.set_title(self._show_points(near, image, place), pad=5)
+            for ax in (whole, near):
                 unit = abs(np.subtract(*ax.get_xlim())) / (3.5 * 72)
-                for corners, look, _ in looks:
-                    draw.show_boxes(ax, corners, look.colour, 1.6, look.line)
-                draw.show_tags(ax, [b for b, _, _ in looks], [t for _, _, t in looks], [v.colour for _, v, _ in looks],
-                               unit)  # fmt: skip
-            figure.axes[0].set_title(title or f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
-        figure.caption = f"{self._verdict(row)} {self._points(row)}"
+                draw.show_verdicts(ax, corners, verdicts, texts, unit)
         return figure
 
     def _show_points(self, ax: Any, image: int, place: int) -> str:
         """Draws the points that learn an object; what was drawn, in words."""
         truth, setting = self.truth, self.setting
         frame = Frame.of((truth.heights[image], truth.widths[image]), setting.input_size)
-        rows = truth.rows(image)
-        rows = rows[~truth.crowd[rows]]
+        rows = self._objects(image)
         taught = rows[truth.taught[rows]]
         boxes = torch.tensor(corners_of(truth.inside[taught]), dtype=torch.float32)
         labels = torch.tensor(truth.category[taught].astype(np.int64))
-        drawn = assign("", setting.assigner, frame, boxes, labels, setting.strides, setting.offset, 0.1, 0)
-        assignment = drawn.assignment
+        grid = setting.assigner, frame, boxes, labels, setting.strides, setting.offset
+        assignment = assign("", *grid, 0.1, 0).assignment
         mine = int(np.flatnonzero(taught == rows[place])[0]) if rows[place] in taught else -2
         point = (assignment.gt_index[0] == mine).nonzero()[:, 0]
         scale = torch.tensor(frame.scale)
