@@ -74,7 +74,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     boxes, boxless = columns.boxes_in(rows), np.array([row.bbox is None for row in rows], dtype=bool)
     outlined = np.zeros(len(rows), dtype=bool)
     for n in np.flatnonzero(boxless).tolist():
-        if (around := columns.box_around(bytes(getattr(rows[n], "segmentation", b"")))) is not None:
+        if (around := columns.box_around(bytes(rows[n].segmentation))) is not None:
             boxes[n], outlined[n] = around, True
     add("outline", outlined)
     finite = columns.in_reach(boxes)

@@ -177,6 +177,11 @@ def box_around(segmentation: bytes) -> np.ndarray | None:
     return box if np.isfinite(box).all() else None
 
 
+def box_table(boxes: np.ndarray) -> pd.DataFrame:
+    """x, y, w, h [N,4] as a table of x1, y1, x2, y2, w, h."""
+    return pd.DataFrame(np.concatenate([corners_of(boxes), boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE])
+
+
 def with_size(table: pd.DataFrame) -> pd.DataFrame:
     """A table of boxes with w and h: its own, if they are those of its boxes, or the differences of the corners."""
     corners = table[CORNERS].to_numpy(dtype=float)

@@ -62,15 +62,30 @@ class Results:
         """
         if isinstance(source, Results):
             return source
+        name = "the given table" if isinstance(source, pd.DataFrame) else name_of(source)
         table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
-        if table is None:
-            results = _of_rows(source, truth, subset)
-        else:
-            results = _of_table(table, truth, subset, "the given table" if table is source else name_of(source))
-        if guess:
-            results.check_form()
+        table = _read(source, name) if table is None else _checked(table, name)
+        image = _located(table["image"], truth.image_ids, "an image_id", name, subset)
+        category = _located(table["category"], truth.category_ids, "a category_id", name)
+        if "file" in table:
+            _check_files(table, image, truth, name)
+        boxes, score = table[[*CORNERS[:2], *SIZE]].to_numpy(dtype=float), table["score"].to_numpy(dtype=float)
+        odd = {
+            "elsewhere": image < 0,
+            "odd-score": (score < 0) | (score > 1),
+            "negative-size": boxes[:, 2:].min(1, initial=0) < 0,
+            "repeated-row": table[["image", "category", "score", *CORNERS[:2], *SIZE]].duplicated().to_numpy(),
+        }
+        problems = Problems(name)
+        for kind, mask in odd.items():
+            problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
+        results = cls(name, truth, image, category, boxes, score, problems).where(image >= 0)
+        sized = (results.boxes[:, 2:] > 0).all(1)
+        if guess and sized.sum() > len(results) / 2:
+            sizes = (side[results.image[sized]] for side in (truth.widths, truth.heights))
+            columns.refuse_other_forms(name, "detection", results.boxes[sized], *sizes)
         if warn:
-            results.problems.warn()
+            problems.warn()
         return results
 
     def __len__(self) -> int:
@@ -83,13 +98,6 @@ class Results:
     def corners(self) -> np.ndarray:
         """[D,4] x1, y1, x2, y2."""
         return corners_of(self.boxes)
-
-    def check_form(self) -> None:
-        """Raises DataError for boxes that as a whole are no x, y, w, h in pixels."""
-        sized = (self.boxes[:, 2:] > 0).all(1)
-        if sized.sum() > len(self) / 2:
-            sizes = (side[self.image[sized]] for side in (self.truth.widths, self.truth.heights))
-            columns.refuse_other_forms(self.name, "detection", self.boxes[sized], *sizes)
 
     def where(self, mask: Any) -> "Results":
         """Those of the detections for which the mask [D] holds."""
@@ -104,8 +112,8 @@ class Results:
 
     def to_frame(self) -> pd.DataFrame:
         """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
-        frame = pd.DataFrame(np.concatenate([self.corners, self.boxes[:, 2:]], axis=1), columns=[*CORNERS, *SIZE])
         images, categories = (columns.comparable(ids) for ids in (self.truth.image_ids, self.truth.category_ids))
+        frame = columns.box_table(self.boxes)
         return frame.assign(image=images[self.image], category=categories[self.category], score=self.score)
 
     def to_rows(self) -> list[dict[str, Any]]:
@@ -117,8 +125,8 @@ class Results:
         ]
 
 
-def _of_rows(source: Any, truth: GroundTruth, subset: bool) -> Results:
-    name = name_of(source)
+def _read(source: Any, name: str) -> pd.DataFrame:
+    """A table, with the image's file, of COCO's rows."""
     rows, odd = read_results(source)
     strange = {o.position: o for o in reversed(odd)}
     boxes, score = columns.boxes_in(rows), columns.numbers_in(rows, "score")
@@ -135,27 +143,25 @@ def _of_rows(source: Any, truth: GroundTruth, subset: bool) -> Results:
             f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
         )
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
-    image = _located(columns.ids_in(rows, "image_id"), truth.image_ids, "an image_id", name, subset)
-    category = _located(columns.ids_in(rows, "category_id"), truth.category_ids, "a category_id", name)
-    _check_files(rows, image, truth, name)
-    return _results(name, truth, image, category, boxes, score)
+    ids = {side: columns.ids_in(rows, f"{side}_id") for side in ("image", "category")}
+    return columns.box_table(boxes).assign(**ids, score=score, file=[row.file_name for row in rows])
 
 
-def _of_table(table: pd.DataFrame, truth: GroundTruth, subset: bool, name: str) -> Results:
+def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A table with w and h."""
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
-    values = columns.with_size(table)[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float)
-    bad = ~columns.in_reach(values)
+    table = columns.with_size(table)[["image", "category", *CORNERS, *SIZE, "score"]]
+    bad = ~columns.in_reach(table[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float))
     if bad.any():
         row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
         raise DataError(f"{name}: image {image}, row {row}: box or score is not finite; mend the row or leave it out")
-    image = _located(columns.id_array(table["image"].tolist()), truth.image_ids, "an image_id", name, subset)
-    category = _located(columns.id_array(table["category"].tolist()), truth.category_ids, "a category_id", name)
-    return _results(name, truth, image, category, values[:, [0, 1, 4, 5]], values[:, 6])
+    return table
 
 
-def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
+def _located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
     """Places of the detections' image or category ids in the ground truth; −1, of a subset, where it has none."""
+    ids = columns.id_array(column.tolist())
     place = columns.places(ids, listed)
     if (place < 0).any() and not (subset and (place >= 0).any()):
         strange = list(dict.fromkeys(ids[place < 0].tolist()))
@@ -168,29 +174,13 @@ def _located(ids: np.ndarray, listed: np.ndarray, of: str, name: str, subset: bo
     return place.astype(np.int32)
 
 
-def _check_files(rows: list[Any], image: np.ndarray, truth: GroundTruth, name: str) -> None:
+def _check_files(table: pd.DataFrame, image: np.ndarray, truth: GroundTruth, name: str) -> None:
     """Results may name the image file beside the id; then both must mean the same image."""
-    for row, place in zip(rows, image.tolist(), strict=True):
-        if place >= 0 and row.file_name and truth.file_names[place]:
-            ours, theirs = (Path(file.replace("\\", "/")).name for file in (truth.file_names[place], row.file_name))
+    for file, place, one in zip(table["file"], image.tolist(), table["image"], strict=True):
+        if place >= 0 and file and truth.file_names[place]:
+            ours, theirs = (Path(text.replace("\\", "/")).name for text in (truth.file_names[place], file))
             if ours != theirs:
                 raise DataError(
-                    f"{name}: detections of {theirs!r} carry image_id {row.image_id!r}, which in {truth.name} is "
+                    f"{name}: detections of {theirs!r} carry image_id {one!r}, which in {truth.name} is "
                     f"{ours!r}: the ids are not those of the annotations; detect with the annotation file at hand"
                 )
-
-
-def _results(
-    name: str, truth: GroundTruth, image: np.ndarray, category: np.ndarray, boxes: np.ndarray, score: np.ndarray
-) -> Results:
-    table = {"image": image, "category": category, "score": score} | dict(zip("xywh", boxes.T, strict=True))
-    odd = {
-        "elsewhere": image < 0,
-        "odd-score": (score < 0) | (score > 1),
-        "negative-size": boxes[:, 2:].min(1, initial=0) < 0,
-        "repeated-row": pd.DataFrame(table).duplicated().to_numpy(),
-    }
-    problems = Problems(name)
-    for kind, mask in odd.items():
-        problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
-    return Results(name, truth, image, category, boxes, score, problems).where(image >= 0)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import DataError
 from .checking import checked
-from .columns import CORNERS, EVERY_CLASS, SIZE, comparable, corners_of, cut_to
+from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to
 from .foreign import are_boxes, as_coco
 from .problems import Problems, many, refuse
 from .reading import name_of
@@ -128,8 +128,7 @@ class GroundTruth:
         categories = np.append(comparable(self.category_ids), EVERY_CLASS)  # the place −1 is that of no class
         image = comparable(self.image_ids)[self.image]
         objects = pd.DataFrame({"image": image, "gt": ids, "category": categories[self.category]})
-        objects[[*CORNERS, *SIZE]] = np.concatenate([self.corners, self.boxes[:, 2:]], axis=1)
-        return objects.assign(crowd=self.crowd)
+        return objects.join(box_table(self.boxes)).assign(crowd=self.crowd)
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -162,13 +161,10 @@ class GroundTruth:
         place = np.full(len(self), -1)
         place[images] = np.arange(len(images))
         rows = np.flatnonzero(place[self.image] >= 0)
-        columns = {name: getattr(self, name)[rows] for name in _OF_ROWS}
-        return replace(
-            self,
-            **{name: getattr(self, name)[images] for name in ("image_ids", "widths", "heights")},
-            **(columns | {"image": place[self.image[rows]].astype(np.int32)}),
-            file_names=tuple(self.file_names[i] for i in images.tolist()),
-        )
+        parts = {name: getattr(self, name)[rows] for name in ("ids", "category", "boxes", "area", "crowd", "ignore")}
+        parts |= {name: getattr(self, name)[images] for name in ("image_ids", "widths", "heights")}
+        files = tuple(self.file_names[i] for i in images.tolist())
+        return replace(self, **parts, image=place[self.image[rows]].astype(np.int32), file_names=files)
 
     def file(self, i: int, folder: str | Path, *, outside: bool = False) -> Path:
         """File of image i in a folder. Windows' backslashes in `file_name` are understood everywhere.
@@ -207,10 +203,10 @@ class GroundTruth:
 
     def to_coco(self) -> dict[str, Any]:
         """A COCO dict of new rows; annotations are numbered from 1, every one with area and iscrowd."""
-        columns = (self.image_ids.tolist(), self.file_names, self.widths.tolist(), self.heights.tolist())
+        about = (self.image_ids.tolist(), self.file_names, self.widths.tolist(), self.heights.tolist())
         images = [
             {"id": i, **({"file_name": f} if f else {}), **({"width": w, "height": h} if w and h else {})}
-            for i, f, w, h in zip(*columns, strict=True)
+            for i, f, w, h in zip(*about, strict=True)
         ]
         names = zip(self.category_ids.tolist(), self.category_names, strict=True)
         rows = zip(
@@ -222,12 +218,6 @@ class GroundTruth:
             | ({"ignore": 1} if ignore else {})
             for n, (i, c, b, a, crowd, ignore) in enumerate(rows, 1)
         ]
-        return {
-            "info": {"description": self.name},
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": c, "name": name} for c, name in names],
-        }
-
-
-_OF_ROWS = ("ids", "category", "boxes", "area", "crowd", "ignore")
+        categories = [{"id": c, "name": name} for c, name in names]
+        info = {"description": self.name}
+        return {"info": info, "images": images, "annotations": annotations, "categories": categories}
