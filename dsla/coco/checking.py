@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec.structs import astuple
 
 from ..errors import DataError
 from . import columns
@@ -44,13 +45,12 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
         at = np.flatnonzero(mask).tolist()
         problems.add(kind, map(label, at), example(at[0], field) if at and field else "")
 
-    lines = [f"at {o.position}: not an object but {o}" for o in odd if not o.field]
-    lines += [f"{example(o.position, o.field)}; needs 0 or 1" for o in odd if o.field in ("iscrowd", "ignore")]
-    refuse(name, "rows of 'annotations' that cannot be read; correct or remove them:", lines)
     flags = {field: columns.numbers_in(rows, field, 0) for field in ("iscrowd", "ignore")}
-    bad = {field: np.flatnonzero((flag != 0) & (flag != 1)).tolist() for field, flag in flags.items()}
-    lines = [example(n, field) for field, at in bad.items() for n in at]
-    refuse(name, "flags that are not 0 or 1; correct them:", lines)
+    bad = [(o.position, o.field) for o in odd if o.field in flags]
+    bad += [(n, field) for field, flag in flags.items() for n in np.flatnonzero((flag != 0) & (flag != 1)).tolist()]
+    lines = [f"at {o.position}: not an object but {o}" for o in odd if not o.field]
+    lines += [f"{example(*place)}; needs 0 or 1" for place in bad]
+    refuse(name, "rows of 'annotations' that cannot be read; correct or remove them:", lines)
     crowd, ignore = (flag != 0 for flag in flags.values())
 
     owner, kind = columns.ids_in(rows, "image_id"), columns.ids_in(rows, "category_id")
@@ -74,7 +74,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     boxes, boxless = columns.boxes_in(rows), np.array([row.bbox is None for row in rows], dtype=bool)
     outlined = np.zeros(len(rows), dtype=bool)
     for n in np.flatnonzero(boxless).tolist():
-        if (around := columns.box_around(bytes(rows[n].segmentation))) is not None:
+        if (around := columns.box_around(bytes(getattr(rows[n], "segmentation", b"")))) is not None:
             boxes[n], outlined[n] = around, True
     add("outline", outlined)
     finite = columns.in_reach(boxes)
@@ -108,41 +108,36 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     return about | {column: values[good] for column, values in by_row.items()}
 
 
-def _categories(rows: list[Category], odd: list[Odd], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    values = {o.position: o for o in odd}
+def _ids(rows: list[Any], odd: list[Odd], name: str, of: str) -> np.ndarray:
+    """The ids of the images or categories, every one a number or text of its own."""
     ids = columns.ids_in(rows, "id")
-    first: dict[Any, Any] = {}
-    lines = []
-    for n, (row, one) in enumerate(zip(rows, ids.tolist(), strict=True)):
-        if not isinstance(one, (int, str)) or n in values:
-            lines.append(
-                f"categories[{n}]: needs an 'id' (whole number or text) and a text 'name': {values.get(n, one)}"
-            )
-        elif one in first:
-            lines.append(f"categories[{n}]: id {one!r} is taken by {first[one]!r}")
-        else:
-            first[one] = row.name
-    refuse(name, "unusable categories:", lines)
-    order = ids[columns.ascending(ids)]
-    return order, tuple(str(one) if first[one] is None else first[one] for one in order.tolist())
+
+    def where(n: int) -> str:
+        label = astuple(rows[n])[1]
+        return f"{of}[{n}]" + f" ({label})" * bool(label)
+
+    lines = [f"{of}[{o.position}]: {o} is not what it should be" for o in odd]
+    if not lines and ids.dtype == object:
+        what = "needs an 'id', a whole number or text, and has"
+        lines = [f"{where(n)}: {what} {one!r}" for n, one in enumerate(ids.tolist()) if not isinstance(one, (int, str))]
+    again = [] if lines else np.flatnonzero(pd.Series(ids).duplicated().to_numpy()).tolist()
+    lines += [f"{where(n)}: id {ids[n]} is used twice; remove one of them" for n in again]
+    refuse(name, f"unusable {of}:", lines)
+    return ids
+
+
+def _categories(rows: list[Category], odd: list[Odd], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    ids = _ids(rows, odd, name, "categories")
+    order = columns.ascending(ids)
+    return ids[order], tuple(str(ids[n]) if rows[n].name is None else rows[n].name for n in order.tolist())
 
 
 def _images(
     rows: list[Image], odd: list[Odd], name: str, problems: Problems
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Ids, file names, and widths and heights [2,B], 0 where there are none."""
-    ids = columns.ids_in(rows, "id")
+    ids = _ids(rows, odd, name, "images")
     files = pd.Series([row.file_name or "" for row in rows], dtype=object)
-    lines = [f"images[{o.position}]: {o} is not what it should be" for o in odd]
-    if not lines and ids.dtype == object:
-        lines = [
-            f"images[{n}] ({rows[n].file_name}): needs an 'id', a whole number or text, and has {one!r}"
-            for n, one in enumerate(ids.tolist())
-            if not isinstance(one, (int, str))
-        ]
-    again = [] if lines else np.flatnonzero(pd.Series(ids).duplicated().to_numpy()).tolist()
-    lines += [f"images[{n}] ({rows[n].file_name}): id {ids[n]} is used twice; remove one of them" for n in again]
-    refuse(name, "unusable images:", lines)
     sides = np.stack([columns.numbers_in(rows, side, 0) for side in ("width", "height")])
     bad = ~((sides >= 0) & (sides == np.round(sides))).all(0) | (sides.clip(0, LARGEST).prod(0) > LARGEST)
     refuse(

@@ -42,7 +42,12 @@ class Annotation(Struct, gc=False):
     area: float | None = None
     iscrowd: Flag = None
     ignore: Flag = None
-    segmentation: Raw = Raw()  # polygons or a mask, looked at only where there is no box
+
+
+class Outlined(Annotation, gc=False):
+    """With polygons or a mask, which are looked at only where a file has annotations without a box."""
+
+    segmentation: Raw = Raw()
 
 
 class Detection(Struct, gc=False):
@@ -61,8 +66,12 @@ class Listed(Struct):
     categories: list[Category]
 
 
+class ListedOutlines(Listed):
+    annotations: list[Outlined]  # type: ignore[assignment]
+
+
 _REFUSED = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError)  # by msgspec
-LISTS = {"categories": Category, "images": Image, "annotations": Annotation}
+LISTS = {"categories": Category, "images": Image, "annotations": Outlined}
 
 
 MOST = 2**32  # bytes of a file, which may be packed: few can say that they are gigabytes
@@ -100,6 +109,8 @@ def read_listed(source: str | Path | Mapping[str, Any]) -> tuple[Listed, dict[st
     """
     name = name_of(source)
     content, typed = _content(source, name, Listed)
+    if typed and any(row.bbox is None for row in content.annotations):
+        content, typed = _content(source, name, ListedOutlines)
     if typed:
         return content, {}
     if not isinstance(content, Mapping):

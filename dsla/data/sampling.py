@@ -5,6 +5,7 @@ Neither depends on the number of processes, of loading workers, or on where a ru
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count, islice
 from typing import Any
@@ -25,6 +26,7 @@ Place = tuple[int, int]  # place among all images that are given, index of the i
 VERSION = 2  # of `Order`; runs and checkpoints that say none began with 1
 
 
+@dataclass(frozen=True)
 class Order:
     """Batches of items: every image once in each epoch, in an order of its own, if possible with images of its group.
 
@@ -46,21 +48,15 @@ class Order:
             small group come late, and the permutation of epoch e is that of epoch e − 1 of the next seed.
     """
 
-    def __init__(
-        self,
-        images: int,
-        batch_size: int,
-        start: int,
-        total: int,
-        seed: int,
-        *,
-        groups: Sequence[int] | None = None,
-        part: int = 0,
-        parts: int = 1,
-        version: int = VERSION,
-    ) -> None:
-        self.images, self.batch_size, self.start, self.total, self.seed = images, batch_size, start, total, seed
-        self.groups, self.part, self.parts, self.version = groups, part, parts, version
+    images: int
+    batch_size: int
+    start: int
+    total: int
+    seed: int
+    groups: Sequence[int] | None = None
+    part: int = 0
+    parts: int = 1
+    version: int = VERSION
 
     def __len__(self) -> int:
         return self.total - self.start
