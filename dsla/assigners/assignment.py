@@ -74,9 +74,7 @@ class Assignment:
     def pairs(self) -> Pairs:
         """Each positive point with its box, [N⁺] in the order of ``positive.nonzero()``."""
         image, point = self.positive.nonzero(as_tuple=True)
-        x, y = self.grid.xy[point].unbind(-1)
-        x1, y1, x2, y2 = self.matched_boxes[image, point].unbind(-1)
-        return Pairs(x, y, (x1, y1, x2, y2), self.grid.stride[point], self.grid.level[point])
+        return Pairs.of(self.grid, point, self.matched_boxes[image, point].unbind(-1))
 
     def counts(self) -> Tensor:
         """[N] points of each box of the batch, in its order: 0 marks an object that no point learns."""

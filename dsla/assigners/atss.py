@@ -65,18 +65,18 @@ class ATSS(Assigner):
         return Nearest(point, valid, iou, inside, mean.float(), deviation.sqrt().float())
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness (of a quality branch); "label" is 1 inside the box: the rest depends on other points."""
-        return {"centerness": centerness(*pairs.distances), "label": (pairs.depth > INSIDE).float()}
+        """centerness (of a quality branch): the label depends on other points."""
+        return {"centerness": centerness(*pairs.distances)}
 
     def rules(self, case: Case) -> list[Rule]:
         """Candidate or not, IoU against the threshold, inside; then the label."""
         grid, level = case.grid, int(case.pairs.level)
         near = self.candidates(grid, case.truth)
         dx, dy = (float(d) for d in case.pairs.from_centre)
-        distance, chosen = (dx * dx + dy * dy) ** 0.5, bool((near.valid & (near.point == case.point)).any())
-        count, places = int(near.valid.sum()), min(self.topk, grid.num_points[level])
+        distance, chosen = (dx * dx + dy * dy) ** 0.5, bool((near.valid & (near.point == case.point))[0].any())
+        count, places = int(near.valid[0].sum()), min(self.topk, grid.num_points[level])
         iou = float(overlap(anchors(grid, self.anchor_scale)[case.point], case.truth.boxes[0])[0])
-        mean, deviation, threshold = (float(v) for v in (near.mean, near.deviation, near.threshold))
+        mean, deviation, threshold = (float(v[0]) for v in (near.mean, near.deviation, near.threshold))
         among = f"{'' if chosen else 'not '}among the {places} nearest of level {level}; {count} candidates in all"
         needed = f"mean {mean:.4g} + deviation {deviation:.4g} = {threshold:.4g}"
         rules = [

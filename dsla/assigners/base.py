@@ -63,16 +63,7 @@ class Assigner(ABC):
             ValueError: numbers of boxes and labels differ, boxes are not [M, 4] or not finite, a label
                 is negative or not a class of the predictions, or these are missing where the method needs them.
         """
-        classes = None
-        if self.needs_predictions:
-            if predictions is None:
-                raise ValueError(f"{self.name} assigns from predictions: pass predictions=HeadOutputs")
-            images, points, classes = predictions.logits.shape
-            if (images, points) != (len(boxes), len(grid)):
-                raise ValueError(
-                    f"predictions for {images} images of {points} points, but boxes of {len(boxes)} images and a "
-                    f"grid of {len(grid)} points"
-                )
+        classes = self._classes(grid, len(boxes), predictions)
         if ignore is not None and len(ignore) != len(boxes):
             raise ValueError(f"boxes of {len(boxes)} images but crowd boxes (ignore) of {len(ignore)}")
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
@@ -85,15 +76,16 @@ class Assigner(ABC):
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         """Who wins which point of the batch. Called without gradients and autocast; predictions are detached."""
 
-    @abstractmethod
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """What makes the label of each pair, by name; "label" is their product, 0 where excluded."""
+        """What is known of each pair by itself, by name, such as its centerness."""
+        return {}
 
     def rules(self, case: Case) -> list[Rule]:
-        """Each rule for one point and one box, with numbers and verdict; the last one is the label."""
-        values = case.values(self.factors)
-        label = values.pop("label")
-        return [*region_rules(case.pairs), *value_rules(values), label_rule(f"{label:.4g}", label)]
+        """Each rule for one point and one box, with numbers and verdict; the last one is the label without rivals."""
+        truth = case.truth
+        alone = self(case.grid, [truth.boxes[:1]], [truth.labels[:1]], predictions=case.predictions)
+        label = float(alone.label[0, case.point])
+        return [*region_rules(case.pairs), *value_rules(case.values(self.factors)), label_rule(f"{label:.4g}", label)]
 
     def explain(
         self,
@@ -120,18 +112,18 @@ class Assigner(ABC):
         Raises:
             ValueError: no such point or image, not one box, or predictions missing.
         """
-        pairs, classes = Pairs.one(grid, point, box), None
-        if predictions is None and self.needs_predictions:
-            raise ValueError(f"{self.name} explains from predictions: pass predictions=HeadOutputs")
+        pairs = Pairs.one(grid, point, box)
         if predictions is not None:
             if not 0 <= image < len(predictions.logits):
                 raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
             of_image = predictions.detach()
             predictions = HeadOutputs(of_image.logits[image, None], of_image.distances[image, None], grid)
-            classes = predictions.logits.shape[-1] if self.needs_predictions else None
+        classes = self._classes(grid, 1, predictions)
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
-            truth = Truth.of([torch.stack(pairs.boxes)[None]], [[category]], grid.device, classes=classes)
-            case = Case(grid, point, pairs, truth, category, predictions, others)
+            boxes = torch.stack(pairs.boxes)[None]
+            boxes = boxes if others is None else torch.cat((boxes, others.to(boxes)))
+            truth = Truth.of([boxes], [[category] * len(boxes)], grid.device, classes=classes)
+            case = Case(grid, point, pairs, truth, predictions)
             return explained(self.name, case, self.rules(case), coupling or self.default_coupling)
 
     @property
@@ -144,6 +136,19 @@ class Assigner(ABC):
         if (levels := len(self.level_ranges or strides)) != len(strides):
             number = f"there are {len(strides)} strides {tuple(strides)}"
             raise ValueError(f"{title or self.name} has ranges for {levels} levels but {number}")
+
+    def _classes(self, grid: PointGrid, images: int, predictions: HeadOutputs | None) -> int | None:
+        """C, where labels must lie below it. Raises a ValueError if the grid or the predictions do not fit."""
+        self.check_levels(grid.strides)
+        if not self.needs_predictions:
+            return None
+        if predictions is None:
+            raise ValueError(f"{self.name} assigns from predictions: pass predictions=HeadOutputs")
+        there, points, classes = predictions.logits.shape
+        if (there, points) != (images, len(grid)):
+            here = f"boxes of {images} images and a grid of {len(grid)} points"
+            raise ValueError(f"predictions for {there} images of {points} points, but {here}")
+        return classes
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options().items())

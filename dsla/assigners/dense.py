@@ -8,20 +8,14 @@ against this file, bit for bit (tests/assigners/test_dense.py).
 **P** points of all levels, **M** boxes of an image.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..geometry import PointGrid, box_area
 from .pairs import Pairs
-
-
-class PairWise(Protocol):
-    """A method whose label for a point and a box depends on these two alone."""
-
-    def label(self, pairs: Pairs) -> Tensor:
-        """The label of each pair in [0, 1], 0 where the box may not teach the point."""
-        ...
+from .pairwise import PairAssigner
 
 
 class Labels(NamedTuple):
@@ -32,14 +26,13 @@ class Labels(NamedTuple):
     category: Tensor
 
 
-def label_table(method: PairWise, grid: PointGrid, boxes: Tensor) -> Tensor:
+def label_table(method: PairAssigner, grid: PointGrid, boxes: Tensor) -> Tensor:
     """The label of every pair of a point and a box: boxes [M, 4] → [P, M]."""
-    x, y = grid.xy[:, None].unbind(-1)  # [P, 1]
-    x1, y1, x2, y2 = boxes.unbind(-1)  # [M]
-    return method.label(Pairs(x, y, (x1, y1, x2, y2), grid.stride[:, None], grid.level[:, None]))
+    points = torch.arange(len(grid), device=grid.device)[:, None]  # [P, 1]
+    return method.label(Pairs.of(grid, points, boxes.unbind(-1)))  # corners [M] each
 
 
-def assign(method: PairWise, grid: PointGrid, boxes: Tensor, labels: Tensor) -> Labels:
+def assign(method: PairAssigner, grid: PointGrid, boxes: Tensor, labels: Tensor) -> Labels:
     """One image: boxes [M, 4], labels [M], M ≥ 1.
 
     A point learns the box that gives it the highest label: its class, its label and its box. Of equal labels the

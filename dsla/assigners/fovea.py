@@ -77,8 +77,6 @@ class FoveaBox(Assigner):
 
     def fovea(self, grid: PointGrid, truth: Truth) -> Region:
         """The cells of each (box, level); in strides, rounded as the code base does."""
-        if len(self.scale_ranges) != len(grid.shapes):
-            raise ValueError(f"{len(self.scale_ranges)} scale ranges for a grid of {len(grid.shapes)} levels")
         rows, columns = map_sizes(grid, truth)
         x1, y1, x2, y2 = (truth.boxes[:, i, None] / Levels.of(grid).stride for i in range(4))  # [N, L]
         scale = _scale(*truth.boxes.unbind(-1))[:, None]

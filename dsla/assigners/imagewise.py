@@ -9,6 +9,8 @@ from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner
 from .pairs import Decision, Pairs, Truth
 from .rules import Case, Rule, label_rule, region_rules
+from .sparse.cells import Cells
+from .sparse.keys import winners
 
 
 class ImageAssigner(Assigner):
@@ -28,45 +30,30 @@ class ImageAssigner(Assigner):
             pairs: x, y, stride and level are [1, P], corners of boxes [M, 1]; what is made of both is [M, P].
         """
 
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """ "label" is 1 inside the box: the rest depends on the other points and boxes."""
-        return {"label": pairs.inside().float()}
-
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
-        chosen: list[tuple[Tensor, Tensor, Tensor]] = []
+        keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
         points = torch.arange(len(grid), device=grid.device)
         for image in range(len(truth.first)):
             rows = truth.order[truth.image[truth.order] == image]  # smaller boxes first, then lower indices
             there = points if truth.sizes is None else points[grid.inside(truth.sizes)[image]]
             if len(rows) and len(there):
-                label = self._table(grid, truth.boxes[rows], there)
-                best, row = label.max(0).values, label.argmax(0)  # the first of equal ones
-                won = best > 0
-                chosen.append((there[won] + image * len(grid), rows[row[won]], best[won]))
-        if not chosen:
-            return Decision(points[:0], points[:0], grid.xy[:0, 0])
-        point, box, best = (torch.cat(column) for column in zip(*chosen, strict=True))
-        return Decision(point, box, best)
+                cells = Cells(grid, truth, rows[:, None], there[None])
+                cells.keys(self._checked(cells.pairs), into=keys)
+        return Decision(*winners(truth, keys))
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside the box, then the label among all points and, where they are given, the other boxes."""
-        boxes = case.truth.boxes
-        if case.others is not None:
-            boxes = torch.cat((boxes, case.others.to(boxes)))
         points = torch.arange(len(case.grid), device=case.grid.device)
-        order = torch.argsort((boxes[:, 2:] - boxes[:, :2]).prod(-1), stable=True)
-        label = float(self._table(case.grid, boxes[order], points)[(order == 0).int().argmax(), case.point])
+        table = self._checked(Cells(case.grid, case.truth, case.truth.order[:, None], points[None]).pairs)
+        label = float(table[case.truth.rank[0], case.point])
         return [*region_rules(case.pairs), label_rule(f"{label:.4g} among all points and boxes", label)]
 
-    def _table(self, grid: PointGrid, boxes: Tensor, points: Tensor) -> Tensor:
-        """[M, P] labels of boxes at some points of the grid."""
-        x, y = grid.xy[None, points].unbind(-1)
-        x1, y1, x2, y2 = (boxes[:, i, None] for i in range(4))
-        pairs = Pairs(x, y, (x1, y1, x2, y2), grid.stride[None, points], grid.level[None, points])
-        label = self.labels(pairs)
-        if label.shape != (len(boxes), len(points)) or not bool(((label >= 0) & (label <= 1)).all()):
+    def _checked(self, pairs: Pairs) -> Tensor:
+        """[M, P] labels, 0 outside the boxes."""
+        label, inside = self.labels(pairs), pairs.inside()
+        if label.shape != inside.shape or not bool(((label >= 0) & (label <= 1)).all()):
             raise ValueError(
-                f"{self.name}: labels() must give numbers in 0…1, one a box and point, {[len(boxes), len(points)]}; "
+                f"{self.name}: labels() must give numbers in 0…1, one a box and point, {list(inside.shape)}; "
                 f"got {list(label.shape)}, from {float(label.min()):g} to {float(label.max()):g}"
             )
-        return torch.where(pairs.inside(), label.float(), 0)
+        return torch.where(inside, label.float(), 0)

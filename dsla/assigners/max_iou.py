@@ -11,9 +11,9 @@ from ..geometry import HeadOutputs, PointGrid, overlap
 from .atss import anchors
 from .base import Assigner
 from .dsla import centerness
-from .pairs import Decision, Pairs, Truth
+from .pairs import Decision, Pairs, Truth, pick
 from .rules import Case, Rule, label_rule
-from .sparse.cells import Cells, Levels, pick
+from .sparse.cells import Cells, Levels
 from .sparse.keys import winners
 from .sparse.regions import Region, map_sizes
 
@@ -101,15 +101,12 @@ class MaxIoU(Assigner):
         return Region(grid, truth, first[:, 0], first[:, 1], last[:, 0], last[:, 1])
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness (of a quality branch) and the label of the first threshold alone."""
-        half = pairs.stride * (self.anchor_scale / 2)
-        square = torch.stack((pairs.x - half, pairs.y - half, pairs.x + half, pairs.y + half), -1)
-        iou = overlap(square, torch.stack(pairs.boxes, -1))[0]
-        return {"centerness": centerness(*pairs.distances), "label": (iou >= self.positive).float()}
+        """centerness (of a quality branch): the label depends on other points."""
+        return {"centerness": centerness(*pairs.distances)}
 
     def rules(self, case: Case) -> list[Rule]:
         """IoU of the anchor against the thresholds and against the box's best; then the label."""
-        best = max(float(self._overlaps(cells)[1].max()) for cells in self._region(case.grid, case.truth).cells())
+        best = max(float(self._overlaps(cells)[1][0]) for cells in self._region(case.grid, case.truth).cells())
         anchor = anchors(case.grid, self.anchor_scale)[case.point]
         iou, side = float(overlap(anchor, case.truth.boxes[0])[0]), float(anchor[2] - anchor[0])
         best_of_box = self.low_quality and iou == best and iou > 0

@@ -76,6 +76,11 @@ class Truth:
         return cls(flat, name, image, first, order, rank, every - first[image], *sizes)
 
 
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` along the first axis; on a CPU several times faster."""
+    return values.index_select(0, index.flatten()).view((*index.shape, *values.shape[1:]))
+
+
 def as_boxes(value: Any, image: int) -> Tensor:
     """Boxes of image number `image` of a batch, a tensor, array or nested list, as [M, 4] float32.
 
@@ -109,11 +114,7 @@ def _check_values(boxes: Tensor, labels: Tensor, image: Tensor, first: Tensor, c
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pairs:
-    """(point, box) pairs, as tensors that broadcast against each other; pixels, float32.
-
-    A window keeps x along its last axis and y along the one before, so that what depends on one of
-    them alone is computed once per column or row.
-    """
+    """(point, box) pairs, as tensors that broadcast against each other; pixels, float32."""
 
     x: Tensor
     y: Tensor
@@ -124,8 +125,15 @@ class Pairs:
     __repr__ = short_repr
 
     @classmethod
+    def of(cls, grid: PointGrid, point: Tensor, boxes: Sequence[Tensor]) -> "Pairs":
+        """Points of a grid by their index, and x1, y1, x2, y2 of boxes; of shapes that broadcast."""
+        x, y = (pick(axis, point) for axis in grid.xy.unbind(-1))
+        x1, y1, x2, y2 = boxes
+        return cls(x, y, (x1, y1, x2, y2), pick(grid.stride, point), pick(grid.level, point))
+
+    @classmethod
     def one(cls, grid: PointGrid, point: int, box: Iterable[float]) -> "Pairs":
-        """A single point and box as scalars, computed just as windows are.
+        """A single point and box as scalars, computed just as many are.
 
         Raises:
             ValueError: a point that is not in the grid, or not one box.
@@ -135,9 +143,7 @@ class Pairs:
         values = torch.as_tensor(list(box), dtype=torch.float32)
         if values.shape != (4,):
             raise ValueError(f"expected one box x1, y1, x2, y2, got {values.tolist()}")
-        x, y = grid.xy[point].cpu()
-        x1, y1, x2, y2 = values.unbind()
-        return cls(x, y, (x1, y1, x2, y2), grid.stride[point].cpu(), grid.level[point].cpu())
+        return cls.of(grid.to("cpu"), torch.tensor(point), values.unbind())
 
     @cached_property
     def distances(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -169,28 +175,23 @@ class Pairs:
         picked = table.index_select(1, self.level.flatten())
         return picked.view(len(values), *self.level.shape).unbind()
 
-    @cached_property
-    def _within(self) -> Tensor:
-        left, top, right, bottom = self.distances
-        return (torch.minimum(left, right) > 0) & (torch.minimum(top, bottom) > 0)
-
     def inside(self, radius: float | None = None) -> Tensor:
         """Strictly inside the box and, given a radius in strides, strictly inside the centre region.
 
         The centre region reaches radius · stride from the centre of the box (FCOS's centre sampling).
         """
         if radius is None:
-            return self._within
+            return self.depth > 0
         x1, y1, x2, y2 = self.boxes
         cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, radius * self.stride
         in_x = (self.x > cx - reach) & (self.x < cx + reach)
         in_y = (self.y > cy - reach) & (self.y < cy + reach)
-        return self._within & (in_x & in_y)
+        return (self.depth > 0) & (in_x & in_y)
 
     def core(self) -> Tensor:
         """DSLA's core zone: within half a stride of the box's centre, ends included, and inside the box."""
         dx, dy = self.from_centre
-        return (dx <= self.stride / 2) & (dy <= self.stride / 2) & self._within
+        return (dx <= self.stride / 2) & (dy <= self.stride / 2) & (self.depth > 0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

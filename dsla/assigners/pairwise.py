@@ -1,5 +1,6 @@
 """`PairAssigner`: methods whose label for a point and a box depends on these two alone."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,10 @@ class PairAssigner(Assigner):
     def reach(self) -> tuple[tuple[float, float], ...] | None:
         """(low, high) of max(l, t, r, b) beyond which every label is 0, for each level."""
         return self.regress_ranges
+
+    @abstractmethod
+    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """What makes the label of each pair, by name; "label" is their product, 0 where excluded."""
 
     def label(self, pairs: Pairs) -> Tensor:
         """The label of each pair: that of `factors` where the pair is asked about, else 0.

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,9 +39,9 @@ class Explanation:
     xy: tuple[float, float]
     level: int
     stride: int
-    box: tuple[float, float, float, float]
-    rules: tuple[Rule, ...] = field(default_factory=tuple)
-    label: float = 0.0
+    box: tuple[float, ...]
+    rules: tuple[Rule, ...]
+    label: float
 
     @property
     def admitted(self) -> bool:
@@ -104,19 +104,15 @@ class Case:
         grid: the points.
         point: index in the grid.
         pairs: the point and the box as scalars.
-        truth: the box as the only one of its image.
-        category: the box's class.
+        truth: the box, the first of its image, and those others that were given, as if of its class.
         predictions: of its image alone, if given.
-        others: [M, 4] the image's other boxes, if given.
     """
 
     grid: PointGrid
     point: int
     pairs: Pairs
     truth: Truth
-    category: int
     predictions: HeadOutputs | None
-    others: Tensor | None
 
     def values(self, factors: Callable[[Pairs], dict[str, Tensor]]) -> dict[str, float]:
         """A method's factors for this pair."""
@@ -125,30 +121,19 @@ class Case:
 
 def explained(method: str, case: Case, rules: list[Rule], coupling: str) -> Explanation:
     """Rules of a method, the last one its label, as an explanation; coupled with predictions also what is taught."""
-    pairs, label = case.pairs, float(rules[-1].value)
-    if any(r.passed is False for r in rules):
-        label = 0.0
+    pairs, label = case.pairs, 0.0 if any(r.passed is False for r in rules) else rules[-1].value
     if case.predictions is not None and coupling != "off":
         predicted = case.predictions.boxes[0, case.point].float()
-        iou = aligned_iou(predicted, case.truth.boxes[0])
-        taught = float(dynamic_target(torch.tensor(label), iou.cpu(), coupling)) if label > 0 else 0.0
-        what = "label · IoU" if coupling == "on" else "the IoU"
+        iou = aligned_iou(predicted, case.truth.boxes[0]).cpu()
+        taught = float(dynamic_target(torch.tensor(label), iou, coupling)) if label > 0 else 0.0
+        what = "background" if label == 0 else "label · IoU" if coupling == "on" else "the IoU"
         rules = [
             *rules,
             Rule("IoU", f"of the predicted box ({numbers(predicted.tolist())}): {iou:.4g}", float(iou)),
-            Rule("taught label", f"{what if label > 0 else 'background'} = {taught:.4g}", taught),
+            Rule("taught label", f"{what} = {taught:.4g}", taught),
         ]
-    x1, y1, x2, y2 = (float(v) for v in pairs.boxes)
-    return Explanation(
-        assigner=method,
-        point=int(case.point),
-        xy=(float(pairs.x), float(pairs.y)),
-        level=int(pairs.level),
-        stride=int(pairs.stride),
-        box=(x1, y1, x2, y2),
-        rules=tuple(rules),
-        label=label,
-    )
+    xy, box = (float(pairs.x), float(pairs.y)), tuple(map(float, pairs.boxes))
+    return Explanation(method, case.point, xy, int(pairs.level), int(pairs.stride), box, tuple(rules), label)
 
 
 def number(value: float) -> str:

@@ -73,8 +73,8 @@ class SimOTA(Assigner):
         return Decision(where, owner, torch.ones_like(extras["cost"]), extras)
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness; "label" is 1 in box and centre region: the cost is known only with predictions."""
-        return {"centerness": centerness(*pairs.distances), "label": pairs.inside(self.center_radius).float()}
+        """centerness: the cost is known only with predictions."""
+        return {"centerness": centerness(*pairs.distances)}
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre region, the parts of the cost, k, taken or not; then the label without rivals.
@@ -82,11 +82,7 @@ class SimOTA(Assigner):
         The image's other boxes matter to k alone: points in their regions are candidates too.
         """
         assert case.predictions is not None
-        truth = case.truth
-        if case.others is not None and len(case.others):
-            boxes = torch.cat((truth.boxes, case.others.to(truth.boxes)))
-            truth = Truth.of([boxes], [truth.labels.expand(len(boxes))], case.grid.device)
-        scene = _Scene(self, case.grid, truth, case.predictions)
+        scene = _Scene(self, case.grid, case.truth, case.predictions)
         first, at = (torch.tensor([i], device=case.grid.device) for i in (0, case.point))
         iou, cost, by_class = (float(of(first, at)) for of in (scene.iou, scene.cost, scene.class_cost))
         k, best, both_in = int(scene.dynamic_k[0]), float(scene.best_iou[0].sum()), int(scene.inner[1][0].sum())
@@ -148,6 +144,7 @@ class _Scene:
         box, centre = self.regions
         count = -int(-2 * self.method.center_radius // 1)
         cells = (box & centre).windows(count, count)
+        assert cells.valid is not None
         return cells.at.flatten(1), cells.valid.flatten(1)
 
     @cached_property

@@ -86,22 +86,23 @@ class TaskAligned(Assigner):
         return aligned.float()  # in between, powers of float32 depend on where in a tensor they stand
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness; "label" is 1 inside the box: the alignment is known only with predictions."""
-        return {"centerness": centerness(*pairs.distances), "label": (pairs.depth > INSIDE).float()}
+        """centerness: the alignment is known only with predictions."""
+        return {"centerness": centerness(*pairs.distances)}
 
     def rules(self, case: Case) -> list[Rule]:
         """Score, IoU, alignment, its place among the box's best, inside; then the label without rivals."""
         outputs, truth, grid = case.predictions, case.truth, case.grid
         assert outputs is not None
-        score = float(probability(outputs.logits[0, case.point, case.category]))
+        category = int(truth.labels[0])
+        score = float(probability(outputs.logits[0, case.point, category]))
         iou = float(overlap(outputs.boxes[0, case.point].float(), truth.boxes[0])[0])
         metric = float(self.alignment(torch.tensor(score), torch.tensor(iou)))
         values, points = self.best(grid, truth, outputs)
         chosen, last = bool(((points[0] == case.point) & (values[0] > 0)).any()), float(values[0, -1])
         among = f"{'' if chosen else 'not '}among the {points.shape[1]} best; the last of them has {last:.4g}"
-        label = float(self(grid, [truth.boxes], [truth.labels], predictions=outputs).label[0, case.point])
+        label = float(self(grid, [truth.boxes[:1]], [truth.labels[:1]], predictions=outputs).label[0, case.point])
         return [
-            Rule("score", f"σ = {score:.4g} for class {case.category}", score),
+            Rule("score", f"σ = {score:.4g} for class {category}", score),
             Rule("IoU", f"IoU of its predicted box {iou:.4g}", iou),
             Rule("alignment", f"σ^{self.alpha:g} · IoU^{self.beta:g} = {metric:.4g}, must be > 0", metric, metric > 0),
             Rule("best of the box", among, metric, chosen),

@@ -303,7 +303,7 @@ def test_options_are_checked_and_rebuild_the_assigner():
     for bad in ({"relaxation": 1.0}, {"center_sampling": 0}, {"regress_ranges": ((3, 2),)}):
         with pytest.raises(ValueError):
             DSLA(**bad)
-    with pytest.raises(ValueError, match="2 regression ranges for a grid of 3 levels"):
+    with pytest.raises(ValueError, match="FCOS has ranges for 2 levels but there are 3 strides"):
         one(FCOS(((0, 8), (8, 16))), GRID, [[0.0, 0, 9, 9]])
     for assigner in (DSLA(RANGES, 0.3, False, False, 2.0), FCOS(RANGES, 1.0)):
         assert repr(type(assigner)(**assigner.options())) == repr(assigner)

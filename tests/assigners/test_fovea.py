@@ -105,5 +105,5 @@ def test_explanation_agrees(smooth):
 def test_options_are_checked(bad, message):
     with pytest.raises(ValueError, match=message):
         FoveaBox(**bad)
-    with pytest.raises(ValueError, match="5 scale ranges for a grid of 1 levels"):
+    with pytest.raises(ValueError, match="FoveaBox has ranges for 5 levels but there are 1 strides"):
         FoveaBox()(PointGrid((64, 64), (8,)), [torch.zeros(0, 4)], [torch.zeros(0)])

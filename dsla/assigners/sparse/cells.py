@@ -1,19 +1,19 @@
-"""(point, box) pairs as indices: what windows and regions give, and how they are reduced to one box a point."""
+"""(point, box) pairs as indices: what regions give, and how they are reduced to one box a point."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, constant
-from ..pairs import Pairs, Truth
+from ..pairs import Pairs, Truth, pick
 from .keys import winners, winning_key
 
 
 class Levels(NamedTuple):
-    """What windows and regions need to know of the levels, [L] each."""
+    """What regions need to know of the levels, [L] each."""
 
     stride: Tensor  # float32
     height: Tensor  # int64
@@ -22,19 +22,9 @@ class Levels(NamedTuple):
 
     @classmethod
     def of(cls, grid: PointGrid) -> "Levels":
-        return _levels(grid.shapes, grid.strides, grid.device)
-
-
-@lru_cache(maxsize=64)
-def _levels(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device) -> Levels:
-    first = tuple(sum(h * w for h, w in shapes[:i]) for i in range(len(shapes)))
-    heights, widths = zip(*shapes, strict=True)
-    return Levels(constant(strides, device), *(constant(v, device, torch.int64) for v in (heights, widths, first)))
-
-
-def pick(values: Tensor, index: Tensor) -> Tensor:
-    """``values[index]`` along the first axis; on a CPU several times faster."""
-    return values.index_select(0, index.flatten()).view(*index.shape, *values.shape[1:])
+        first = tuple(sum(grid.num_points[:level]) for level in range(len(grid.shapes)))
+        whole = (constant(v, grid.device, torch.int64) for v in (*zip(*grid.shapes, strict=True), first))
+        return cls(constant(grid.strides, grid.device), *whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +49,7 @@ class Cells:
 
     @cached_property
     def pairs(self) -> Pairs:
-        x, y = (pick(self.grid.xy[:, axis], self.at) for axis in (0, 1))
-        x1, y1, x2, y2 = (pick(side, self.box) for side in self.truth.boxes.t().contiguous())
-        return Pairs(x, y, (x1, y1, x2, y2), pick(self.grid.stride, self.at), pick(self.grid.level, self.at))
+        return Pairs.of(self.grid, self.at, [pick(side, self.box) for side in self.truth.boxes.t().contiguous()])
 
     def counted(self, values: Tensor) -> Tensor:
         """The values of pairs, 0 at those that do not count."""

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ...geometry import PointGrid, constant
-from ..pairs import Truth
-from .cells import Cells, Levels, pick
+from ..pairs import Truth, pick
+from .cells import Cells, Levels
 from .keys import winners
 
 PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
@@ -174,11 +174,7 @@ def candidates(
         low: pixels, one a level.
         high: pixels, one a level.
         radius: of centre sampling, in strides.
-    Raises:
-        ValueError: ranges for another number of levels.
     """
-    if not len(grid.shapes) == len(low) == len(high):
-        raise ValueError(f"{len(low)} regression ranges for a grid of {len(grid.shapes)} levels")
     spans = high if radius is None else [min(h, 2 * radius * s) for h, s in zip(high, grid.strides, strict=True)]
     counts = [int(min(span / s, 2**30)) + 2 for span, s in zip(spans, grid.strides, strict=True)]
     rows, columns = (max(map(min, sides, counts)) for sides in zip(*grid.shapes, strict=True))
