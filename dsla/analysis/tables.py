@@ -123,13 +123,14 @@ def series(of: str, values: Mapping[str, Any], reasons: Mapping[str, str], **set
     means = {name: float(np.asarray(v, dtype=float).mean()) if np.size(v) else np.nan for name, v in values.items()}
     numbers = pd.Series(means, dtype=float, name="value")
     numbers.attrs = {
-        "definitions": {name: _definition(of, name).format(**settings, part=name.rpartition("_")[2]) for name in means},
+        "definitions": {name: definition(of, name).format(**settings, part=name.rpartition("_")[2]) for name in means},
         "reasons": {name: reasons.get(name, reasons.get("", "")) for name, v in means.items() if np.isnan(v)},
     }
     return numbers
 
 
-def _definition(of: str, name: str) -> str:
+def definition(of: str, name: str) -> str:
+    """What `definitions.toml` says of a number of an analysis, with the settings in braces."""
     return next(text for pattern, text in _DEFINITIONS[of].items() if fnmatchcase(name, pattern))
 
 

@@ -27,6 +27,7 @@ from . import tables
 from .exhibits import LOOKED_AT, busiest, point_counts
 from .pages import Chart
 from .protocol import VERSION, stage_of
+from .reactions import reaction_table
 from .report import reproduce
 from .runs import read, read_curves, read_runs, stores
 
@@ -73,7 +74,7 @@ def make_figures(
 
 
 def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
-    """Figures that need no model: name, picture, table."""
+    """Figures that need no runs: name, picture, table."""
     scenes = Scenes("test", size=SCENE + 1, image_size=512)
     image, target = scenes[SCENE]
     figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
@@ -99,6 +100,9 @@ def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
 
     table = networks.network_table("r50-1x", 80, (800, 1344))
     yield "network", networks.network(table), table
+
+    table = reaction_table(load("scenes-dsla"), Scenes("val", size=100))
+    yield "reactions", diagrams.reactions(table), table
 
 
 def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..analysis.tables import definition
 from ..errors import DataError
 from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
@@ -153,6 +154,7 @@ def results_page(folder: str | Path = "figures") -> str:
     return page(
         "results.md",
         parts={part: _protocol(protocol, part) for part in PLAN["parts"]},
+        defined=definition,
         figures={path.stem for path in Path(folder).glob("*.svg")},
         main=main,
         claims=Markup(claims_markdown(main)),

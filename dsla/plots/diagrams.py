@@ -1,6 +1,7 @@
-"""Pictures of the method itself, computed by the functions that assign and train: no training, no data."""
+"""Pictures of the method itself, computed by the functions that assign and train, and of what its measures react to."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,19 @@ from matplotlib.patches import Rectangle
 
 from ..assigners import DSLA, Pairs
 from ..losses import quality_focal_loss
-from .style import LABELS, SOFT, UNIT, Picture, caption, drawing, method
+from .style import INK, LABELS, SOFT, UNIT, Picture, caption, drawing, method, rows_of
 
 BOX = (20.0, 28.0, 140.0, 108.0)  # the example of `centerness_maps`, pixels
 TARGETS = (0.0, 0.3, 0.7, 1.0)
+KINDS: dict[str, Any] = {
+    "old": {"color": INK, "marker": "o", "mfc": "white", "label": "measure by an absolute threshold, or of all pairs"},
+    "new": {
+        "color": method("DSLA").colour,
+        "marker": "D",
+        "ms": 5,
+        "label": "by ranks, of the best, or against the label",
+    },
+}
 
 
 def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> pd.DataFrame:
@@ -109,4 +119,21 @@ def quality_focal(table: pd.DataFrame) -> Picture:
         gradient.axhline(0, color=SOFT, lw=0.7)
         value.set(xlabel="score σ", ylabel="loss", ylim=(0, 2), xlim=UNIT)
         gradient.set(xlabel="score σ", ylabel="gradient by the logit", xlim=UNIT)
+    return figure
+
+
+def reactions(table: pd.DataFrame) -> Picture:
+    """What measures react to, a panel a question, a row a change; `dsla.paper.reactions.reaction_table`."""
+    changes = list(dict.fromkeys(table["change"]))
+    with drawing(0.3 * len(changes) + 1.3, caption("reactions", change=changes[0])) as figure:
+        asked = list(dict.fromkeys(table["asked"]))
+        for ax, question in zip(figure.subplots(1, len(asked), sharey=True), asked, strict=True):
+            for kind, look in KINDS.items():
+                rows = table[(table["asked"] == question) & (table["kind"] == kind)]
+                ax.axvline(rows["value"].iloc[0], color=look["color"], lw=0.8, alpha=0.6)
+                ax.plot(rows["value"], rows["change"].map(changes.index), ls="none", **look)
+            ax.set_title(fill(question, 20), fontsize=8)
+            ax.set(xlim=UNIT, xticks=(0, 0.5, 1))
+            rows_of(ax, changes)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
