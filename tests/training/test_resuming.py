@@ -10,7 +10,6 @@ import dsla
 from dsla.data.sampling import Part
 from dsla.errors import DataError
 from dsla.models.weights import read
-from dsla.training.folder import digest
 from dsla.training.loop import read_log
 
 
@@ -52,8 +51,7 @@ def test_a_run_goes_on_with_its_own_images_alone(scenes, tmp_path):
             quiet(TINY, other, out=tmp_path, resume=True)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["identity"].pop("data") == scenes.fingerprint() != others[0].fingerprint()
-    del state["sha256"]
-    torch.save({**state, "sha256": digest(state)}, tmp_path / "checkpoint.pt")
+    torch.save({**state, "sha256": "of before checksums"}, tmp_path / "checkpoint.pt")
     assert quiet(TINY, scenes, out=tmp_path, resume=True).log[-1]["step"] == TINY.steps
 
 
