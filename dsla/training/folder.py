@@ -14,7 +14,8 @@ import torch
 from ..data import DetectionDataset
 from ..data.sampling import VERSION
 from ..errors import DataError
-from ..files import add_line, put_in_place, read_lines, write_lines
+from ..files import add_line, put_in_place, write_lines
+from ..files import read_lines as read_log
 from ..models import Detector, save
 from ..models.weights import read_about
 from ..recipes import RECIPES
@@ -115,12 +116,6 @@ class Records:
                 "room on the disk and go on with resume=True (--resume)"
             ) from error
 
-    @property
-    def last_good(self) -> Path | None:
-        """checkpoint.pt if there is one."""
-        path = None if self.folder is None else self.folder / CHECKPOINT
-        return path if path is not None and path.exists() else None
-
 
 def check_unused(folder: Path, resume: bool) -> None:
     """Nothing of a run is replaced: raises a DataError that says what to do instead."""
@@ -194,11 +189,6 @@ def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """The fields in which two recipes differ, with both values; "" where they are the same."""
     fields = [Recipe.from_dict(r).to_dict() for r in (there, here)]
     return ", ".join(f"{k}: {v} there, {fields[1][k]} here" for k, v in fields[0].items() if fields[1][k] != v)
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a log.jsonl, also of one that is being written; none where there is no file."""
-    return read_lines(path)
 
 
 def _tensorboard(folder: Path | None) -> Any:

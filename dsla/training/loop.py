@@ -130,6 +130,7 @@ def train(
             left.callback(vars(model).pop, "network")  # a detector that is saved or sent elsewhere is an ordinary one
         images, total = len(dataset), total_steps(recipe, len(dataset))
         teach = Step(model, recipe, device, seed, images, total, accumulate)
+        teach.checkpoint = None if folder is None else folder / CHECKPOINT
         identity = {"recipe": json.loads(json.dumps(recipe.to_dict())), "seed": seed, "images": images}
         identity["data"] = dataset.fingerprint()
         start = resume_from(folder, identity, device, teach.parts) if resume and folder is not None else Start()
@@ -166,7 +167,7 @@ def train(
         signals = left.enter_context(Signals())
         began, timed = time.perf_counter(), step
         for pictures, targets in left.enter_context(batches_of(dataset, recipe, order, workers, device)):
-            losses = teach(step, pictures, targets, records.last_good)
+            losses = teach(step, pictures, targets)
             step += 1
             window = {k: window.get(k, 0.0) + v for k, v in losses.items()}
             if on_step is not None and first:
@@ -174,7 +175,7 @@ def train(
             logs = step % log_every == 0 or step == total
             if logs:
                 mean = {k: v / (step - since) for k, v in averaged(window).items()}
-                teach.check_finite(mean, step, records.last_good)
+                teach.check_finite(mean, step)
                 speed = recipe.batch_size * (step - timed) / (time.perf_counter() - began)
                 row = {"epoch": round(step * recipe.batch_size / images, 4), "lr": teach.rate}
                 row |= {k: round(v, 6) for k, v in mean.items()} | {"images_per_s": round(speed, 1)}
@@ -187,7 +188,7 @@ def train(
                 window, since, began, timed = {}, step, time.perf_counter(), step
             stops = any(everyones(signals.noted)) if logs and world() > 1 else world() == 1 and signals.noted > 0
             if evaluates(step) or stops or step in (stop_after, total) or due(every, step, recipe, images):
-                teach.check_finite(averaged(losses), step, records.last_good)
+                teach.check_finite(averaged(losses), step)
                 sums = averaged(window) if window else {}
                 records.checkpoint(Start(step, start.order, sums, since), teach.parts)
                 window = dict(sums)

@@ -22,7 +22,7 @@ from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..errors import DataError
 from ..models.criteria import mean_over_ranks
-from ..models.evaluation import evaluate, predict_dataset, usable
+from ..models.evaluation import predict_dataset, usable
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
@@ -114,16 +114,11 @@ def wait() -> None:
 
 def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
     """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them."""
-    if not together():
-        return evaluate(model, dataset)
     mine = range(rank(), len(dataset), world())  # so that each image is some rank's, once
-    rows = predict_dataset(model, Part(dataset, mine))
-    parts: list[Any] | None = [None] * dist.get_world_size() if rank() == 0 else None
-    dist.gather_object(rows, parts)
-    result: list[Any] = [None]
-    if parts is not None:
+    parts = everyones(predict_dataset(model, Part(dataset, mine)))
+    rows = [row for part in parts for row in part]
+    numbers = None
+    if rank() == 0:
         truth = GroundTruth.of(dataset)
-        results = Results.of([row for part in parts for row in part], truth, guess=False)
-        result = [evaluate_detections(truth, results).to_series()]
-    dist.broadcast_object_list(result)
-    return result[0]
+        numbers = evaluate_detections(truth, Results.of(rows, truth, guess=False)).to_series()
+    return everyones(numbers)[0]

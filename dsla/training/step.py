@@ -35,6 +35,7 @@ class Step:
         parts: what has a state, by the name that it has in a checkpoint.
         rate: the learning rate of the last step.
         ids: of the images of the last step.
+        checkpoint: file to go back to, if there is one.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Step:
     ) -> None:
         self.recipe, self.device, self.seed, self.images, self.total = recipe, device, seed, images, total
         self.accumulate, self.rate, self.ids = accumulate, 0.0, list[int]()
+        self.checkpoint: Path | None = None
         self.optimizer = optimizer_of(model, recipe)
         gpu = device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16" and gpu)
@@ -50,9 +52,7 @@ class Step:
         self.parts: dict[str, Any] = {"model": model, "optimizer": self.optimizer, "scaler": self.scaler}
         self.network: nn.Module | None = None
 
-    def __call__(
-        self, step: int, pictures: Sequence[Tensor], targets: Sequence[dict[str, Any]], last_good: Path | None
-    ) -> dict[str, Tensor]:
+    def __call__(self, step: int, pictures: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Losses by name, their sum "loss", and "grad_norm"; scalars, detached.
 
         Raises:
@@ -82,16 +82,17 @@ class Step:
         sums["grad_norm"] = norm.nan_to_num(0, 0, 0) if self.scaler.is_enabled() else norm
         self.ids = [plain_id(t["image_id"]) for t in targets if "image_id" in t]
         if self.device.type == "cpu":
-            self.check_finite(sums, step + 1, last_good)  # before the step, while the weights are good
+            self.check_finite(sums, step + 1)  # before the step, while the weights are good
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return sums
 
-    def check_finite(self, values: Mapping[str, Tensor | float], step: int, last_good: Path | None) -> None:
+    def check_finite(self, values: Mapping[str, Tensor | float], step: int) -> None:
         """Raises a NotFinite that names the part, the rate, the images and the checkpoint to go back to."""
         bad = [k for k, v in values.items() if not math.isfinite(float(v))]
         if bad:
-            kept = f" The last good checkpoint is {last_good}." if last_good else ""
+            there = self.checkpoint is not None and self.checkpoint.exists()
+            kept = f" The last good checkpoint is {self.checkpoint}." if there else ""
             raise NotFinite(
                 f"step {step}: {', '.join(bad)} is not finite at learning rate {self.rate:.4g} (images {self.ids}). "
                 "Lower the learning rate, lengthen the warm-up, or clip gradients harder; look at these images' boxes "
