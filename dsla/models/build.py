@@ -1,6 +1,6 @@
 """From a recipe to a detector: the one place where a recipe's fields become parts, each written out by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -146,22 +146,7 @@ def assigner(recipe: Recipe) -> Assigner:
 
 def criterion(recipe: Recipe) -> Criterion:
     """What an assignment makes of the outputs, as the recipe says."""
-    return _CRITERIA[method(recipe.method).criterion](recipe)
-
-
-# by the names that the registry of methods has for them
-_CRITERIA: dict[str, Callable[[Recipe], Criterion]] = {
-    "dsla": lambda recipe: DSLACriterion(
-        coupling=recipe.coupling or "off",
-        cls_weight=recipe.cls_weight,
-        box_loss=recipe.box_loss,
-        box_loss_weight=recipe.box_loss_weight,
-    ),
-    "fcos": lambda recipe: FCOSCriterion(
-        quality=recipe.quality,
-        box_weighting=recipe.box_weighting,
-        cls_weight=recipe.cls_weight,
-        box_loss=recipe.box_loss,
-        box_loss_weight=recipe.box_loss_weight,
-    ),
-}
+    weights = recipe.cls_weight, recipe.box_loss, recipe.box_loss_weight
+    if method(recipe.method).criterion == "dsla":
+        return DSLACriterion(recipe.coupling or "off", *weights)
+    return FCOSCriterion(recipe.quality, recipe.box_weighting, *weights)

@@ -12,17 +12,12 @@ from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 from ..errors import DataError
 from ..recipes import COCO_RECIPES, Recipe
 from ..recipes import recipe as named
-from .build import build, outline
+from .build import outline
 from .convert import from_mmdetection, from_torchvision_fcos
 from .detector import Detector
-from .saving import save
-from .weights import check_fit, fit, mismatches, read_checkpoint
+from .saving import detector_of, save
+from .weights import mismatches, read_checkpoint
 
-# fields that decide names and shapes of tensors
-_SHAPED_BY = (
-    *("backbone", "dcn_stages", "channels", "extra_levels"),
-    *("head_convs", "conv_bias", "dcn_head", "box_scales", "quality", "strides"),
-)
 _NEEDED = ("head.class_logits.weight", "pyramid.inner_blocks.0.0.weight")
 
 
@@ -64,33 +59,18 @@ def convert(
         tensors = from_torchvision_fcos(state) if torchvision else from_mmdetection(state)
     except (RuntimeError, IndexError) as error:
         raise DataError(f"{checkpoint}: tensors of shapes that no such model has ({error})") from error
-    missing = [k for k in _NEEDED if k not in tensors]
-    if missing:
-        raise DataError(f"{checkpoint}: not a detector of pyramid and head: no {missing[0]} in it")
-    if any(tensors[k].ndim != 4 for k in _NEEDED):
-        raise DataError(f"{checkpoint}: {' and '.join(_NEEDED)} are no convolutions")
+    if missing := [k for k in _NEEDED if k not in tensors or tensors[k].ndim != 4]:
+        raise DataError(f"{checkpoint}: not a detector of pyramid and head: no convolution {missing[0]} in it")
     if torchvision and len(tensors["head.class_logits.weight"]) == 91:
         tensors |= {k: v[list(_coco())] for k, v in tensors.items() if k.startswith("head.class_logits.")}
     count = len(tensors["head.class_logits.weight"])
-    names = class_names or _class_names(about, count)
-    candidates = _candidates(given, tensors)
-    outlines: dict[tuple[Any, ...], dict[str, Tensor]] = {}
-    wrong = {}
-    for one in candidates:
-        key = tuple(getattr(one, k) for k in _SHAPED_BY)
-        if key not in outlines:
-            outlines[key] = outline(one, count)
-        wrong[one.name] = mismatches(outlines[key], tensors)
-    fitting = [r for r in candidates if not wrong[r.name]]
-    nearest = min(candidates, key=lambda r: len(wrong[r.name]))
-    chosen = fitting[0] if fitting else nearest
-    if not fitting and recipe is None:
+    wrong = {one: len(mismatches(outline(one, count), tensors)) for one in _candidates(given, tensors)}
+    nearest, *others = sorted(wrong, key=lambda one: wrong[one])
+    if wrong[nearest] and recipe is None:
         checkpoint = f"{checkpoint} fits no recipe; against the nearest, {nearest.name}: it"
-    check_fit(outlines[tuple(getattr(chosen, k) for k in _SHAPED_BY)], tensors, str(checkpoint))
-    model = build(chosen, class_names=names)
-    fit(model, tensors, str(checkpoint))
+    model = detector_of(nearest, class_names or _class_names(about, count), tensors, str(checkpoint))
     path = None if out is None else save(model, out, overwrite=overwrite)
-    return Conversion(model.eval(), tuple(r.name for r in fitting[1:]), path)
+    return Conversion(model, tuple(one.name for one in others if not wrong[one]), path)
 
 
 def _candidates(given: Recipe | None, tensors: Mapping[str, Tensor]) -> list[Recipe]:

@@ -1,6 +1,6 @@
 """The detector: backbone → pyramid → head, in torchvision's calling convention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,12 +11,12 @@ from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import HeadOutputs
 from ..recipes.recipe import Recipe, checked
+from .criteria import Criterion
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
 from .transform import Target, Transform, apart, check_targets, sizes
 
 COARSEST = 32  # stride of the backbone's last map
-Criterion = Callable[[HeadOutputs, Assignment], dict[str, Tensor]]
 
 
 class Raw(NamedTuple):

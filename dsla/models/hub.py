@@ -41,24 +41,18 @@ def save_pretrained(
     return folder
 
 
-def from_pretrained(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: str | Path | None = None,
-    device: torch.device | str = "cpu",
-) -> Detector:
+def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu", **options: Any) -> Detector:
     """The detector of a folder or of a Hub repository, in evaluation mode. Its config.json decides the recipe.
 
     Args:
-        name: a folder, or "owner/repository"; the others are of repositories.
+        name: a folder, or "owner/repository".
+        device: to load to.
+        options: of `huggingface_hub.snapshot_download`, such as revision and token.
     Raises:
         DataError: neither a folder nor a repository within reach; files that are not such a detector's.
     """
     folder = Path(name)
     if not folder.is_dir():
-        options = {"revision": revision, "token": token, "cache_dir": cache_dir}
         folder = Path(_hub("snapshot_download", str(name), allow_patterns=[WEIGHTS, CONFIG], **options))
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -70,24 +64,23 @@ def from_pretrained(
 
 
 def push_to_hub(
-    model: Detector,
-    repository: str,
-    *,
-    private: bool = False,
-    token: str | None = None,
-    message: str = "Weights and configuration",
-    metric: Mapping[str, Any] | None = None,
+    model: Detector, repository: str, metric: Mapping[str, Any] | None = None, *, private: bool = False, **options: Any
 ) -> str:
     """Upload the folder to "owner/repository", made if need be; gives the commit's address.
 
+    Args:
+        model: from a recipe.
+        repository: its name.
+        metric: numbers to keep with the weights.
+        private: of a new one.
+        options: of each call of `huggingface_hub`, such as token.
     Raises:
         DataError: huggingface_hub is not installed, or the Hub says no.
     """
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, metric)
-        _hub("create_repo", repository, private=private, token=token, exist_ok=True)
-        done = _hub("upload_folder", repository, folder_path=folder, token=token, commit_message=message)
-    return str(done)
+        _hub("create_repo", repository, private=private, exist_ok=True, **options)
+        return str(_hub("upload_folder", repository, folder_path=folder, **options))
 
 
 def _hub(function: str, repository: str, **options: Any) -> Any:

@@ -1,6 +1,6 @@
 """Detectors to files of weights and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     return detector_of(recipe, about["class_names"], tensors, str(path)).to(device)
 
 
-def detector_of(recipe: Recipe, class_names: list[str], tensors: Mapping[str, Tensor], source: str) -> Detector:
+def detector_of(recipe: Recipe, class_names: Sequence[str], tensors: Mapping[str, Tensor], source: str) -> Detector:
     """A stranger's detector in evaluation mode; what does not fit is refused before it takes any memory.
 
     Raises:
