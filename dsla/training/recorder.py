@@ -11,9 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -30,28 +31,13 @@ SHIPPED = {
     "starts warm": Path(__file__).parent / "recordings" / "scenes-dsla.npz",
     "starts cold": Path(__file__).parent / "recordings" / "scenes-dsla-cold.npz",
 }
-AXES = {  # of each array, by the letters above; S rows of the loss curve, N parts
-    "steps": "F",
-    "loss_steps": "S",
-    "losses": "SN",
-    "taught": "FKP",
-    "score": "FKP",
-    "boxes": "FKD4",
-    "box_score": "FKD",
-    "box_label": "FKD",
-    "own": "FM4",
-    "own_box": "FM4",
-    "objects": "M4",
-    "labels": "M",
-    "image": "M",
-}
 LARGEST = 2**30  # bytes of a recording that is unpacked
 CURVE = 1000  # rows of the loss curve that are kept; of longer runs, means of equal windows
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a `Recorder` saw.
+    """What a `Recorder` saw. Beside each array stand its axes: the letters above; S rows of the loss curve, N parts.
 
     Attributes:
         name: of the recipe.  class_names: of labels 0…C−1.
@@ -72,21 +58,21 @@ class Recording:
     class_names: tuple[str, ...]
     images: tuple[np.ndarray, ...]
     sizes: tuple[tuple[int, int], ...]
-    objects: np.ndarray
-    labels: np.ndarray
-    image: np.ndarray
+    objects: Annotated[np.ndarray, "M4"]
+    labels: Annotated[np.ndarray, "M"]
+    image: Annotated[np.ndarray, "M"]
     grid: PointGrid
     parts: tuple[str, ...]
-    steps: np.ndarray
-    loss_steps: np.ndarray
-    losses: np.ndarray
-    taught: np.ndarray
-    score: np.ndarray
-    boxes: np.ndarray
-    box_score: np.ndarray
-    box_label: np.ndarray
-    own: np.ndarray
-    own_box: np.ndarray
+    steps: Annotated[np.ndarray, "F"]
+    loss_steps: Annotated[np.ndarray, "S"]
+    losses: Annotated[np.ndarray, "SN"]
+    taught: Annotated[np.ndarray, "FKP"]
+    score: Annotated[np.ndarray, "FKP"]
+    boxes: Annotated[np.ndarray, "FKD4"]
+    box_score: Annotated[np.ndarray, "FKD"]
+    box_label: Annotated[np.ndarray, "FKD"]
+    own: Annotated[np.ndarray, "FM4"]
+    own_box: Annotated[np.ndarray, "FM4"]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -141,7 +127,7 @@ class Recording:
         """What `save` wrote, with every array of the shape that its axes' names say."""
         if about["format"] != FORMAT:
             raise ValueError("another format")
-        files = [arrays.pop(f"image{i}").tobytes() for i in range(len(about["sizes"]))]
+        files = [arrays[f"image{i}"].tobytes() for i in range(len(about["sizes"]))]
         pictures = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
         grid, shapes = about["grid"], [(int(h), int(w)) for h, w in about["grid"]["shapes"]]
         lengths = {"4": 4, "K": len(pictures), "N": len(about["parts"]), "P": sum(h * w for h, w in shapes)}
@@ -158,6 +144,10 @@ class Recording:
             grid=PointGrid.from_shapes(shapes, tuple(grid["strides"]), float(grid["offset"])),
             **{name: arrays[name] for name in AXES},
         )
+
+
+_HINTS = get_type_hints(Recording, include_extras=True)
+AXES: dict[str, str] = {k: hint.__metadata__[0] for k, hint in _HINTS.items() if get_origin(hint) is Annotated}
 
 
 class Recorder:
@@ -228,23 +218,21 @@ class Recorder:
             taught = a.target(outputs.boxes)
             of_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
             score = torch.where(positive, of_class, scores.amax(-1))
-            values, predicted = [], []
+            own, own_box = [], []
             for k, target in enumerate(self.targets):
-                boxes = scaled(outputs.boxes[k].cpu(), raw.image_sizes[k], originals[k])
-                for m in range(len(target["boxes"])):
-                    mine = torch.where(a.gt_index[k] == m, a.label[k], -1.0)
-                    p = int(mine.argmax())
-                    numbers = torch.stack([v[k, p] for v in (a.label, iou, taught, score)]).cpu()
-                    lost = bool(mine[p] < 0)
-                    values.append(numbers * (torch.nan if lost else 1.0))
-                    predicted.append(boxes[p] * (torch.nan if lost else 1.0))
+                objects = torch.arange(len(target["boxes"]), device=device)[:, None]
+                best, point = a.label[k].where(a.gt_index[k] == objects, -1).max(1)  # [M]
+                lost = best[:, None] < 0
+                own.append(torch.stack([v[k, point] for v in (a.label, iou, taught, score)], 1).where(~lost, torch.nan))
+                boxes = scaled(outputs.boxes[k, point], raw.image_sizes[k], originals[k])
+                own_box.append(boxes.where(~lost, torch.nan))
         self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "class_names": tuple(model.class_names)}
         self._about["name"] = getattr(model.recipe, "name", type(model).__name__)
         frame = {
             "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
-            "own": torch.stack(values).half().numpy() if values else np.zeros((0, 4), np.float16),
-            "own_box": _sixteenths(torch.stack(predicted)) if values else np.zeros((0, 4), np.float32),
+            "own": torch.cat(own).half().cpu().numpy(),
+            "own_box": _sixteenths(torch.cat(own_box)),
         }
         return frame | self._kept(detections)
 
@@ -272,11 +260,8 @@ class Recorder:
         if step > self._frames[-1]["steps"]:
             self._frames.append({"steps": step, **self._look(model)})
         frames: dict[str, Any] = {k: np.stack([f[k] for f in self._frames]) for k in self._frames[0]}
-        steps = np.array([s for s, _ in self._losses])
-        values = np.array([v for _, v in self._losses], dtype=np.float32)
-        window = math.ceil(len(steps) / CURVE)
-        starts = np.arange(0, len(steps), window)
-        count = np.diff([*starts, len(steps)])
+        steps, values = zip(*self._losses, strict=True)
+        windows = np.arange(len(steps)) // math.ceil(len(steps) / CURVE)
         boxes = [t["boxes"].cpu().numpy().astype(np.float32).reshape(-1, 4) for t in self.targets]
         pictures = [(i.cpu().permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8) for i in self.images]
         return Recording(
@@ -284,8 +269,8 @@ class Recorder:
             objects=np.concatenate(boxes),
             labels=np.concatenate([t["labels"].cpu().numpy() for t in self.targets]),
             image=np.repeat(np.arange(len(boxes)), [len(b) for b in boxes]),
-            loss_steps=steps[starts + count - 1],
-            losses=np.add.reduceat(values, starts, axis=0) / count[:, None].astype(np.float32),
+            loss_steps=pd.Series(steps).groupby(windows).last().to_numpy(),
+            losses=pd.DataFrame(values, dtype=np.float32).groupby(windows).mean().to_numpy(),
             **self._about,
             **frames,
         )
