@@ -73,11 +73,7 @@ class Detector(nn.Module):
         self.assigner, self.criterion = assigner, criterion
         self.crowd, self.padding = checked("crowd", crowd), checked("padding", padding)
         self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
-        self.class_names, self.recipe = names, recipe
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
+        self.class_names, self.recipe, self.num_classes = names, recipe, head.num_classes
 
     def features(self, batch: Tensor) -> list[Tensor]:
         """Maps of the pyramid, finest first, of a normalised and padded batch [B, 3, H, W]."""
@@ -91,16 +87,13 @@ class Detector(nn.Module):
         """The head's outputs, in the frame of the resized images; targets are brought there too."""
         targets = None if targets is None else [apart(target) for target in targets]
         batch, image_sizes, targets = self.transform(images, targets)
-        if self.training and len(batch) == 1 and max(batch.shape[-2:]) <= COARSEST:
-            self._check_norms(batch)
-        return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
-
-    def _check_norms(self, batch: Tensor) -> None:
-        if any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
+        single = self.training and len(batch) == 1 and max(batch.shape[-2:]) <= COARSEST
+        if single and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
             raise DataError(
                 f"a single image of {batch.shape[-1]}x{batch.shape[-2]} pixels leaves batch normalisation one value a "
                 "channel to learn from: larger images (min_size) or more images a step (batch_size) are needed"
             )
+        return Raw(self.head.outputs(self.network(batch)), image_sizes, targets)
 
     def assign(self, raw: Raw) -> Assignment:
         """Who teaches which point, for outputs that came with targets; in the padding nobody."""

@@ -100,9 +100,8 @@ def predict_dataset(
 def check_classes(model: nn.Module, dataset: Any) -> None:
     """Raises DataError where the classes differ; a model whose classes have no names only needs as many."""
     ours, theirs = (tuple(getattr(side, "class_names", None) or ()) for side in (model, dataset))
-    if not ours or not theirs or ours == theirs:
-        return
-    if len(ours) != len(theirs) or ours != tuple(f"class {i}" for i in range(len(ours))):
+    unnamed = tuple(f"class {i}" for i in range(len(theirs)))
+    if ours and theirs and ours not in (theirs, unnamed):
         name = getattr(dataset, "name", "the data set")
         raise DataError(
             f"the model knows the classes {some(ours)}, but {name} has {some(theirs)}: evaluate on data with the same "

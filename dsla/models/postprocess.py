@@ -86,12 +86,9 @@ class Postprocess:
         kept = torch.nonzero_static(passes.flatten(), size=sum(counts))[:, 0]
         image, pair = kept // index.shape[1], index.flatten()[kept]
         point = pair // classes
-        frame = [
-            (h, w, *(float(torch.tensor(float(n)) / o) for n, o in zip(original, (h, w), strict=True)))
-            for (h, w), original in zip(image_sizes, original_sizes or image_sizes, strict=True)
-        ]
-        (frames,) = on_device(index.device, torch.tensor(frame))
-        limit, scale = frames[image].view(-1, 2, 2).flip(-1).repeat(1, 1, 2).unbind(1)  # x, y, x, y
+        sizes = (torch.tensor(s, dtype=torch.float32) for s in (image_sizes, original_sizes or image_sizes))
+        inner, outer = on_device(index.device, *sizes)  # [B, 2] each, height and width
+        limit, scale = (v[image].flip(-1).repeat(1, 2) for v in (inner, outer / inner))  # x, y, x, y
         columns = {
             "boxes": torch.minimum(outputs.boxes[image, point].clamp(min=0), limit) * scale,
             "scores": scores.flatten(1)[image, pair],

@@ -60,10 +60,8 @@ class Records:
 
     def start(self, start: Start, first: Mapping[str, Any]) -> None:
         """Begin the log, or cut an old one to the rows up to the step that a run resumes from."""
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if start.step:
-                self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= start.step]
+        if self.folder is not None and start.step:
+            self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= start.step]
         self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity, "order": start.order}]
         if self.folder is not None:
             write_lines(self.folder / LOG, self.rows)
@@ -100,9 +98,7 @@ class Records:
         """
         if self.folder is None:
             return
-        state = {"step": start.step, "identity": self.identity, "order": start.order}
-        state |= {"window": start.window, "since": start.since}
-        state |= {name: part.state_dict() for name, part in parts.items()}
+        state = {**vars(start), "identity": self.identity, **{name: part.state_dict() for name, part in parts.items()}}
         path = self.folder / CHECKPOINT
         try:
             with put_in_place(path) as partial, partial.open("wb") as file:  # torch's own say no reason

@@ -66,19 +66,15 @@ def batches_of(
 
 
 def _explained(iterator: Iterator[Batch], workers: int) -> Iterator[Batch]:
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except DataError as error:  # from another process it comes with that one's trace
-            raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from error
-        except RuntimeError as error:
-            if not workers:
-                raise
-            reason = str(error).strip().splitlines()[-1]
-            raise DataError(f"the processes that load images failed: {reason}. {WAYS_OUT}") from error
-        yield batch
+    try:
+        yield from iterator
+    except DataError as error:  # from another process it comes with that one's trace
+        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from error
+    except RuntimeError as error:
+        if not workers:
+            raise
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"the processes that load images failed: {reason}. {WAYS_OUT}") from error
 
 
 def _collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> Batch:

@@ -152,17 +152,11 @@ def train(
         step, since, window = start.step, start.since, dict[str, Tensor | float](start.window)
         if step and evaluates(step) and not _evaluated(folder, step, val):  # it was stopped before that
             evaluate(step)
-        order = Order(
-            *(images, recipe.batch_size, step, total, seed),
-            groups=aspects(dataset),
-            part=rank(),
-            parts=world(),
-            version=start.order,
-        )
+        mine = {"part": rank(), "parts": world(), "version": start.order}
+        order = Order(images, recipe.batch_size, step, total, seed, groups=aspects(dataset), **mine)
         every = checkpoint_every or spacing(recipe, images)
-        bar = tqdm(
-            total=total, initial=step, desc=recipe.name, unit="step", disable=not (progress and first), leave=False
-        )
+        silent = not (progress and first)
+        bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=silent, leave=False)
         left.callback(bar.close)  # also where a loss is not finite: what is said then has a line of its own
         signals = left.enter_context(Signals())
         began, timed = time.perf_counter(), step
