@@ -197,10 +197,11 @@ def box_area(boxes: Tensor) -> Tensor:
 def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and union of boxes that broadcast against each other, [..., 4] → [...] twice; types as in `box_area`.
 
-    The union is clamped at 1e-6 (release: ``bbox_overlaps``), so that empty boxes have IoU 0, not NaN.
+    The union is clamped at 1e-6 (release: ``bbox_overlaps``), so that empty boxes have IoU 0, not NaN. Where boxes only
+    touch, or one has a side of length 0, the intersection has no gradient, which `clamp` would have up to PyTorch 2.12.
     """
     a, b = coordinates(a), coordinates(b)
-    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).relu()
     intersection = size[..., 0] * size[..., 1]
     union = (box_area(a) + box_area(b) - intersection).clamp(min=IOU_EPS)
     return intersection / union, union

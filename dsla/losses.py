@@ -66,7 +66,7 @@ def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
     pred, target = at_least_float32(pred), at_least_float32(target)
     iou, union = overlap(pred, target)
     size = torch.maximum(pred[..., 2:], target[..., 2:]) - torch.minimum(pred[..., :2], target[..., :2])
-    size = size.clamp(min=0)
+    size = size.relu()
     hull = (size[..., 0] * size[..., 1]).clamp(min=eps)
     return 1 - (iou - (hull - union) / hull)
 

@@ -127,6 +127,17 @@ def test_classification_losses_are_finite_with_finite_gradients(logit, target, p
         assert torch.isfinite(x.grad).all()
 
 
+def test_a_side_of_length_0_has_the_gradient_of_the_release_on_every_pytorch():
+    """By hand: no intersection, a union that grows by the height of the box, in a hull of 26 × 15."""
+    target = torch.tensor([[24.0, 107.0, 50.0, 121.0]])
+    box = torch.tensor([[40.0, 107.0, 40.0, 122.0]], requires_grad=True)
+    giou_loss(box, target).sum().backward()
+    assert box.grad[0, [0, 2]].tolist() == pytest.approx([15 / (26 * 15), -15 / (26 * 15)])
+    box.grad = None
+    iou_loss(box, target, "linear").sum().backward()
+    assert not box.grad.any()
+
+
 def test_dynamic_target():
     label, iou = torch.tensor([0.5, 1.0]), torch.tensor([0.8, 0.2])
     assert dynamic_target(label, iou).tolist() == pytest.approx([0.4, 0.2])
