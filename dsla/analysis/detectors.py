@@ -86,7 +86,7 @@ def ask(
     if not results:
         raise DataError("no results file")
     if not 0 < nms_threshold <= 1:
-        raise DataError(f"an IoU threshold of NMS lies in 0…1, got {nms_threshold:g}")
+        raise DataError(f"an IoU threshold of NMS is above 0 and at most 1, got {nms_threshold:g}")
     for name, value, fits, wanted in (
         ("score_threshold", score_threshold, np.isfinite(score_threshold), "a finite number"),
         ("resamples", resamples, resamples >= 0, "0 or more"),

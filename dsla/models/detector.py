@@ -14,9 +14,7 @@ from ..recipes.recipe import Recipe, checked
 from .criteria import Criterion
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
-from .transform import Target, Transform, apart, check_targets, sizes
-
-COARSEST = 32  # stride of the backbone's last map
+from .transform import COARSEST, Target, Transform, apart, check_targets, sizes
 
 
 class Raw(NamedTuple):

@@ -97,14 +97,17 @@ def predict_dataset(
     return rows
 
 
-def check_classes(model: nn.Module, dataset: Any) -> None:
-    """Raises DataError where the classes differ; a model whose classes have no names only needs as many."""
-    ours, theirs = (tuple(getattr(side, "class_names", None) or ()) for side in (model, dataset))
+def check_classes(source: Any, dataset: Any) -> None:
+    """Raises DataError where classes of a model, or of what it learns from, are not those of the data to evaluate on.
+
+    Classes without names only need to be as many.
+    """
+    ours, theirs = (tuple(getattr(side, "class_names", None) or ()) for side in (source, dataset))
     unnamed = tuple(f"class {i}" for i in range(len(theirs)))
     if ours and theirs and ours not in (theirs, unnamed):
-        name = getattr(dataset, "name", "the data set")
+        who, where = getattr(source, "name", "the model"), getattr(dataset, "name", "the data set")
         raise DataError(
-            f"the model knows the classes {some(ours)}, but {name} has {some(theirs)}: evaluate on data with the same "
+            f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: evaluate on data with the same "
             "classes in the same order"
         )
 

@@ -14,6 +14,7 @@ from ..geometry import resized, scaled
 Target = dict[str, Tensor]
 Size = tuple[int, int]  # height, width
 
+COARSEST = 32  # stride of the backbone's last map, of which batches are padded to multiples
 _BOXES = ("boxes", "crowd_boxes")
 _CROWDS = ("iscrowd", "crowd_boxes")
 _CHANGING = ("ignore", "crowd", "difficult", "weight")  # words of keys that would change what is taught
@@ -32,7 +33,6 @@ class Transform(nn.Module):
         mean, std: of the channels, after `pixel_scale` and `bgr`.
         bgr: the network reads blue, green, red.
         pixel_scale: what a white pixel, 1.0, becomes.
-        size_divisible: batches are padded to multiples of it.
         rounding: of the sides, "down" as torchvision or to the "nearest" as mmdetection; at least one pixel.
     """
 
@@ -47,12 +47,11 @@ class Transform(nn.Module):
         std: Sequence[float] = (0.229, 0.224, 0.225),
         bgr: bool = False,
         pixel_scale: float = 1.0,
-        size_divisible: int = 32,
         rounding: str = "down",
     ) -> None:
         super().__init__()
-        self.min_size, self.max_size, self.size_divisible = tuple(min_size), max_size, size_divisible
-        self.bgr, self.pixel_scale, self.rounding = bgr, pixel_scale, rounding
+        self.min_size, self.max_size, self.rounding = tuple(min_size), max_size, rounding
+        self.bgr, self.pixel_scale = bgr, pixel_scale
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -62,8 +61,7 @@ class Transform(nn.Module):
         """The batch [B, 3, H, W] float32, the size of each image in it, and the targets in its frame."""
         before = sizes(images)
         after = [self.size_of(size, None if targets is None else targets[i]) for i, size in enumerate(before)]
-        step = self.size_divisible
-        height, width = (-(-max(sides) // step) * step for sides in zip(*after, strict=True))
+        height, width = (-(-max(sides) // COARSEST) * COARSEST for sides in zip(*after, strict=True))
         batch = torch.empty((len(images), 3, height, width), device=images[0].device)
         for place, (image, old, (h, w)) in enumerate(zip(images, before, after, strict=True)):
             picture = image if old == (h, w) else interpolated(image, (h, w))

@@ -22,6 +22,7 @@ from ..data.sampling import Order, aspects, with_boxes
 from ..errors import DataError, NotFinite
 from ..files import locked
 from ..models import Detector, build, save
+from ..models.evaluation import check_classes
 from ..recipes.recipe import Recipe
 from .folder import CHECKPOINT, LOG, MODEL, OtherRun, Records, Start, check_unused, read_log, resume_from
 from .loading import batches_of
@@ -101,11 +102,8 @@ def train(
         DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed.
     """
     dataset = taught(recipe, dataset)
-    if val is not None and tuple(val.class_names) != tuple(dataset.class_names):
-        raise DataError(
-            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but {val.name}, to evaluate on, has "
-            f"{', '.join(val.class_names)}: give files with the same categories"
-        )
+    if val is not None:
+        check_classes(dataset, val)
     if not 1 <= accumulate <= recipe.batch_size:
         raise DataError(f"accumulate {accumulate}: parts of a step, from 1 to its {recipe.batch_size} images")
     folder = None if out is None else Path(out)

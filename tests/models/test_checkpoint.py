@@ -14,8 +14,7 @@ import dsla
 from dsla import DataError
 from dsla.cli.main import main
 from dsla.models import build, checkpoint
-from dsla.models.checkpoint import convert
-from dsla.models.convert import from_mmdetection
+from dsla.models.checkpoint import convert, from_mmdetection
 from dsla.models.weights import content_hash, mismatches, read, read_checkpoint
 from dsla.recipes import recipe
 

@@ -10,7 +10,7 @@ from narrow import narrow
 from dsla import HeadOutputs, PointGrid
 from dsla.models import Detector, Head, Postprocess
 from dsla.models.backbone import pyramid
-from dsla.models.convert import from_mmdetection
+from dsla.models.checkpoint import from_mmdetection
 from dsla.models.weights import fit
 
 STRIDES = (8, 16, 32, 64, 128)

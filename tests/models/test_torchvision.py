@@ -6,7 +6,7 @@ from torchvision.models.detection import fcos_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
 from dsla.models import build
-from dsla.models.convert import from_torchvision_fcos
+from dsla.models.checkpoint import from_torchvision_fcos
 from dsla.models.weights import fit
 from dsla.recipes import recipe
 

@@ -11,7 +11,7 @@ from torchvision.models import resnet50
 import dsla
 from dsla import DataError
 from dsla.models import build, saving, weights
-from dsla.models.convert import from_mmdetection, from_torchvision_fcos
+from dsla.models.checkpoint import from_mmdetection, from_torchvision_fcos
 from dsla.models.weights import content_hash, mismatches
 from dsla.recipes import recipe
 
