@@ -1,9 +1,9 @@
 """`AssignmentExplorer`: draw boxes on an image and see, while the mouse moves, who teaches which point how strongly."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import ipywidgets as w
@@ -22,9 +22,10 @@ from ..models.evaluation import evaluation_mode
 from ..plots import draw, picture_bytes
 from ..plots.comparison import STRIDES, as_labels, figure_of
 from ..plots.style import Picture as Figure
-from .gallery import SCORE, Gallery
+from .gallery import Gallery
 from .page import page
 from .pane import Pane
+from .pictures import SCORE
 from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
 from .view import Shown, View, drawn
@@ -47,6 +48,7 @@ class AssignmentExplorer(Pane):
         model: for the coupling with a trained model: a detector, a file of `dsla.save`, or shipped weights by name.
         results: detections on the data set, such as a COCO results file, to take in place of its objects.
         score: least score of those that are taken.
+        images: of a data set, by their places in it, at most 5,000; None: all.
     Raises:
         DataError: image, boxes or labels that cannot be used; an assigner that is not known.
 
@@ -73,31 +75,30 @@ class AssignmentExplorer(Pane):
         model: Any = "scenes-dsla",
         results: Any = None,
         score: float = SCORE,
+        images: Iterable[int] | None = None,
     ) -> None:
         super().__init__(BoxSurface())
-        self._model, self._model_source = model, "...  # the detector that you passed"
-        self._raw: Any = None
+        self._model, self._model_source, self._raw = model, "...  # the detector that you passed", None
         self._given: dict[str, Assigner] = {}
-        self._seen: Any = None
-        self.pictures = Gallery([])
+        self._drawn: Any = None
         self.view: View | None = None
         self.shown: list[Shown] = []
         steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
         self.surface.catalogue = catalogue(self._given)
         self._code = self.keep(w.Textarea(layout=w.Layout(width="100%", height="170px", display="none")))
-        self.pictures = Gallery.of(image, class_names, results, score)
+        self.pictures = Gallery.of(image, class_names, results=results, score=score, images=images)
         self.surface.pictures = self.pictures.plain()
         self._open(0)
         if boxes is not None:
             self.set_boxes(boxes, labels)
         self.update()
-        self.follow(self.surface, ["objects", "state"], self._changed)
+        self.follow(self.surface, ["objects", "state", "scene"], self.update)
         self.follow(self.surface, "hover", self._say_why)
         self.calls |= {
             "edit": lambda content, _: self.surface.take(content),
-            "scene": lambda content, _: self._show(lambda: self._open(int(content["scene"]), content)),
-            "image": lambda content, buffers: self._show(lambda: self._upload(content, bytes(buffers[0]))),
+            "scene": lambda content, _: self._step(content, lambda: int(content["scene"])),
+            "image": lambda content, buffers: self._step(content, lambda: self._upload(content, bytes(buffers[0]))),
             "names": lambda content, _: self.name_classes(content["names"]),
             "coco": lambda content, _: self._save_boxes(content["path"]),
             "png": lambda *_: self.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
@@ -133,34 +134,30 @@ class AssignmentExplorer(Pane):
         Raises:
             DataError: neither.
         """
-        state = {**self.surface.state, "rows": [{**row} for row in self.surface.state["rows"]]}
+        state = {**self.surface.state, "rows": [{"options": {}, **row} for row in self.surface.state["rows"]]}
         if "rows" in changes and not all(isinstance(row, Mapping) for row in changes["rows"]):
             changes["rows"] = self._rows_of(changes["rows"])
-        if "strides" in changes and "bounds" not in changes:
-            changes["bounds"] = [*bounds_for(changes["strides"])]
+        if "strides" in changes:
+            changes.setdefault("bounds", [*bounds_for(changes["strides"])])
         state |= {name: value for name, value in changes.items() if name in state}
-        options = {o["name"] for row in state["rows"] for o in self.surface.catalogue[row["method"]]["controls"]}
-        for name, value in changes.items():
-            if name not in state and name not in options:
-                raise unknown("control", name, [*state, *options])
-            for row in state["rows"]:
-                for option in self.surface.catalogue[row["method"]]["controls"]:
-                    if option["name"] == name:
-                        others = {k: v for k, v in row.get("options", {}).items() if k != name}
-                        row["options"] = others if value == option["default"] else {**others, name: value}
+        defaults = {n: {o["name"]: o["default"] for o in e["controls"]} for n, e in self.surface.catalogue.items()}
+        options = {name for row in state["rows"] for name in defaults[row["method"]]}
+        for name in changes.keys() - state.keys() - options:
+            raise unknown("control", name, [*state, *options])
+        for row, name in product(state["rows"], changes.keys() & options):
+            usual = defaults[row["method"]]
+            chosen = {**row.get("options", {}), name: changes[name]}
+            row["options"] = {k: v for k, v in chosen.items() if k in usual and v != usual[k]}
         self.surface.state = state
 
     @property
     def state(self) -> dict[str, Any]:
         return dict(self.surface.state)
 
-    def _open(self, index: int, left: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Shows another picture; what the browser says of the one before, seq and objects, stays with that."""
-        if "objects" in left:
-            self.surface.seq, self.surface.objects = int(left["seq"]), left["objects"]
-            self.pictures.shown.objects = self.surface.objects
+    def _open(self, index: int) -> None:
+        """Shows another picture."""
         self._pixels, self._raw = self.pictures.open(index), None
-        with self.surface.hold_sync():
+        with self.surface.hold_sync(), self.surface.hold_trait_notifications():
             self.surface.names, self.surface.scene = list(self.pictures.shown.names), index
             self.surface.show_image(self._pixels)
             self.surface.objects = list(self.pictures.shown.objects or ())
@@ -212,10 +209,12 @@ class AssignmentExplorer(Pane):
         with evaluation_mode(self._model):
             return self._model.forward_raw([torch.from_numpy(self._pixels.copy()).permute(2, 0, 1)])
 
-    def update(self) -> None:
+    def update(self, _: Any = None) -> None:
         """Assigns anew and sends the browser what changed; nothing where something is wrong."""
-        self._seen = self.surface.objects, self.surface.state
-        self.pictures.shown.objects = self.surface.objects
+        now = self.surface.objects, self.surface.state, self.surface.scene
+        if now == self._drawn:
+            return
+        self._drawn, self.pictures.shown.objects = now, self.surface.objects
         rows: list[dict[str, Any]] = []
         try:
             self.view = self._asked()
@@ -226,16 +225,15 @@ class AssignmentExplorer(Pane):
         self._say_why()
 
     # ---- callbacks
-    def _changed(self, change: Any) -> None:
-        if self._seen != (self.surface.objects, self.surface.state):
-            self.update()
-
-    def _show(self, change: Callable[[], None]) -> None:
+    def _step(self, left: Mapping[str, Any], to: Callable[[], int]) -> None:
+        """Another picture; what the browser says of the one before, seq and objects, stays with that."""
         with self.surface.hold_sync(), self.surface.hold_trait_notifications():
-            change()
-        self.update()
+            if "objects" in left:
+                self.surface.seq, self.surface.objects = int(left["seq"]), left["objects"]
+                self.pictures.shown.objects = self.surface.objects
+            self._open(to())
 
-    def _upload(self, content: dict[str, Any], data: bytes) -> None:
+    def _upload(self, content: dict[str, Any], data: bytes) -> int:
         try:
             with Image.open(io.BytesIO(data)) as opened:
                 pixels = draw.as_image(opened)
@@ -243,7 +241,7 @@ class AssignmentExplorer(Pane):
             raise DataError(f"{content['name']}: cannot be read as an image") from error
         self.pictures.add(content["name"], pixels, shrunk=bool(content.get("shrunk")))
         self.surface.pictures = self.pictures.plain()
-        self._open(len(self.pictures) - 1, content)
+        return len(self.pictures.items) - 1
 
     def _say_why(self, _: Any = None) -> None:
         """Says of the point that the mouse was on last what holds now."""
@@ -296,7 +294,9 @@ class AssignmentExplorer(Pane):
         """
         refuse_existing([path], inputs=self.pictures.read, overwrite=overwrite)
         text = page(self.pictures.items, self.state, self.surface.catalogue, self.surface.scene)
-        self.surface.note = f"{path}: {draw.many(len(self.pictures), 'picture')}, {len(text.encode()) / 1e6:.2f} MB"
+        self.surface.note = (
+            f"{path}: {draw.many(len(self.pictures.items), 'picture')}, {len(text.encode()) / 1e6:.2f} MB"
+        )
         return write(path, text)
 
     def _current(self) -> View:
@@ -305,7 +305,6 @@ class AssignmentExplorer(Pane):
         return self.view
 
     def close(self) -> None:
-        self.view, self.shown, self._raw, self._model, self._seen = None, [], None, None, None
-        self.pictures = Gallery([])
-        self._pixels = np.zeros((1, 1, 3), dtype=np.float32)
         super().close()
+        self.view, self.shown, self._raw, self._model, self._drawn, self.pictures = None, [], *[None] * 3, Gallery([])
+        self._pixels = np.zeros((1, 1, 3), dtype=np.float32)

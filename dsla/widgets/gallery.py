@@ -12,10 +12,8 @@ from ..data.sources import open_dataset
 from ..errors import DataError
 from ..files import refuse_existing, write
 from ..plots import draw
-from .pictures import SCORE, Picture, coco_of, given, pictures_of, scenes
+from .pictures import Picture, coco_of, given, pictures_of, scenes
 from .sources import is_dataset
-
-__all__ = ["SCORE", "Gallery"]
 
 
 @dataclass(eq=False)
@@ -33,25 +31,25 @@ class Gallery:
     _saved: dict[Path, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: Any, class_names: Sequence[str] | None, results: Any, score: float) -> "Gallery":
-        """From what `AssignmentExplorer` takes: a picture and the built-in ones, those alone, or a data set's."""
-        is_file = isinstance(image, (str, Path))
-        if is_file and Path(image).suffix.lower() == ".json":
+    def of(cls, image: Any, class_names: Sequence[str] | None, **which: Any) -> "Gallery":
+        """From what `AssignmentExplorer` takes: a picture and the built-in ones, those alone, or a data set's.
+
+        which: results, score and images, as `pictures_of` has them.
+        """
+        file = Path(image) if isinstance(image, (str, Path)) else None
+        if file and file.suffix.lower() == ".json":
             image = open_dataset(annotations=image)
         if is_dataset(image):
-            read = [p for p in (getattr(image, "annotation_json", None), results) if isinstance(p, (str, Path))]
-            return cls(pictures_of(image, results, score), [Path(p) for p in read])
-        if results is not None:
+            read = (getattr(image, "annotation_json", None), which["results"])
+            return cls(pictures_of(image, **which), [Path(p) for p in read if isinstance(p, (str, Path))])
+        if which["results"] is not None:
             raise DataError("results are of a data set: give it, or its COCO file, as the image")
         items = scenes()
         if image is not None:
-            name, names = Path(image).name if is_file else "this picture", [str(n) for n in class_names or range(10)]
-            source = f"dsla.data.load_image({str(image)!r})" if is_file else "..."
+            source = f"dsla.data.load_image({str(image)!r})" if file else "..."
+            name, names = file.name if file else "this picture", [str(n) for n in class_names or range(10)]
             items.insert(0, given(name, draw.as_image(image), names, source=source))
-        return cls(items, [Path(image)] if is_file else [])
-
-    def __len__(self) -> int:
-        return len(self.items)
+        return cls(items, [file] if file else [])
 
     @property
     def shown(self) -> Picture:

@@ -33,6 +33,7 @@ class Pane(w.VBox):
     def __init__(self, surface: Any) -> None:
         self._banner, self.surface, self.controls = w.HTML(), surface, dict[str, Any]()
         self._parts: list[w.Widget] = [self._banner, surface]
+        self._failed = 0
         super().__init__()
         self.add_class("dsla-view")
         self.calls: dict[str, Callable[[dict[str, Any], list[Any]], Any]] = {
@@ -76,17 +77,19 @@ class Pane(w.VBox):
 
     def _try(self, call: Callable[..., Any], *args: Any) -> None:
         """Shows what goes wrong in a callback, and nothing once it went right."""
+        before = self._failed
         try:
             call(*args)
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
+            self._failed, self.error = before + 1, f"{type(error).__name__}: {error}"
             trace = html.escape("".join(traceback.format_exception(error)))
             self._banner.value = (
                 f'<div class="dsla-error" style="{BOX}"><b>{type(error).__name__}</b>: {html.escape(str(error))}'
                 f"<details><summary>where</summary><pre>{trace}</pre></details></div>"
             )
         else:
-            self.error = self._banner.value = ""
+            if self._failed == before:  # nor did one that this one called
+                self.error = self._banner.value = ""
 
     def keep(self, widget: Any) -> Any:
         """The widget itself; it is closed with this view."""

@@ -1,7 +1,7 @@
 """Pictures with their boxes: of a data set, from files, built in; and the COCO file that they make again."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -75,12 +75,10 @@ def given(
 
 
 def photographs(paths: Sequence[Path]) -> list[Picture]:
-    """Files without boxes, of classes 0…9."""
+    """Files without boxes, of classes 0…9; each is read again when it is looked at, since all would fill the memory."""
     names = [str(n) for n in range(10)]
-    pictures = [given(p.name, draw.as_image(p), names, source=f"dsla.data.load_image({str(p)!r})") for p in paths]
-    for picture, path in zip(pictures, paths, strict=True):
-        picture.load = partial(_file, path)  # again when it is looked at: all of them would fill the memory
-    return pictures
+    pictures = [(p, given(p.name, draw.as_image(p), names, source=f"dsla.data.load_image({str(p)!r})")) for p in paths]
+    return [replace(picture, load=partial(_file, path)) for path, picture in pictures]
 
 
 def scenes() -> list[Picture]:
@@ -95,7 +93,11 @@ def scenes() -> list[Picture]:
 
 
 def pictures_of(
-    dataset: Any, results: Any = None, score: float = SCORE, files: Mapping[Any, Path] | None = None
+    dataset: Any,
+    results: Any = None,
+    score: float = SCORE,
+    files: Mapping[Any, Path] | None = None,
+    images: Iterable[int] | None = None,
 ) -> list[Picture]:
     """The images of a data set with their objects, or with the detections of a results file in place of them.
 
@@ -104,44 +106,39 @@ def pictures_of(
         results: detections on its images, as `dsla.coco.detections.Results` takes them.
         score: least score of those that are taken.
         files: id → file of the images to take, which is read instead of the data set's; None for all.
+        images: their places in the data set, where there are no files; None for all.
     Raises:
         DataError: more than 5,000 images, or results of others.
     """
     truth = GroundTruth.of(dataset)
-    order = {image: i for i, image in enumerate(truth.image_ids.tolist())}
-    places = [order[image] for image in (order if files is None else files)]
-    if len(places) > MOST:
+    ids, every = truth.image_ids.tolist(), range(len(truth))
+    places = [ids.index(i) for i in files] if files else list(every if images is None else images)
+    if len(places) > MOST or not set(places) <= set(every):
         name = getattr(dataset, "name", truth.name)
-        raise DataError(f"{name}: {len(places)} images; the explorer takes {MOST}: choose some of them")
+        text = f"the explorer takes {MOST} at once: choose some of them by their places, images=range({MOST})"
+        raise DataError(f"{name}: {len(places)} images of {len(truth)}; {text}")
     listed, called = truth.to_coco(), titles(truth)
-    names, ids = list(truth.category_names), truth.category_ids.tolist()
     boxes, category, owner = truth.inside, truth.category, np.where(truth.taught, truth.image, -1)
     if results is not None:
         found = Results.of(results, truth)
         boxes, category = cut_to(found.boxes, truth.widths[found.image], truth.heights[found.image]), found.category
         owner = np.where((boxes[:, 2:] > 0).all(1) & (found.score >= score), found.image, -1)
-    corners, pictures = corners_of(boxes), []
+    shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
         image, rows = listed["images"][i], np.flatnonzero(owner == i).tolist()
-        path = files[image["id"]] if files else dataset.path(i) if hasattr(dataset, "path") else None
         size = (image["height"], image["width"]) if "height" in image else dataset[i][0].shape[1:]
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
-        annotations = [listed["annotations"][row] for row in (rows if results is None else ())]
-        others = truth.rows(i)[~truth.taught[truth.rows(i)]] if results is None else ()
-        pictures.append(
-            Picture(
-                called[i],
-                partial(_file, Path(path), size) if path is not None and files else partial(_item, dataset, i),
-                names,
-                ids,
-                size,
-                objects,
-                "..." if path is None else f"dsla.data.load_image({str(path)!r})",
-                {key: image[key] for key in ("id", "file_name") if key in image},
-                [[*o[:4], *row["bbox"], row["area"]] for o, row in zip(objects, annotations, strict=False)],
-                [listed["annotations"][row] for row in others],
-            )
-        )
+        picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
+        picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
+        if path := files[image["id"]] if files else dataset.path(i) if hasattr(dataset, "path") else None:
+            picture.source = f"dsla.data.load_image({str(path)!r})"
+            picture.load = partial(_file, path, size) if files else picture.load
+        if results is None:
+            annotations = [listed["annotations"][row] for row in rows]
+            picture.known = [[*o[:4], *a["bbox"], a["area"]] for o, a in zip(objects, annotations, strict=True)]
+            others = truth.rows(i)[~truth.taught[truth.rows(i)]]
+            picture.others = [listed["annotations"][row] for row in others]
+        pictures.append(picture)
     return pictures
 
 

@@ -173,7 +173,7 @@ def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
 
 
 def test_too_many_images_are_refused():
-    with pytest.raises(DataError, match="scenes-test: 5001 images; the explorer takes 5000: choose some"):
+    with pytest.raises(DataError, match="scenes-test: 5001 images of 5001; the explorer takes 5000 at once: choose some"):
         pictures_of(Many())
 
 
