@@ -118,28 +118,21 @@ class Recipe:
             object.__setattr__(self, "options", tuple((k, read[k](v) if k in read else v) for k, v in self.options))
         if self.steps is not None:
             object.__setattr__(self, "epochs", None)
-        if self.backbone not in BACKBONES:
-            raise DataError(f"recipe {self.name}: backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}")
-        for key, (low, high) in _LIMITS.items():
-            value = getattr(self, key)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(low <= number <= high for number in numbers if number is not None):
-                raise DataError(f"recipe {self.name}: {key}={value!r}; from {low:g} to {high:g} is possible")
-        if self.epochs is None and self.steps is None:
-            raise DataError(f"recipe {self.name}: neither epochs nor steps; one of them says how long it trains")
-        if self.channels % self.groups:
-            raise DataError(f"recipe {self.name}: channels={self.channels} is no multiple of groups={self.groups}")
-        if not self.min_size:
-            raise DataError(f"recipe {self.name}: no min_size; one short side or several are needed")
         levels = 3 if self.extra_levels == "none" else 5
-        for key in ("strides", "ranges"):
-            if len(getattr(self, key)) != levels:
-                raise DataError(
-                    f"recipe {self.name}: {len(getattr(self, key))} {key} for the {levels} levels of a pyramid with "
-                    f"extra_levels={self.extra_levels!r}; give one for each level"
-                )
-        if self.strides != (maps := tuple(8 << level for level in range(levels))):
-            raise DataError(f"recipe {self.name}: strides={self.strides}; every backbone's pyramid has maps of {maps}")
+        maps, given = tuple(8 << level for level in range(levels)), {"strides": self.strides, "ranges": self.ranges}
+        pyramid = (
+            f"for the {levels} levels of a pyramid with extra_levels={self.extra_levels!r}; give one for each level"
+        )
+        wrong = {
+            f"backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}": self.backbone not in BACKBONES,
+            "neither epochs nor steps; one of them says how long it trains": (self.epochs, self.steps) == (None, None),
+            f"channels={self.channels} is no multiple of groups={self.groups}": self.channels % self.groups,
+            "no min_size; one short side or several are needed": not self.min_size,
+            **{f"{len(values)} {key} {pyramid}": len(values) != levels for key, values in given.items()},
+            f"strides={self.strides}; every backbone's pyramid has maps of {maps}": self.strides != maps,
+        }
+        if problem := next((text for text, holds in wrong.items() if holds), None):
+            raise DataError(f"recipe {self.name}: {problem}")
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed; values given as text are read by the field's type.
@@ -213,9 +206,13 @@ def checked(key: str, value: Any) -> Any:
         ValueError: a value that the field cannot have; names both, and says what is needed.
     """
     try:
-        return typed(value, _TYPES[key])
+        value = typed(value, _TYPES[key])
     except ValueError as error:
         raise ValueError(f"{key}={value!r}: {error}") from None
+    (low, high), numbers = _LIMITS.get(key, (0, 0)), value if isinstance(value, tuple) else (value,)
+    if key in _LIMITS and not all(low <= number <= high for number in numbers if number is not None):
+        raise ValueError(f"{key}={value!r}; from {low:g} to {high:g} is possible")
+    return value
 
 
 def _check_names(fields: Mapping[str, Any]) -> None:

@@ -14,27 +14,25 @@ def read(key: str, text: str, kind: Any) -> Any:
     Raises:
         DataError: text that the type cannot read.
     """
-    if get_origin(kind) in (Union, types.UnionType):
-        if text.lower() == "none":
-            return None
-        kind = next(k for k in get_args(kind) if k is not type(None))
-    if get_origin(kind) is Literal:
-        return text
     try:
-        if kind is bool:
-            return WORDS[text.lower()]
-        if get_origin(kind) is tuple:
-            if text.lower() in ("", "none"):
-                return ()
-            item = get_args(kind)[0]
-            if get_origin(item) is tuple:  # ranges=0-64,64-128 and options=topk:9,low_quality:false
-                first, second = get_args(item)
-                pairs = [part.split(":" if first is str else "-", 1) for part in text.split(",")]
-                return tuple((first(a), b if second is Any else second(b)) for a, b in pairs)  # `Method.read` reads b
-            return tuple(item(part) for part in text.split(","))
-        return kind(text)
+        return _read(text, kind)
     except (KeyError, ValueError):
         raise DataError(f"{key}={text}: not a value of type {getattr(kind, '__name__', kind)}") from None
+
+
+def _read(text: str, kind: Any) -> Any:
+    kinds, none = get_args(kind), text.lower() == "none"
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if none else _read(text, next(k for k in kinds if k is not type(None)))
+    if get_origin(kind) is tuple:
+        words, parts = text.split(",") if text and not none else [], get_args(kinds[0])
+        if get_origin(kinds[0]) is not tuple:
+            return tuple(_read(word, kinds[0]) for word in words)
+        pairs = (word.split(":" if parts[0] is str else "-", 1) for word in words)
+        return tuple(tuple(map(_read, pair, parts)) for pair in pairs)  # ranges=0-64,64-128; options=topk:9,sigma:0.5
+    if get_origin(kind) is Literal or kind is Any:  # `Method.read` reads what options have
+        return text
+    return WORDS[text.lower()] if kind is bool else kind(text)
 
 
 def typed(value: Any, kind: Any) -> Any:
