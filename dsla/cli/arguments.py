@@ -2,35 +2,25 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import DataError
 from ..files import read_toml
 
-Number = Callable[[str], float]
+_OPTIONS = read_toml(__file__, "options")
 
 
-def _number(kind: type[int] | type[float], low: float, high: float, wanted: str) -> Number:
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Reads a number from `low` to `high`, a whole one where these are; others are refused with the limits."""
+    kind = "a whole number" if isinstance(low, int) else "a number"
+
     def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: {wanted} is needed")
-        return value
+        with suppress(ValueError):
+            if low <= (value := type(low)(text)) <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}: {kind} from {low:,.10g} to {high:,.10g} is needed")
 
     return read
-
-
-def whole(low: int, high: int) -> Number:
-    """Reads a whole number from `low` to `high`; others are refused with the limits."""
-    return _number(int, low, high, f"a whole number from {low} to {high:,}")
-
-
-count = whole(1, 1_000_000_000)
-natural = whole(0, 2**63 - 1)
-positive = _number(float, 1e-9, 1e9, "a number above 0")
-fraction = _number(float, 0.0, 1.0, "a number from 0 to 1")
 
 
 def refuse_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace, command: str) -> None:
@@ -61,10 +51,6 @@ def strides(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-TYPES = {"count": count, "natural": natural, "positive": positive, "fraction": fraction, "strides": strides}
-_OPTIONS = read_toml(__file__, "options")
-
-
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     """Arguments of a command, as `options.toml` lists them."""
     either = None
@@ -73,7 +59,8 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
         if isinstance(option, str):
             given["help"] = given["help"].format(option)
         if "type" in given:
-            given["type"] = whole(*given["type"]) if isinstance(given["type"], list) else TYPES[given["type"]]
+            limits = _OPTIONS["types"].get(str(given["type"]), given["type"])
+            given["type"] = strides if limits == "strides" else number(*limits)
         if isinstance(given.get("metavar"), list):
             given["metavar"] = tuple(given["metavar"])
         if given.pop("exclusive", False):

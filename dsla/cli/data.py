@@ -5,6 +5,7 @@ Example: dsla data check instances.json results.json --images photos
 
 import json
 import sys
+import warnings
 from argparse import Namespace
 from dataclasses import asdict
 
@@ -47,23 +48,23 @@ def _check(args: Namespace) -> int:
     else:
         print("\n".join(map(str, reports)))
     code = max(report.code for report in reports)
-    if args.sheet:
-        _draw(args, [report.name for report in reports if not report.error])
-    if args.assign and code < 2:
-        _assigned(args)
+    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports say it
+        if args.sheet:
+            _draw(args, [report.name for report in reports if not report.error])
+        if args.assign and code < 2:
+            _assigned(args)
     return code
 
 
 def _draw(args: Namespace, readable: list[str]) -> None:
     """Draws the sheet of the first ground truth that can be read."""
-    from ..coco.ground_truth import GroundTruth
     from ..data import CocoDataset
     from ..data.check import are_results
     from ..plots import save
     from ..plots.sheet import problem_sheet
 
     if truths := [file for file in readable if not are_results(file)]:
-        dataset = CocoDataset(args.images, GroundTruth.of(truths[0], warn=False))  # the reports above say it
+        dataset = CocoDataset(args.images, truths[0])
         try:
             said = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
         except DataError as error:
@@ -73,8 +74,6 @@ def _draw(args: Namespace, readable: list[str]) -> None:
 
 def _assigned(args: Namespace) -> None:
     """Prints the objects that methods leave without a point; with --to also as a table and a figure."""
-    import warnings
-
     from ..analysis.coverage import best_setting, coverage
     from ..files import OwnFolder, csv_text
     from ..plots.comparison import STRIDES
@@ -82,8 +81,7 @@ def _assigned(args: Namespace) -> None:
     from ..plots.style import picture_bytes
 
     folder = OwnFolder(args.to, inputs=args.files, overwrite=args.overwrite) if args.to else None
-    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the reports above say it
-        table = coverage(args.assign, args.files[0], strides=args.strides or STRIDES, input_sizes=args.input_size)
+    table = coverage(args.assign, args.files[0], strides=args.strides or STRIDES, input_sizes=args.input_size)
     print("% of the objects without a point (and with 1 or 2):")
     cells = table["none"].mul(100).map("{:.1f}".format) + table["few"].mul(100).map(" ({:.1f})".format)
     shares = table.assign(cell=cells)[table["by"].isin(["all", "size"])]

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,11 +74,8 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], Counter[str]]:
 
     readable, images, skipped = endings(), list[Path](), Counter[str]()
     for path in map(Path, paths):
-        if not path.is_dir():
-            images.append(path)
-            continue
-        for entry in sorted(path.iterdir()):
-            if entry.is_file() and entry.suffix.lower() in readable:
+        for entry in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if entry is path or (entry.is_file() and entry.suffix.lower() in readable):
                 images.append(entry)
             else:
                 skipped["folder" if entry.is_dir() else entry.suffix.lower() or "without ending"] += 1
@@ -108,10 +106,8 @@ def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -
                     "or --annotations"
                 )
             image_id, size = entries[0]["id"], (entries[0]["height"], entries[0]["width"])
-        name, copy = path.stem, 1
-        while name.casefold() in taken:  # a.jpg and a.png, A.jpg and a.jpg, or the same name in two folders
-            copy += 1
-            name = f"{path.stem}-{copy}"
+        names = chain([path.stem], (f"{path.stem}-{copy}" for copy in count(2)))
+        name = next(n for n in names if n.casefold() not in taken)  # a.jpg and a.png, A.jpg, or one of another folder
         taken.add(name.casefold())
         pictures.append(Picture(path, image_id, size, out / f"{name}.png"))
     return pictures
@@ -154,11 +150,8 @@ def predict_files(
             with put_in_place(picture.drawn) as partial:
                 figure.savefig(partial, format="png")
             rows = to_coco_results(ids, [picture.image_id], [columns])
-            categories = [names[label] for label in columns["labels"].tolist()]
-            results += [
-                {**row, "file_name": str(picture.path), "category": category}
-                for row, category in zip(rows, categories, strict=True)
-            ]
+            for row, label in zip(rows, columns["labels"].tolist(), strict=True):
+                results.append({**row, "file_name": str(picture.path), "category": names[label]})
             print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted before {picture.path}; what was detected: {out / RESULTS}") from None

@@ -29,97 +29,91 @@ def run(args: Namespace) -> int:
     changes = dict(c.partition("=")[::2] for c in args.changes)
     typed = recipe(args.recipe, **changes)
 
+    from ..data import Scenes
+    from ..data.sources import open_dataset
     from ..training.processes import process_group, rank
     from ..training.schedule import scaled
 
     scheduled = scaled(typed, args.batch_size) if args.batch_size else typed
-    note = ""
+    notes = []
     if args.batch_size:
-        note = f"learning rate {typed.lr:.4g} × {scheduled.batch_size}/{typed.batch_size} = {scheduled.lr:.4g}: "
-        note += "scaled linearly with the images a step"
+        rate = f"learning rate {typed.lr:.4g} × {scheduled.batch_size}/{typed.batch_size} = {scheduled.lr:.4g}"
+        notes.append(f"{rate}: scaled linearly with the images a step")
     elif "batch_size" in changes and "lr" not in changes and typed.batch_size != RECIPES[args.recipe].batch_size:
-        note = f"learning rate {typed.lr:.4g}, not scaled with batch_size; --batch-size {typed.batch_size} scales it"
-    if args.show:
-        print(json.dumps({**scheduled.to_dict(), "run": _outlook(args, scheduled, note)}, indent=1, ensure_ascii=False))
+        rate = f"learning rate {typed.lr:.4g}, not scaled with batch_size"
+        notes.append(f"{rate}; --batch-size {typed.batch_size} scales it")
+    where = args.data, args.split or "train", args.annotations
+    if args.show:  # reads annotations, but no image
+        images = open_dataset(*where) if args.data or args.annotations else Scenes(where[1], size=args.size)
+        print(
+            json.dumps(
+                {**scheduled.to_dict(), "run": _outlook(args, scheduled, notes, images)}, indent=1, ensure_ascii=False
+            )
+        )
         return 0
     with process_group(args.device) as device:
         if scheduled.amp != "none" and device.type != "cuda":
-            note = "; ".join([note] * bool(note) + [f"amp={scheduled.amp} is of GPUs: on {device} it is float32"])
-        return _train(args, scheduled, note, print if rank() == 0 else lambda _: None)
+            notes.append(f"amp={scheduled.amp} is of GPUs: on {device} it is float32")
+        images = open_dataset(*where, size=args.size, progress=rank() == 0)
+        _train(args, scheduled, images, _outlook(args, scheduled, notes, images))
+    return 0
 
 
-def _outlook(args: Namespace, scheduled: Recipe, note: str) -> dict[str, Any]:
-    """What the recipe and the options make of each other, by name; reads annotations, but no image."""
-    from ..data import Scenes
-    from ..data.sources import open_dataset
+def _outlook(args: Namespace, scheduled: Recipe, notes: list[str], images: "DetectionDataset") -> dict[str, Any]:
+    """What the recipe and the options make of each other, by name."""
+    from ..training.folder import default_folder
     from ..training.loop import taught
+    from ..training.processes import world
     from ..training.schedule import plan, rates, spacing
 
-    split = args.split or "train"
-    embedded = args.data is None and args.annotations is None
-    images = Scenes(split, size=args.size) if embedded else open_dataset(args.data, split, args.annotations)
     data = taught(scheduled, images)
     count, every = len(data), spacing(scheduled, len(data))
-    left_out = f", {len(images) - count} without a box left out" if len(images) > count else ""
+    text = f"{count} images of {data.name}, {len(data.class_names)} classes"
+    if len(images) > count:
+        text += f"; images without a box, left out as the recipe's empty_images says: {len(images) - count}"
     val = "the embedded set's val" if args.data is None else f"val of {args.data}"
-    start = args.weights or (f"ImageNet weights of {scheduled.backbone}" if scheduled.pretrained else "random weights")
+    start = f"ImageNet weights of {scheduled.backbone}" if scheduled.pretrained else "random weights"
     return {
-        "data": f"{count} images of {data.name}, {len(data.class_names)} classes{left_out}",
+        "data": text,
         "evaluated on": args.val_annotations if args.annotations else val,
-        "plan": plan(scheduled, count, accumulate=args.accumulate),
-        **({"scaling": note} if note else {}),
+        "plan": plan(scheduled, count, world(), accumulate=args.accumulate),
+        **({"scaling": "; ".join(notes)} if notes else {}),
         "rate from step": rates(scheduled, count),
         "epochs between evaluations": args.eval_every or every,
         "epochs between checkpoints": args.checkpoint_every or every,
-        "starts from": start,
+        "starts from": args.weights or start,
         "seed": args.seed,
         "device": args.device or "a GPU if there is one, else the CPU",
-        "folder": str(_folder(args, scheduled, data)),
+        "folder": args.out or str(default_folder(scheduled, data, args.seed)),
     }
 
 
-def _folder(args: Namespace, scheduled: Recipe, data: "DetectionDataset") -> Path:
-    from ..training.folder import default_folder
-
-    return Path(args.out) if args.out else default_folder(scheduled, data, args.seed)
-
-
-def _train(args: Namespace, scheduled: Recipe, note: str, say: Callable[[str], None]) -> int:
+def _train(args: Namespace, scheduled: Recipe, images: "DetectionDataset", about: dict[str, Any]) -> None:
     from ..data.sources import open_dataset
     from ..models import build
     from ..models.saving import adopt
     from ..training.loop import taught, train
-    from ..training.processes import rank, world
-    from ..training.schedule import plan, spacing
+    from ..training.processes import rank
 
-    first = rank() == 0
-    images = open_dataset(args.data, args.split or "train", args.annotations, size=args.size, progress=first)
-    dataset = taught(scheduled, images)
-    val: DetectionDataset | None
-    if args.annotations:
-        val = open_dataset(args.data, annotations=args.val_annotations) if args.val_annotations else None
-    else:
-        val = open_dataset(args.data, "val")
-    out = _folder(args, scheduled, dataset)
-    say(f"{scheduled.name}: {len(dataset)} images of {dataset.name}, {len(dataset.class_names)} classes → {out}")
-    if len(images) > len(dataset):
-        say(f"images without a box, left out as the recipe's empty_images says: {len(images) - len(dataset)}")
-    say(plan(scheduled, len(dataset), world(), args.accumulate))
-    if note:
-        say(note)
+    say: Callable[[str], None] = print if rank() == 0 else lambda _: None
+    dataset, out = taught(scheduled, images), Path(about["folder"])
+    val: DetectionDataset | None = None
+    if args.val_annotations or not args.annotations:
+        val = open_dataset(args.data, "val", args.val_annotations)
+    say(f"{scheduled.name}: {about['data']} → {out}\n{about['plan']}")
+    if "scaling" in about:
+        say(about["scaling"])
     model = None
     if args.weights:
         model = build(scheduled, class_names=dataset.class_names)
         left = adopt(model, args.weights)
         say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
     typed = ("seed", "device", "workers", "accumulate", "resume", "checkpoint_every", "tensorboard")
-    every = args.eval_every or spacing(scheduled, len(dataset))
     result = train(
-        *(scheduled, dataset), val=val, out=out, model=model, compiled=args.compile, eval_every=every,
-        **{name: getattr(args, name) for name in typed},
+        *(scheduled, dataset), val=val, out=out, model=model, compiled=args.compile,
+        eval_every=about["epochs between evaluations"], **{name: getattr(args, name) for name in typed},
     )  # fmt: skip
     row = result.log[-1]
-    if first and row.get("event") == "evaluate":
-        print(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))
+    if row.get("event") == "evaluate":
+        say(", ".join(f"{k} {'n/a' if row[k] is None else row[k]}" for k in ("AP", "AP50", "AP75")))
     say(f"weights: {out / 'model.safetensors'}; log: {out / 'log.jsonl'}")
-    return 0
