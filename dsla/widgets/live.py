@@ -83,13 +83,12 @@ class LiveTraining:
         began = time.monotonic()
         if not now and began < self._next:
             return
-        from IPython.display import display
-
-        drawn = self.picture()
         if self._display is None:
-            self._display = display(drawn, display_id=True)
+            from IPython.display import display
+
+            self._display = display(self.picture(), display_id=True)
         else:
-            self._display.update(drawn)
+            self._display.update(self.picture())
         ended = time.monotonic()
         self._next = ended + max(self.every, (ended - began) / SHARE)
 

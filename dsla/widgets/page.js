@@ -10,7 +10,8 @@ function start() {
   const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const shown = sharing(pictures), built = shown.length; // those beyond are the reader's own
   for (const picture of shown) picture.photo = decoded(picture.photo);
-  const values = { ...traits, lut: decoded(traits.lut), pictures: shown };
+  const without = { kernel: false, trained: false, seq: 0, frame: {}, why: "", note: "" }; // what only Python says
+  const values = { ...without, ...traits, lut: decoded(traits.lut), pictures: shown };
   const root = part("dsla-page"), problem = element(root, "div", "dsla-wrong");
   const tell = (names) => names.forEach((name) => (listeners[`change:${name}`] ?? []).forEach((call) => call()));
 

@@ -35,20 +35,9 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
     if not rows:
         names = ", ".join(methods[row["method"]]["title"] for row in state["rows"])
         raise DataError(f"{names}: a page without Python cannot assign so; it can {', '.join(alone)}")
-    traits = {
-        "state": {**state, "rows": rows, "coupling": state["coupling"] if state["coupling"] != COUPLINGS[2] else "off"},
-        "catalogue": alone,
-        "scene": scene,
-        "seq": 0,
-        "frame": {},
-        "lut": base64.b64encode(LUT).decode(),
-        "lost": LOST,
-        "width": WIDTH,
-        "kernel": False,
-        "trained": False,
-        "why": "",
-        "note": "",
-    }
+    coupling = "off" if state["coupling"] == COUPLINGS[2] else state["coupling"]
+    traits = {"state": {**state, "rows": rows, "coupling": coupling}, "catalogue": alone, "scene": scene}
+    traits |= {"lut": base64.b64encode(LUT).decode(), "lost": LOST, "width": WIDTH}
     for side, most in [*((side, SMALL) for side in SIDES), (MANY, LARGE)]:
         shown: list[dict[str, Any]] = []
         for picture in pictures:

@@ -12,7 +12,7 @@ import traitlets as t
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, truth_of
 from ..plots import draw
-from ..plots.style import INK, SOFT, Picture, distinct, drawing, looks, method, number_text
+from ..plots.style import INK, SOFT, UNIT, Picture, distinct, drawing, looks, method, number_text
 from .browser import SMALL
 from .pane import Pane
 from .sources import in_order, titles
@@ -188,28 +188,26 @@ class RankingExplorer(Pane):
         chosen = self._select()
         images = list(dict.fromkeys(chosen["image"]))[:2]
         with drawing(2.9) as figure:
-            axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
-            ax = axes[0]
-            for i, (name, table) in enumerate(self.tables.items()):
-                colour, mine = self._colours[name], chosen[chosen["series"] == i]
+            ax, *axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
+            for name, table in self.tables.items():
+                colour, mine = self._colours[name], chosen[chosen["detector"] == name]
                 ax.scatter(table["score"], table["iou"], s=3, c=colour, alpha=0.35, lw=0, label=name, rasterized=True)
                 ax.scatter(mine["score"], mine["iou"], s=7, c=colour, edgecolors="black", linewidths=0.5)
             if self.surface.region and not self.surface.picked:
                 a, b, c, d = self.surface.region
                 ax.plot([a, b, b, a, a], [c, c, d, d, c], c=INK, lw=0.9)
             ax.axhline(self.surface.least, color=SOFT, lw=0.7, ls=(0, (2, 2)))
-            ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="score", ylabel="IoU with the object")
+            ax.set(xlim=UNIT, ylim=UNIT, xlabel="score", ylabel="IoU with the object")
             ax.legend(loc="lower right", markerscale=3)
-            for ax, image in zip(axes[1:], images, strict=True):
-                rows = chosen[chosen["image"] == image]
-                pixels, _, size = self._thumb(image)
+            for ax, image in zip(axes, images, strict=True):
+                rows, (pixels, _, size) = chosen[chosen["image"] == image], self._thumb(image)
                 draw.show_image(ax, pixels, (size[0], size[1]))
                 draw.show_boxes(ax, self._objects[self._objects["image"] == image][BOX], "white", 0.9, (0, (2, 2)))
-                for name, part in rows.groupby("detector"):
-                    draw.show_boxes(ax, part[BOX], self._colours[str(name)], 1.4)
+                colours = [self._colours[name] for name in rows["detector"]]
+                draw.show_boxes(ax, rows[BOX], colours, 1.4)  # type: ignore[arg-type]
                 values = zip(rows["category"], rows["score"], rows["iou"], strict=True)
                 texts = [f"{self._name(c)} {s:.2f} / {i:.2f}" for c, s, i in values]
-                draw.show_tags(ax, rows[BOX], texts, [self._colours[n] for n in rows["detector"]], size[1] / 150)
+                draw.show_tags(ax, rows[BOX], texts, colours, size[1] / 150)
                 ax.set_title(f"{self._titles[self._place[image]]}: score / IoU")
         figure.caption = f"{self.surface.frame.get('note', '')}. Dashed: the objects."
         return figure

@@ -52,7 +52,7 @@ class TrainingReplay(Pane):
 
     Attributes:
         recordings: name → recording.  recording: what is shown.
-        controls: play, frame and image, and recording where there are several.
+        controls: recording (shown where there are several), play, frame and image.
     """
 
     def __init__(self, recording: Any = None) -> None:
@@ -60,12 +60,12 @@ class TrainingReplay(Pane):
         given = SHIPPED if recording is None else recording
         given = given if isinstance(given, Mapping) else {"recording": given}
         self.recordings = {str(name): _recording(value) for name, value in given.items()}
-        controls: dict[str, Any] = {}
-        if len(given) > 1:
-            names = w.Dropdown(options=list(self.recordings), layout=w.Layout(width="150px"))
-            controls["recording"] = names, lambda change: self.choose(change["new"])
+        several = None if len(given) > 1 else "none"
         self.bar(
-            **controls,
+            recording=(
+                w.Dropdown(options=list(self.recordings), layout=w.Layout(width="150px", display=several)),
+                lambda change: self.choose(change["new"]),
+            ),
             play=(w.Play(interval=200), None),
             frame=(w.IntSlider(readout=False, layout=w.Layout(width="520px")), None),
             image=(w.Dropdown(layout=w.Layout(width="150px")), None),
@@ -86,8 +86,7 @@ class TrainingReplay(Pane):
         self.recording = r = self.recordings[name]
         self.controls["image"].options = [(f"image {k + 1} of {len(r.images)}", k) for k in range(len(r.images))]
         self.controls["play"].max = self.controls["frame"].max = len(r) - 1
-        if "recording" in self.controls:
-            self.controls["recording"].value = name
+        self.controls["recording"].value = name
         with self.surface.hold_sync():
             self.surface.names, self.surface.film = list(r.class_names), film_of(r)
             self.show(-1, 0)
@@ -103,12 +102,10 @@ class TrainingReplay(Pane):
     def table(self) -> pd.DataFrame:
         """One row a frame and object: step, image, object, name, label, iou, taught, score of its best point."""
         r = self.recording
-        table = pd.DataFrame(r.own.reshape(-1, 4).astype(float), columns=OWN)
-        table.insert(0, "name", [draw.name_of(c, r.class_names) for c in r.labels] * len(r))
-        table.insert(0, "object", np.tile(np.arange(len(r.labels)), len(r)))
-        table.insert(0, "image", np.tile(r.image, len(r)))
-        table.insert(0, "step", np.repeat(r.steps, len(r.labels)))
-        return table
+        names = [draw.name_of(label, r.class_names) for label in r.labels]
+        objects = pd.DataFrame({"image": r.image, "object": range(len(names)), "name": names})
+        own = pd.DataFrame(r.own.reshape(-1, 4).astype(float), columns=OWN)
+        return pd.DataFrame({"step": r.steps}).merge(objects, how="cross").join(own)
 
     def static(self) -> Picture:
         """Four moments of the image shown: the boxes, what was taught, and the scores, on the busiest level."""
@@ -153,19 +150,20 @@ def _recording(source: Recording | Recorder | str | Path) -> Recording:
 
 def film_of(recording: Recording) -> dict[str, Any]:
     """What the browser needs: plain numbers, and arrays as bytes (float32, or uint8 as recorded)."""
-    r = recording
-    images = []
+    r, images = recording, []
     for k, (pixels, (h, w_)) in enumerate(zip(r.images, r.sizes, strict=True)):
-        colour, dim = draw.backdrop(pixels.astype(np.float32) / 255, BACKDROP)
         objects = [
-            {"row": int(m), "box": r.objects[m].tolist(), "name": draw.name_of(r.labels[m], r.class_names)}
-            for m in np.flatnonzero(r.image == k)
+            {"row": m, "box": r.objects[m].tolist(), "name": draw.name_of(r.labels[m], r.class_names)}
+            for m in np.flatnonzero(r.image == k).tolist()
         ]
-        size = [int(v) for v in pixels.shape[:2]]
-        scale = [size[1] / w_, size[0] / h]
-        images.append({"photo": encoded(colour), "dim": encoded(dim), "size": size, "scale": scale, "objects": objects})
+        colour, dim = map(encoded, draw.backdrop(pixels.astype(np.float32) / 255, BACKDROP))
+        height, width = pixels.shape[:2]
+        place = {"size": [height, width], "scale": [width / w_, height / h], "objects": objects}
+        images.append({"photo": colour, "dim": dim, **place})
     parts = [i for i, part in enumerate(r.parts) if part.startswith("loss_")] or list(range(len(r.parts)))
     floats = {"boxes": r.boxes, "own": r.own, "own_box": r.own_box, "losses": r.losses[:, parts]}
+    arrays = {name: np.asarray(values, dtype=np.float32) for name, values in floats.items()}
+    arrays |= {"taught": r.taught, "score": r.score, "box_score": r.box_score}
     return {
         "name": r.name,
         "images": images,
@@ -179,6 +177,5 @@ def film_of(recording: Recording) -> dict[str, Any]:
         "parts": [r.parts[i].removeprefix("loss_") for i in parts],
         "loss_steps": r.loss_steps.tolist(),
         "colours": OBJECTS,
-        **{k: np.ascontiguousarray(v, dtype=np.float32).tobytes() for k, v in floats.items()},
-        **{k: np.ascontiguousarray(getattr(r, k)).tobytes() for k in ("taught", "score", "box_score")},
+        **{name: values.tobytes() for name, values in arrays.items()},
     }

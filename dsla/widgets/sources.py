@@ -24,16 +24,13 @@ def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
         raise DataError(f"a data set comes first, then detections: got {kinds}")
     if not len(dataset):
         raise DataError(f"{getattr(dataset, 'name', 'the data set')} has no images to show")
-    if isinstance(detections, Mapping):
-        sources = {str(name): source for name, source in detections.items()}
-    elif isinstance(detections, str | Path):
-        sources = {names_of([detections])[0]: detections}
-    else:
-        recipe = getattr(detections, "recipe", None) if isinstance(detections, nn.Module) else None
-        sources = {getattr(recipe, "name", "detections"): detections}
+    name = getattr(getattr(detections, "recipe", None), "name", "detections")
+    if isinstance(detections, str | Path):
+        (name,) = names_of([detections])
+    sources = detections if isinstance(detections, Mapping) else {name: detections}
     if not sources:
         raise DataError("no detections to show")
-    return dataset, sources
+    return dataset, {str(name): source for name, source in sources.items()}
 
 
 def titles(truth: GroundTruth) -> list[str]:

@@ -1,11 +1,13 @@
 """The state of an explorer as plain values, and the assigners that it names; `state.js` reads the same in browsers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
-from math import isfinite
+from math import inf
 from typing import Any
 
 from ..assigners import ATSS, DEFAULT_RANGES, DSLA, FCOS, GFL, METHODS, Assigner, FoveaBox, MaxIoU, method
+from ..assigners.entry import Method
 from ..errors import DataError
 from ..geometry import InputSize
 
@@ -23,48 +25,32 @@ def initial(
     their ranges, pixels, one more.  offset: of the points, None: each method's own.  input: the input size, as text.
     coupling: one of `COUPLINGS`.  jitter, seed: of `jittered_predictions`.  level: [row, level] seen large, or None.
     """
-    several = isinstance(input_size, Sequence) and not isinstance(input_size, str)
-    return {
-        "rows": list(rows),
-        "strides": list(strides),
-        "bounds": [*bounds_for(strides)],
-        "offset": offset,
-        "input": "/".join(map(str, input_size)) if several else str(input_size),  # type: ignore[arg-type]
-        "coupling": "off",
-        "jitter": 0.1,
-        "seed": 0,
-        "level": None,
-    }
+    sides = [input_size] if isinstance(input_size, (str, int)) else input_size
+    state = {"rows": list(rows), "strides": list(strides), "bounds": [*bounds_for(strides)], "offset": offset}
+    return state | {"input": "/".join(map(str, sides)), "coupling": "off", "jitter": 0.1, "seed": 0, "level": None}
 
 
 def catalogue(given: Mapping[str, Assigner]) -> dict[str, dict[str, Any]]:
     """All methods of the registry, and assigners that stay as they are given, as the browser reads them."""
-    entries: dict[str, dict[str, Any]] = {}
-    for name, entry in METHODS.items():
-        controls = [
-            {k: getattr(o, k) for k in ("name", "default", "meaning", "optional")}
-            | {"kind": o.kind.__name__}
-            | {end: value if isfinite(value) else None for end, value in (("low", o.low), ("high", o.high))}
-            for o in entry.options
-            if o.kind is not str
-        ]
-        plain = {"summary": entry.summary, "ranges": entry.ranges, "controls": controls}
-        entries[name] = _entry(entry.title, entry.assigner()) | plain
+    entries = {name: _entry(entry.title, entry.assigner(), entry) for name, entry in METHODS.items()}
     return entries | {title: _entry(title, assigner) for title, assigner in given.items()}
 
 
-def _entry(title: str, assigner: Assigner) -> dict[str, Any]:
-    script = SCRIPTS.get(type(assigner))
+def _entry(title: str, assigner: Assigner, entry: Method | None = None) -> dict[str, Any]:
+    script, controls = SCRIPTS.get(type(assigner)), [o for o in entry.options if o.kind is not str] if entry else []
     return {
         "title": title,
-        "summary": repr(assigner),
+        "summary": entry.summary if entry else repr(assigner),
         "script": script,
         "options": assigner.options() if script else {},
-        "ranges": None,
+        "ranges": entry.ranges if entry else None,
         "offset": assigner.point_offset,
         "coupling": assigner.default_coupling,
         "needs": assigner.needs_predictions,
-        "controls": [],
+        "controls": [
+            {k: v if v not in (-inf, inf) else None for k, v in asdict(o).items()} | {"kind": o.kind.__name__}
+            for o in controls
+        ],
     }
 
 
@@ -92,15 +78,12 @@ def assigners_of(
     levels_of = None if ranges == DEFAULT_RANGES else ranges  # by default the method's own: FoveaBox's ends differ
     rows: dict[str, tuple[str, Assigner]] = {}
     for row in state["rows"]:
-        name, options = row["method"], row.get("options", {})
-        if name in given:
-            title, assigner = name, given[name]
-        else:
-            entry = method(name)
-            title, assigner = title_of(entry.title, options), entry.assigner(levels_of, **options)
+        title = name = row["method"]
+        if name not in given:
+            title = title_of(method(name).title, row.get("options", {}))
         while title in rows:
             title += "′"
-        rows[title] = name, assigner
+        rows[title] = name, given.get(name) or method(name).assigner(levels_of, **row.get("options", {}))
     return rows
 
 

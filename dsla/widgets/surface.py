@@ -62,23 +62,18 @@ class Surface(Sheet):
     """An image with boxes on it.
 
     Attributes:
-        size: [height, width] of the image in pixels.  photo, dim: it in colour and as dimmed grey, encoded.
-        with_dim: whether the browser needs the grey one, or makes it itself.
+        size: [height, width] of the image in pixels.  photo: it, encoded.
     """
-
-    with_dim = True
 
     size = t.List([1, 1]).tag(sync=True)
     photo = t.Bytes(b"").tag(sync=True)
-    dim = t.Bytes(b"").tag(sync=True)
     lost = t.Unicode(LOST).tag(sync=True)
 
     def show_image(self, pixels: np.ndarray) -> None:
         """pixels: [H, W, 3] float32 in 0…1."""
-        colour, dim = draw.backdrop(pixels, BACKDROP)
         with self.hold_sync():
             self.size = [int(v) for v in pixels.shape[:2]]
-            self.photo, self.dim = encoded(colour), encoded(dim) if self.with_dim else b""
+            self.photo = encoded(draw.backdrop(pixels, BACKDROP)[0])
 
 
 class BoxSurface(Surface):
@@ -112,7 +107,6 @@ class BoxSurface(Surface):
     lut = t.Bytes(LUT).tag(sync=True)
     trained = t.Bool(True).tag(sync=True)
     kernel = t.Bool(True).tag(sync=True)
-    with_dim = False
 
     def take(self, content: dict[str, Any]) -> None:
         """An edit of the browser; all that follows from it goes back in one message, also where nothing follows."""
@@ -125,8 +119,8 @@ class BoxSurface(Surface):
 
     def show(self, rows: list[dict[str, Any]]) -> None:
         """Other labels, of the boxes that are drawn now."""
-        shapes = [[row["shapes"] for row in r] for r in (rows, self.frame.get("rows", []))]
-        if shapes[0] != shapes[1]:
+        now, before = ([row["shapes"] for row in shown] for shown in (rows, self.frame.get("rows", [])))
+        if now != before:
             self.hover = []  # of another grid
         self.frame = {"seq": self.seq, "objects": len(self.objects), "rows": rows}
 
