@@ -172,9 +172,13 @@ def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
     explorer.close()
 
 
-def test_too_many_images_are_refused():
-    with pytest.raises(DataError, match="scenes-test: 5001 images of 5001; the explorer takes 5000 at once: choose some"):
+def test_of_too_many_images_some_are_chosen_by_their_places():
+    text = "scenes-test: 5001 images of 5001; the explorer takes 5000 at once: choose some"
+    with pytest.raises(DataError, match=text):
         pictures_of(Many())
+    assert [p.image["id"] for p in pictures_of(Many(), images=[5000, 2])] == [5000, 2]
+    with pytest.raises(DataError, match="1 images of 5001"):
+        pictures_of(Many(), images=[5001])
 
 
 class Many(Scenes):
