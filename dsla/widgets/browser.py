@@ -9,7 +9,6 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 import torch
-import traitlets as t
 from torch import Tensor, nn
 
 from ..analysis.matching import Meeting, pick
@@ -43,7 +42,6 @@ class DetectionSurface(Surface):
     """
 
     _esm = script("detections.js")
-    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
 
 
 class DetectionBrowser(Pane):
@@ -224,12 +222,7 @@ def judge(
 
 def column(title: str, table: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     """A detector's part of the frame."""
-    values = table[["score", "verdict", "object", "iou", "by", "overlap", "by_iou"]].astype(object)
-    rows = values.where(values.notna(), None).to_dict("records")
-    boxes, classes = table[BOX].to_numpy(dtype=float).tolist(), [draw.name_of(c, names) for c in table["category"]]
-    parts = zip(rows, boxes, classes, strict=True)
-    return {
-        "title": title,
-        "missed": table.attrs["missed"],
-        "boxes": [{**row, "box": box, "name": name} for row, box, name in parts],
-    }
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    places = [{"box": [row[k] for k in BOX], "name": draw.name_of(row["category"], names)} for row in rows]
+    boxes = [row | place for row, place in zip(rows, places, strict=True)]
+    return {"title": title, "missed": table.attrs["missed"], "boxes": boxes}

@@ -39,10 +39,11 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
     traits = {"state": {**state, "rows": rows, "coupling": coupling}, "catalogue": alone, "scene": scene}
     traits |= {"lut": base64.b64encode(LUT).decode(), "lost": LOST, "width": WIDTH}
     for side, most in [*((side, SMALL) for side in SIDES), (MANY, LARGE)]:
-        shown: list[dict[str, Any]] = []
+        shown, size = list[dict[str, Any]](), 0
         for picture in pictures:
-            shown.append(_with_photo(picture, pictures[0], side))
-            if sum(len(p["photo"]) for p in shown) > most:
+            photo = base64.b64encode(encoded(draw.backdrop(picture.pixels(), side)[0])).decode()
+            shown.append({**picture.plain(pictures[0]), "photo": photo})
+            if (size := size + len(photo)) > most:
                 break
         data = json.dumps({"traits": traits, "pictures": shown}, separators=(",", ":"))
         safe = data.replace("<", "\\u003c")  # no end tag within the script
@@ -50,11 +51,6 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
         if len(shown) == len(pictures) and len(text.encode()) < most:
             return text
     raise DataError(f"{len(pictures)} pictures make a page of more than {LARGE / 1e6:g} MB: choose fewer")
-
-
-def _with_photo(picture: Picture, first: Picture, side: int) -> dict[str, Any]:
-    photo = base64.b64encode(encoded(draw.backdrop(picture.pixels(), side)[0])).decode()
-    return {**picture.plain(first), "photo": photo}
 
 
 TITLE = "Who learns what? Label assignment in object detection"

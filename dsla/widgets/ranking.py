@@ -43,7 +43,6 @@ class RankingSurface(Sheet):
     least = t.Float(0.5).tag(sync=True)
     region: "t.List[float]" = t.List(t.Float()).tag(sync=True)
     picked: "t.List[Any]" = t.List().tag(sync=True)
-    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
 
 
 class RankingExplorer(Pane):
@@ -99,11 +98,8 @@ class RankingExplorer(Pane):
         """Boxes of an object that are scored above the median of the first detector's, but placed below it."""
         first = next(iter(self.tables.values()))
         rows = first[first["iou"] >= self.surface.least]
-        if len(rows):
-            middle = rows[["score", "iou"]].median()
-            self.choose((middle["score"], 1), (self.surface.least, middle["iou"]))
-        else:
-            self.choose()
+        score, iou = rows[["score", "iou"]].median() if len(rows) else (0, 1)
+        self.choose((score, 1), (self.surface.least if len(rows) else 0, iou))
 
     def _select(self) -> pd.DataFrame:
         """Rows of all tables that are chosen, with columns detector, series and row, in order."""

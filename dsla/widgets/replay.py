@@ -16,7 +16,7 @@ from ..plots import draw
 from ..plots.style import Picture, drawing
 from ..training.recorder import SHIPPED, Recorder, Recording
 from .pane import Pane
-from .surface import BACKDROP, LUT, Sheet, encoded, script
+from .surface import BACKDROP, Sheet, encoded, script
 
 # One an object, by its number in the image; none is a method's, and each stands out from a photograph and from paper.
 OBJECTS = ["#e8590c", "#1c7ed6", "#d6336c", "#2f9e44", "#9c36b5", "#b8860b", "#0c8599", "#862e2e"]
@@ -35,7 +35,6 @@ class ReplaySurface(Sheet):
     film: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     index = t.Int(0).tag(sync=True)
     image = t.Int(0).tag(sync=True)
-    lut = t.Bytes(LUT).tag(sync=True)
 
 
 class TrainingReplay(Pane):

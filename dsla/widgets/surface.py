@@ -51,11 +51,14 @@ class Sheet(anywidget.AnyWidget):
 
     Attributes:
         names: of the classes.  width: of a picture on the screen at most, pixels.
+        frame: what is drawn now, as each surface says.  lut: the colours of labels.
     """
 
     _css = STYLE
     names = t.List(t.Unicode()).tag(sync=True)
     width = t.Int(560).tag(sync=True)
+    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
+    lut = t.Bytes(LUT).tag(sync=True)
 
 
 class Surface(Sheet):
@@ -97,14 +100,12 @@ class BoxSurface(Surface):
     objects: "t.List[Any]" = t.List().tag(sync=True)
     state: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     seq = t.Int(0).tag(sync=True)
-    frame: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     catalogue: "t.Dict[str, Any]" = t.Dict().tag(sync=True)
     pictures: "t.List[Any]" = t.List().tag(sync=True)
     scene = t.Int(0).tag(sync=True)
     hover: "t.List[int]" = t.List().tag(sync=True)
     why = t.Unicode("").tag(sync=True)
     note = t.Unicode("").tag(sync=True)
-    lut = t.Bytes(LUT).tag(sync=True)
     trained = t.Bool(True).tag(sync=True)
     kernel = t.Bool(True).tag(sync=True)
 
