@@ -26,6 +26,9 @@ class TaskAligned(Assigner):
     the highest IoU, then to the smaller box, then to the lower index. Of equal alignments the first point is taken
     (mmdetection: any). Points in the padding do not compete.
 
+    On a GPU the host waits twice a step for a number that depends on the predictions: of tiles, and then of points in
+    them, that can still be among a box's best.
+
     The label is alignment / (its maximum + 1e-7) · the maximum IoU, both over the points the box ends with.
 
     Args:
