@@ -77,8 +77,6 @@ def imagenet(name: str) -> dict[str, Tensor]:
             f"the ImageNet weights of {name} could not be downloaded ({error}). Fetch {entry.url} elsewhere and "
             f"place it in {torch.hub.get_dir()}/checkpoints, or set pretrained=false"
         ) from error
-    except AttributeError as error:
-        raise DataError(f"torchvision has no ImageNet weights V1 of {name}") from error
 
 
 class SmallNet(Backbone):

@@ -157,18 +157,14 @@ def _problem(target: Target, num_classes: int) -> str | None:
         )
     if boxes.device.type != "cpu" or not len(boxes):
         return None
-    good = boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    if not good.all():
-        bad = int((~good).nonzero()[0])
-        return f"box {bad} is {boxes[bad].tolist()}; x1, y1, x2, y2 must be finite, x2 > x1, y2 > y1"
-    fits = (labels >= 0) & (labels < num_classes)
-    if not fits.all():
-        bad = int((~fits).nonzero()[0])
-        return (
-            f"box {bad} has label {int(labels[bad])}, but the model has {num_classes} classes, "
-            f"labels 0…{num_classes - 1}"
-        )
-    return None
+    good = boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1) & (labels >= 0) & (labels < num_classes)
+    if good.all():
+        return None
+    bad = int((~good).nonzero()[0])
+    return (
+        f"box {bad} is {boxes[bad].tolist()} of label {int(labels[bad])}, but x1, y1, x2, y2 must be finite, x2 > x1, "
+        f"y2 > y1, and the model has {num_classes} classes, labels 0…{num_classes - 1}"
+    )
 
 
 def sizes(images: Sequence[Tensor]) -> list[Size]:

@@ -4,7 +4,6 @@ In one process, or in several that torchrun starts: each learns from its part of
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
 from ..data.sampling import Order, aspects, with_boxes
 from ..errors import DataError, NotFinite
-from ..files import locked
+from ..files import locked, plain
 from ..models import Detector, build, save
 from ..models.evaluation import check_classes
 from ..recipes.recipe import Recipe
@@ -129,8 +128,7 @@ def train(
         images, total = len(dataset), total_steps(recipe, len(dataset))
         teach = Step(model, recipe, device, seed, images, total, accumulate)
         teach.checkpoint = None if folder is None else folder / CHECKPOINT
-        identity = {"recipe": json.loads(json.dumps(recipe.to_dict())), "seed": seed, "images": images}
-        identity["data"] = dataset.fingerprint()
+        identity = {"recipe": plain(recipe.to_dict()), "seed": seed, "images": images, "data": dataset.fingerprint()}
         start = resume_from(folder, identity, device, teach.parts) if resume and folder is not None else Start()
         agree(start.step, "checkpoints")
         records = Records(folder if first else None, identity, tensorboard and first)
@@ -157,6 +155,9 @@ def train(
         bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=silent, leave=False)
         left.callback(bar.close)  # also where a loss is not finite: what is said then has a line of its own
         signals = left.enter_context(Signals())
+        goes_on = "nothing is written without a folder (out)"
+        if folder is not None:
+            goes_on = f"go on from {folder / CHECKPOINT} with resume=True (--resume)"
         began, timed = time.perf_counter(), step
         for pictures, targets in left.enter_context(batches_of(dataset, recipe, order, workers, device)):
             losses = teach(step, pictures, targets)
@@ -184,11 +185,7 @@ def train(
                 sums = averaged(window) if window else {}
                 records.checkpoint(Start(step, start.order, sums, since), teach.parts)
                 window = dict(sums)
-            signals.message = f"stopped after step {step} of {total}; " + (
-                "nothing is written without a folder (out)"
-                if folder is None
-                else f"go on from {folder / CHECKPOINT} with resume=True (--resume)"
-            )
+            signals.message = f"stopped after step {step} of {total}; {goes_on}"
             if stops:
                 signals.stop()
             if evaluates(step):
