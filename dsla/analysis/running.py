@@ -10,24 +10,17 @@ from torch import Tensor
 from ..assigners import Assigner, Assignment
 from ..coco.columns import plain_id
 from ..errors import DataError
-from ..models.evaluation import Progress, batches, device_of, evaluation_mode
+from ..models.evaluation import batches, evaluation_mode
 from .tables import Table
 
 
-def run_raw(
-    model: Any,
-    dataset: Any,
-    *,
-    batch_size: int = 8,
-    device: Any = None,
-    max_images: int | None = None,
-    progress: Progress | None = None,
-) -> Iterator[tuple[Any, list[Tensor], list[int]]]:
-    """Per batch `model.forward_raw(images, targets)`, the images, and their ids; in evaluation mode."""
-    device = device_of(model, device)
-    model.to(device)
-    for images, targets in batches(dataset, batch_size, max_images, device, progress):
-        moved = [{k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets]
+def run_raw(model: Any, dataset: Any, **running: Any) -> Iterator[tuple[Any, list[Tensor], list[int]]]:
+    """Per batch `model.forward_raw(images, targets)`, the images, and their ids; in evaluation mode.
+
+    running: as `models.evaluation.batches` has it.
+    """
+    for images, targets in batches(model, dataset, **running):
+        moved = [{k: v.to(images[0].device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets]
         # Not around the loop: between two batches of a generator the caller's code runs.
         with evaluation_mode(model):
             raw = model.forward_raw(images, moved)

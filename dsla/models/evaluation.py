@@ -34,13 +34,25 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def batches(
+    model: nn.Module,
     dataset: Any,
     batch_size: int = 8,
     max_images: int | None = None,
     device: Any = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[list[Tensor], list[dict[str, Any]]]]:
-    """Batches of (images on the device, targets) in the data set's order."""
+    """Batches of (images on the device, targets) in the data set's order, for a model that goes to the device.
+
+    Args:
+        model: that will look at them.
+        dataset: of samples (image, target).
+        batch_size: images at a time.
+        max_images: only the first ones.
+        device: by default where the model is.
+        progress: called with (images done, images in all) after each batch.
+    """
+    device = device_of(model, device)
+    model.to(device)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
     for start in range(0, total, batch_size):
         samples = [dataset[i] for i in range(start, min(start + batch_size, total))]
@@ -79,20 +91,15 @@ def device_of(model: nn.Module, device: Any = None) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def predict_dataset(
-    model: nn.Module,
-    dataset: Any,
-    *,
-    batch_size: int = 8,
-    device: Any = None,
-    max_images: int | None = None,
-    progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """The model's detections as COCO results rows (the data set's own image and category ids)."""
-    device = device_of(model, device)
+def predict_dataset(model: nn.Module, dataset: Any, **running: Any) -> list[dict[str, Any]]:
+    """The model's detections as COCO results rows (the data set's own image and category ids).
+
+    running: as `batches` has it.
+    """
+    device_of(model)  # says so where it is none
     rows: list[dict[str, Any]] = []
-    with evaluation_mode(model.to(device)):
-        for images, targets in batches(dataset, batch_size, max_images, device, progress):
+    with evaluation_mode(model):
+        for images, targets in batches(model, dataset, **running):
             rows += to_coco_results(dataset, [target["image_id"] for target in targets], model(images))
     return rows
 
@@ -142,11 +149,10 @@ def evaluate(
     Raises:
         DataError: the model was made for other classes.
     """
-    device = device_of(model, device)
+    device_of(model)  # says so where it is none
     check_classes(model, dataset)
-    rows = predict_dataset(
-        model, dataset, batch_size=batch_size, device=device, max_images=max_images, progress=progress
-    )
+    running = {"batch_size": batch_size, "device": device, "max_images": max_images, "progress": progress}
+    rows = predict_dataset(model, dataset, **running)
     truth = GroundTruth.of(dataset)
     notes: tuple[str, ...] = ()
     if max_images is not None and max_images < len(truth):
