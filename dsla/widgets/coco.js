@@ -20,13 +20,14 @@ export function sharing(pictures) {
 
 /** Whether an object of a picture passes a filter, whose hidden kinds are of "learned" and "lost".
  * @param {Picture} picture @param {Filter} filter @param {import("./state.js").State} state of one row
- * @param {import("./state.js").Catalogue} catalogue */
-export function shows({ objects, names, size }, filter, state, catalogue) {
+ * @param {import("./state.js").Catalogue} catalogue @param {number[] | null} lost objects without a point, where only Python
+ *   can say it */
+export function shows({ objects, names, size }, filter, state, catalogue, lost = null) {
   if (!objects || (!filter.hidden.size && !filter.name && !filter.small)) return true;
   const fits = objects.map((o, n) => ({ box: o, name: names[o[4]] ?? String(o[4]), n })).filter((o) => passes("", o, filter, SMALL));
   if (!fits.length || !filter.hidden.size) return fits.length > 0;
-  const row = rowsOf(state, objects, size, catalogue)[0];
-  return row !== null && fits.some((o) => passes(row.counts[o.n] ? "learned" : "lost", o, filter, SMALL));
+  const counts = lost ? objects.map((_, n) => (lost.includes(n) ? 0 : 1)) : rowsOf(state, objects, size, catalogue)[0]?.counts;
+  return counts !== undefined && fits.some((o) => passes(counts[o.n] ? "learned" : "lost", o, filter, SMALL));
 }
 
 /** Names of classes with one that was changed, or added at the end. @param {string[]} names @param {number} place
@@ -46,7 +47,8 @@ export function nameClasses({ names: before, ids }, names) {
   before.splice(0, before.length, ...names);
 }
 
-/** A COCO file of pictures that share their classes, as `coco_of` in `pictures.py`. @param {Picture[]} pictures */
+/** A COCO file of pictures that share their classes, as `coco_of` in `pictures.py`; an error where a box has a class without
+ * a name. @param {Picture[]} pictures */
 export function cocoOf(pictures) {
   const loaded = pictures.filter((p) => p.objects), taken = new Set(loaded.map((p) => p.image.id));
   const images = /** @type {any[]} */ ([]), annotations = /** @type {any[]} */ ([]);
@@ -56,6 +58,7 @@ export function cocoOf(pictures) {
     const id = p.image.id ?? free++, known = new Map(p.known.map((row) => [String(row.slice(0, 4)), row.slice(4)]));
     images.push({ id, file_name: p.image.file_name ?? p.name, width: p.size[1], height: p.size[0] });
     for (const [x1, y1, x2, y2, label] of p.objects ?? []) {
+      if (!(label in p.ids)) throw new Error(`${p.name}: a box of class ${label}, but names are of ${p.ids.length}: add a class`);
       const w = x2 - x1, h = y2 - y1, as = known.get(String([x1, y1, x2, y2])) ?? [x1, y1, w, h, w * h];
       annotations.push({ image_id: id, category_id: p.ids[label], bbox: as.slice(0, 4), area: as[4], iscrowd: 0 });
     }

@@ -199,10 +199,11 @@ export function dimmed(image) {
   return copy.transferToImageBitmap();
 }
 
-/** Files and the clipboard: offered by the browser, wherever the kernel runs.
- * @param {Model} model @param {(done: boolean) => void} copied */
-export function listenForFiles(model, copied = () => {}) {
+/** Files and the clipboard: offered by the browser, wherever the kernel runs; and what else Python says.
+ * @param {Model} model @param {(done: boolean) => void} copied @param {Record<string, (message: any) => void>} others */
+export function listenForFiles(model, copied = () => {}, others = {}) {
   const handle = (/** @type {any} */ message, /** @type {DataView[]} */ buffers) => {
+    others[message.type]?.(message);
     if (message.type === "copy") clip(message.text).then(copied);
     if (message.type === "download") save(message.name, bytes(buffers[0]), message.kind);
   };

@@ -5,7 +5,7 @@ import { classControl } from "./classes.js";
 import { nameClasses, sharing } from "./coco.js";
 import { controlColumn } from "./controls.js";
 import { exportBar } from "./exports.js";
-import { galleryBar } from "./gallery.js";
+import { askedOfPython, galleryBar } from "./gallery.js";
 import { tourPanel } from "./guide.js";
 import { explainPoint, levelPanels, objectList } from "./panels.js";
 import { isLost, listen, OWNER_PALETTE, ownersOf, paintStage, pointAt } from "./stage.js";
@@ -62,7 +62,7 @@ export function render({ model, el }) {
     draw: false, byObject: false, pair: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
     trained: model.get("trained"), pictures: sharing(model.get("pictures")), scene: model.get("scene"), turn: 0,
   }));
-  let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, timing = null;
+  let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, wide = 0, timing = null;
   let firsts = new Map(), home = null, past = [], future = [], ctx = null, twinCtx = null, canvases = []; // firsts: what each picture was opened with
 
   const guide = tourPanel(tour, store, {
@@ -278,7 +278,8 @@ export function render({ model, el }) {
     began, changed, upload: (file) => guard(() => upload(file))(),
     problem: (text) => ((problem = text), compute(), (store.turn += text ? 0 : 1), paintAll()),
   });
-  const paintGallery = galleryBar(step, store, { open: (n) => model.send({ type: "scene", scene: n, ...leaving() }) });
+  const lost = askedOfPython(model, ask);
+  const paintGallery = galleryBar(step, store, { open: (n) => model.send({ type: "scene", scene: n, ...leaving() }), lost: kernel ? lost.ask : null });
   const kinds = classControl(classes, store, {
     kind(n, e) {
       store.kind = n;
@@ -332,8 +333,7 @@ export function render({ model, el }) {
     width: layout, why: () => (why.innerHTML = model.get("why")), note: () => write(told, model.get("note")),
     trained: () => ((store.trained = model.get("trained")), paintAll()),
   }, guard);
-  const silent = listenForFiles(model, (done) => write(told, done ? "the code was copied" : "the code is below: this page may not copy it"));
-  let wide = 0;
+  const silent = listenForFiles(model, (done) => write(told, done ? "the code was copied" : "the code is below: this page may not copy it"), { lost: lost.heard });
   const watch = new ResizeObserver(() => {
     if (Math.abs(root.clientWidth - wide) < 8 || !images.photo) return;
     wide = root.clientWidth;

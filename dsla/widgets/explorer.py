@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..plots.style import Picture as Figure
 from .gallery import Gallery
 from .page import page
 from .pane import Pane
-from .pictures import SCORE
+from .pictures import SCORE, Picture
 from .state import COUPLINGS, assigners_of, bounds_for, bounds_of_model, catalogue, initial
 from .surface import BoxSurface
 from .view import Shown, View, drawn
@@ -78,7 +79,8 @@ class AssignmentExplorer(Pane):
         images: Iterable[int] | None = None,
     ) -> None:
         super().__init__(BoxSurface())
-        self._model, self._model_source, self._raw = model, "...  # the detector that you passed", None
+        self._model, self._model_source = model, "...  # the detector that you passed"
+        self._run = lru_cache(1)(self._outputs_of)
         self._given: dict[str, Assigner] = {}
         self._drawn: Any = None
         self.view: View | None = None
@@ -101,6 +103,7 @@ class AssignmentExplorer(Pane):
             "image": lambda content, buffers: self._step(content, lambda: self._upload(content, bytes(buffers[0]))),
             "names": lambda content, _: self.name_classes(content["names"]),
             "coco": lambda content, _: self._save_boxes(content["path"]),
+            "lost": lambda content, _: self._lost(content),
             "png": lambda *_: self.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
             "python": lambda *_: self._show_code(),
         }
@@ -156,7 +159,7 @@ class AssignmentExplorer(Pane):
 
     def _open(self, index: int) -> None:
         """Shows another picture."""
-        self._pixels, self._raw = self.pictures.open(index), None
+        self._pixels = self.pictures.open(index)
         with self.surface.hold_sync(), self.surface.hold_trait_notifications():
             self.surface.names, self.surface.scene = list(self.pictures.shown.names), index
             self.surface.show_image(self._pixels)
@@ -192,22 +195,24 @@ class AssignmentExplorer(Pane):
         return {row.title: row.assignment for row in self.shown}
 
     # ---- from controls to labels
-    def _asked(self) -> View:
-        state, raw, strides, bounds = self.state, None, self.state["strides"], self.state["bounds"]
+    def _asked(self, state: Mapping[str, Any], picture: Picture) -> View:
+        raw, strides, bounds, objects = None, state["strides"], state["bounds"], picture.objects or []
         if state["coupling"] == COUPLINGS[2]:
-            raw = self._raw = self._raw or self._run()
+            raw = self._run(picture)
             strides = raw.outputs.grid.strides
             bounds = bounds_of_model(self._model, strides)
+        size = int(picture.size[0]), int(picture.size[1])
+        labels = torch.tensor([int(o[4]) for o in objects], dtype=torch.int64)
+        what = size, draw.as_boxes([o[:4] for o in objects], size), labels
         assigners = assigners_of(state, bounds, len(strides), self._given)
-        source = self.pictures.shown.source
-        return View(self.size, self.boxes, self.labels, assigners, state, source, self._model_source, raw)
+        return View(*what, assigners, state, picture.source, self._model_source, raw)
 
-    def _run(self) -> Any:
-        """What the detector says about the image, in the frame of the resized image in which it works."""
+    def _outputs_of(self, picture: Picture) -> Any:
+        """What the detector says about a picture, in the frame of the resized image in which it works."""
         if isinstance(self._model, (str, Path)):
             self._model_source, self._model = f"dsla.load({str(self._model)!r})", load(self._model)
         with evaluation_mode(self._model):
-            return self._model.forward_raw([torch.from_numpy(self._pixels.copy()).permute(2, 0, 1)])
+            return self._model.forward_raw([torch.from_numpy(picture.pixels().copy()).permute(2, 0, 1)])
 
     def update(self, _: Any = None) -> None:
         """Assigns anew and sends the browser what changed; nothing where something is wrong."""
@@ -217,7 +222,7 @@ class AssignmentExplorer(Pane):
         self._drawn, self.pictures.shown.objects = now, self.surface.objects
         rows: list[dict[str, Any]] = []
         try:
-            self.view = self._asked()
+            self.view = self._asked(self.state, self.pictures.shown)
             self.shown = self.view.rows()
             rows = [drawn(row) for row in self.shown]
         finally:
@@ -242,6 +247,13 @@ class AssignmentExplorer(Pane):
         self.pictures.add(content["name"], pixels, shrunk=bool(content.get("shrunk")))
         self.surface.pictures = self.pictures.plain()
         return len(self.pictures.items) - 1
+
+    def _lost(self, content: dict[str, Any]) -> None:
+        """Says which objects of some pictures no point learns, under one row of the view."""
+        state = self.state | {"rows": [self.state["rows"][int(content["row"])]]}
+        views = [self._asked(state, self.pictures.items[int(i)]) for i in content["pictures"]]
+        lost = [np.flatnonzero(view.rows()[0].counts == 0).tolist() for view in views]
+        self.surface.send({"type": "lost", "asked": content["asked"], "lost": lost})
 
     def _say_why(self, _: Any = None) -> None:
         """Says of the point that the mouse was on last what holds now."""
@@ -306,5 +318,6 @@ class AssignmentExplorer(Pane):
 
     def close(self) -> None:
         super().close()
-        self.view, self.shown, self._raw, self._model, self._drawn, self.pictures = None, [], *[None] * 3, Gallery([])
+        self._run.cache_clear()
+        self.view, self.shown, self._model, self._drawn, self.pictures = None, [], None, None, Gallery([])
         self._pixels = np.zeros((1, 1, 3), dtype=np.float32)

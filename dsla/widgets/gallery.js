@@ -2,13 +2,14 @@
 import { element, write } from "./common.js";
 import { shows } from "./coco.js";
 
-const SLICE = 12; // ms of sifting between two frames
+const SLICE = 12, PART = 20; // ms of sifting between two frames; pictures that Python is asked about at a time
 const ALL = "all classes";
 
 /**
  * Builds the bar, hidden where there is one picture.
- * calls: open(n) another picture
- * @param {HTMLElement} parent @param {import("./state.js").Store} store @param {{open: (n: number) => void}} calls
+ * calls: open(n) another picture; lost(row, numbers) of each of these pictures the objects without a point, by Python
+ * @param {HTMLElement} parent @param {import("./state.js").Store} store
+ * @param {{open: (n: number) => void, lost: ((row: number, numbers: number[]) => Promise<number[][]>) | null}} calls
  */
 export function galleryBar(parent, store, calls) {
   const filter = { hidden: new Set(), name: "", small: false }, bar = element(parent, "div", "dsla-bar dsla-gallery");
@@ -36,16 +37,20 @@ export function galleryBar(parent, store, calls) {
   let key = "", shown = /** @type {number[]} */ ([]);
 
   const beside = (/** @type {number} */ by) => (by > 0 ? shown.find((n) => n > store.scene) : shown.findLast((n) => n < store.scene));
-  async function sift(/** @type {string} */ mine, /** @type {any} */ state) {
-    const found = /** @type {number[]} */ ([]);
-    let began = performance.now();
-    for (let n = 0; n < store.pictures.length; n++) {
+  async function sift(/** @type {string} */ mine, /** @type {any} */ state, /** @type {number | null} */ row) {
+    const found = /** @type {number[]} */ ([]), all = store.pictures.map((_, n) => n);
+    let began = performance.now(), lists = /** @type {number[][]} */ ([]);
+    for (const n of all) {
+      if (row !== null && calls.lost && n % PART === 0) {
+        lists = await calls.lost(row, all.slice(n, n + PART));
+        if (mine !== key) return;
+      }
       if (performance.now() - began > SLICE) {
         await new Promise((done) => setTimeout(done));
         if (mine !== key) return;
         began = performance.now();
       }
-      if (shows(store.pictures[n], filter, state, store.catalogue)) found.push(n);
+      if (shows(store.pictures[n], filter, state, store.catalogue, lists[n % PART])) found.push(n);
     }
     shown = found;
     const listed = found.includes(store.scene) ? found : [...found, store.scene].sort((a, b) => a - b);
@@ -61,20 +66,34 @@ export function galleryBar(parent, store, calls) {
   function paint() {
     bar.hidden = store.pictures.length < 2;
     if (bar.hidden) return;
-    const { level, ...state } = store.state, row = store.state.rows[store.active?.row ?? 0] ?? store.state.rows[0];
+    const { level, ...state } = store.state, at = store.state.rows[store.active?.row ?? 0] ? store.active?.row ?? 0 : 0, row = store.state.rows[at];
     const local = Boolean(store.catalogue[row.method]?.script) && state.coupling !== "trained model";
-    lost.box.disabled = !local;
-    lost.line.title = local ? `under ${store.catalogue[row.method].title}: some object that no point learns` : "only Python can assign so: step through the pictures";
+    lost.box.disabled = !local && !calls.lost;
+    lost.line.title = local || calls.lost ? `under ${store.catalogue[row.method].title}: some object that no point learns` : "only Python can assign so: step through the pictures";
     if (String([...classes.options].map((o) => o.value)) !== String(["", ...store.names])) {
       const before = classes.value;
       classes.replaceChildren(new Option(ALL, ""), ...store.names.map((name) => new Option(name, name)));
       classes.value = store.names.includes(before) ? before : "";
     }
-    filter.hidden = new Set(lost.box.checked && local ? ["learned"] : []);
+    filter.hidden = new Set(lost.box.checked && !lost.box.disabled ? ["learned"] : []);
     (filter.name = classes.value), (filter.small = small.box.checked);
     const mine = JSON.stringify([filter.name, filter.small, store.pictures.length, filter.hidden.size ? [{ ...state, rows: [row] }, store.scene] : 0]);
-    if (mine !== key) (key = mine), sift(mine, { ...store.state, rows: [row] });
+    if (mine !== key) (key = mine), sift(mine, { ...store.state, rows: [row] }, filter.hidden.size && !local ? at : null);
     told();
   }
   return paint;
+}
+
+/** Asks Python which objects no point learns, after it heard of the last edit.
+ * @param {import("./common.js").Model} model @param {() => void} edited tells it of that */
+export function askedOfPython(model, edited) {
+  const waiting = /** @type {((lost: number[][]) => void)[]} */ ([]);
+  return {
+    /** @param {number} row @param {number[]} pictures @returns {Promise<number[][]>} */
+    ask: (row, pictures) => new Promise((done) => {
+      edited();
+      model.send({ type: "lost", asked: waiting.push(done) - 1, row, pictures });
+    }),
+    heard: (/** @type {{asked: number, lost: number[][]}} */ { asked, lost }) => waiting[asked]?.(lost),
+  };
 }

@@ -10,10 +10,14 @@ const answers = JSON.parse(readFileSync(0, "utf-8")).map(({ pictures, filters, n
     return { error: error.message };
   }
   if (names) nameClasses(pictures[0], names);
-  const shown = (filters ?? []).map(({ hidden, name: only, small, state, catalogue }) => {
+  const shown = (filters ?? []).map(({ hidden, name: only, small, state, catalogue, lost }) => {
     const filter = { hidden: new Set(hidden), name: only, small };
-    return pictures.map((p, n) => (shows(p, filter, state, catalogue) ? n : -1)).filter((n) => n >= 0);
+    return pictures.map((p, n) => (shows(p, filter, state, catalogue, lost?.[n]) ? n : -1)).filter((n) => n >= 0);
   });
-  return { coco: cocoOf(pictures), shown };
+  try {
+    return { coco: cocoOf(pictures), shown };
+  } catch (error) {
+    return { error: error.message };
+  }
 });
 process.stdout.write(JSON.stringify(answers));

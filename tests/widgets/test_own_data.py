@@ -222,6 +222,38 @@ def test_the_browser_saves_and_filters_the_same(folder):
 
 
 @needs_node
+def test_a_box_of_a_class_without_a_name_is_not_saved_by_the_browser(folder):
+    pictures = pictures_of(CocoDataset(folder, folder / "instances.json"))
+    pictures[1].objects[0][4] = 2
+    (answer,) = node("coco.mjs", [{"pictures": [p.plain(pictures[0]) for p in pictures]}])
+    assert answer == {"error": "image 9 · b.png: a box of class 2, but names are of 2: add a class"}
+    with pytest.raises(DataError, match=r"image 9 · b\.png: a box of class 2, but names are of 2"):
+        coco_of(pictures)
+
+
+@needs_node
+def test_python_says_which_objects_no_point_learns_for_methods_of_its_own(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer.surface, "send", lambda content, buffers=None: sent.append(content))
+    leave(explorer, 1, [*explorer.surface.objects, [78, 58, 80, 60, 0]])
+    for asked, methods in enumerate((["fcos", "dsla"], ["dsla", "tal"], ["tal"])):
+        explorer.set(rows=methods)
+        hear(explorer, type="lost", asked=asked, row=len(methods) - 1, pictures=[0, 2, 1])
+    assert explorer.error == ""
+    dsla, tal, alone = (content["lost"] for content in sent if content["type"] == "lost")
+    assert dsla == [[2], [], [0]]  # the box in the corner, the tiny one
+    assert tal == alone
+    explorer.set(coupling="trained model")
+    hear(explorer, type="lost", asked=3, row=0, pictures=[0, 1])
+    assert sent[-1]["lost"][1] == np.flatnonzero(explorer.shown[0].counts == 0).tolist()
+    plain = explorer.pictures.plain()
+    filter_ = {"hidden": ["learned"], "name": "", "small": False, "lost": dsla}
+    asked = [filter_, filter_ | {"lost": [[], [], []]}, filter_ | {"name": "cup"}]
+    (answer,) = node("coco.mjs", [{"pictures": [plain[i] for i in (0, 2, 1)], "filters": asked}])
+    assert answer["shown"] == [[0, 2], [], []]
+
+
+@needs_node
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
