@@ -198,7 +198,7 @@ def downloaded(page, path):
 
 
 def address(context, page, path):
-    """The number of the picture is in the address; one that the page has not is refused."""
+    """The number of the picture is in the address, with names of classes and boxes of pictures left before."""
     assert "%22scene%22%3A2" in page.url
     again = context.new_page()
     again.goto(page.url)
@@ -207,6 +207,18 @@ def address(context, page, path):
         "() => document.querySelector('.dsla-pictures').selectedOptions[0]?.text.includes('c.png')",
         "its picture",
     )
+    names = "[...document.querySelector('.dsla-class').options].map((o) => o.text).join()"
+    wait(again, f"() => {names} === 'dog,mug,bird'", "the names of classes")
+    again.get_by_label("picture", exact=True).select_option("0")
+    listed = "document.querySelector('.dsla-list').textContent"
+    wait(again, f"() => {listed}.includes('bird') || {listed}.includes('mug')", "the boxes of the picture before")
+    again.locator(".dsla-stage").focus()
+    again.keyboard.press("Tab")
+    hint = "document.querySelector('.dsla-bar .dsla-hint').textContent"
+    wait(again, f"() => {hint}.startsWith('41.3, 40.1')", "moved by a pixel, as it was left")
+    again.goto("about:blank")
+    again.goto(page.url.replace("%22bird%22", "%22dog%22"))
+    again.wait_for_selector(".dsla-wrong >> text=the names in this address are none of 2 classes or more")
     again.goto("about:blank")
     again.goto(page.url.replace("%22scene%22%3A2", "%22scene%22%3A7"))
     again.wait_for_selector(".dsla-wrong >> text=is of picture 7; this page has 3")

@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 
 from alone import alone
 from cells import BOXES, BROWSER, EXPLORER, OWN, RANKING, REPLAY
-from explorer import FROM_PYTHON, Mouse, check, explorer, wait
+from explorer import FROM_PYTHON, Mouse, check, explorer, field, wait
 from lab import opened
-from own import gallery, written
+from own import PLACE, gallery, written
 
 SECONDS = {"lab": 200, "own": 150, "notebook": 90, "voila": 90, "file": 150}
 
@@ -122,6 +122,10 @@ def own_data(shots):
         with opened([EXPLORER.partition("rng")[0] + OWN], "lab") as (page, errors):
             try:
                 gallery(page, shots, "own-lab", lambda: saved(page, annotations), annotations)
+                page.get_by_label("without a point").check()
+                wait(page, f"() => {PLACE} === '– of 1'", "under DSLA one picture has an object without a point")
+                field(page, "method").select_option(label="TAL")
+                wait(page, f"() => {PLACE} === '– of 0'", "under TAL, which only Python assigns, none has")
                 assert not errors, f"errors in the console: {errors}"
             except BaseException:
                 page.screenshot(path=shots / "failed-own.png")
