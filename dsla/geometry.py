@@ -6,6 +6,7 @@ in pixels, both float32 whatever the precision of the network (300 × 300 overfl
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -324,13 +325,11 @@ def _sides(input_size: InputSize) -> tuple[int, ...]:
     text = str(input_size).strip().lower()
     if text == "native":
         return ()
-    words = text.replace("×", "/").replace("x", "/").split("/")
-    if not (len(words) <= 2 and all(word.strip().isdecimal() and 0 < int(word) <= 16384 for word in words)):
+    match = re.fullmatch(r"(\d+)(?:\s*[/x×]\s*(\d+))?", text)
+    sides = tuple(int(side) for side in match.groups() if side) if match else (0,)
+    if not 0 < sides[0] <= sides[-1] <= 16384:
         raise DataError(
             f"input size {input_size!r}: write 'native', a shorter and a longest longer side as (800, 1333), or the "
             "side of a padded square as 640; whole pixels up to 16384"
         )
-    sides = tuple(int(word) for word in words)
-    if sides[0] > sides[-1]:
-        raise DataError(f"input size {input_size!r}: the shorter side comes first, and is not longer than the longest")
     return sides

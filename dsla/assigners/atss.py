@@ -16,7 +16,7 @@ from .dsla import centerness
 from .pairs import Decision, Pairs, Truth
 from .rules import Case, Rule, inside_rule, label_rule
 from .sparse.cells import Cells, Levels
-from .sparse.keys import LAST, index_of, ordering_key
+from .sparse.keys import LAST, index_of, ordering_key, winners
 from .sparse.regions import map_sizes
 
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
@@ -50,7 +50,7 @@ class ATSS(Assigner):
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)
         passed = near.inside & (near.iou >= near.threshold[:, None])
-        point, box, iou = Cells.each(grid, truth, near.point, passed).winners(near.iou)
+        point, box, iou = winners(truth, Cells.each(grid, truth, near.point, passed).keys(near.iou))
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
     def candidates(self, grid: PointGrid, truth: Truth) -> "Nearest":
@@ -119,14 +119,14 @@ def nearest(grid: PointGrid, truth: Truth, k: int) -> tuple[Tensor, Tensor]:
     orders by (distance, index), and so do ties: the first of equally near points.
     """
     table = Levels.of(grid)
-    rows, columns = map_sizes(grid, truth)
+    columns, rows = map_sizes(grid, truth).unbind(-1)
     x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))
     ranks = _hyperbola(k, max(w for _, w in grid.shapes), max(h for h, _ in grid.shapes))
     a, b = constant(ranks, grid.device, torch.int64)
     column, dx = _nearest_cells((x1 + x2) / 2, table.stride, columns, max(ranks[0]) + 1, grid.offset)
     row, dy = _nearest_cells((y1 + y2) / 2, table.stride, rows, max(ranks[1]) + 1, grid.offset)
     distance = dx[..., a].square() + dy[..., b].square()  # [N, L, Q]
-    place = row[..., b] * table.width[:, None] + column[..., a]
+    place = row[..., b] * table.size[:, :1] + column[..., a]
     key = ordering_key(distance, place).masked_fill(~distance.isfinite(), LAST)
     key = key.topk(min(k, len(a)), largest=False).values
     valid = key < LAST

@@ -43,6 +43,29 @@ def interval_relaxation(m: Tensor, low: Tensor, high: Tensor, relaxed_low: Tenso
     return ramp.masked_fill((m >= low) & (m <= high), 1.0)
 
 
+def smooth_label(
+    pairs: Pairs,
+    measure: Tensor,
+    ranges: Sequence[tuple[float, float]],
+    relaxed: Sequence[tuple[float, float]],
+    core_zone: bool = True,
+) -> dict[str, Tensor]:
+    """centerness (without core zone), core_zone (bool), relaxation, and the label c · h that they make.
+
+    Args:
+        pairs: of points and boxes.
+        measure: what the ranges are of, pixels; in DSLA m = max(l, t, r, b).
+        ranges: (low, high) of each level.
+        relaxed: the same, relaxed.
+        core_zone: c = 1 within half a stride of the box's centre.
+    """
+    score, core = centerness(*pairs.distances), pairs.core() & core_zone
+    ends = pairs.of_level(*zip(*ranges, strict=True), *zip(*relaxed, strict=True))
+    relaxation = interval_relaxation(measure, *ends)
+    label = score.masked_fill(core, 1.0) * relaxation
+    return {"centerness": score, "core_zone": core, "relaxation": relaxation, "label": label}
+
+
 class DSLA(PairAssigner):
     """Smooth labels: centerness, 1 in the core zone, times the relaxed regression range.
 
@@ -99,17 +122,8 @@ class DSLA(PairAssigner):
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (without core zone), core_zone (bool), relaxation, and the label they make."""
-        score = centerness(*pairs.distances)
-        core = pairs.core()
-        ends = (*zip(*self.regress_ranges, strict=True), *zip(*self.relaxed_ranges, strict=True))
-        relaxation = interval_relaxation(pairs.measure, *pairs.of_level(*ends))
-        label = score.masked_fill(core, 1.0) if self.core_zone else score
-        return {
-            "centerness": score,
-            "core_zone": core & self.core_zone,
-            "relaxation": relaxation,
-            "label": label * relaxation * pairs.inside(self.center_sampling),
-        }
+        factors = smooth_label(pairs, pairs.measure, self.regress_ranges, self.relaxed_ranges, self.core_zone)
+        return factors | {"label": factors["label"] * pairs.inside(self.center_sampling)}
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre sampling, interval relaxation, centerness, core zone; then the label."""

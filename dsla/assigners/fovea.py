@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, constant
 from .base import Assigner
-from .dsla import centerness, interval_relaxation
+from .dsla import smooth_label
 from .pairs import Decision, Pairs, Truth
 from .rules import Case, Rule, label_rule, range_rule
 from .sparse.cells import Cells, Levels
@@ -77,46 +77,35 @@ class FoveaBox(Assigner):
 
     def fovea(self, grid: PointGrid, truth: Truth) -> Region:
         """The cells of each (box, level); in strides, rounded as the code base does."""
-        rows, columns = map_sizes(grid, truth)
-        x1, y1, x2, y2 = (truth.boxes[:, i, None] / Levels.of(grid).stride for i in range(4))  # [N, L]
+        sizes, stride = map_sizes(grid, truth), Levels.of(grid).stride[:, None]
+        start, end = truth.boxes[:, None, :2] / stride, truth.boxes[:, None, 2:] / stride  # [N, L, 2]
         scale = _scale(*truth.boxes.unbind(-1))[:, None]
         low, high = constant(tuple(zip(*self.reach, strict=True)), grid.device)
-        acts = (scale >= low) & (scale <= high) & (rows > 0) & (columns > 0)  # a level may lie in the padding alone
-        ends = []
-        for start, stop, size in ((x1, x2, columns), (y1, y2, rows)):
-            half = 0.5 * (stop - start)
-            first = (start + (1 - self.sigma) * half - grid.offset).ceil()
-            last = (start + (1 + self.sigma) * half - grid.offset).floor()
-            first, last = (torch.minimum(v.clamp(0, 2.0**24).long(), size - 1) for v in (first, last))
-            ends += [first, last.where(acts, first - 1)]
-        return Region(grid, truth, ends[0], ends[2], ends[1], ends[3])
+        acts = (scale >= low) & (scale <= high) & (sizes > 0).all(-1)  # a level may lie in the padding alone
+        half = 0.5 * (end - start)
+        first = (start + (1 - self.sigma) * half - grid.offset).ceil()
+        last = (start + (1 + self.sigma) * half - grid.offset).floor()
+        first, last = (torch.minimum(v.clamp(0, 2.0**24).long(), sizes - 1) for v in (first, last))
+        return Region(grid, truth, first, last.where(acts[..., None], first - 1))
 
     def _smooth(self, pairs: Pairs) -> dict[str, Tensor]:
-        score, core, scale = centerness(*pairs.distances), pairs.core(), _scale(*pairs.boxes)
-        ends = (*zip(*self.scale_ranges, strict=True), *zip(*self.reach, strict=True))
-        relaxation = interval_relaxation(scale, *pairs.of_level(*ends))
-        label = score.masked_fill(core, 1.0) * relaxation
-        return {"centerness": score, "core_zone": core, "relaxation": relaxation, "label": label}
+        return smooth_label(pairs, _scale(*pairs.boxes), self.scale_ranges, self.reach)
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness, core_zone, relaxation and the label they make in the fovea; 1 there without `smooth`."""
         factors = self._smooth(pairs)
-        x1, y1, x2, y2 = pairs.boxes
-        dx, dy = pairs.from_centre
-        within = (dx <= self.sigma * (x2 - x1) / 2) & (dy <= self.sigma * (y2 - y1) / 2)
-        if not self.smooth:
-            factors |= {"core_zone": factors["core_zone"] & False, "label": factors["relaxation"]}
-        return factors | {"label": factors["label"] * within}
+        if self.smooth:
+            return factors
+        return factors | {"core_zone": factors["core_zone"] & False, "label": factors["relaxation"]}
 
     def rules(self, case: Case) -> list[Rule]:
         """Scale range, fovea, and the factors of a smooth label; then the label."""
         grid, pairs, region = case.grid, case.pairs, self.fovea(case.grid, case.truth)
         level, row, column = int(pairs.level), int(grid.row[case.point]), int(grid.column[case.point])
-        within = region.contains(level, row, column)
-        columns, lines = (
-            f"{int(first[0, level])}…{int(last[0, level])}"
-            for first, last in ((region.left, region.right), (region.top, region.bottom))
-        )
+        cell = torch.stack((grid.column, grid.row), -1)[case.point]
+        within = bool(((region.first[0, level] <= cell) & (cell <= region.last[0, level])).all())
+        ends = zip(region.first[0, level].tolist(), region.last[0, level].tolist(), strict=True)
+        columns, lines = (f"{first}…{last}" for first, last in ends)
         acts = range_rule("scale range", "√(w · h)", float(_scale(*pairs.boxes)), self.reach[level])
         holds = f"rows {lines}, columns {columns}" if acts.passed else "no cell of a level it does not act at"
         text = f"row {row}, column {column}; the box shrunk by {self.sigma:g} holds {holds}"

@@ -14,7 +14,6 @@ from .dsla import centerness
 from .pairs import Decision, Pairs, Truth, pick
 from .rules import Case, Rule, label_rule
 from .sparse.cells import Cells, Levels
-from .sparse.keys import winners
 from .sparse.regions import Region, map_sizes
 
 
@@ -48,16 +47,15 @@ class MaxIoU(Assigner):
         self.anchor_scale = float(anchor_scale)
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
-        keys = torch.zeros(len(truth.first) * len(grid), dtype=torch.int64, device=grid.device)
-        highest = torch.zeros(keys.shape, device=grid.device)
-        for cells in self._region(grid, truth).cells():
+        highest = torch.zeros(len(truth.first) * len(grid), device=grid.device)
+
+        def claimed(cells: Cells) -> Tensor:
             iou, best = self._overlaps(cells)
-            claimed = iou >= self.positive
-            if self.low_quality:
-                claimed |= (iou == best[cells.box]) & (iou > 0)
-            cells.keys(iou * claimed, into=keys)
             highest.scatter_reduce_(0, cells.point.flatten(), iou.flatten(), "amax")
-        point, box, iou = winners(truth, keys)
+            best_of_box = (iou == best[cells.box]) & (iou > 0) & self.low_quality
+            return iou * ((iou >= self.positive) | best_of_box)
+
+        point, box, iou = self._region(grid, truth).winners(claimed)
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou}, ignored=highest >= self.negative)
 
     def _overlaps(self, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -75,30 +73,28 @@ class MaxIoU(Assigner):
         point nearest to the box's centre, shared by all points not further away than the two intervals allow
         without loss, |width − side| / 2.
         """
-        table, (rows, columns) = Levels.of(grid), map_sizes(grid, truth)
-        side = self.anchor_scale * table.stride  # [L]
-        centre = (truth.boxes[:, :2] + truth.boxes[:, 2:]) / 2
-        size = (truth.boxes[:, 2:] - truth.boxes[:, :2]).clamp(min=0)
-        extent = size[:, :, None]  # [N, 2, 1]
-        larger = torch.maximum(extent.prod(1), side**2)[:, None]
-        needed = self.negative * larger / torch.minimum(extent.flip(1), side).clamp(min=1e-6)
+        stride, count = Levels.of(grid).stride[:, None], map_sizes(grid, truth)  # [L, 1], [N, L, 2]
+        side = self.anchor_scale * stride
+        start, end = truth.boxes[:, None, :2], truth.boxes[:, None, 2:]  # [N, 1, 2]
+        centre, extent = (start + end) / 2, (end - start).clamp(min=0)
+        larger = torch.maximum(extent.prod(-1, keepdim=True), side**2)
+        needed = self.negative * larger / torch.minimum(extent.flip(-1), side).clamp(min=1e-6)  # [N, L, 2]
         reach = (extent + side) / 2 - needed
-        reach = reach.masked_fill((needed > torch.minimum(extent, side)).any(1, keepdim=True), -torch.inf)
+        reach = reach.masked_fill((needed > torch.minimum(extent, side)).any(-1, keepdim=True), -torch.inf)
 
-        count = torch.stack((columns, rows), 1)  # [N, 2, L]
-        place = centre[:, :, None] / table.stride - grid.offset
+        place = centre / stride - grid.offset
         closest = torch.minimum(place.round().clamp(0, 2.0**24), (count - 1).float())
-        at = (closest + grid.offset) * table.stride
+        at = (closest + grid.offset) * stride
         if self.low_quality:
-            square = torch.cat((at - side / 2, at + side / 2), 1).transpose(1, 2)  # [N, L, 4]
-            iou = overlap(square, truth.boxes[:, None])[0] * (count > 0).all(1)
+            square = torch.cat((at - side / 2, at + side / 2), -1)  # [N, L, 4]
+            iou = overlap(square, truth.boxes[:, None])[0] * (count > 0).all(-1)
             good = (iou >= iou.amax(1, keepdim=True) * (1 - 1e-5)) & (iou > 0)  # [N, L]
-            plateau = torch.maximum((extent - side).abs() / 2, (at - centre[:, :, None]).abs())
-            reach = torch.where(good[:, None], torch.maximum(reach, plateau), reach)
-        slack = reach.clamp(-1e9, 1e9) / table.stride + 1e-3  # wide enough that rounding leaves out nothing
+            plateau = torch.maximum((extent - side).abs() / 2, (at - centre).abs())
+            reach = torch.where(good[..., None], torch.maximum(reach, plateau), reach)
+        slack = reach.clamp(-1e9, 1e9) / stride + 1e-3  # wide enough that rounding leaves out nothing
         first = (place - slack).ceil().clamp(0, 2.0**24).long()
         last = torch.minimum((place + slack).floor().clamp(-1, 2.0**24).long(), count - 1)
-        return Region(grid, truth, first[:, 0], first[:, 1], last[:, 0], last[:, 1])
+        return Region(grid, truth, first, last)
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of a quality branch): the label depends on other points."""

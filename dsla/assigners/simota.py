@@ -129,10 +129,10 @@ class _Scene:
     @cached_property
     def regions(self) -> tuple[Region, Region]:
         """Cells strictly inside each box, and inside its centre region, which the box does not limit."""
-        x1, y1, x2, y2 = (self.truth.boxes[:, i, None] for i in range(4))
-        cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, self.method.center_radius * Levels.of(self.grid).stride
-        centre = Region.inside(self.grid, self.truth, cx - reach, cy - reach, cx + reach, cy + reach)
-        return Region.inside(self.grid, self.truth, x1, y1, x2, y2), centre
+        low, high = self.truth.boxes[:, None, :2], self.truth.boxes[:, None, 2:]
+        centre, reach = (low + high) / 2, self.method.center_radius * Levels.of(self.grid).stride[:, None]
+        around = Region.inside(self.grid, self.truth, centre - reach, centre + reach)
+        return Region.inside(self.grid, self.truth, low, high), around
 
     @cached_property
     def candidate(self) -> Tensor:
@@ -212,19 +212,16 @@ class _Scene:
     def taken(self) -> tuple[Tensor, Tensor]:
         """(box, point) of the k cheapest points of each box, [Q] twice."""
         point, on = self.inner
-        box = torch.arange(len(point), device=point.device)
-        taken = [self._cheapest_of(box, point, on, self.dynamic_k)]
-        missing = self.dynamic_k - on.sum(1)
-        short = (missing > 0).nonzero().flatten()  # boxes with too few points of their own are rare: in full
-        step = max(1, PIECE // len(self.grid))
-        for i in range(0, len(short), step):
-            few = short[i : i + step]
-            everywhere = torch.arange(len(self.grid), device=point.device).expand(len(few), -1)
-            of = few[:, None].expand_as(everywhere)
-            free = self.candidate[self.truth.image[few]] & ~self.both(of, everywhere)
-            taken.append(self._cheapest_of(few, everywhere, free, missing[few]))
-        boxes, points = zip(*taken, strict=True)
-        return torch.cat(boxes), torch.cat(points)
+        every = torch.arange(len(self.grid), device=point.device)[None]
+        enough = on.sum(1) >= self.dynamic_k
+        boxes = torch.arange(len(point), device=point.device)
+        taken = [self._cheapest_of(boxes, point, on, self.dynamic_k * enough)]
+        short = boxes[~enough]  # with too few points of their own they are rare: in full
+        for few in short.split(max(1, PIECE // len(self.grid))) if len(short) else ():
+            free, behind = self.candidate[self.truth.image[few]], ~self.both(few[:, None], every)
+            taken.append(self._cheapest_of(few, every, free, self.dynamic_k[few], behind))
+        box, point = (torch.cat(column) for column in zip(*taken, strict=True))
+        return box, point
 
     def cheapest(self, row: Tensor) -> Tensor:
         """The box of least cost among all of the image, for points [Q] of B·P → [Q]."""
@@ -241,9 +238,13 @@ class _Scene:
             winner.append(self.truth.order[index_of(least)])
         return torch.cat(winner)
 
-    def _cheapest_of(self, box: Tensor, point: Tensor, allowed: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes [n] and points [n, Q] → the pairs (box, point) of least cost, `count` [n] of each box at most."""
-        key = ordering_key(self.cost(box[:, None].expand_as(point), point), point).masked_fill(~allowed, LAST)
+    def _cheapest_of(
+        self, box: Tensor, point: Tensor, allowed: Tensor, count: Tensor, behind: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes [n] and points [n or 1, Q] → the pairs (box, point) of least cost, `count` [n] of each box at most."""
+        cost = self.cost(box[:, None], point)
+        point = point.expand_as(cost)
+        key = ordering_key(cost, point, behind).masked_fill(~allowed, LAST)
         key = key.topk(min(self.method.candidate_topk, key.shape[1]), largest=False).values
         take = torch.arange(key.shape[1], device=key.device) < count[:, None]
         row, column = (take & (key < LAST)).nonzero(as_tuple=True)

@@ -340,7 +340,7 @@ class TestOnADevice:
         want = run(method, boxes, labels, image_sizes=sizes)
 
         def tables(region):
-            return (region._table(part) for part in torch.arange(len(region.left)).split(7))
+            return (region.table(part) for part in torch.arange(len(region.first)).split(7))
 
         monkeypatch.setattr(Region, "cells", tables)
         assert same(run(method, boxes, labels, image_sizes=sizes), want)

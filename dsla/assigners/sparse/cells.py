@@ -9,22 +9,22 @@ from torch import Tensor
 
 from ...geometry import PointGrid, constant
 from ..pairs import Pairs, Truth, pick
-from .keys import winners, winning_key
+from .keys import winning_key
 
 
 class Levels(NamedTuple):
     """What regions need to know of the levels, [L] each."""
 
     stride: Tensor  # float32
-    height: Tensor  # int64
-    width: Tensor
-    first: Tensor  # index of the level's first point
+    size: Tensor  # [L, 2] int64 columns and rows
+    first: Tensor  # int64 index of the level's first point
 
     @classmethod
     def of(cls, grid: PointGrid) -> "Levels":
         first = tuple(sum(grid.num_points[:level]) for level in range(len(grid.shapes)))
-        whole = (constant(v, grid.device, torch.int64) for v in (*zip(*grid.shapes, strict=True), first))
-        return cls(constant(grid.strides, grid.device), *whole)
+        sizes = tuple((width, height) for height, width in grid.shapes)
+        size, begin = (constant(v, grid.device, torch.int64) for v in (sizes, first))
+        return cls(constant(grid.strides, grid.device), size, begin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,3 @@ class Cells:
         key = winning_key(self.counted(value), pick(self.truth.rank, self.box))
         key, point = torch.broadcast_tensors(key, self.point)
         return into.scatter_reduce_(0, point.flatten(), key.flatten(), "amax")
-
-    def winners(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same → point, box and value, as `keys.winners` has them."""
-        return winners(self.truth, self.keys(value))

@@ -25,18 +25,17 @@ from .keys import winners
 PIECE = 2**23  # pairs looked at in one go at worst: some 0.5 GB
 
 
-def map_sizes(grid: PointGrid, truth: Truth) -> tuple[Tensor, Tensor]:
-    """Rows and columns of each level that lie in the image of each box, [N, L] int64 twice.
+def map_sizes(grid: PointGrid, truth: Truth) -> Tensor:
+    """Columns and rows of each level that lie in the image of each box, [N, L, 2] int64.
 
     The whole map, or less where `Truth.sizes` says that the image ends inside its padding: what a box
     is taught must not depend on its batch.
     """
     table = Levels.of(grid)
-    shape = (len(truth.boxes), len(table.stride))
     if truth.sizes is None:
-        return table.height.expand(shape), table.width.expand(shape)
-    cells = (truth.sizes[truth.image, :, None] / table.stride - grid.offset).ceil().long()  # [N, 2, L]
-    return torch.minimum(cells[:, 0], table.height), torch.minimum(cells[:, 1], table.width)
+        return table.size.expand(len(truth.boxes), -1, -1)
+    sides = truth.sizes.flip(-1)[truth.image, None]  # [N, 1, 2]
+    return torch.minimum((sides / table.stride[:, None] - grid.offset).ceil().long(), table.size)
 
 
 def spread(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,57 +51,58 @@ class Region:
     """A rectangle of cells for each (box, level), both ends included; empty where an end precedes its start.
 
     Attributes:
-        left, top, right, bottom: [N, L] int64 columns and rows.
-        most: rows and columns that no rectangle exceeds, where that is known without looking at them.
+        first, last: [N, L, 2] int64 column and row.
+        most: columns and rows that no rectangle exceeds, where that is known without looking at them.
     """
 
     grid: PointGrid
     truth: Truth
-    left: Tensor
-    top: Tensor
-    right: Tensor
-    bottom: Tensor
+    first: Tensor
+    last: Tensor
     most: tuple[int, int] | None = None
 
     @classmethod
     def inside(
-        cls,
-        grid: PointGrid,
-        truth: Truth,
-        x1: Tensor,
-        y1: Tensor,
-        x2: Tensor,
-        y2: Tensor,
-        most: tuple[int, int] | None = None,
+        cls, grid: PointGrid, truth: Truth, low: Tensor, high: Tensor, most: tuple[int, int] | None = None
     ) -> "Region":
-        """The points of the image strictly inside the given sides, pixels, [N, L] or [N, 1] each."""
-        rows, columns = map_sizes(grid, truth)
-        stride = Levels.of(grid).stride
-        left, right = _span(x1, x2, stride, columns, grid.offset)
-        top, bottom = _span(y1, y2, stride, rows, grid.offset)
-        return cls(grid, truth, left, top, right, bottom, most)
+        """The points of the image strictly between two corners, [N, L or 1, 2] pixels each.
+
+        The quotient can round to the wrong side of a cell: the comparison itself decides, by one cell.
+        """
+        stride, offset = Levels.of(grid).stride[:, None], grid.offset
+        first = (low / stride - offset).floor().clamp(-1, 2.0**24) + 1
+        first = first - ((first - 1 + offset) * stride > low).float() + ((first + offset) * stride <= low).float()
+        last = (high / stride - offset).ceil().clamp(-1, 2.0**24) - 1
+        last = last + ((last + 1 + offset) * stride < high).float() - ((last + offset) * stride >= high).float()
+        return cls(grid, truth, first.long().clamp(min=0), torch.minimum(last.long(), map_sizes(grid, truth) - 1), most)
 
     def __and__(self, other: "Region") -> "Region":
-        left, top = torch.maximum(self.left, other.left), torch.maximum(self.top, other.top)
-        right, bottom = torch.minimum(self.right, other.right), torch.minimum(self.bottom, other.bottom)
-        return Region(self.grid, self.truth, left, top, right, bottom)
+        first, last = torch.maximum(self.first, other.first), torch.minimum(self.last, other.last)
+        return Region(self.grid, self.truth, first, last)
 
     @cached_property
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        """Width of the map of each rectangle, and the index into P of the first point of its first row, [N·K]."""
+    def start(self) -> Tensor:
+        """[N, L] index into P of the first point of each rectangle."""
         table = Levels.of(self.grid)
-        return table.width.expand_as(self.top).flatten(), (table.first + self.top * table.width).flatten()
+        return table.first + self.first[..., 1] * table.size[:, 0] + self.first[..., 0]
+
+    @property
+    def _listing(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Columns and rows of each rectangle, its first point in P, and the width of its map, [N · L] each."""
+        columns, rows = (self.last - self.first + 1).clamp(min=0).flatten(0, 1).unbind(-1)
+        width = Levels.of(self.grid).size[:, 0].expand_as(self.start)
+        return columns, rows, self.start.flatten(), width.flatten()
 
     def cells(self) -> Iterator[Cells]:
         """All (box, point) of the rectangles, in pieces that hold all points of a box."""
-        if self.left.device.type == "cpu":
+        if self.first.device.type == "cpu":
             yield self.listed()
         elif self.most is not None:
             yield self.windows(*self.most)
         else:
             step = max(1, PIECE // len(self.grid))
-            for i in range(0, len(self.left), step):
-                yield self._table(torch.arange(i, min(i + step, len(self.left)), device=self.left.device))
+            for i in range(0, len(self.first), step):
+                yield self.table(torch.arange(i, min(i + step, len(self.first)), device=self.first.device))
 
     def winners(self, value: Callable[[Cells], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The value of each pair → point, box and value of those that win, as `keys.winners` has them."""
@@ -112,52 +112,45 @@ class Region:
         return winners(self.truth, keys)
 
     def listed(self) -> Cells:
-        columns = (self.right - self.left + 1).clamp(min=0).flatten()
-        rows = (self.bottom - self.top + 1).clamp(min=0).flatten()
-        width, first = self._rows
+        """The pairs alone; their number is read back from the device."""
+        columns, rows, start, width = self._listing
         owner, place = spread(columns * rows)
         along = pick(columns, owner)
         row = place.div(along, rounding_mode="floor")
-        at = pick(first + self.left.flatten(), owner) + row * pick(width, owner) + (place - row * along)
-        return Cells(self.grid, self.truth, owner.div(self.left.shape[1], rounding_mode="floor"), at)
+        at = pick(start, owner) + row * pick(width, owner) + (place - row * along)
+        return Cells(self.grid, self.truth, owner.div(self.first.shape[1], rounding_mode="floor"), at)
 
-    def windows(self, rows: int, columns: int) -> Cells:
+    def windows(self, columns: int, rows: int) -> Cells:
         """Tables [N, L, rows, columns] that begin where the rectangles do; only what lies in these is valid."""
-        table, device = Levels.of(self.grid), self.left.device
-        row = self.top[..., None] + torch.arange(rows, device=device)  # [N, L, rows]
-        column = self.left[..., None] + torch.arange(columns, device=device)  # [N, L, columns]
-        valid = (row <= self.bottom[..., None])[..., None] & (column <= self.right[..., None])[:, :, None]
-        at = (table.first[:, None] + row * table.width[:, None])[..., None] + column[:, :, None]
+        device, width = self.first.device, Levels.of(self.grid).size[:, 0]
+        column, row = torch.arange(columns, device=device), torch.arange(rows, device=device)[:, None]
+        size = (self.last - self.first)[:, :, None, None]  # [N, L, 1, 1, 2]
+        valid = (column <= size[..., 0]) & (row <= size[..., 1])
+        at = self.start[..., None, None] + row * width[:, None, None] + column
         box = torch.arange(len(at), device=device).view(-1, 1, 1, 1)
         return Cells(self.grid, self.truth, box, at.where(valid, 0), valid)
 
-    def _table(self, box: Tensor) -> Cells:
+    def table(self, box: Tensor) -> Cells:
+        """Tables [n, P] of some boxes with all points; only what lies in their rectangles is valid."""
         grid = self.grid
-        left, top, right, bottom = (v[box][:, grid.level] for v in (self.left, self.top, self.right, self.bottom))
-        valid = (left <= grid.column) & (grid.column <= right) & (top <= grid.row) & (grid.row <= bottom)
-        return Cells(grid, self.truth, box[:, None], torch.arange(len(grid), device=box.device), valid)
+        cell = torch.stack((grid.column, grid.row), -1)
+        valid = (self.first[box][:, grid.level] <= cell) & (cell <= self.last[box][:, grid.level])
+        return Cells(grid, self.truth, box[:, None], torch.arange(len(grid), device=box.device), valid.all(-1))
 
     def covered(self) -> Tensor:
         """[B, P] bool: the points in the rectangle of any box.
 
         Each row of a rectangle is a run of points: +1 where it begins, −1 behind its end, then one sum.
         """
-        runs = (self.bottom - self.top + 1).clamp(min=0) * (self.right >= self.left)
-        width, first = self._rows
-        first = first + (self.truth.image[:, None] * len(self.grid)).expand_as(runs).flatten()
-        owner, place = spread(runs.flatten())
-        base = first[owner] + place * width[owner]
+        columns, rows, start, width = self._listing
+        owner, place = spread(rows * (columns > 0))
+        image = self.truth.image.repeat_interleave(self.first.shape[1])
+        begin = (start + image * len(self.grid))[owner] + place * width[owner]
         size = len(self.truth.first) * len(self.grid)
-        change = torch.zeros(size + 1, dtype=torch.int32, device=base.device)
-        one = torch.ones_like(base, dtype=torch.int32)
-        change.index_add_(0, base + self.left.flatten()[owner], one)
-        change.index_add_(0, base + self.right.flatten()[owner] + 1, -one)
+        change = torch.zeros(size + 1, dtype=torch.int32, device=begin.device)
+        one = torch.ones_like(begin, dtype=torch.int32)
+        change.index_add_(0, begin, one).index_add_(0, begin + columns[owner], -one)
         return (change.cumsum(0)[:size] > 0).view(-1, len(self.grid))
-
-    def contains(self, level: int, row: int, column: int) -> bool:
-        """Whether the rectangle of the first box holds this cell."""
-        left, top, right, bottom = (int(v[0, level]) for v in (self.left, self.top, self.right, self.bottom))
-        return left <= column <= right and top <= row <= bottom
 
 
 def candidates(
@@ -178,28 +171,13 @@ def candidates(
     spans = high if radius is None else [min(h, 2 * radius * s) for h, s in zip(high, grid.strides, strict=True)]
     counts = [int(min(span / s, 2**30)) + 2 for span, s in zip(spans, grid.strides, strict=True)]
     rows, columns = (max(map(min, sides, counts)) for sides in zip(*grid.shapes, strict=True))
-    stride, (least, most) = Levels.of(grid).stride, constant((tuple(low), tuple(high)), grid.device)
+    least, most = constant((tuple(low), tuple(high)), grid.device)[..., None]  # [L, 1]
+    stride = Levels.of(grid).stride[:, None]
     hair = stride / 100  # so that rounding leaves out nothing
-    x1, y1, x2, y2 = (truth.boxes[:, i, None] for i in range(4))  # [N, 1] each
-    fits = torch.maximum(x2 - x1, y2 - y1) >= least - hair  # [N, L]: no distance exceeds the longer side
-    ends = []
-    for start, end in ((x1, x2), (y1, y2)):
-        first, last = torch.maximum(start, end - most - hair), torch.minimum(end, start + most + hair)
-        if radius is not None:
-            centre, far = (start + end) / 2, radius * stride + hair
-            first, last = torch.maximum(first, centre - far), torch.minimum(last, centre + far)
-        ends += [first, last.where(fits, first)]
-    left, right, top, bottom = ends
-    return Region.inside(grid, truth, left, top, right, bottom, (rows, columns))
-
-
-def _span(low: Tensor, high: Tensor, stride: Tensor, size: Tensor, offset: float) -> tuple[Tensor, Tensor]:
-    """First and last cell with low < coordinate < high, limited to 0…size−1.
-
-    The quotient can round to the wrong side of a cell: the comparison itself decides, by one cell.
-    """
-    first = (low / stride - offset).floor().clamp(-1, 2.0**24) + 1
-    first = first - ((first - 1 + offset) * stride > low).float() + ((first + offset) * stride <= low).float()
-    last = (high / stride - offset).ceil().clamp(-1, 2.0**24) - 1
-    last = last + ((last + 1 + offset) * stride < high).float() - ((last + offset) * stride >= high).float()
-    return first.long().clamp(min=0), torch.minimum(last.long(), size - 1)
+    start, end = truth.boxes[:, None, :2], truth.boxes[:, None, 2:]  # [N, 1, 2]
+    first, last = torch.maximum(start, end - most - hair), torch.minimum(end, start + most + hair)  # [N, L, 2]
+    if radius is not None:
+        centre, far = (start + end) / 2, radius * stride + hair
+        first, last = torch.maximum(first, centre - far), torch.minimum(last, centre + far)
+    fits = (end - start).amax(-1, keepdim=True) >= least - hair  # no distance exceeds the longer side
+    return Region.inside(grid, truth, first, last.where(fits, first), (columns, rows))
