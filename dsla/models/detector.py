@@ -97,9 +97,7 @@ class Detector(nn.Module):
         """Who teaches which point, for outputs that came with targets; in the padding nobody."""
         if self.assigner is None or raw.targets is None:
             raise ValueError("assigning needs a model with an assigner, and targets")
-        crowds = None
-        if self.crowd == "ignore":
-            crowds = [t.get("crowd_boxes", t["boxes"][:0]) for t in raw.targets]
+        crowds = [t.get("crowd_boxes", t["boxes"][:0]) for t in raw.targets] if self.crowd == "ignore" else None
         assignment = self.assigner(
             raw.outputs.grid,
             boxes=[t["boxes"] for t in raw.targets],

@@ -35,9 +35,7 @@ def together() -> bool:
 
 def rank() -> int:
     """This process' number; 0 is the one that writes and prints. Before the group starts, as torchrun says."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank()
-    return int(os.environ.get("RANK", 0))
+    return dist.get_rank() if together() else int(os.environ.get("RANK", 0))
 
 
 def world() -> int:
@@ -101,8 +99,7 @@ def first_does(action: Callable[[], object]) -> None:
             action()
     except DataError as error:
         message = str(error)
-    message = everyones(message)[0]
-    if message is not None:
+    if (message := everyones(message)[0]) is not None:
         raise DataError(message)
 
 

@@ -59,8 +59,6 @@ def scaled(recipe: Recipe, batch_size: int) -> Recipe:
 
     Source: Goyal et al., "Accurate, large minibatch SGD", arXiv 1706.02677.
     """
-    if batch_size < 1:
-        raise DataError(f"{batch_size} images a step: at least one is needed")
     return recipe.replace(batch_size=batch_size, lr=recipe.lr * batch_size / recipe.batch_size)
 
 

@@ -181,7 +181,7 @@ def test_the_rate_scales_with_the_images_a_step_and_the_plan_says_it():
         "12000 steps (12 epochs) of 64 images, spread over 8 processes and 2 parts one after another; "
         "sgd, learning rate 0.04 after 500 steps of warm-up"
     )
-    with pytest.raises(DataError, match="at least one"):
+    with pytest.raises(DataError, match="batch_size=0; from 1 to"):
         scaled(r, 0)
     assert rates(r, 64000) == {0: 0.0133333, 500: 0.04, 8000: 0.004, 11000: 0.0004, 11999: 0.0004}
     assert "500 steps of warm-up, which the run does not reach: set warmup_steps lower" in plan(r, 640)
