@@ -73,19 +73,15 @@ def _run(words: list[str]) -> int:
 def _without_command(words: list[str]) -> int:
     lines = [f"  {name:<10} {command(name)[1]}" for name in COMMANDS]
     parser = argparse.ArgumentParser(
-        prog="dsla",
-        usage="dsla COMMAND …",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        *("dsla", "dsla COMMAND …", DESCRIPTION),
         epilog="\n".join(["commands:", *lines, "", "dsla COMMAND --help says more.  Example: dsla predict photo.jpg"]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dsla {__version__}")
-    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
-    args = parser.parse_known_args(words)[0]
-    if args.command is None:
-        parser.print_help()
-        return 0
-    parser.error(str(unknown("command", args.command, COMMANDS)))
+    if rest := parser.parse_known_args(words)[1]:
+        parser.error(str(unknown("command", rest[0], COMMANDS)))
+    parser.print_help()
+    return 0
 
 
 if __name__ == "__main__":

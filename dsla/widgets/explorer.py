@@ -83,7 +83,7 @@ class AssignmentExplorer(Pane):
         self._run = lru_cache(1)(self._outputs_of)
         self._given: dict[str, Assigner] = {}
         self._drawn: Any = None
-        self.view: View | None = None
+        self.view: View
         self.shown: list[Shown] = []
         steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
@@ -159,16 +159,11 @@ class AssignmentExplorer(Pane):
 
     def _open(self, index: int) -> None:
         """Shows another picture."""
-        self._pixels = self.pictures.open(index)
+        pixels = self.pictures.open(index)
         with self.surface.hold_sync(), self.surface.hold_trait_notifications():
             self.surface.names, self.surface.scene = list(self.pictures.shown.names), index
-            self.surface.show_image(self._pixels)
+            self.surface.show_image(pixels)
             self.surface.objects = list(self.pictures.shown.objects or ())
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
-        return int(self._pixels.shape[0]), int(self._pixels.shape[1])
 
     def set_boxes(self, boxes: Any, labels: Any = None) -> None:
         """Other boxes [M, 4], pixels, and their classes [M] (0 if None), as if they had been drawn.
@@ -176,19 +171,19 @@ class AssignmentExplorer(Pane):
         Raises:
             DataError: boxes or labels that cannot be used.
         """
-        checked = draw.as_boxes(boxes, self.size)
+        checked = draw.as_boxes(boxes, self.pictures.shown.size)
         classes = as_labels(labels, len(checked))
         self.surface.objects = [[*b, c] for b, c in zip(checked.tolist(), classes.tolist(), strict=True)]
 
     @property
     def boxes(self) -> Tensor:
         """[M, 4] what is drawn now."""
-        return draw.as_boxes([o[:4] for o in self.surface.objects], self.size)
+        return self.pictures.shown.boxes(self.surface.objects)[0]
 
     @property
     def labels(self) -> Tensor:
         """[M] int64."""
-        return torch.tensor([int(o[4]) for o in self.surface.objects], dtype=torch.int64)
+        return self.pictures.shown.boxes(self.surface.objects)[1]
 
     @property
     def assignments(self) -> dict[str, Assignment]:
@@ -196,16 +191,14 @@ class AssignmentExplorer(Pane):
 
     # ---- from controls to labels
     def _asked(self, state: Mapping[str, Any], picture: Picture) -> View:
-        raw, strides, bounds, objects = None, state["strides"], state["bounds"], picture.objects or []
+        raw, strides, bounds = None, state["strides"], state["bounds"]
         if state["coupling"] == COUPLINGS[2]:
             raw = self._run(picture)
             strides = raw.outputs.grid.strides
             bounds = bounds_of_model(self._model, strides)
-        size = int(picture.size[0]), int(picture.size[1])
-        labels = torch.tensor([int(o[4]) for o in objects], dtype=torch.int64)
-        what = size, draw.as_boxes([o[:4] for o in objects], size), labels
         assigners = assigners_of(state, bounds, len(strides), self._given)
-        return View(*what, assigners, state, picture.source, self._model_source, raw)
+        boxes, labels = picture.boxes(picture.objects or ())
+        return View(picture.size, boxes, labels, assigners, state, picture.source, self._model_source, raw)
 
     def _outputs_of(self, picture: Picture) -> Any:
         """What the detector says about a picture, in the frame of the resized image in which it works."""
@@ -268,18 +261,18 @@ class AssignmentExplorer(Pane):
     # ---- what leaves the widget
     def table(self) -> pd.DataFrame:
         """`to_frame()` of all rows shown, the assigner's title first."""
-        self._current()
         tables = {row.title: row.table for row in self.shown}
         return pd.concat(tables, names=["assigner"]).reset_index("assigner").reset_index(drop=True)
 
     def python(self) -> str:
         """Code that makes `assignments` again without the widget."""
-        return self._current().python()
+        return self.view.python()
 
     def static(self) -> Figure:
         """The view as a figure of `dsla.compare`, for where no widgets run."""
-        view, names = self._current(), self.surface.names
-        return figure_of([row.row() for row in self.shown], self._pixels, view.frame, view.boxes, view.labels, names)
+        view, picture = self.view, self.pictures.shown
+        what = view.frame, view.boxes, view.labels, self.surface.names
+        return figure_of([row.row() for row in self.shown], picture.pixels(), *what)
 
     def name_classes(self, names: Sequence[str]) -> None:
         """Renames classes, and adds those beyond the ones there are, as `Gallery.name_classes`."""
@@ -311,13 +304,7 @@ class AssignmentExplorer(Pane):
         )
         return write(path, text)
 
-    def _current(self) -> View:
-        if self.view is None or not self.shown:
-            raise ValueError("the explorer is closed")
-        return self.view
-
     def close(self) -> None:
         super().close()
         self._run.cache_clear()
-        self.view, self.shown, self._model, self._drawn, self.pictures = None, [], None, None, Gallery([])
-        self._pixels = np.zeros((1, 1, 3), dtype=np.float32)
+        self.shown, self._model, self._drawn, self.pictures = [], None, None, Gallery([])

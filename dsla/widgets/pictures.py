@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..coco.columns import corners_of, cut_to
 from ..coco.detections import Results
@@ -53,11 +54,16 @@ class Picture:
     def pixels(self) -> np.ndarray:
         """[H, W, 3]; from here on its objects are there, too."""
         pixels, objects = self.load()
-        if pixels.shape[:2] != tuple(self.size):
+        if pixels.shape[:2] != self.size:
             h, w = self.size
             raise DataError(f"{self.name}: {pixels.shape[1]} × {pixels.shape[0]} pixels, its data set says {w} × {h}")
         self.objects = objects if self.objects is None else self.objects
         return pixels
+
+    def boxes(self, objects: Sequence[Sequence[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes [M, 4] and labels [M] int64 of objects on it."""
+        labels = torch.tensor([int(o[4]) for o in objects], dtype=torch.int64)
+        return draw.as_boxes([o[:4] for o in objects], self.size), labels
 
     def plain(self, first: "Picture") -> dict[str, Any]:
         """What the browser has of it; classes only of the first picture, and where they are others."""
@@ -126,7 +132,7 @@ def pictures_of(
     shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
         image, rows = listed["images"][i], np.flatnonzero(owner == i).tolist()
-        size = (image["height"], image["width"]) if "height" in image else dataset[i][0].shape[1:]
+        size = (image["height"], image["width"]) if "height" in image else tuple(dataset[i][0].shape[1:])
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
         picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
