@@ -7,7 +7,7 @@ const PRESETS = {
   "one level (16)": [16],
 };
 const SIZES = { "as stored": "native", "800/1333 (COCO)": "800/1333", "640, letterboxed": "640" };
-const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+const same = (/** @type {unknown} */ a, /** @type {unknown} */ b) => JSON.stringify(a) === JSON.stringify(b);
 
 /**
  * Builds the column of controls; returns what draws it anew from the state.
@@ -17,21 +17,21 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
  */
 export function controlColumn(parent, store, calls) {
   let built = "", last = ""; // which controls there are; the state that they show
-  const set = (event, changes, quiet = false) => {
+  const set = (/** @type {Event} */ event, /** @type {Partial<import("./state.js").State>} */ changes, quiet = false) => {
     if (!quiet) calls.began();
     Object.assign(store.state, changes);
     last = JSON.stringify(store.state);
     calls.changed(event);
   };
 
-  function field(group, text, control, tip = "") {
+  function field(/** @type {HTMLElement} */ group, /** @type {string} */ text, /** @type {HTMLElement} */ control, tip = "") {
     const line = element(group, "label", "dsla-field");
     element(line, "span", "", text);
     line.append(control);
     line.title = tip;
     return line;
   }
-  function choice(options, value, change) {
+  function choice(/** @type {any[][]} */ options, /** @type {any} */ value, /** @type {(value: any, e: Event) => void} */ change) {
     const control = document.createElement("select");
     for (const [text, key] of options) control.add(new Option(text, JSON.stringify(key)));
     control.value = JSON.stringify(value);
@@ -61,13 +61,13 @@ export function controlColumn(parent, store, calls) {
     if (bounded) line.append(shown);
   }
   // A text that may be wrong: what is wrong with it stands below it.
-  function text(group, name, value, read, change, tip) {
+  function text(/** @type {HTMLElement} */ group, /** @type {string} */ name, /** @type {any} */ value, /** @type {(text: string) => any} */ read, /** @type {(value: any, e: Event) => void} */ change, /** @type {string} */ tip) {
     const control = document.createElement("input"), line = field(group, name, control, tip);
     const note = element(group, "div", "dsla-problem");
     note.setAttribute("role", "alert");
     control.value = value;
     let heard = value;
-    const take = (e) => {
+    const take = (/** @type {Event} */ e) => {
       if (control.value === heard) return;
       heard = control.value;
       try {
@@ -87,23 +87,23 @@ export function controlColumn(parent, store, calls) {
     control.addEventListener("keydown", (e) => e.key === "Enter" && take(e)); // JupyterLab keeps Enter from being a change
     return line;
   }
-  function group(title) {
+  function group(/** @type {string} */ title) {
     const box = element(parent, "fieldset", "dsla-group");
     element(box, "legend", "", title);
     return box;
   }
 
-  function rowControls(row, r) {
+  function rowControls(/** @type {import("./state.js").Row} */ row, /** @type {number} */ r) {
     const { state, catalogue } = store, box = group(`Method ${r + 1}`), entry = catalogue[row.method];
     const names = Object.entries(catalogue).map(([key, other]) => [other.title, key]);
-    const swap = (method, e) => {
+    const swap = (/** @type {string} */ method, /** @type {Event} */ e) => {
       const rows = method ? state.rows.with(r, { method, options: {} }) : state.rows.toSpliced(r, 1);
       set(e, { rows, level: null });
     };
     field(box, "method", choice(r ? [["none", ""], ...names] : names, row.method, swap), entry.summary);
     for (const o of entry.controls) {
       const value = o.name in row.options ? row.options[o.name] : o.default;
-      const change = (next, e) => {
+      const change = (/** @type {any} */ next, /** @type {Event} */ e) => {
         const { [o.name]: _, ...others } = store.state.rows[r].options;
         const options = same(next, o.default) ? others : { ...others, [o.name]: next };
         set(e, { rows: store.state.rows.with(r, { method: row.method, options }) }, o.kind !== "bool");
@@ -146,25 +146,25 @@ export function controlColumn(parent, store, calls) {
       if (!presets.some(([, strides]) => same(strides, state.strides))) presets.push([state.strides.join(", "), state.strides]);
       const sizes = Object.entries(SIZES);
       if (!sizes.some(([, value]) => value === state.input)) sizes.push([state.input, state.input]);
-      const own = (value, e) => (value === null ? element(box, "i", "") && ask() : set(e, { input: value }));
-      const ask = () => line.after(text(box, "own size", state.input, (v) => (sidesOf(v), v), (v, e) => set(e, { input: v }), "800/1333: short and longest long side; 640: a padded square"));
+      const own = (/** @type {any} */ value, /** @type {Event} */ e) => (value === null ? element(box, "i", "") && ask() : set(e, { input: value }));
+      const ask = () => line.after(text(box, "own size", state.input, (/** @type {string} */ v) => (sidesOf(v), v), (/** @type {string} */ v, /** @type {Event} */ e) => set(e, { input: v }), "800/1333: short and longest long side; 640: a padded square"));
       const line = field(box, "input size", choice([...sizes, ["own …", null]], state.input, own), "what a detector would scale the image to");
-      field(box, "levels", choice(presets, state.strides, (strides, e) => set(e, { strides, bounds: boundsFor(strides), level: null })));
+      field(box, "levels", choice(presets, state.strides, (/** @type {number[]} */ strides, /** @type {Event} */ e) => set(e, { strides, bounds: boundsFor(strides), level: null })));
       if (state.rows.some((row) => catalogue[row.method].ranges)) {
-        const read = (v) => boundsOf(v, store.state.strides.length);
-        text(box, "ranges", boundsText(state.bounds), read, (bounds, e) => set(e, { bounds }), "ends of the levels' ranges, pixels: one more than levels");
+        const read = (/** @type {string} */ v) => boundsOf(v, store.state.strides.length);
+        text(box, "ranges", boundsText(state.bounds), read, (/** @type {number[]} */ bounds, /** @type {Event} */ e) => set(e, { bounds }), "ends of the levels' ranges, pixels: one more than levels");
       }
       const offsets = /** @type {any[][]} */ ([["each method's own", null], ["0 (corner)", 0], ["0.5 (centre)", 0.5]]);
       if (!offsets.some(([, v]) => v === state.offset)) offsets.push([String(state.offset), state.offset]);
-      field(box, "point offset", choice(offsets, state.offset, (offset, e) => set(e, { offset })), "in strides");
+      field(box, "point offset", choice(offsets, state.offset, (/** @type {number | null} */ offset, /** @type {Event} */ e) => set(e, { offset })), "in strides");
     }
     const entries = state.rows.map((row) => catalogue[row.method]);
     if (entries.some((entry) => entry.coupling !== "off" || entry.needs)) {
       const said = group("Predictions"), couplings = COUPLINGS.filter((_, n) => n < 2 || trained);
-      field(said, "IoU coupling", choice(couplings.map((c) => [c, c]), state.coupling, (coupling, e) => set(e, { coupling, level: null })), "colour by label × IoU of predicted boxes");
+      field(said, "IoU coupling", choice(couplings.map((c) => [c, c]), state.coupling, (/** @type {string} */ coupling, /** @type {Event} */ e) => set(e, { coupling, level: null })), "colour by label × IoU of predicted boxes");
       if (state.coupling === COUPLINGS[1] || entries.some((entry) => entry.needs && !model)) {
         number(said, "jitter", { low: 0, high: 0.5, step: 0.01, value: state.jitter, tip: "noise of the predicted boxes, a share of their size" },
-          (jitter, e) => set(e, { jitter }, true));
+          (jitter, e) => set(e, { jitter: jitter ?? 0 }, true));
       }
     }
   }

@@ -20,7 +20,7 @@ export function render({ model, el }) {
   const body = element(root, "div", "dsla-body"), aside = element(body, "div", "dsla-controls"), wrong = element(aside, "div", "dsla-problem");
   const column = element(aside, "div", ""), main = element(body, "div", "dsla-main");
   const step = element(main, "div", ""), bar = element(main, "div", "dsla-bar dsla-tools");
-  const button = (name, text, tip, click) => {
+  const button = (/** @type {string} */ name, /** @type {string} */ text, /** @type {string} */ tip, /** @type {(e: Event) => void} */ click) => {
     const made = element(bar, "button", name, text);
     made.type = "button";
     made.title = tip;
@@ -29,7 +29,7 @@ export function render({ model, el }) {
   };
   const drawing = button("dsla-draw", "+ draw a box", "drag on the picture to draw; dragging outside all boxes, or with Shift, draws too", () => ((store.draw = !store.draw), paint()));
   const classes = element(bar, "span", "dsla-classes");
-  const remove = button("dsla-delete", "delete", "delete the chosen box (Delete)", (e) => erase(e));
+  const remove = button("dsla-delete", "delete", "delete the chosen box (Delete)", (/** @type {Event} */ e) => erase(e));
   const undo = button("dsla-undo", "undo", "Ctrl+Z", () => travel(past, future));
   const redo = button("dsla-redo", "redo", "Ctrl+Shift+Z", () => travel(future, past));
   button("dsla-reset", "reset", "as it was opened", () => (began(), restore(firsts.get(store.scene)), changed(null)));
@@ -57,13 +57,13 @@ export function render({ model, el }) {
   wrong.setAttribute("role", "alert");
   const foot = element(main, "div", "dsla-bar"), told = element(main, "div", "dsla-hint");
 
-  const nameOf = (c) => store.names[c] ?? String(c), kernel = model.get("kernel"), store = /** @type {import("./state.js").Store} */ (/** @type {any} */ ({
+  const nameOf = (/** @type {number} */ c) => store.names[c] ?? String(c), kernel = model.get("kernel"), store = /** @type {import("./state.js").Store} */ (/** @type {any} */ ({
     image: model.get("size"), objects: [], names: [], state: {}, catalogue: {}, rows: [], selected: -1, active: null, hovered: null,
     draw: false, byObject: false, pair: false, kind: 0, zoom: 1, k: 1, ox: 0, oy: 0, width: 1, height: 1, backdrops: {}, lost: model.get("lost"), nameOf,
     trained: model.get("trained"), pictures: sharing(model.get("pictures")), scene: model.get("scene"), turn: 0,
   }));
-  let images = {}, closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, wide = 0, timing = null;
-  let firsts = new Map(), home = null, past = [], future = [], ctx = null, twinCtx = null, canvases = []; // firsts: what each picture was opened with
+  let images = /** @type {{photo: ImageBitmap, dim: ImageBitmap}} */ (/** @type {any} */ ({})), closed = false, due = 0, problem = "", seq = model.get("seq"), awaited = 0, rest = 0, missed = 0, wide = 0, timing = /** @type {{event: number, labels: number} | null} */ (null);
+  let firsts = new Map(), home = /** @type {string | null} */ (null), past = /** @type {string[]} */ ([]), future = /** @type {string[]} */ ([]), ctx = /** @type {any} */ (null), twinCtx = /** @type {any} */ (null), canvases = /** @type {import("./common.js").Layer[][]} */ ([]); // firsts: what each picture was opened with
 
   const guide = tourPanel(tour, store, {
     begin({ objects, state }) {
@@ -73,12 +73,12 @@ export function render({ model, el }) {
       store.selected = 0;
       changed(null);
     },
-    leave: () => (restore(home), (home = null), changed(null)),
+    leave: () => (restore(home ?? snapshot()), (home = null), changed(null)),
   });
 
   // ---- what is shown
   const snapshot = () => JSON.stringify([store.objects, store.state]);
-  function restore(text) {
+  function restore(/** @type {string} */ text) {
     [store.objects, store.state] = JSON.parse(text);
     store.selected = Math.min(store.selected, store.objects.length - 1);
     store.active = store.state.level ? { row: store.state.level[0], level: store.state.level[1] } : null;
@@ -89,12 +89,12 @@ export function render({ model, el }) {
     past = past.slice(-100);
     future = [];
   }
-  function travel(from, to) {
+  function travel(/** @type {string[]} */ from, /** @type {string[]} */ to) {
     const now = snapshot();
     while (from.length && from.at(-1) === now) from.pop();
     if (!from.length) return;
     to.push(now);
-    restore(from.pop());
+    restore(/** @type {string} */ (from.pop()));
     changed(null);
   }
   function compute() {
@@ -105,7 +105,7 @@ export function render({ model, el }) {
     } catch (error) {
       refused = /** @type {Error} */ (error).message;
     }
-    const same = (row, r) => row && !row.local && row.method === store.state.rows[r].method;
+    const same = (/** @type {any} */ row, /** @type {number} */ r) => row && !row.local && row.method === store.state.rows[r].method;
     store.rows = rows.map((row, r) => row ?? (same(before[r], r) ? before[r] : null));
     write(wrong, problem ? "" : refused); // a problem stands at its control
     const at = store.active, large = at && store.rows[at.row];
@@ -113,7 +113,7 @@ export function render({ model, el }) {
     return performance.now() - began;
   }
   // Something that a hand changed: labels at once, Python when the hand rests, or now where only it can say.
-  function changed(event) {
+  function changed(/** @type {Event | null} */ event) {
     const spent = compute();
     timing = event ? { event: event.timeStamp, labels: spent } : null;
     seq += 1;
@@ -139,19 +139,19 @@ export function render({ model, el }) {
     root.dataset.seq = frame.seq;
     if (frame.seq >= awaited) (awaited = 0), clearTimeout(missed), write(told, "");
     const stale = frame.seq < seq;
-    const rows = frame.rows.map((row) => drawnOf({
+    const rows = frame.rows.map((/** @type {any} */ row) => drawnOf({
       ...row, gt: numbers(row.gt, Int32Array), values: numbers(row.values, Float32Array), local: false,
     }, stale ? frame.objects : store.objects.length));
-    store.rows = frame.rows.length ? rows.map((row, r) => (stale && store.rows[r]?.local ? store.rows[r] : row)) : [];
+    store.rows = frame.rows.length ? rows.map((/** @type {any} */ row, /** @type {number} */ r) => (stale && store.rows[r]?.local ? store.rows[r] : row)) : [];
     if (!store.active && store.state.level === null && rows.length && !problem && !firsts.size) open();
     paintAll();
   }
-  const numbers = (view, kind) => new kind(bytes(view).slice().buffer);
+  const numbers = (/** @type {DataView} */ view, /** @type {any} */ kind) => new kind(bytes(view).slice().buffer);
   function open() { // on the level that learns most
     const totals = store.rows.at(-1)?.totals ?? [];
     if (totals.length) store.active = { row: store.rows.length - 1, level: totals.indexOf(Math.max(...totals)) };
   }
-  function choose(place) {
+  function choose(/** @type {number[] | null} */ place) {
     store.active = place && !(store.active?.row === place[0] && store.active?.level === place[1]) ? { row: place[0], level: place[1] } : null;
     store.state.level = store.active ? place : null;
     if (!kernel) keep();
@@ -161,7 +161,7 @@ export function render({ model, el }) {
     model.set("seq", seq);
     model.set("view", { scene: store.scene, objects: store.objects, state: store.state });
   }
-  function erase(e) {
+  function erase(/** @type {Event} */ e) {
     if (store.selected < 0) return;
     began();
     store.objects.splice(store.selected, 1);
@@ -201,7 +201,7 @@ export function render({ model, el }) {
     const row = ((store.active?.row ?? 0) + 1) % store.rows.length, level = store.active?.level ?? -1;
     return store.rows[row]?.shapes[level] ? { row, level } : null;
   }
-  const placeText = (at, row = store.rows[at?.row]) => (row ? `${row.title}, P${Math.log2(row.strides[at.level])}` : "photograph");
+  const placeText = (/** @type {import("./state.js").Place | null} */ at, row = at && store.rows[at.row]) => (at && row ? `${row.title}, P${Math.log2(row.strides[at.level])}` : "photograph");
   function texts() {
     const { objects, selected, rows, active, state } = store, chosen = objects[selected], row = rows[active?.row ?? 0];
     if (chosen) kinds.show(chosen[4]);
@@ -244,7 +244,7 @@ export function render({ model, el }) {
   }
 
   // ---- a point under the mouse or the finger
-  function hover(r, level, place) {
+  function hover(/** @type {number} */ r, /** @type {number} */ level, /** @type {number[] | null} */ place) {
     const row = store.rows[r], at = place && row ? pointAt(row, level, place) : null;
     const before = store.hovered;
     if (!row || !at) return void (before && ((store.hovered = null), paintAll()));
@@ -261,7 +261,7 @@ export function render({ model, el }) {
     clearTimeout(rest);
     return { seq, objects: store.objects };
   }
-  async function upload(file) {
+  async function upload(/** @type {File} */ file) {
     const { content, size: [h, w], note } = await shrunk(file, LONG);
     const { names, ids } = store.pictures[store.scene], message = { type: "image", name: file.name, shrunk: Boolean(note), ...leaving() };
     if (kernel) model.send(message, undefined, [content.buffer]);
@@ -314,7 +314,7 @@ export function render({ model, el }) {
   }
   function adopt() { // what Python or the address says
     if (hand.busy() || twinHand.busy() || model.get("seq") < seq) return;
-    store.objects = model.get("objects").map((o) => [...o]);
+    store.objects = model.get("objects").map((/** @type {number[]} */ o) => [...o]);
     store.state = structuredClone(model.get("state"));
     store.catalogue = model.get("catalogue");
     if (store.scene !== model.get("scene")) (past = []), (future = []), (store.selected = -1);

@@ -11,11 +11,11 @@ import { STEPS, sceneOf, verdictOf } from "./tour.js";
 export function tourPanel(parent, store, calls) {
   const panel = element(parent, "section", "dsla-tour"), head = element(panel, "b", ""), question = element(panel, "p", "");
   const verdict = element(panel, "p", "dsla-verdict"), line = element(panel, "div", "dsla-bar"), solved = new Set();
-  let number = 0, scene = null, base = null;
+  let number = 0, scene = /** @type {import("./tour.js").Scene | null} */ (null), base = /** @type {import("./state.js").State | null} */ (null);
   panel.hidden = true;
   panel.setAttribute("aria-label", "tour");
   verdict.setAttribute("role", "status");
-  const button = (text, click) => {
+  const button = (/** @type {string} */ text, /** @type {() => void} */ click) => {
     const made = element(line, "button", "", text);
     made.type = "button";
     made.addEventListener("click", click);
@@ -25,7 +25,7 @@ export function tourPanel(parent, store, calls) {
   button("begin again", () => begin(number));
   button("leave the tour", leave);
 
-  function begin(n) {
+  function begin(/** @type {number} */ n) {
     number = n;
     base ??= structuredClone(store.state);
     scene = sceneOf(n, store.image, base, store.catalogue);

@@ -4,6 +4,9 @@ import { rulesOf } from "./explain.js";
 import { GREY, isLost, ownerOf, paintHover, paintLevel, pointAt, WHITE } from "./stage.js";
 import { frameOf, optionsOf } from "./state.js";
 
+/** @typedef {{box: HTMLElement, head: HTMLElement, canvas: HTMLCanvasElement, w: number, h: number, unit: number,
+ *   ctx: CanvasRenderingContext2D}} LevelView  a small picture */
+
 /**
  * The levels of all rows as small pictures.
  * calls: choose(row, level), hover(row, level, place or null)
@@ -11,7 +14,7 @@ import { frameOf, optionsOf } from "./state.js";
  * @param {{choose: (row: number, level: number) => void, hover: (row: number, level: number, place: number[] | null) => void}} calls
  */
 export function levelPanels(parent, store, calls) {
-  let views = [], shape = "";
+  let views = /** @type {{title: HTMLElement, note: HTMLElement, levels: LevelView[]}[]} */ ([]), shape = "";
 
   function arrange() {
     const [H, W] = store.image, w = Math.min(180, Math.round((150 * W) / H)), h = Math.round((w * H) / W);
@@ -24,7 +27,7 @@ export function levelPanels(parent, store, calls) {
         const canvas = element(box, "canvas", "dsla-level");
         canvas.tabIndex = 0;
         canvas.setAttribute("role", "button");
-        const place = (e) => {
+        const place = (/** @type {PointerEvent} */ e) => {
           const area = canvas.getBoundingClientRect();
           return [((e.clientX - area.left) / area.width) * W, ((e.clientY - area.top) / area.height) * H];
         };
@@ -43,14 +46,15 @@ export function levelPanels(parent, store, calls) {
   function paint() {
     const now = JSON.stringify([store.image, store.rows.map((row) => row?.shapes)]);
     if (now !== shape) (shape = now), arrange();
-    if (!store.backdrops.small) return;
+    const { small } = store.backdrops;
+    if (!small) return;
     store.rows.forEach((row, r) => {
       if (!row) return;
       write(views[r].title, row.title);
       write(views[r].note, row.note);
-      views[r].levels.forEach((view, level) => {
+      views[r].levels.forEach((/** @type {LevelView} */ view, /** @type {number} */ level) => {
         const { ctx, unit } = view, chosen = store.active?.row === r && store.active?.level === level;
-        ctx.drawImage(store.backdrops.small, 0, 0, view.w, view.h);
+        ctx.drawImage(small, 0, 0, view.w, view.h);
         paintLevel(ctx, row, level, unit);
         const thin = store.objects.length > 8 ? 0.7 : 1;
         store.objects.forEach((o, n) => {

@@ -4,7 +4,14 @@ import { overlapOf, wrongClass } from "./verdicts.js";
 
 const SIDE = 430, LEFT = 40, BOTTOM = 34, PAD = 8, CARD = 250, NEAR = 7;
 
-/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
+/**
+ * @typedef {import("./common.js").Context} Context
+ * @typedef {{name: string, colour: string, note: string, score: Float32Array, iou: Float32Array, row: Int32Array}} Series
+ * @typedef {{box: number[], name: string, series: number, row: number, score: number, iou: number}} Box
+ * @typedef {{title: string, size: number[], photo: DataView, objects: {box: number[], name: string}[], boxes: Box[]}} Card
+ * @typedef {{box: HTMLElement, title: HTMLElement, canvas: HTMLCanvasElement, ctx: CanvasRenderingContext2D, card: Card,
+ *   w: number, h: number, k: number, photo: ImageBitmap}} View  of a card
+ * @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
   const root = element(el, "div", "dsla-ranking"), guard = guardIn(root);
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left");
@@ -16,23 +23,24 @@ function render({ model, el }) {
   element(left, "div", "dsla-note", "tags and dots: class, score / IoU; ≠ on an object of another class; dashed: the objects");
   canvas.title = "drag a region, or click a point; with Shift click more points";
   const ctx = fit(canvas, SIDE, SIDE), layer = new OffscreenCanvas(canvas.width, canvas.height), area = SIDE - LEFT - PAD;
-  let series = [], drag = null, marked = null, closed = false, views = [];
-  const X = (score) => LEFT + score * area, Y = (iou) => SIDE - BOTTOM - iou * (SIDE - BOTTOM - PAD);
-  const value = (e) => {
-    const r = canvas.getBoundingClientRect(), clamp = (v) => Math.min(1, Math.max(0, v));
+  let series = /** @type {Series[]} */ ([]), drag = /** @type {{from: number[], x: number, y: number, region: boolean} | null} */ (null);
+  let marked = /** @type {Box | null} */ (null), closed = false, views = /** @type {View[]} */ ([]);
+  const X = (/** @type {number} */ score) => LEFT + score * area, Y = (/** @type {number} */ iou) => SIDE - BOTTOM - iou * (SIDE - BOTTOM - PAD);
+  const value = (/** @type {PointerEvent} */ e) => {
+    const r = canvas.getBoundingClientRect(), clamp = (/** @type {number} */ v) => Math.min(1, Math.max(0, v));
     return [clamp((e.clientX - r.left - LEFT) / area), clamp((SIDE - BOTTOM - (e.clientY - r.top)) / (SIDE - BOTTOM - PAD))];
   };
-  const colour = (s) => series[s]?.colour ?? "#ffffff";
+  const colour = (/** @type {number} */ s) => series[s]?.colour ?? "#ffffff";
 
-  function dot(c, s, x, y, r) { // circle, square, triangle: told apart without colour
+  function dot(/** @type {Context} */ c, /** @type {number} */ s, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ r) { // circle, square, triangle: told apart without colour
     c.beginPath();
     if (s % 3 === 0) c.arc(x, y, r, 0, 7);
     else if (s % 3 === 1) c.rect(x - r, y - r, 2 * r, 2 * r);
     else c.moveTo(x, y - 1.3 * r), c.lineTo(x + 1.2 * r, y + r), c.lineTo(x - 1.2 * r, y + r), c.closePath();
   }
   function load() {
-    series = model.get("series").map((one) => {
-      const numbers = (kind, name) => new kind(bytes(one[name]).slice().buffer);
+    series = model.get("series").map((/** @type {any} */ one) => {
+      const numbers = (/** @type {any} */ kind, /** @type {string} */ name) => new kind(bytes(one[name]).slice().buffer);
       return { ...one, score: numbers(Float32Array, "score"), iou: numbers(Float32Array, "iou"), row: numbers(Int32Array, "row") };
     });
     const c = contextOf(layer);
@@ -88,7 +96,7 @@ function render({ model, el }) {
     }
     if (marked) ring(marked.series, marked.row, "#d92d2d", 7);
   }
-  function ring(s, row, stroke, r) {
+  function ring(/** @type {number} */ s, /** @type {number} */ row, /** @type {string} */ stroke, /** @type {number} */ r) {
     const i = series[s]?.row.indexOf(row) ?? -1;
     if (i < 0) return;
     dot(ctx, s, X(series[s].score[i]), Y(series[s].iou[i]), 3);
@@ -102,14 +110,14 @@ function render({ model, el }) {
   }
 
   // ---- choosing
-  function say(region, picked) {
+  function say(/** @type {number[]} */ region, /** @type {number[][]} */ picked) {
     model.set("region", region);
     model.set("picked", picked);
     model.save_changes(); // one change is on its way at a time; what happened meanwhile goes as the next one
     paint();
   }
-  function nearest([score, iou]) {
-    let found = null, least = NEAR ** 2;
+  function nearest(/** @type {number[]} */ [score, iou]) {
+    let found = /** @type {number[] | null} */ (null), least = NEAR ** 2;
     series.forEach((one, s) => {
       for (let i = 0; i < one.score.length; i++) {
         const gap = (X(one.score[i]) - X(score)) ** 2 + (Y(one.iou[i]) - Y(iou)) ** 2;
@@ -135,25 +143,25 @@ function render({ model, el }) {
     if (!done || done.region) return;
     const found = nearest(done.from), before = e.shiftKey ? model.get("picked") : [];
     if (!found) return e.shiftKey || say([], []);
-    const rest = before.filter(([s, row]) => s !== found[0] || row !== found[1]);
+    const rest = before.filter((/** @type {number[]} */ [s, row]) => s !== found[0] || row !== found[1]);
     say([], rest.length < before.length ? rest : [...before, found]);
   });
 
   // ---- images
   async function fill() {
     const frame = model.get("frame"), list = frame.cards ?? [];
-    const photos = await Promise.all(list.map((card) => bitmap(card.photo)));
+    const photos = await Promise.all(list.map((/** @type {Card} */ card) => bitmap(card.photo)));
     if (closed || frame !== model.get("frame")) return; // a newer one came meanwhile
     note.textContent = frame.note ?? "";
-    while (views.length > list.length) views.pop().box.remove();
+    while (views.length > list.length) views.pop()?.box.remove();
     while (views.length < list.length) {
-      const box = element(cards, "div", "dsla-card"), title = element(box, "div", "dsla-head"), view = { box, title };
+      const box = element(cards, "div", "dsla-card"), title = element(box, "div", "dsla-head"), view = /** @type {View} */ (/** @type {any} */ ({ box, title }));
       view.canvas = element(box, "canvas", "dsla-image");
       view.canvas.addEventListener("pointermove", (e) => over(e, view));
-      view.canvas.addEventListener("pointerleave", () => mark(null, null));
+      view.canvas.addEventListener("pointerleave", () => mark(null, view));
       views.push(view);
     }
-    list.forEach((card, n) => {
+    list.forEach((/** @type {Card} */ card, /** @type {number} */ n) => {
       const [H, W] = card.size, view = views[n], w = Math.round(CARD * Math.min(1, W / H)), h = Math.round((w * H) / W);
       if (view.w !== w || view.h !== h) view.ctx = fit(view.canvas, w, h);
       Object.assign(view, { card, w, h, k: w / W, photo: photos[n] });
@@ -164,16 +172,16 @@ function render({ model, el }) {
     root.dataset.drawn = String(1 + Number(root.dataset.drawn ?? 0));
     paint();
   }
-  function draw({ ctx: c, card, k, w, h, photo }) {
+  function draw(/** @type {View} */ { ctx: c, card, k, w, h, photo }) {
     c.imageSmoothingEnabled = photo.width >= 256;
     c.drawImage(photo, 0, 0, w, h);
     for (const o of card.objects) outline(c, o.box, k, "#ffffff", 1.1, [3, 3]);
-    const mine = (b) => marked && marked.series === b.series && marked.row === b.row;
+    const mine = (/** @type {Box} */ b) => marked?.series === b.series && marked.row === b.row;
     for (const b of card.boxes) outline(c, b.box, k, colour(b.series), mine(b) ? 3 : 1.8);
-    const taken = [], text = (b) => `${b.name} ${b.score.toFixed(2)} / ${b.iou.toFixed(2)}${wrongClass(b, card.objects, model.get("least")) ? " ≠" : ""}`;
-    for (const b of [...card.boxes].sort((a, z) => mine(z) - mine(a))) tag(c, b.box, k, text(b), colour(b.series), w, taken);
+    const taken = /** @type {number[][]} */ ([]), text = (/** @type {Box} */ b) => `${b.name} ${b.score.toFixed(2)} / ${b.iou.toFixed(2)}${wrongClass(b, card.objects, model.get("least")) ? " ≠" : ""}`;
+    for (const b of [...card.boxes].sort((a, z) => Number(mine(z)) - Number(mine(a)))) tag(c, b.box, k, text(b), colour(b.series), w, taken);
   }
-  function over(e, view) {
+  function over(/** @type {PointerEvent} */ e, /** @type {View} */ view) {
     const r = view.canvas.getBoundingClientRect(), x = (e.clientX - r.left) / view.k, y = (e.clientY - r.top) / view.k;
     let found = null, least = Infinity;
     for (const b of view.card.boxes) {
@@ -183,9 +191,9 @@ function render({ model, el }) {
     }
     mark(found, view);
   }
-  function mark(box, view) {
+  function mark(/** @type {Box | null} */ box, /** @type {View} */ view) {
     if (box?.series === marked?.series && box?.row === marked?.row) return;
-    marked = box && { series: box.series, row: box.row };
+    marked = box;
     const other = box && wrongClass(box, view.card.objects, model.get("least"));
     told.textContent = box ? `${series[box.series].name}: ${box.name} · score ${box.score.toFixed(3)} · IoU ${box.iou.toFixed(3)}${
       other ? ` · the class is wrong: it lies on a ${other.name}, IoU ${overlapOf(box.box, other.box).toFixed(3)}` : ""}` : "";

@@ -3,13 +3,21 @@ import { FONT, bitmap, bytes, element, fit, follow, guardIn, layersOf, outline, 
 
 const PHOTO = 320, MAP = 150, LINES = 170, SHOWN = 8; // SHOWN: least score that is drawn, of 255
 
-/** @param {{model: import("./common.js").Model, el: HTMLElement}} view */
+/**
+ * @typedef {{row: number, box: number[], name: string}} Item  an object
+ * @typedef {{photo: DataView, dim: DataView, size: number[], scale: number[], objects: Item[]}} Image
+ * @typedef {{name: string, images: Image[], steps: number[], shapes: number[][], strides: number[], offset: number,
+ *   points: number, kept: number, rows: number, parts: string[], loss_steps: number[], colours: string[], boxes: Float32Array,
+ *   own: Float32Array, own_box: Float32Array, losses: Float32Array, taught: Uint8Array, score: Uint8Array,
+ *   box_score: Uint8Array, bitmaps?: (ImageBitmap | null)[][]}} Film  see `film_of` in replay.py
+ * @typedef {{canvas: HTMLCanvasElement, legend: HTMLElement, ctx: CanvasRenderingContext2D, w: number}} Chart
+ * @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
   const root = element(el, "div", "dsla-replay"), guard = guardIn(root), head = element(root, "div", "dsla-title dsla-step");
   const top = element(root, "div", "dsla-top"), left = element(top, "div", "dsla-left"), side = element(top, "div", "dsla-maps");
   const photo = element(left, "canvas", "dsla-photo-view");
   const charts = element(root, "div", "dsla-top"), lut = bytes(model.get("lut")), palette = paletteOf(lut);
-  const chart = (name) => {
+  const chart = (/** @type {string} */ name) => {
     const box = element(charts, "div", ""), canvas = element(box, "canvas", name);
     canvas.title = "click or drag to move through the run";
     canvas.addEventListener("pointerdown", (e) => (canvas.setPointerCapture(e.pointerId), seek(e, canvas)));
@@ -18,17 +26,20 @@ function render({ model, el }) {
   };
   const losses = chart("dsla-losses"), objects = chart("dsla-objects");
   const table = element(root, "div", "dsla-told");
-  let film = null, image = null, view = null, rows = [], closed = false, k = 1, ready = 0, backdrops = {};
-  const floats = (view) => new Float32Array(bytes(view).slice().buffer);
-  const colour = (n) => film.colours[n % film.colours.length];
+  let film = /** @type {Film} */ (/** @type {any} */ (null)), image = /** @type {Image} */ (/** @type {any} */ (null));
+  let view = /** @type {{ctx: CanvasRenderingContext2D, w: number, h: number} | null} */ (null), closed = false, k = 1, ready = 0;
+  let rows = /** @type {{name: "taught" | "score", levels: CanvasRenderingContext2D[], small: number, high: number}[]} */ ([]);
+  let backdrops = /** @type {Record<string, ImageBitmap>} */ ({});
+  const floats = (/** @type {DataView} */ view) => new Float32Array(bytes(view).slice().buffer);
+  const colour = (/** @type {number} */ n) => film.colours[n % film.colours.length];
 
   async function load() {
     const raw = model.get("film"), mine = ++ready;
     if (!raw.images) return;
-    film = { ...raw };
-    for (const name of ["boxes", "own", "own_box", "losses"]) film[name] = floats(raw[name]);
-    for (const name of ["taught", "score", "box_score"]) film[name] = bytes(raw[name]);
-    const bitmaps = await Promise.all(film.images.map((i) => Promise.all([bitmap(i.photo), bitmap(i.dim)])));
+    const [boxes, own, own_box, losses_] = [raw.boxes, raw.own, raw.own_box, raw.losses].map(floats);
+    const [taught, score, box_score] = [raw.taught, raw.score, raw.box_score].map(bytes);
+    film = { ...raw, boxes, own, own_box, losses: losses_, taught, score, box_score };
+    const bitmaps = await Promise.all(film.images.map((/** @type {Image} */ i) => Promise.all([bitmap(i.photo), bitmap(i.dim)])));
     if (closed || mine !== ready) return;
     film.bitmaps = bitmaps;
     choose();
@@ -42,8 +53,9 @@ function render({ model, el }) {
     view = { ctx: fit(photo, w, h), w, h };
     side.replaceChildren();
     const high = Math.round((small * H) / W);
-    backdrops = { photo: scaled(film.bitmaps[number][0], w, h), dim: scaled(film.bitmaps[number][1], small, high) };
-    rows = ["taught", "score"].map((name) => {
+    const [colours, grey] = /** @type {ImageBitmap[]} */ (film.bitmaps[number]);
+    backdrops = { photo: scaled(colours, w, h), dim: scaled(grey, small, high) };
+    rows = /** @type {const} */ (["taught", "score"]).map((name) => {
       element(side, "div", "dsla-title", name === "taught" ? "dynamic label that is taught" : "score");
       const line = element(side, "div", "dsla-row");
       const levels = film.shapes.map((_, level) => {
@@ -79,7 +91,7 @@ function render({ model, el }) {
     for (const { name, levels, small, high } of rows) {
       let from = base;
       const maps = film.shapes.map(([h, w]) => film[name].slice(from, (from += h * w)));
-      if (name === "score") for (const map of maps) map.forEach((v, i) => (map[i] = v < SHOWN ? 0 : Math.max(1, v)));
+      if (name === "score") for (const map of maps) map.forEach((/** @type {number} */ v, /** @type {number} */ i) => (map[i] = v < SHOWN ? 0 : Math.max(1, v)));
       const layers = layersOf({ maps, shapes: film.shapes }, palette);
       levels.forEach((c, level) => {
         const [h, w] = film.shapes[level], unit = small / image.size[1], s = film.strides[level];
@@ -95,8 +107,9 @@ function render({ model, el }) {
   }
 
   // ---- curves over the steps, logarithmic as the frames are
-  const X = (step, w) => 30 + ((w - 40) * Math.log(step)) / Math.log(Math.max(2, film.loss_steps.at(-1)));
-  function axes({ ctx, w }, most, f, name) {
+  const last = () => film.loss_steps[film.loss_steps.length - 1];
+  const X = (/** @type {number} */ step, /** @type {number} */ w) => 30 + ((w - 40) * Math.log(step)) / Math.log(Math.max(2, last()));
+  function axes(/** @type {Chart} */ { ctx, w }, /** @type {number} */ most, /** @type {number} */ f, /** @type {string} */ name) {
     ctx.fillStyle = "#ffffff";
     ctx.fillRect(0, 0, w, LINES);
     ctx.font = FONT;
@@ -105,13 +118,13 @@ function render({ model, el }) {
       const y = LINES - 18 - part * (LINES - 34);
       ctx.fillStyle = "#6b7280";
       ctx.textAlign = "right";
-      ctx.fillText(Number((most * part).toPrecision(2)), 26, y);
+      ctx.fillText(String(Number((most * part).toPrecision(2))), 26, y);
       ctx.fillStyle = "#e3e6eb";
       ctx.fillRect(30, y, w - 40, 1);
     }
     ctx.fillStyle = "#6b7280";
     ctx.textAlign = "center";
-    for (let step = 1; step <= film.loss_steps.at(-1); step *= 10) ctx.fillText(step, X(step, w), LINES - 7);
+    for (let step = 1; step <= last(); step *= 10) ctx.fillText(String(step), X(step, w), LINES - 7);
     ctx.textAlign = "right";
     ctx.fillText("step", w - 2, LINES - 7);
     ctx.textAlign = "left";
@@ -120,10 +133,10 @@ function render({ model, el }) {
     ctx.fillStyle = "#d92d2d";
     ctx.fillRect(X(film.steps[f], w) - 0.75, 8, 1.5, LINES - 26);
   }
-  function line({ ctx, w }, steps, value, most, stroke, dash) {
+  function line(/** @type {Chart} */ { ctx, w }, /** @type {number[]} */ steps, /** @type {(frame: number) => number} */ value, /** @type {number} */ most, /** @type {string} */ stroke, /** @type {number[]} */ dash) {
     ctx.beginPath();
     let down = false;
-    steps.forEach((step, i) => {
+    steps.forEach((/** @type {number} */ step, /** @type {number} */ i) => {
       const v = value(i);
       if (!Number.isFinite(v)) return (down = false);
       ctx[down ? "lineTo" : "moveTo"](X(step, w), LINES - 18 - Math.min(1, v / most) * (LINES - 34));
@@ -135,17 +148,17 @@ function render({ model, el }) {
     ctx.stroke();
     ctx.setLineDash([]);
   }
-  function plots(f) {
+  function plots(/** @type {number} */ f) {
     const parts = film.parts.length, dashes = [[], [5, 3], [2, 2], [7, 2, 2, 2]], most = film.losses.reduce((a, b) => Math.max(a, b), 0.1);
     axes(losses, most, f, "loss");
-    film.parts.forEach((_, p) => line(losses, film.loss_steps, (i) => film.losses[i * parts + p], most, "#1f2430", dashes[p % 4]));
+    film.parts.forEach((_, p) => line(losses, film.loss_steps, (/** @type {number} */ i) => film.losses[i * parts + p], most, "#1f2430", dashes[p % 4]));
     losses.legend.textContent = `losses of the batches: ${film.parts.map((part, p) => `${part} ${["———", "- - -", "·····", "–·–·"][p % 4]}`).join("   ")}`;
     axes(objects, 1, f, "label and score, 0…1");
     table.replaceChildren();
     image.objects.forEach((o, n) => {
-      const at = (i, column) => film.own[4 * (i * film.rows + o.row) + column];
-      line(objects, film.steps, (i) => at(i, 2), 1, colour(n), []);
-      line(objects, film.steps, (i) => at(i, 3), 1, colour(n), [2, 2]);
+      const at = (/** @type {number} */ i, /** @type {number} */ column) => film.own[4 * (i * film.rows + o.row) + column];
+      line(objects, film.steps, (/** @type {number} */ i) => at(i, 2), 1, colour(n), []);
+      line(objects, film.steps, (/** @type {number} */ i) => at(i, 3), 1, colour(n), [2, 2]);
       const row = element(table, "div", "dsla-object"), name = element(row, "b", "", `${o.name} `);
       name.style.color = colour(n);
       const [label, iou, taught, score] = [0, 1, 2, 3].map((c) => at(f, c).toFixed(2));
@@ -154,7 +167,7 @@ function render({ model, el }) {
     });
     objects.legend.textContent = "of each object's best point: label taught ———   score ·····";
   }
-  function seek(e, canvas) {
+  function seek(/** @type {PointerEvent} */ e, /** @type {HTMLCanvasElement} */ canvas) {
     const r = canvas.getBoundingClientRect(), gaps = film.steps.map((s) => Math.abs(X(s, r.width) - (e.clientX - r.left)));
     model.set("index", gaps.indexOf(Math.min(...gaps)));
     model.save_changes();

@@ -4,15 +4,16 @@ import { area, handles, outline, tag, within } from "./common.js";
 export const CHOSEN = "#ffd60a", WHITE = "#ffffff", GREY = "#aab2bf";
 // Who teaches whom, told apart by the colour-blind too (Okabe and Ito); more objects begin again.
 const OWNERS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00"];
-export const ownerOf = (n) => OWNERS[n % OWNERS.length];
+export const ownerOf = (/** @type {number} */ n) => OWNERS[n % OWNERS.length];
 export const OWNER_PALETTE = Uint32Array.from({ length: 256 }, (_, i) => (i && 0xd1000000 + ((c) => ((c & 255) << 16) + (c & 0xff00) + (c >> 16))(parseInt(ownerOf(i - 1).slice(1), 16))));
 // A byte a point, 0 background, as `OWNER_PALETTE` reads it.
+/** @param {{shapes: number[][], gt: Int32Array}} row */
 export function ownersOf({ shapes, gt }) {
   let first = 0;
   return shapes.map(([h, w]) => Uint8Array.from(gt.subarray(first, (first += h * w)), (n) => (n < 0 ? 0 : 1 + (n % OWNERS.length))));
 }
 const CURSORS = ["nwse-resize", "ns-resize", "nesw-resize", "ew-resize", "nwse-resize", "ns-resize", "nesw-resize", "ew-resize"];
-const REACH = { mouse: 7, touch: 22, pen: 12 }; // pixels around a handle
+const REACH = /** @type {Record<string, number>} */ ({ mouse: 7, touch: 22, pen: 12 }); // pixels around a handle
 
 /** @typedef {import("./common.js").Context} Context */
 /** @typedef {import("./state.js").Drawn} Drawn */
@@ -74,9 +75,9 @@ export function paintStage(ctx, store) {
   if (behind) ctx.drawImage(behind, 0, 0, width * store.zoom, height * store.zoom);
   if (on) paintLevel(ctx, row, active.level, k), paintPoints(ctx, row, active.level, k);
   const order = objects.map((_, n) => n).sort((a, b) => area(objects[b]) - area(objects[a]));
-  const colourOf = (n) => (isLost(row, store, n) ? lost : n === selected ? CHOSEN : store.byObject ? ownerOf(n) : WHITE);
+  const colourOf = (/** @type {number} */ n) => (isLost(row, store, n) ? lost : n === selected ? CHOSEN : store.byObject ? ownerOf(n) : WHITE);
   for (const n of order) outline(ctx, objects[n], k, colourOf(n), n === selected ? 2 : 1.6, isLost(row, store, n) ? [5, 3] : []);
-  const few = objects.length <= 40, taken = [];
+  const few = objects.length <= 40, taken = /** @type {number[][]} */ ([]);
   for (const n of [...order].sort((a, b) => Number(b === selected) - Number(a === selected) || Number(isLost(row, store, b)) - Number(isLost(row, store, a)))) {
     if (!few && n !== selected && !isLost(row, store, n)) continue;
     const count = row?.counts.length === objects.length ? ` · ${row.counts[n]}` : "";
@@ -115,14 +116,14 @@ function paintHandles(ctx, box, k) {
 export function listen(stage, store, calls) {
   let drag = /** @type {any} */ (null);
   const pointers = new Map(); // of fingers on the picture
-  const place = (e) => {
+  const place = (/** @type {PointerEvent} */ e) => {
     const r = stage.getBoundingClientRect();
     return [((e.clientX - r.left) * (store.width / r.width) + store.ox) / store.k,
       ((e.clientY - r.top) * (store.height / r.height) + store.oy) / store.k];
   };
-  const handleAt = (x, y, reach) => (store.selected < 0 ? -1
+  const handleAt = (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ reach) => (store.selected < 0 ? -1
     : handlesOf(store.objects[store.selected], store.k).findIndex(([a, b]) => Math.abs(a - x) * store.k < reach && Math.abs(b - y) * store.k < reach));
-  const boxAt = (x, y) => {
+  const boxAt = (/** @type {number} */ x, /** @type {number} */ y) => {
     if (store.selected >= 0 && within(store.objects[store.selected], x, y)) return store.selected;
     let best = -1;
     store.objects.forEach((o, n) => {
@@ -131,7 +132,7 @@ export function listen(stage, store, calls) {
     return best;
   };
 
-  function down(e) {
+  function down(/** @type {PointerEvent} */ e) {
     if (e.button) return;
     stage.focus({ preventScroll: true });
     stage.setPointerCapture(e.pointerId);
@@ -155,27 +156,27 @@ export function listen(stage, store, calls) {
     calls.paint();
   }
 
-  function pinch(e) {
+  function pinch(/** @type {PointerEvent} */ e) {
     const [a, b] = [...pointers.values()], before = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
     pointers.set(e.pointerId, e);
     const [c, d] = [...pointers.values()], now = Math.hypot(c.clientX - d.clientX, c.clientY - d.clientY);
     zoomAt(store.zoom * (now / Math.max(1, before)), (c.clientX + d.clientX) / 2, (c.clientY + d.clientY) / 2);
   }
 
-  function zoomAt(zoom, clientX, clientY) {
+  function zoomAt(/** @type {number} */ zoom, /** @type {number | null} */ clientX = null, /** @type {number | null} */ clientY = null) {
     const r = stage.getBoundingClientRect(), x = (clientX ?? r.left + r.width / 2) - r.left, y = (clientY ?? r.top + r.height / 2) - r.top;
     const next = Math.min(12, Math.max(1, zoom)), share = next / store.zoom;
     store.zoom = next;
     store.k = (store.width / store.image[1]) * next;
     pan((store.ox + x) * share - x, (store.oy + y) * share - y);
   }
-  function pan(ox, oy) {
+  function pan(/** @type {number} */ ox, /** @type {number} */ oy) {
     store.ox = Math.min(Math.max(0, ox), store.width * (store.zoom - 1));
     store.oy = Math.min(Math.max(0, oy), store.height * (store.zoom - 1));
     calls.paint();
   }
 
-  function move(e) {
+  function move(/** @type {PointerEvent} */ e) {
     const [x, y] = place(e), [H, W] = store.image;
     if (pointers.size > 1 && pointers.has(e.pointerId)) return pinch(e);
     if (!drag) {
@@ -187,7 +188,7 @@ export function listen(stage, store, calls) {
     if (drag.pan) return pan(drag.ox - (e.clientX - drag.x), drag.oy - (e.clientY - drag.y));
     if (Math.hypot(e.clientX - drag.at[0], e.clientY - drag.at[1]) < drag.far) return;
     drag.far = 0;
-    const clamp = (v, most) => Math.min(Math.max(v, 0), most), dx = x - drag.x, dy = y - drag.y;
+    const clamp = (/** @type {number} */ v, /** @type {number} */ most) => Math.min(Math.max(v, 0), most), dx = x - drag.x, dy = y - drag.y;
     let [x1, y1, x2, y2, label] = drag.from ?? [drag.x, drag.y, drag.x, drag.y, store.kind];
     if (drag.handle < 0) {
       const mx = Math.min(Math.max(dx, -x1), W - x2), my = Math.min(Math.max(dy, -y1), H - y2);
@@ -207,7 +208,7 @@ export function listen(stage, store, calls) {
     else store.objects[store.selected] = [...cut, label];
     calls.changed(e);
   }
-  function up(e) {
+  function up(/** @type {PointerEvent} */ e) {
     pointers.delete(e.pointerId);
     if (drag?.handle === 8 && store.selected >= 0) store.draw = false;
     drag = null;
@@ -219,9 +220,10 @@ export function listen(stage, store, calls) {
     calls.changed(null);
   }
 
-  function key(e) {
+  function key(/** @type {KeyboardEvent} */ e) {
     const step = e.ctrlKey || e.metaKey ? 8 : 1, n = store.selected, [H, W] = store.image;
-    const arrows = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[e.key];
+    const moves = /** @type {Record<string, number[]>} */ ({ ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] });
+    const arrows = moves[e.key];
     if (arrows && n >= 0) {
       const [x1, y1, x2, y2, label] = store.objects[n], [dx, dy] = arrows;
       calls.began();
@@ -246,7 +248,7 @@ export function listen(stage, store, calls) {
   }
 
   stage.addEventListener("pointerdown", down);
-  stage.addEventListener("onpointerrawupdate" in window ? "pointerrawupdate" : "pointermove", move); // before the next frame
+  stage.addEventListener(/** @type {"pointermove"} */ ("onpointerrawupdate" in window ? "pointerrawupdate" : "pointermove"), move); // before the next frame
   stage.addEventListener("pointerup", up);
   stage.addEventListener("pointercancel", (e) => (pointers.delete(e.pointerId), drag && abort()));
   stage.addEventListener("pointerleave", (e) => e.pointerType !== "touch" && calls.hover(null));

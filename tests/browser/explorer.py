@@ -198,7 +198,7 @@ def controls(page, shots, boxes):
     text.fill("64 0 nonsense")
     text.press("Enter")
     page.wait_for_selector(".dsla-problem >> text=nonsense is no number")
-    assert not heads(page), "nothing stale stays on screen"
+    wait(page, f"() => !{HEADS}.length", "nothing stale stays on screen")
     page.screenshot(path=shots / "explorer-error.png")
     text.fill(old)
     text.press("Enter")
