@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.cbook import get_sample_data
 
 from ..assigners import DSLA, METHODS, jittered_predictions
 from ..data import Scenes
-from ..files import OwnFolder
+from ..files import OwnFolder, read_toml
 from ..geometry import PointGrid
 from ..models import build, load
 from ..models.build import assigner
@@ -31,17 +32,7 @@ from .reactions import reaction_table
 from .report import reproduce
 from .runs import read, read_curves, read_runs, stores
 
-SCENE = 7  # of the test split at 512 pixels: the one of the README
-PHOTOGRAPHS = ("compare", "methods", "label-maps", "label-maps-trained")
-PHOTOGRAPH = (  # boxes drawn by hand on matplotlib's "grace_hopper.jpg": person, cap, face, name tag, ribbons, button
-    (24, 22, 510, 598),
-    (150, 20, 372, 186),
-    (158, 124, 374, 342),
-    (80, 482, 168, 516),
-    (322, 488, 452, 524),
-    (233, 569, 258, 596),
-)
-JITTER = 0.1  # of the boxes that stand for predictions, in shares of an object's sides
+SHOWN = read_toml(__file__, "gallery")
 
 
 def make_figures(
@@ -63,9 +54,9 @@ def make_figures(
     with tempfile.TemporaryDirectory() as temporary:
         made, lines = OwnFolder(temporary), []
         for name, figure, table in (*_method_figures(), *_figures_over_seeds(folder.path, progress)):
-            chart = Chart.of(name, "", figure, table, "png" if name in PHOTOGRAPHS else "svg")
+            chart = Chart(name, "", figure, table, "png" if name in SHOWN["png"] else "svg")
             chart.save(made)
-            lines.append(f"- **{Path(chart.file).name}**: {chart.caption}\n")
+            lines.append(f"- **{Path(chart.file).name}**: {chart.figure.caption}\n")
         reproduce(temporary, images=images, progress=progress)
         text = "# Figures\n\nMade by `dsla figures`; the table of each lies beside it.\n\n" + "".join(lines)
         captions = made.path / "figures" / "captions.md"
@@ -75,8 +66,8 @@ def make_figures(
 
 def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     """Figures that need no runs: name, picture, table."""
-    scenes = Scenes("test", size=SCENE + 1, image_size=512)
-    image, target = scenes[SCENE]
+    scenes = Scenes("test", size=SHOWN["scene"] + 1, image_size=512)
+    image, target = scenes[SHOWN["scene"]]
     figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
     yield "compare", figure, point_counts(figure)
 
@@ -94,12 +85,10 @@ def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
         ("intervals", diagrams.interval_table, diagrams.intervals),
         ("core-zone", diagrams.centerness_table, diagrams.centerness_maps),
         ("quality-focal-loss", diagrams.quality_focal_table, diagrams.quality_focal),
+        ("network", partial(networks.network_table, "r50-1x", 80, (800, 1344)), networks.network),
     ):
         table = table_of()
         yield name, draw(table), table
-
-    table = networks.network_table("r50-1x", 80, (800, 1344))
-    yield "network", networks.network(table), table
 
     table = reaction_table(load("scenes-dsla"), Scenes("val", size=100))
     yield "reactions", diagrams.reactions(table), table
@@ -108,10 +97,10 @@ def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
 def _label_maps() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     """Labels on five levels with jittered boxes for predictions; on three with the shipped model, before and after."""
     photo = as_image(get_sample_data("grace_hopper.jpg", asfileobj=False))
-    boxes, labels = [torch.tensor(PHOTOGRAPH, dtype=torch.float32)], [torch.arange(len(PHOTOGRAPH))]
+    boxes, labels = [torch.tensor(SHOWN["boxes"], dtype=torch.float32)], [torch.arange(len(SHOWN["boxes"]))]
     grid = PointGrid((photo.shape[0], photo.shape[1]), STRIDES, 0.0)
-    title = f"Dynamic label, predictions: true boxes jittered by {JITTER:.0%}"
-    predictions = {title: jittered_predictions(grid, boxes, labels, JITTER, len(PHOTOGRAPH))}
+    title = f"Dynamic label, predictions: true boxes jittered by {SHOWN['jitter']:.0%}"
+    predictions = {title: jittered_predictions(grid, boxes, labels, SHOWN["jitter"], len(labels[0]))}
     rows = label_rows(DSLA()(grid, boxes, labels), predictions)
     figure = label_maps(photo, rows)
     figure.caption += " The jittered box is that of the smallest object around the point, even if it learns another."
