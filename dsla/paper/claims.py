@@ -228,24 +228,21 @@ def measure_claims() -> tuple[Claim, ...]:
 
 def ablation_claims() -> tuple[Claim, ...]:
     """What the paper's ablation and its sweep of γ say, each with the published numbers."""
-    names = ablation_names()
-    sweep = published.gamma_sweep().dropna(subset="AP").set_index("recipe")["AP"]
-    pairs = list(read("claims")["steps"])
-    best = "scenes-dsla"
-    gamma = published.gamma_sweep().set_index("recipe")["gamma"]
-    for recipe in sweep.index.drop(best):
-        text = f"γ = {gamma[best]:g} does better than {names[recipe]}"
-        pairs.append({"text": text, "better": best, "other": recipe})
-    return _claims(pairs)
+    names, gamma = ablation_names(), published.gamma_sweep().dropna(subset="AP").set_index("recipe")["gamma"]
+    best = {"better": "scenes-dsla"}
+    sweep = [
+        {"text": f"γ = {gamma['scenes-dsla']:g} does better than {names[recipe]}", "other": recipe} | best
+        for recipe in gamma.index.drop("scenes-dsla")
+    ]
+    return _claims([*read("claims")["steps"], *sweep])
 
 
 def _claims(pairs: Iterable[dict[str, Any]], **about: str) -> tuple[Claim, ...]:
     """Claims about two recipes, with the AP that is published for them."""
-    ap, names = published.ablation().set_index("recipe")["AP"], ablation_names()
-    sweep = published.gamma_sweep().dropna(subset="AP").set_index("recipe")["AP"]
-    claims = []
+    table = pd.concat([published.ablation(), published.gamma_sweep()]).dropna(subset="AP").drop_duplicates("recipe")
+    ap, names, claims = table.set_index("recipe")["AP"], ablation_names(), []
     for row in pairs:
-        high, low = (sweep.get(r, ap.get(r)) for r in (row["better"], row["other"]))
+        high, low = (ap[row[k]] for k in ("better", "other"))
         gain = f"{as_text('AP', high - low, signed=True)} AP ({as_text('AP', low)} → {as_text('AP', high)})"
         claims.append(Claim(**row | about | {k: names[row[k]] for k in ("better", "other")}, published=gain))
     return tuple(claims)

@@ -20,23 +20,26 @@ def results() -> pd.DataFrame:
     return _table("results")
 
 
-def ablation() -> pd.DataFrame:
+def ablation(study: str = "ablation") -> pd.DataFrame:
     """setting, recipe (of the embedded set, with the same setting), AP, source: ResNet-50, 12 epochs.
+
+    Args:
+        study: "ablation", or "gamma", see `gamma_sweep`.
 
     Settings for which nothing is published have no AP and no source; the embedded set fills them in.
     """
-    return _study("ablation")
+    table = _table("ablation")
+    return table[table["study"] == study].drop(columns="study").reset_index(drop=True)
 
 
 def gamma_sweep() -> pd.DataFrame:
     """gamma, recipe (of the embedded set, with this γ), AP, source: all of DSLA, ResNet-50, 12 epochs."""
-    table = _study("gamma").rename(columns={"setting": "gamma"})
-    return table.astype({"gamma": float})
+    return ablation("gamma").rename(columns={"setting": "gamma"}).astype({"gamma": float})
 
 
 def release_ap() -> pd.DataFrame:
     """Of the release's runs after each epoch: recipe, epoch, AP, AP50, AP75, APs, APm, APl, source."""
-    return _named(_table("release_ap"))
+    return _table("release_ap").assign(source=RELEASE)
 
 
 def release_losses() -> pd.DataFrame:
@@ -44,7 +47,7 @@ def release_losses() -> pd.DataFrame:
 
     recipe, epoch (from 1), iteration (in the epoch), epochs (done, a fraction), lr, loss_cls, loss_bbox, loss, source.
     """
-    table = _named(_table("release_losses"))
+    table = _table("release_losses").assign(source=RELEASE)
     table.insert(3, "epochs", table["epoch"] - 1 + table["iteration"] / ITERATIONS)
     return table
 
@@ -54,14 +57,3 @@ def _table(name: str) -> pd.DataFrame:
         table = pd.read_csv(file)
     table.attrs = {"published": True, "data": DATA}
     return table
-
-
-def _study(name: str) -> pd.DataFrame:
-    table = _table("ablation")
-    return table[table["study"] == name].drop(columns="study").reset_index(drop=True)
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """The log's names of models → the names of recipes."""
-    recipes = table["model"].str.replace("_", "-")
-    return table.assign(model=recipes, source=RELEASE).rename(columns={"model": "recipe"})
