@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..analysis.resampling import draws, resampled_ap
@@ -22,7 +23,7 @@ from ..files import add_line
 from ..models.evaluation import evaluate
 from ..recipes import Recipe, recipe
 from .definitions import as_text, read
-from .runs import FILE, Run, evaluations_of, key_of, run_of, train_or_read
+from .runs import FILE, Run, ap_of, evaluations_of, key_of, run_of, train_or_read
 from .runs import read as read_store
 
 PLAN = read("protocol")
@@ -88,8 +89,8 @@ def tuned(runs: Iterable[Run], part: str = FIRST) -> dict[tuple[str, str], float
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for run in runs:
         if run["stage"] == stage_of(part, "tuning"):
-            where, ap = (run["start"], run["recipe"]), next(n["value"] for n in run["numbers"] if n["name"] == "AP")
-            best[where] = max(best.get(where, (-1.0, 0.0)), (ap or 0.0, -run["lr"]))
+            where = run["start"], run["recipe"]
+            best[where] = max(best.get(where, (-1.0, 0.0)), (float(np.nan_to_num(ap_of(run))), -run["lr"]))
     return {where: -rate for where, (_, rate) in best.items()}
 
 
@@ -149,11 +150,10 @@ def follow(
             say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {len(left)} runs are missing")
             run = _made(p, each, data, Path(out), commit, progress)
             add_line(store, run)
-            say(f"AP {as_text('AP', next(n['value'] for n in run['numbers'] if n['name'] == 'AP'))}")
+            say(f"AP {as_text('AP', ap_of(run))}")
     runs = read_store(store, protocol=VERSION)
-    columns = {"stage": "stage", "start": "start", "recipe": "recipe", "rate": "lr", "seed": "seed"}
-    aps = [next(n["value"] for n in run["numbers"] if n["name"] == "AP") for run in runs]
-    return pd.DataFrame({name: [run[key] for run in runs] for name, key in columns.items()}).assign(AP=aps)
+    table = pd.DataFrame(runs, columns=["stage", "start", "recipe", "lr", "seed"]).rename(columns={"lr": "rate"})
+    return table.assign(AP=list(map(ap_of, runs)))
 
 
 @cache

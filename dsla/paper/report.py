@@ -101,7 +101,7 @@ def reproduce(
     if train:
         recipes = [recipe(name) if steps is None else recipe(name, steps=steps) for name in SHIPPED]
         runs = complete(recipes, folder.path, seeds, None, images, jobs, say, progress)
-        models = {r.name: trained(r, 0, folder.path) for r in recipes}
+        models = {r.name: trained(r, 0, folder.path)[0] for r in recipes}
     detectors = models or {name: load(name) for name in SHIPPED}
     dataset = Scenes("val", size=images)
     say(f"drawing {len(dataset)} validation scenes")
@@ -122,6 +122,7 @@ def reproduce(
     say("figures and report")
     numbers = table_of(runs)
     findings = judge_all(CLAIMS, numbers)
+    origin = "given models" if models else "weights that ship with the package"
     about = {
         "dsla": __version__,
         "torch": torch.__version__,
@@ -130,11 +131,7 @@ def reproduce(
         "images": len(dataset),
         "objects": sum(len(dataset.rows(i)) for i in range(len(dataset))),
         "seeds": seeds,
-        "trained": "anew by this command"
-        if train
-        else "given models"
-        if models
-        else "weights that ship with the package",
+        "trained": "anew by this command" if train else origin,
         "recipes": list(detectors),
         "command": "dsla reproduce" + (f" --train --seeds {seeds}" if train else ""),
     }
@@ -143,7 +140,7 @@ def reproduce(
     for chart in drawn.values():
         chart.save(folder)
     source = f"Data: {about['images']} scenes, {about['data']}; seeds: {seeds}."
-    lines = [f"- **{Path(c.file).name}**: {c.title}. {c.caption} {source}\n" for c in drawn.values()]
+    lines = [f"- **{Path(c.file).name}**: {c.title}. {c.figure.caption} {source}\n" for c in drawn.values()]
     folder.write("figures/captions.md", "".join(lines))
     report = folder.write("report.html", page("reproduce.html", title=TITLE, story=story, about=about, charts=drawn))
     tables = "Each figure lies beside the table it shows; `results.json` and `runs.jsonl` hold all numbers."

@@ -27,6 +27,7 @@ from ..files import add_line, plain, read_lines
 from ..models import Detector, load
 from ..models.weights import content_hash
 from ..models.weights import read as read_weights
+from ..plots.curves import losses_of
 from ..plots.style import method
 from ..recipes import GROUPS, RECIPES, SHIPPED, recipe
 from ..recipes.recipe import Recipe
@@ -85,6 +86,11 @@ def read_curves(*paths: str | Path) -> pd.DataFrame:
         if name != "step"
     ]
     return pd.DataFrame(rows, columns=[*about, "step", "name", "value"]).astype({"value": float})
+
+
+def ap_of(run: Run) -> float:
+    """AP of a run, NaN where it is undefined."""
+    return next(np.nan if n["value"] is None else n["value"] for n in run["numbers"] if n["name"] == "AP")
 
 
 def title_of(name: str) -> str:
@@ -199,21 +205,15 @@ def complete(
     for number, run in enumerate(_each(left, folder, size, jobs, say, progress), 1):
         there[run["key"]] = run
         add_line(folder / FILE, run)
-        ap = next(n["value"] for n in run["numbers"] if n["name"] == "AP")
-        minutes = (time.perf_counter() - began) / 60
-        ap = as_text("AP", np.nan if ap is None else ap)
+        minutes, ap = (time.perf_counter() - began) / 60, as_text("AP", ap_of(run))
         say(f"[{minutes:4.0f} min] {number} of {len(left)}: {run['recipe']}, seed {run['seed']}: AP {ap}")
     return [there[key] for key in wanted]
 
 
-def trained(r: Recipe, seed: int, out: Path, images: int | None = None, progress: bool = False) -> Detector:
-    """The model of a recipe and a seed: read where it is, else trained, or trained to its end."""
-    return _model_and_log(r, seed, out, images, progress)[0]
-
-
-def _model_and_log(
-    r: Recipe, seed: int, out: Path, images: int | None, progress: bool
+def trained(
+    r: Recipe, seed: int, out: Path, images: int | None = None, progress: bool = False
 ) -> tuple[Detector, list[dict[str, Any]]]:
+    """The model of a recipe and a seed on the embedded set, and its log; see `train_or_read`."""
     data = _scenes("train", min(6000, (r.steps or 0) * r.batch_size))
     val = _scenes("val", images) if r.name in SHIPPED else None
     return train_or_read(r, seed, out, data, val=val, every=(r.steps or 0) / _EVALUATIONS, progress=progress)
@@ -277,7 +277,7 @@ def _scenes(split: str, size: int | None) -> Scenes:
 
 
 def _run(key: str, r: Recipe, seed: int, out: Path, images: int, progress: bool) -> Run:
-    model, log = _model_and_log(r, seed, out, images, progress)
+    model, log = trained(r, seed, out, images, progress)
     curve = {"curve": _curve(log, max(1, (r.steps or 0) // 40)), "evaluations": evaluations_of(log)}
     return run_of(r.name, model, study(model, _scenes("val", images)), key=key, seed=seed, images=images, **curve)
 
@@ -289,7 +289,7 @@ def evaluations_of(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _curve(log: list[dict[str, Any]], every: int) -> list[dict[str, Any]]:
     """Losses of the log, means over spans of about `every` steps."""
-    frame = pd.DataFrame([row for row in log if "loss" in row])
+    frame = losses_of(log)
     keep = ["step", *(c for c in frame.columns if c.startswith("loss"))]
     spans = np.ceil(frame["step"] / every).astype(int)
     mean = frame[keep].groupby(spans).mean().round(4)

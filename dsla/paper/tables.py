@@ -12,7 +12,7 @@ import pandas as pd
 from ..files import markdown
 from ..recipes import RECIPES
 from . import published
-from .claims import CENTERNESS, DSLA, Claim, Finding, ablation_names, holm, interval, judge, same_budget
+from .claims import CENTERNESS, DSLA, Claim, Finding, ablation_names, holm, interval, intervals, judge, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
 from .definitions import RECIPES as TITLES
 
@@ -28,18 +28,13 @@ _BASE = {"ablation": "scenes-fcos", "gamma": "scenes-dsla"}  # what the others a
 
 def method_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a recipe: recipe, method, seeds, steps, and for each of `ROWS["seeds"]` mean, low, high."""
-    lines = []
-    for name, mine in runs.groupby("recipe", sort=False):
-        about = {"recipe": name, "method": mine["method"].iloc[0], "seeds": mine["seed"].nunique()}
-        line: dict[str, Any] = about | {"steps": mine["steps"].iloc[0]}
-        for column, (analysis, number) in ROWS["seeds"].items():
-            values = mine.loc[(mine["analysis"] == analysis) & (mine["name"] == number), "value"]
-            line[column], line[f"{column} low"], line[f"{column} high"] = interval(values)
-        lines.append(line)
+    about = {"method": ("method", "first"), "seeds": ("seed", "nunique"), "steps": ("steps", "first")}
+    table = runs.groupby("recipe", sort=False).agg(**about)
+    for column, number in ROWS["seeds"].items():
+        rows = runs[(runs["analysis"] == number[0]) & (runs["name"] == number[1])]
+        table[[column, f"{column} low", f"{column} high"]] = intervals(rows, ["recipe"])
     order = {name: i for i, name in enumerate(RECIPES)}
-    columns = [column + end for column in ROWS["seeds"] for end in ("", " low", " high")]
-    frame = pd.DataFrame(lines, columns=["recipe", "method", "seeds", "steps", *columns])
-    return frame.sort_values("recipe", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+    return table.reset_index().sort_values("recipe", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def study_table(runs: pd.DataFrame, study: str) -> pd.DataFrame:
