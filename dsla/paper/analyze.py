@@ -7,20 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import __version__
 from ..analysis.breakdown import largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
-from ..analysis.study import iou_losses
 from ..coco.matching import RECALLS
 from ..coco.problems import many
 from ..files import OwnFolder, csv_text, plain
 from ..plots import detectors, figures
 from ..plots.style import ERRORS, distinct
 from .definitions import ROWS, as_text, is_in, label
-from .exhibits import oracle_table, score_iou_chart
+from .exhibits import ABREAST, joined, shared_charts
 from .pages import Chart, Grid, notebook, page
 
-ABREAST = 3  # detectors in one score–IoU figure
 CASES = 8  # of each kind in the gallery of the worst
 ROWS_OF_LATEX = 1000  # of a table that is written as LaTeX: longer ones are no tables of a paper
 
@@ -85,32 +82,29 @@ def charts(answers: Sequence[Answers], images: str | Path | None = None) -> dict
         return {chart.name: chart for chart in drawn}
 
 
-def _joined(answers: Sequence[Answers], table: str) -> pd.DataFrame:
-    return figures.method_rows({a.name: a.tables[table] for a in answers})
-
-
 def _breakdowns(answers: Sequence[Answers]) -> Iterator[Chart]:
     """Intervals, curves, errors by size, confusions, missed objects by points."""
-    intervals, about = _joined(answers, "intervals"), answers[0].tables["intervals"].attrs
+    by_name, about = {a.name: a for a in answers}, answers[0].tables["intervals"].attrs
+    intervals = joined(by_name, "intervals")
     if intervals["low"].notna().any():
         figure = detectors.number_intervals(intervals, compared(answers, about["level"])[0], **about)
-        yield Chart.of("intervals", "How sure these numbers are", figure, intervals)
+        yield Chart("intervals", "How sure these numbers are", figure, intervals)
     curves = pd.concat([_curve(a) for a in answers], ignore_index=True)
     if curves["precision"].notna().any():
         figure = detectors.precision_recall(curves)
-        yield Chart.of("precision-recall", "Precision and recall", figure, curves)
-    sizes = _joined(answers, "errors_by").query("by == 'size'")
+        yield Chart("precision-recall", "Precision and recall", figure, curves)
+    sizes = joined(by_name, "errors_by").query("by == 'size'")
     if sizes["objects"].any():
-        yield Chart.of("fates", "What becomes of objects by size", detectors.fates_by_size(sizes), sizes)
+        yield Chart("fates", "What becomes of objects by size", detectors.fates_by_size(sizes), sizes)
     for i, a in enumerate(answers):
         table = a.tables["confusion"]
         if len(table) and a.evaluation.per_class["objects"].astype(bool).sum() > 1:
             figure = detectors.confusions(table, a.name, table.attrs["score_threshold"])
-            yield Chart.of(f"confusions-{i + 1}", f"Which class {a.name} calls which", figure, table)
+            yield Chart(f"confusions-{i + 1}", f"Which class {a.name} calls which", figure, table)
     if "points" in answers[0].tables and answers[0].tables["points"]["objects"].any():
-        points, why = _joined(answers, "points"), answers[0].tables["why"].attrs
+        points, why = joined(by_name, "points"), answers[0].tables["why"].attrs
         figure = detectors.missed_by_points(points, why["setting"], why["score_threshold"])
-        yield Chart.of("points", "Objects not found, by their points", figure, points)
+        yield Chart("points", "Objects not found, by their points", figure, points)
 
 
 def _curve(a: Answers) -> pd.DataFrame:
@@ -141,47 +135,33 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
             rows = [row for _, row in table.iterrows()]
             shown = [(truth.file(place[r["image"]], images), r, t) for r, t in zip(rows, words, strict=True)]
             figure = detectors.worst(shown, a.name, kind)
-            yield Chart.of(f"worst-{kind}{end}", title, figure, table, "png")
+            yield Chart(f"worst-{kind}{end}", title, figure, table, "png")
 
 
-def _charts(answers: Sequence[Answers]) -> list[Chart]:
+def _charts(answers: Sequence[Answers]) -> Iterator[Chart]:
+    """What errors cost, and what is shown of models, too."""
     errors = pd.DataFrame(
         {"method": a.name, "error": e, "gain": a.value("errors", f"dAP_{e}"), "count": a.value("errors", e)}
         for a in answers
         for e in ERRORS
     )
-    drawn = [Chart.of("errors", "What errors cost", figures.error_costs(errors), errors)]
-    scored = [a for a in answers if len(a.tables["ranking"])]
-    for first in range(0, len(scored), ABREAST):
-        name = "score-and-iou" + (f"-{first // ABREAST + 1}" if first else "")
-        rankings = {a.name: a.tables["ranking"] for a in scored[first : first + ABREAST]}
-        drawn.append(score_iou_chart(rankings, name, after_nms=False))
-    if scored:
-        table = figures.method_rows({a.name: a.tables["reliability"] for a in scored})
-        figure = figures.reliability_curves(table)
-        drawn.append(Chart.of("reliability", "Score as a forecast of IoU", figure, table))
-    table = figures.method_rows({a.name: iou_losses(a.tables["suppression"]) for a in answers}).dropna(subset="share")
-    if len(table):
-        figure = figures.lost_to_nms(table)
-        figure.caption += f" NMS at IoU {_nms(answers):g} over the results."
-        drawn.append(Chart.of("lost-to-nms", "What objects lose to a further NMS", figure, table))
-    table = oracle_table(pd.concat([a.numbers.assign(method=a.name) for a in answers]))
-    if table["AP"].notna().any():
-        drawn.append(Chart.of("oracles", "Oracles", figures.oracle_scores(table), table))
-    return drawn
+    yield Chart("errors", "What errors cost", figures.error_costs(errors), errors)
+    numbers = pd.concat([a.numbers.assign(method=a.name) for a in answers])
+    yield from shared_charts(
+        {a.name: a for a in answers}, numbers, answers[0].tables["suppression"].attrs["nms_threshold"]
+    )
 
 
 def write_folder(answers: Sequence[Answers], drawn: dict[str, Chart], folder: OwnFolder, latex: bool = False) -> None:
     """numbers, per_class, and one file a table with a column detector, differences and objects of two detectors, as CSV
     and as LaTeX if asked for and not of more than ROWS_OF_LATEX rows; figures/; a notebook that loads all."""
-    tables = {"numbers": {a.name: _numbers(a) for a in answers}}
-    tables["per_class"] = {a.name: a.evaluation.per_class.reset_index() for a in answers}
-    tables |= {name: {a.name: a.tables[name] for a in answers} for name in answers[0].tables}
-    whole = {}
-    for name, parts in tables.items():
-        joined = pd.concat([pd.DataFrame(t).assign(detector=who) for who, t in parts.items()], ignore_index=True)
-        joined.insert(0, "detector", joined.pop("detector"))
-        whole[name] = joined
+    parts = {"numbers": [_numbers(a) for a in answers]}
+    parts["per_class"] = [a.evaluation.per_class.reset_index() for a in answers]
+    parts |= {name: [a.tables[name] for a in answers] for name in answers[0].tables}
+    names: Any = {"keys": [a.name for a in answers], "names": ["detector", None]}
+    whole = {
+        name: pd.concat(map(pd.DataFrame, tables), **names).reset_index("detector") for name, tables in parts.items()
+    }
     if len(answers) > 1:
         whole["differences"], whole["found_by"] = compared(answers, answers[0].tables["intervals"].attrs["level"])
     for name, table in whole.items():
@@ -220,25 +200,15 @@ def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, 
         by_class=[_by_class(a) for a in answers],
         missed=_missed(answers),
         pairs=_pairs(answers),
-        sure=answers[0].tables["intervals"].attrs,
-        setting=answers[0].tables["why"].attrs if "why" in answers[0].tables else {},
         costliest=[(a, _costliest(a)) for a in answers],
         kinds=ERRORS,
-        images=answers[0].evaluation.n_images,
-        objects=int(answers[0].evaluation.per_class["objects"].sum()),
-        nms=_nms(answers),
         annotations=Path(annotations).name,
         score_threshold=score_threshold,
-        version=__version__,
     )
 
 
 def _names(answers: Sequence[Answers]) -> str:
     return ", ".join(a.name for a in answers) if len(answers) <= ABREAST else f"{len(answers)} detectors"
-
-
-def _nms(answers: Sequence[Answers]) -> float:
-    return float(answers[0].tables["suppression"].attrs["nms_threshold"])
 
 
 def _costliest(a: Answers) -> list[tuple[str, float]]:

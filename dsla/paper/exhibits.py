@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.study import Study, iou_losses, object_points, score_steps, single_profiles, suppressed_boxes
+from ..analysis.study import Analysed, Study, iou_losses, object_points, score_steps, single_profiles, suppressed_boxes
 from ..data import Scenes
 from ..models import Detector
 from ..models.build import assigner
@@ -21,6 +21,7 @@ from .claims import CENTERNESS, DSLA, PLAIN, Finding, intervals
 from .definitions import as_text
 from .pages import Chart, Grid
 
+ABREAST = 3  # methods in one score–IoU figure
 DRAW_FROM = 0.3  # score of detections that are drawn
 LOOKED_AT = 60  # scenes among which examples are chosen
 FITS, CONTRAST = 0.7, 0.15  # of an object to look at: IoU of its detections; of the mean colours in and around its box
@@ -54,11 +55,6 @@ class Story:
         """ "FCOS 31.1, DSLA 35.4": the number of each method in a sentence."""
         return ", ".join(f"{m} {as_text(name, v)}" for m, v in self.values(analysis, name).items())
 
-    def below_zero(self, analysis: str, name: str) -> list[str] | None:
-        """Methods whose number is negative; None if it is undefined for all."""
-        values = self.values(analysis, name)
-        return [m for m, v in values.items() if v < 0] if np.isfinite(list(values.values())).any() else None
-
     def grid(self, analysis: str, caption: str) -> Grid:
         """Numbers of an analysis, a column a method; with several seeds mean ± half the 95 % interval."""
 
@@ -68,9 +64,6 @@ class Story:
 
         about = self.studies[self.methods[0]].numbers.query("analysis == @analysis").set_index("name")
         return Grid.of(analysis, caption, self.methods, cell, about)
-
-    def joined(self, table: str) -> pd.DataFrame:
-        return figures.method_rows({m: s.tables[table] for m, s in self.studies.items()})
 
     @property
     def threshold(self) -> float:
@@ -82,7 +75,7 @@ def charts(story: Story) -> Iterator[Chart]:
     """Each figure with its table; those that have nothing to show are left out."""
     studies, data, names = story.studies, story.dataset, tuple(story.dataset.class_names)
     figure = _side_by_side(story, busiest(data))
-    yield Chart.of("assigners", "Assigners side by side", figure, point_counts(figure), "png")
+    yield Chart("assigners", "Assigners side by side", figure, point_counts(figure), "png")
 
     scene = _most_varied(story)
     for m, name in ((PLAIN, "detections-fcos"), (DSLA, "detections-dsla")):
@@ -91,36 +84,57 @@ def charts(story: Story) -> Iterator[Chart]:
             detections = studies[m].detections[scene]
             figure = draw_detections(image, detections, names, target, score_threshold=DRAW_FROM)
             table = judged(detections, target, 0.5, DRAW_FROM)[0]
-            yield Chart.of(name, f"Detections of {m} beside ground truth", figure, table, "png")
+            yield Chart(name, f"Detections of {m} beside ground truth", figure, table, "png")
 
     if (example := hard_object(story.studies, story.models, story.dataset)) is not None:
         index, gt, points = example
         image, target = data[index]
         figure = figures.labels_and_scores(image, target["boxes"][gt].tolist(), points)
-        yield Chart.of("labels-and-scores", "Labels and scores of neighbouring points", figure, points)
+        yield Chart("labels-and-scores", "Labels and scores of neighbouring points", figure, points)
 
     rows = figures.method_rows(single_profiles({m: s.tables["profile"] for m, s in studies.items()}))
     steps = figures.method_rows({m: score_steps(s.tables["adjacency"]) for m, s in studies.items()})
     table = pd.concat([rows, steps], ignore_index=True)
     figure = figures.adjacency_profiles(rows, steps, story.threshold)
-    yield Chart.of("neighbours", "Profiles, and steps between neighbours", figure, table)
-
-    rankings = {m: studies[m].tables["ranking"] for m in story.methods}
-    if any(map(len, rankings.values())):
-        yield score_iou_chart(rankings)
-        table = story.joined("reliability")
-        yield Chart.of("reliability", "Score as a forecast of IoU", figures.reliability_curves(table), table)
+    yield Chart("neighbours", "Profiles, and steps between neighbours", figure, table)
 
     examples = list(worst_objects(story.studies, story.dataset))
     if examples:
         table = pd.concat([boxes.assign(method=m) for m, _, boxes in examples], ignore_index=True)
-        yield Chart.of("suppressed", "A better box is suppressed", figures.suppressed(examples), table, "png")
+        yield Chart("suppressed", "A better box is suppressed", figures.suppressed(examples), table, "png")
+    yield from shared_charts(studies, story.numbers)
+
+
+def shared_charts(studies: Mapping[str, Analysed], numbers: pd.DataFrame, nms: float | None = None) -> Iterator[Chart]:
+    """What is shown of models and of any detectors: score against IoU, reliability, losses to NMS, oracles.
+
+    Args:
+        studies: by method.
+        numbers: of all their runs, see `oracle_table`.
+        nms: IoU of the further NMS that was run over results, of whose own nothing is known.
+    """
+    scored = {m: s.tables["ranking"] for m, s in studies.items() if len(s.tables["ranking"])}
+    for first in range(0, len(scored), ABREAST):
+        name = "score-and-iou" + (f"-{first // ABREAST + 1}" if first else "")
+        yield score_iou_chart(dict(list(scored.items())[first : first + ABREAST]), name, nms is None)
+    if scored:
+        table = joined({m: studies[m] for m in scored}, "reliability")
+        yield Chart("reliability", "Score as a forecast of IoU", figures.reliability_curves(table), table)
     table = figures.method_rows({m: iou_losses(s.tables["suppression"]) for m, s in studies.items()})
     if table["share"].notna().any():
-        yield Chart.of("lost-to-nms", "What objects lose to NMS", figures.lost_to_nms(table), table)
+        figure, title = figures.lost_to_nms(table.dropna(subset="share")), "What objects lose to NMS"
+        if nms is not None:
+            figure.caption += f" NMS at IoU {nms:g} over the results."
+            title = "What objects lose to a further NMS"
+        yield Chart("lost-to-nms", title, figure, table.dropna(subset="share"))
+    table = oracle_table(numbers)
+    if table["AP"].notna().any():
+        yield Chart("oracles", "Oracles", figures.oracle_scores(table), table)
 
-    table = oracle_table(story.numbers)
-    yield Chart.of("oracles", "Oracles", figures.oracle_scores(table), table)
+
+def joined(studies: Mapping[str, Analysed], table: str) -> pd.DataFrame:
+    """A table of the analyses, of all methods, with a column method."""
+    return figures.method_rows({m: s.tables[table] for m, s in studies.items()})
 
 
 def score_iou_chart(rankings: dict[str, pd.DataFrame], name: str = "score-and-iou", after_nms: bool = True) -> Chart:
@@ -131,7 +145,7 @@ def score_iou_chart(rankings: dict[str, pd.DataFrame], name: str = "score-and-io
     least = next(iter(rankings.values())).attrs["iou_threshold"]
     table = pd.concat(cells, ignore_index=True)
     figure = figures.score_iou(table, pd.DataFrame(about).assign(iou_threshold=least), after_nms)
-    return Chart.of(name, "Score against IoU", figure, table)
+    return Chart(name, "Score against IoU", figure, table)
 
 
 def oracle_table(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -171,13 +185,11 @@ def _most_varied(story: Story) -> int:
     count = min(LOOKED_AT, len(story.dataset))
     targets = [story.dataset.target(i) for i in range(count)]
     objects = np.array([len(t["boxes"]) for t in targets])
-    kinds = np.zeros(count, dtype=int)
+    kinds = pd.Series(0, index=range(count))
     for m in {PLAIN, CENTERNESS, DSLA} & set(story.studies):
         table = judged_images(story.studies[m].detections[:count], targets, 0.5, DRAW_FROM)
-        image, hit = table["image"].to_numpy(dtype=np.int64), (table["verdict"] == "hit").to_numpy()
-        seen = np.zeros((count, 3), dtype=bool)
-        seen[image, table["verdict"].map({"hit": 0, "duplicate": 1, "false": 2}).to_numpy(dtype=np.int64)] = True
-        kinds += seen.sum(1) + (np.bincount(image[hit], minlength=count) < objects)
+        hits = table["image"][table["verdict"] == "hit"].value_counts().reindex(kinds.index, fill_value=0)
+        kinds += table.groupby("image")["verdict"].nunique().reindex(kinds.index, fill_value=0) + (hits < objects)
     return max(range(count), key=lambda i: (kinds[i], min(objects[i], 5), -i))
 
 

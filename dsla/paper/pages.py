@@ -7,7 +7,7 @@ Equal content gives equal bytes: no dates, no times. Beside a page lies a notebo
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from .. import __version__
 from ..coco.problems import many
 from ..errors import visible
 from ..files import OwnFolder, csv_text
@@ -29,19 +30,17 @@ MIME = {"svg": "image/svg+xml", "png": "image/png"}
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn figure with its caption and its table; "svg" for line art, "png" for photographs."""
+    """A drawn figure with its title and its table; "svg" for line art, "png" for photographs."""
 
     name: str
     title: str
-    caption: str
-    data: bytes
-    table: pd.DataFrame
-    kind: str
     figure: Picture
+    table: pd.DataFrame
+    kind: str = "svg"
 
-    @classmethod
-    def of(cls, name: str, title: str, figure: Picture, table: pd.DataFrame, kind: str = "svg") -> "Chart":
-        return cls(name, title, figure.caption, picture_bytes(figure, kind), table, kind, figure)
+    @cached_property
+    def data(self) -> bytes:
+        return picture_bytes(self.figure, self.kind)
 
     @property
     def file(self) -> str:
@@ -115,7 +114,7 @@ def notebook(title: str, about: str, charts: Iterable[Chart]) -> str:
     what_to_do = "Run the cells from the top, then change what you like."
     sources = [f"# {_line(title)}\n\n{_line(about)} {what_to_do}", LOADING.read_text(encoding="utf-8").strip()]
     for chart in charts:
-        sources += [f"## {chart.title}\n\n{_line(chart.caption)}", f'show("{chart.name}")']
+        sources += [f"## {chart.title}\n\n{_line(chart.figure.caption)}", f'show("{chart.name}")']
     make = (notebooks.new_markdown_cell, notebooks.new_code_cell)
     cells = [make[i % 2](source, id=f"cell-{i}") for i, source in enumerate(sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -146,6 +145,7 @@ def _templates() -> jinja2.Environment:
         "label": definitions.label,
         "text": definitions.as_text,
         "many": many,
+        "version": __version__,
         "finite": lambda values: bool(np.isfinite(list(values)).all()),
         "PLAIN": claims.PLAIN,
         "DSLA": claims.DSLA,

@@ -81,7 +81,7 @@ def drawn():
         figure.subplots().plot([0, 1], [1, 0])
     figure.caption = "a line & a caption"
     table = pd.DataFrame({"x": [0, 1], "y": [1.0, np.nan]})
-    return [Chart.of("line", "Line", figure, table), Chart.of("dots", "Dots", figure, table, "png")]
+    return [Chart("line", "Line", figure, table), Chart("dots", "Dots", figure, table, "png")]
 
 
 def content(stranger="1 < 2"):
@@ -124,7 +124,7 @@ def test_images_are_the_figures():
     assert drawn()[1].data.startswith(b"\x89PNG")
     with style():
         figure = picture(2, 1)
-    assert Chart.of("t", "t", figure, chart.table, "png").data == picture_bytes(figure, "png")
+    assert Chart("t", "t", figure, chart.table, "png").data == picture_bytes(figure, "png")
 
 
 def test_text_is_escaped_and_numbers_are_shown():
