@@ -77,7 +77,7 @@ def _assigned(args: Namespace) -> None:
     from ..analysis.coverage import best_setting, coverage
     from ..files import OwnFolder, csv_text
     from ..plots.comparison import STRIDES
-    from ..plots.coverage import coverage_figure
+    from ..plots.detectors import coverage_figure
     from ..plots.style import picture_bytes
 
     folder = OwnFolder(args.to, inputs=args.files, overwrite=args.overwrite) if args.to else None

@@ -2,7 +2,7 @@
 
 from ..assigners import jittered_predictions
 from .comparison import compare
-from .coverage import coverage_figure
+from .detectors import coverage_figure
 from .draw import draw_detections
 from .style import looks, method, picture_bytes, save
 

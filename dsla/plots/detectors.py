@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 
+from ..analysis.coverage import best_setting
 from ..coco.columns import CORNERS
 from . import draw, style
-from .style import SOFT, UNIT, VERDICTS, WIDTH, Picture
+from .style import LOST, SOFT, UNIT, VERDICTS, WIDTH, Picture
 
 FATES = {"correct": ("matched", "hit"), "covered": ("nearly", "duplicate"), "missed": ("missed", "missed")}
 CURVES = {"0.5": "IoU 0.5, area: AP50", "0.75": "IoU 0.75, area: AP75", "mean": "IoU 0.5 … 0.95, area: AP"}
@@ -35,6 +36,29 @@ def fates_by_size(table: pd.DataFrame) -> Picture:
             style.label_first(ax, i, "")
             ax.set(xlim=(0, 100), xlabel="% of the objects", title=f"{size} ({rows['objects'].max():,.0f})")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure
+
+
+def coverage_figure(table: pd.DataFrame) -> Picture:
+    """Shares of objects without a point and with one or two, a row a setting, for all and by size; `coverage`."""
+    keys = ["method", "strides", "input_size"]
+    settings, kept = table[keys].drop_duplicates(), table[table["by"].isin(["all", "size"])]
+    groups, best = list(dict.fromkeys(kept["group"])), best_setting(table)
+    with style.drawing(0.24 * len(settings) + 1.3, style.caption("coverage", **best)) as figure:
+        axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+        for ax, group in zip(axes, groups, strict=True):
+            rows = settings.merge(kept[kept["group"] == group], on=keys, how="left")
+            none, few = (100 * rows[share].fillna(0) for share in ("none", "few"))
+            ax.barh(rows.index, none, 0.75, color=LOST, label="no point")
+            ax.barh(rows.index, few, 0.75, left=none, color="#f0a202", label="1 or 2 points")
+            for at, value in none.items():
+                ax.annotate(f"{value:.1f}", (0, at), (2, 0), textcoords="offset points", fontsize=6, va="center")
+            ax.set(title=f"{group} ({rows['objects'].max():,.0f})", xlabel="% of the objects")
+            ax.set_xlim(0, max(1.0, ax.get_xlim()[1]))
+            style.rows_of(ax, map(" · ".join, settings.to_numpy()))
+            ax.tick_params(axis="y", labelsize=6.5)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        figure.supxlabel(figure.caption, fontsize=6.5, color=SOFT, wrap=True)
     return figure
 
 

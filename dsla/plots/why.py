@@ -214,11 +214,9 @@ class Why:
         assignment = assign("", *grid, 0.1, 0).assignment
         mine = int(np.flatnonzero(taught == rows[place])[0]) if rows[place] in taught else -2
         point = (assignment.gt_index[0] == mine).nonzero()[:, 0]
-        scale = torch.tensor(frame.scale)
-        for level in assignment.grid.level[point].unique().tolist():
-            here = point[assignment.grid.level[point] == level]
-            x, y = (assignment.grid.xy[here] / scale).T.numpy()
-            ax.scatter(x, y, s=10 + 8 * level, c="white", edgecolors="#10151d", linewidths=0.6, zorder=5)
+        x, y = (assignment.grid.xy[point] / torch.tensor(frame.scale)).T.numpy()
+        sizes = 10 + 8 * assignment.grid.level[point].numpy()
+        ax.scatter(x, y, s=sizes, c="white", edgecolors="#10151d", linewidths=0.6, zorder=5)
         return f"{many(len(point), 'point')} of {setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
 
 

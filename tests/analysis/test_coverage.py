@@ -12,7 +12,7 @@ import dsla
 from dsla.analysis.assignments import assignment_statistics
 from dsla.analysis.coverage import best_setting, coverage
 from dsla.cli.main import main
-from dsla.plots.coverage import coverage_figure
+from dsla.plots.detectors import coverage_figure
 
 
 @pytest.fixture
