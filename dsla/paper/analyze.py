@@ -1,6 +1,7 @@
 """What `dsla analyze` shows: a short table, a self-contained page, tables and figures as files."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..coco.problems import many
 from ..files import OwnFolder, csv_text, plain
 from ..plots import detectors, figures
 from ..plots.style import ERRORS, distinct
-from .definitions import ROWS, as_text, is_in, label
+from .definitions import ROWS, as_text, as_texts, is_in, label, with_half
 from .exhibits import ABREAST, joined, shared_charts
 from .pages import Chart, Grid, notebook, page
 
@@ -219,20 +220,17 @@ def _costliest(a: Answers) -> list[tuple[str, float]]:
 
 def _cell(a: Answers, analysis: str, name: str) -> str:
     """A number, with half its interval where it has one."""
-    text, known = as_text(name, a.value(analysis, name)), a.tables["intervals"].set_index("name")
-    if analysis != "evaluation" or name not in known.index or not np.isfinite(known["low"][name]):
-        return text
-    return f"{text} ± {as_text(name, known['value'][name] - known['low'][name])}"
+    low = a.tables["intervals"].set_index("name")["low"]
+    return with_half(name, a.value(analysis, name), low.get(name, np.nan) if analysis == "evaluation" else np.nan)
 
 
 def _classes(answers: Sequence[Answers]) -> Grid:
     """AP of all classes that have objects, those of most objects first."""
     first = answers[0].evaluation.per_class
-    rows = first[first["objects"] > 0].sort_values("objects", ascending=False, kind="stable").index
-    columns = {"objects": [f"{n:,}" for n in first.loc[rows, "objects"]]}
-    columns |= {f"AP, {a.name}": [as_text("AP", v) for v in a.evaluation.per_class.loc[rows, "AP"]] for a in answers}
-    frame = pd.DataFrame(columns, index=first.loc[rows, "name"].astype(str))
-    return Grid(frame, f"AP of {many(len(rows), 'class')}, points of 100")
+    aps = {f"AP, {a.name}": a.evaluation.per_class["AP"] for a in answers}
+    table = pd.DataFrame({"objects": first["objects"]} | aps).set_axis(first["name"].astype(str))
+    table = table[table["objects"] > 0].sort_values("objects", ascending=False, kind="stable")
+    return Grid(as_texts(table), f"AP of {many(len(table), 'class')}, points of 100")
 
 
 def _by_class(a: Answers) -> Grid:
@@ -241,10 +239,11 @@ def _by_class(a: Answers) -> Grid:
     table = table[table["objects"] + table["detections"] > 0]
     classes = table[table["by"] == "class"].sort_values("objects", ascending=False, kind="stable")
     table = pd.concat([table[table["by"] == "size"], classes])
-    names = {"objects": "objects", "correct": "correct", **ERRORS, "covered": label("covered"), "AP50": "AP50"}
-    columns = {text: [as_text(n, v) if np.isfinite(v) else "" for v in table[n]] for n, text in names.items()}
-    index = [f"all {row['name']}" if row["by"] == "size" else row["name"] for _, row in table.iterrows()]
-    return Grid(pd.DataFrame(columns, index=index), f"{a.name}: errors by size and class, at IoU 0.5")
+    rows = table["name"].where(table["by"] == "class", "all " + table["name"].astype(str))
+    columns = ["objects", "correct", *ERRORS, "covered", "AP50"]
+    frame = as_texts(table[columns]).replace("n/a", "").set_axis(rows)
+    names = {**ERRORS, "covered": label("covered")}
+    return Grid(frame.rename(columns=names), f"{a.name}: errors by size and class, at IoU 0.5")
 
 
 def _missed(answers: Sequence[Answers]) -> list[Grid]:
@@ -266,13 +265,13 @@ def _pairs(answers: Sequence[Answers]) -> list[Grid]:
     numbers, objects = compared(answers, answers[0].tables["intervals"].attrs["level"])
     grids = []
     for (a, b), rows in numbers.groupby(["first", "second"], sort=False) if len(numbers) else ():
-        ends = [[as_text("AP", v, signed=True) for v in rows[c]] for c in ("value", "low", "high")]
-        frame = pd.DataFrame(dict(zip(("difference", "from", "to"), ends, strict=True)), index=map(label, rows["name"]))
+        ends = rows.set_index(rows["name"].map(label))[["value", "low", "high"]]
+        frame = ends.map(partial(as_text, "AP", signed=True)).set_axis(["difference", "from", "to"], axis=1)
         grids.append(Grid(frame, f"{a} minus {b}, points of 100, with the ends of the interval"))
         part = objects[(objects["first"] == a) & (objects["second"] == b)] if len(objects) else objects
         names = {"objects": "objects", "both": "both", "only_first": f"only {a}", "only_second": f"only {b}",
                  "neither": "neither"}  # fmt: skip
         if len(part):
-            frame = pd.DataFrame({text: [f"{n:,}" for n in part[c]] for c, text in names.items()}, index=part["size"])
+            frame = part.set_index("size")[list(names)].map("{:,}".format).rename(columns=names)
             grids.append(Grid(frame, "Objects by who finds them"))
     return grids

@@ -178,11 +178,8 @@ def power(effect: float, error: float, freedom: int) -> float:
 
 def interval(values: Any) -> tuple[float, float, float]:
     """Mean and its 95 % interval by Student's t; the interval is NaN for fewer than two values."""
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else np.nan, np.nan, np.nan
-    mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    values = pd.Series(values, dtype=float).dropna()
+    mean, half = values.mean(), stats.t.ppf(0.975, len(values) - 1) * values.sem()
     return float(mean), float(mean - half), float(mean + half)
 
 
@@ -199,13 +196,12 @@ def effects(findings: Iterable[Finding]) -> pd.DataFrame:
     """
     rows = []
     for f in findings:
-        scale = 100 if is_in("points", f.claim.name) else 1
-        means = ((f.claim.better, f.better), (f.claim.other, f.other))
-        measured = {k: scale * v for k, v in (("difference", f.difference), ("low", f.low), ("high", f.high))}
-        text = ", ".join(f"{method} {as_text(f.claim.name, mean)}" for method, mean in means)
-        more = {"seeds": f.seeds, "p": f.p, "power": f.power, "verdict": f.verdict}
-        rows.append({"claim": f.claim.text, "means": text, **measured, **more})
-    return pd.DataFrame(rows).set_index("claim")
+        c, row = f.claim, asdict(f)
+        row["means"] = f"{c.better} {as_text(c.name, f.better)}, {c.other} {as_text(c.name, f.other)}"
+        measured = {k: (100 if is_in("points", c.name) else 1) * row[k] for k in ("difference", "low", "high")}
+        rows.append(row | measured | {"claim": c.text})
+    columns = ["means", "difference", "low", "high", "seeds", "p", "power", "verdict"]
+    return pd.DataFrame(rows).set_index("claim")[columns]
 
 
 def same_budget(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """What the numbers mean, how they are written, and the words of the field: `definitions.toml` as Python sees it."""
 
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..files import read_toml
 
@@ -43,6 +44,16 @@ def as_text(name: str, value: float, signed: bool = False) -> str:
     points = is_in("points", name)
     text = f"{value:,.0f}" if is_in("count", name) else f"{100 * value:.1f}" if points else f"{value:.3f}"
     return (sign + text).replace("-", "−")
+
+
+def with_half(name: str, value: float, low: float) -> str:
+    """A number, with half its interval, which reaches down to `low`, where it has one."""
+    return as_text(name, value) + (f" ± {as_text(name, value - low)}" if np.isfinite(low) else "")
+
+
+def as_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of numbers as a person reads it: each column by its name."""
+    return table.apply(lambda column: column.map(partial(as_text, column.name)))
 
 
 def label(name: str) -> str:

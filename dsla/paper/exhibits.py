@@ -18,7 +18,7 @@ from ..plots.draw import judged, judged_images
 from ..plots.style import Picture, ordered
 from ..recipes import recipe
 from .claims import CENTERNESS, DSLA, PLAIN, Finding, intervals
-from .definitions import as_text
+from .definitions import as_text, with_half
 from .pages import Chart, Grid
 
 ABREAST = 3  # methods in one score–IoU figure
@@ -59,8 +59,7 @@ class Story:
         """Numbers of an analysis, a column a method; with several seeds mean ± half the 95 % interval."""
 
         def cell(method: str, name: str) -> str:
-            mean, low, _ = self.over_seeds.loc[(analysis, name, method)]
-            return as_text(name, mean) + (f" ± {as_text(name, mean - low)}" if np.isfinite(low) else "")
+            return with_half(name, *self.over_seeds.loc[(analysis, name, method), ["mean", "low"]])
 
         about = self.studies[self.methods[0]].numbers.query("analysis == @analysis").set_index("name")
         return Grid.of(analysis, caption, self.methods, cell, about)

@@ -107,11 +107,10 @@ def reproduce(
     say(f"drawing {len(dataset)} validation scenes")
     dataset.prepare()
     there = {run.get("key"): run for run in read_lines(store)}
-    studies, by_method = {}, {}
+    studies = {}
     for name, model in detectors.items():
         title = title_of(name)
         studies[title] = study(model, dataset, say=lambda text, title=title: say(f"{title}: {text}"))  # type: ignore[misc]
-        by_method[title] = model
         if train:
             continue
         key = key_of(model.recipe, 0, len(dataset), content_hash(model.state_dict()))
@@ -135,7 +134,7 @@ def reproduce(
         "recipes": list(detectors),
         "command": "dsla reproduce" + (f" --train --seeds {seeds}" if train else ""),
     }
-    story = Story(numbers, findings, studies, by_method, dataset)
+    story = Story(numbers, findings, studies, dict(zip(studies, detectors.values(), strict=True)), dataset)
     drawn = {chart.name: chart for chart in charts(story)}
     for chart in drawn.values():
         chart.save(folder)

@@ -125,16 +125,10 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     return said | {question: Markup(table) for question, table in tables.items()}
 
 
-def _each_shipped(runs: Sequence[Run], analysis: str, name: str) -> str:
+def _each_shipped(runs: pd.DataFrame, analysis: str, name: str) -> str:
     """ "FCOS 0.9, DSLA 0.8": the number of each model that ships, whose run is that of seed 0."""
-    values = {
-        run["method"]: number["value"]
-        for run in runs
-        for number in run["numbers"]
-        if (run["recipe"], run["seed"], run["steps"]) in {(r, 0, RECIPES[r].steps) for r in SHIPPED}
-        and (number["analysis"], number["name"]) == (analysis, name)
-    }
-    return ", ".join(f"{method} {as_text(name, value)}" for method, value in values.items())
+    runs = runs[(runs["seed"] == 0) & (runs["analysis"] == analysis) & (runs["name"] == name)]
+    return ", ".join(f"{run.method} {as_text(name, run.value)}" for run in runs.itertuples())
 
 
 def results_page(folder: str | Path = "figures") -> str:
@@ -168,7 +162,7 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_now=conditions.set_index(["condition", "number"])["verdict"].to_dict(),
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == CONTRADICTED)).sum()),
-        each=partial(_each_shipped, read(*paths)),
+        each=partial(_each_shipped, full_trainings(runs)),
         settings=len(means),
         alike_and_steps=means["alike"].corr(means["d_score"], method="spearman"),
         without_point=means.xs(STEPS, level="steps")["unlearned"],

@@ -104,9 +104,8 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
         for number, claim in claims.items():
             findings.append(judge(claim, mine))
             about.append({"condition": condition["title"], "number": number})
-    columns = ("better", "other", "difference", "low", "high", "seeds", "p", "power", "verdict", "each")
-    values = [{k: getattr(f, k) for k in columns} for f in holm(findings)]
-    table = pd.DataFrame([a | v for a, v in zip(about, values, strict=True)])
+    columns = ["better", "other", "difference", "low", "high", "seeds", "p", "power", "verdict", "each"]
+    table = pd.concat([pd.DataFrame(about), pd.DataFrame(holm(findings))[columns]], axis=1)
     return table[table["seeds"] > 0].reset_index(drop=True)
 
 
