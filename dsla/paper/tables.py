@@ -52,32 +52,26 @@ def study_table(runs: pd.DataFrame, study: str) -> pd.DataFrame:
     """
     settings = published.ablation() if study == "ablation" else published.gamma_sweep()
     settings = settings.rename(columns={"gamma": "setting"})
-    runs = same_budget(runs)
+    runs = same_budget(runs).assign(method=lambda table: table["recipe"])
     aps = runs[(runs["analysis"] == "evaluation") & (runs["name"] == "AP")].drop_duplicates(["recipe", "seed"])
     base = aps[aps["recipe"] == _BASE[study]].set_index("seed")["value"]
     base_published = settings.set_index("recipe")["AP"][_BASE[study]]
-    rows = []
+    rows, columns = [], ["AP", "low", "high", "gain", "gain_low", "gain_high"]
     for setting, recipe, ap in settings[["setting", "recipe", "AP"]].itertuples(index=False):
         mine = aps[aps["recipe"] == recipe].sort_values("seed").set_index("seed")
         gains = mine["value"] - base.reindex(mine.index)
-        claim = Claim("", better=recipe, other=_BASE[study])
-        gained = Finding(claim, "", difference=0.0, low=0.0, high=0.0)
-        if recipe != claim.other:
-            gained = judge(claim, runs.assign(method=runs["recipe"]))
         here = {"setting": setting, "recipe": recipe}
         if len(mine):
-            budget = {"seeds": len(mine), "steps": mine["steps"].iloc[0], "images": mine["images"].iloc[0]}
-            values = dict(zip(("AP", "low", "high"), interval(mine["value"]), strict=True))
-            values |= {"gain": gained.difference, "gain_low": gained.low, "gain_high": gained.high}
-            rows.append({**here, "source": OURS, "seed": pd.NA, **values, **budget})
-            rows += [
-                {**here, "source": OURS, "seed": seed, "AP": mine["value"][seed], "gain": gains[seed], **budget}
-                for seed in mine.index
-            ]
+            claim, gain = Claim("", better=recipe, other=_BASE[study]), (0.0, 0.0, 0.0)
+            if recipe != claim.other:
+                finding = judge(claim, runs)
+                gain = (finding.difference, finding.low, finding.high)
+            ours = here | {"source": OURS, "seeds": len(mine)} | mine.iloc[0][["steps", "images"]].to_dict()
+            rows.append(ours | dict(zip(columns, (*interval(mine["value"]), *gain), strict=True)))
+            rows += [ours | {"seed": s, "AP": mine["value"][s], "gain": gains[s]} for s in mine.index]
         if np.isfinite(ap):
-            rows.append({**here, "source": PAPER, "seed": pd.NA, "AP": ap, "gain": ap - base_published})
-    columns = ["setting", "recipe", "source", "seed", "AP", "low", "high", "gain", "gain_low", "gain_high"]
-    table = pd.DataFrame(rows, columns=[*columns, "seeds", "steps", "images"])
+            rows.append(here | {"source": PAPER, "AP": ap, "gain": ap - base_published})
+    table = pd.DataFrame(rows, columns=["setting", "recipe", "source", "seed", *columns, "seeds", "steps", "images"])
     return table.astype(dict.fromkeys(("seed", "seeds", "steps", "images"), "Int64"))
 
 

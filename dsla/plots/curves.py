@@ -84,11 +84,8 @@ def training(logs: Mapping[str, Rows], steps: Mapping[str, int] | None = None) -
         bars.set(xlim=(0, 1), xticks=[])
         bars.spines[:].set_visible(False)
         bars.tick_params(length=0)
-        wide = (WIDTH - 0.35) / 3
-        panels = [
-            figure.add_axes(((0.35 + i * wide) / WIDTH, 0.42 / height, (wide - 0.42) / WIDTH, 1.7 / height))
-            for i in range(3)
-        ]
+        places = {"left": 0.35 / WIDTH, "right": 1 - 0.42 / WIDTH, "bottom": 0.42 / height, "top": 2.12 / height}
+        panels = figure.subplots(1, 3, gridspec_kw=places | {"wspace": 0.2254})
         for ax, (column, title) in zip(panels, LOSSES.items(), strict=False):
             for name, log in logs.items():
                 losses = losses_of(log)
