@@ -15,8 +15,8 @@ from ..models import Detector
 from ..models.build import assigner
 from ..plots import compare, draw_detections, figures
 from ..plots.draw import judged, judged_images
-from ..plots.style import Picture, ordered
-from ..recipes import recipe
+from ..plots.style import Picture, caption, ordered
+from ..recipes import Recipe, recipe
 from .claims import CENTERNESS, DSLA, PLAIN, Finding, intervals
 from .definitions import as_text, with_half
 from .pages import Chart, Grid
@@ -73,7 +73,9 @@ class Story:
 def charts(story: Story) -> Iterator[Chart]:
     """Each figure with its table; those that have nothing to show are left out."""
     studies, data, names = story.studies, story.dataset, tuple(story.dataset.class_names)
-    figure = _side_by_side(story, busiest(data))
+    plain, sampled = (recipe("scenes-fcos-plain", center_sampling=radius) for radius in (None, 1.5))
+    figure = busiest_under(data, {PLAIN: plain, "FCOS, centre sampling": sampled, DSLA: recipe("scenes-dsla")})
+    figure.caption = caption("assigners")
     yield Chart("assigners", "Assigners side by side", figure, point_counts(figure), "png")
 
     scene = _most_varied(story)
@@ -165,18 +167,11 @@ def busiest(dataset: Scenes) -> int:
     return max(range(min(LOOKED_AT, len(dataset))), key=lambda i: (len(dataset.rows(i)), -i))
 
 
-def _side_by_side(story: Story, scene: int) -> Picture:
-    rules = {
-        PLAIN: recipe("scenes-fcos-plain"),
-        "FCOS, centre sampling": recipe("scenes-fcos-plain", center_sampling=1.5),
-        DSLA: recipe("scenes-dsla"),
-    }
-    rows, strides = {name: assigner(r) for name, r in rules.items()}, rules[DSLA].strides
-    image, target = story.dataset[scene]
-    names = story.dataset.class_names
-    figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=names)
-    figure.caption = "One scene under three rules, before any training: which point learns which object, how strongly."
-    return figure
+def busiest_under(dataset: Scenes, recipes: Mapping[str, Recipe]) -> Picture:
+    """The `busiest` scene under the assigners of recipes, by title, on the levels of DSLA's."""
+    image, target = dataset[busiest(dataset)]
+    rows, strides = {title: assigner(r) for title, r in recipes.items()}, recipe("scenes-dsla").strides
+    return compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=dataset.class_names)
 
 
 def _most_varied(story: Story) -> int:

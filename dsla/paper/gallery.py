@@ -14,7 +14,6 @@ from ..data import Scenes
 from ..files import OwnFolder, read_toml
 from ..geometry import PointGrid
 from ..models import build, load
-from ..models.build import assigner
 from ..plots import compare, diagrams
 from ..plots import network as networks
 from ..plots import trends as plots
@@ -25,7 +24,7 @@ from ..plots.style import Picture
 from ..recipes import RECIPES
 from ..settings import repository_file
 from . import tables
-from .exhibits import LOOKED_AT, busiest, point_counts
+from .exhibits import LOOKED_AT, busiest, busiest_under, point_counts
 from .pages import Chart
 from .protocol import VERSION, stage_of
 from .reactions import reaction_table
@@ -71,12 +70,9 @@ def _method_figures() -> Iterator[tuple[str, Picture, pd.DataFrame]]:
     figure = compare(image, target["boxes"], target["labels"], ["fcos", "dsla"], class_names=scenes.class_names)
     yield "compare", figure, point_counts(figure)
 
-    small = Scenes("val", size=LOOKED_AT)
-    image, target = small[busiest(small)]
     of_method = {r.method: r for r in reversed(RECIPES.values()) if r.name.startswith("scenes-")}
-    rows = {entry.title: assigner(of_method[name]) for name, entry in METHODS.items()}
-    strides = of_method["dsla"].strides
-    figure = compare(image, target["boxes"], target["labels"], rows, strides=strides, class_names=small.class_names)
+    every = {entry.title: of_method[name] for name, entry in METHODS.items()}
+    figure = busiest_under(Scenes("val", size=LOOKED_AT), every)
     yield "methods", figure, point_counts(figure)
 
     yield from _label_maps()

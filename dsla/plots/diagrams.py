@@ -12,18 +12,13 @@ from matplotlib.patches import Rectangle
 
 from ..assigners import DSLA, Pairs
 from ..losses import quality_focal_loss
-from .style import INK, LABELS, SOFT, UNIT, Picture, caption, drawing, method, rows_of
+from .style import HOLLOW, LABELS, SOFT, UNIT, Picture, caption, drawing, method, rows_of
 
 BOX = (20.0, 28.0, 140.0, 108.0)  # the example of `centerness_maps`, pixels
 TARGETS = (0.0, 0.3, 0.7, 1.0)
 KINDS: dict[str, Any] = {
-    "old": {"color": INK, "marker": "o", "mfc": "white", "label": "measure by an absolute threshold, or of all pairs"},
-    "new": {
-        "color": method("DSLA").colour,
-        "marker": "D",
-        "ms": 5,
-        "label": "by ranks, of the best, or against the label",
-    },
+    "old": HOLLOW | {"label": "measure by an absolute threshold, or of all pairs"},
+    "new": method("DSLA").marked | {"ms": 5, "ls": "none", "label": "by ranks, of the best, or against the label"},
 }
 
 
@@ -131,7 +126,7 @@ def reactions(table: pd.DataFrame) -> Picture:
             for kind, look in KINDS.items():
                 rows = table[(table["asked"] == question) & (table["kind"] == kind)]
                 ax.axvline(rows["value"].iloc[0], color=look["color"], lw=0.8, alpha=0.6)
-                ax.plot(rows["value"], rows["change"].map(changes.index), ls="none", **look)
+                ax.plot(rows["value"], rows["change"].map(changes.index), **{"ls": "none"} | look)
             ax.set_title(fill(question, 20), fontsize=8)
             ax.set(xlim=UNIT, xticks=(0, 0.5, 1))
             rows_of(ax, changes)

@@ -72,6 +72,8 @@ VERDICTS, PUBLISHED = (  # PUBLISHED: runs of the release
     for table in ("verdicts", "published")
 )
 
+HOLLOW: dict[str, Any] = {"color": INK, "marker": "o", "mfc": "white"}  # what is beside: the paper's, an old measure
+
 # Labels and scores, 0…1, one scale everywhere: viridis without its darkest part, which a dimmed photograph hides.
 LABELS = ListedColormap([mpl.colormaps["viridis"](0.2 + 0.8 * i / 255) for i in range(256)], name="labels")
 

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 
 from ..coco.problems import many
 from . import style
-from .style import INK, PUBLISHED, SOFT, Picture
+from .style import HOLLOW, PUBLISHED, SOFT, Picture
 
 AP = "AP, points of 100"
 _OURS: Any = {"color": style.method("DSLA").colour, "marker": "D"}
-_PAPER: Any = {"color": INK, "marker": "o", "mfc": "white", "mew": 1.2}
 
 
 def ablation(table: pd.DataFrame) -> Picture:
@@ -43,7 +42,8 @@ def _study(name: str, table: pd.DataFrame, gained: str) -> Picture:
         for ap, at in mean[["AP", "at"]].itertuples(index=False):
             left.annotate(f"{ap:.1f}", (ap, at), xytext=(6, 5), **note)
         if len(paper):
-            style.intervals(right, paper[numbers[3:]], paper["at"] + side, label="paper, COCO (AP beside it)", **_PAPER)
+            look = HOLLOW | {"mew": 1.2, "label": "paper, COCO (AP beside it)"}
+            style.intervals(right, paper[numbers[3:]], paper["at"] + side, **look)
         for ap, gain, at in paper[["AP", "gain", "at"]].itertuples(index=False):
             right.annotate(f"{ap:.1f}", (gain, at + side), xytext=(7, -3), color=SOFT, **note)
         right.axvline(0, color=SOFT, lw=0.8)
