@@ -219,7 +219,7 @@ def draw_detections(
         names = [name_of(c, class_names) for c in np.asarray(target["labels"])]
         texts = [name + " missed" * bool(m) for name, m in zip(names, missed, strict=True)]
         title = f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed"
-        panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit")))
+        panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit").tolist()))
         hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
         about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}

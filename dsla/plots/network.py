@@ -78,10 +78,10 @@ def _pyramid_rows(net: Any, maps: list[Tensor], size: tuple[int, int], coarsest:
     for i, x in enumerate(maps):
         level = round(log2(size[1] / x.shape[-1]))
         if i < len(merged):
-            top, convs = i + 1 == len(merged), merged[i]
+            top, convs = i + 1 == len(merged), list(merged[i])
             sources = f"C{level}" + ("" if top else f" P{level + 1}")
         else:
-            top, convs = True, ((net.extra_blocks.p6, net.extra_blocks.p7)[i - len(merged)],)
+            top, convs = True, [(net.extra_blocks.p6, net.extra_blocks.p7)[i - len(merged)]]
             sources = f"{'P' if level > coarsest + 1 or net.extra_blocks.use_P5 else 'C'}{level - 1}"
         words = (", " if top else ", + upsampled, ").join(map(_kernel, convs))
         yield [f"P{level}", sources, words, *x.shape[1:], 2**level, sum(map(_count, convs))]
@@ -127,7 +127,8 @@ def _blocks(modules: list[nn.Module]) -> str:
 def network(table: pd.DataFrame) -> Picture:
     """Backbone, pyramid and head, from `network_table`: every arrow is a source, every number a column."""
     maps, head = table[table["part"] != "head"], table[table["part"] == "head"]
-    place = {row.name: (FILLS[row.part][0], round(log2(row.stride)), 1.75) for row in maps.itertuples(index=False)}
+    at = zip(maps["name"], maps["part"], maps["stride"].map(log2).round(), strict=True)
+    place: dict[str, Place] = {name: (FILLS[part][0], y, 1.75) for name, part, y in at}
     levels = [y for name, (_, y, _) in place.items() if name.startswith("P")]
     heights = [y for _, y, _ in place.values()]
     for i, tower in enumerate(head.loc[head["sources"] == EVERY, "name"]):

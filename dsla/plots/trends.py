@@ -123,8 +123,8 @@ def training_curves(table: pd.DataFrame) -> Picture:
                 left.plot(spread.index, spread["mean"], **look.drawn)
             for run, rows in release[release["name"] == name].groupby("method", sort=False):
                 rows = rows.sort_values("x")
-                look = PUBLISHED[str(run)].drawn | {"label": f"{run} (published)"}
-                right.plot(rows["x"], rows["value"] * scale, **look, lw=1.2)
+                drawn = PUBLISHED[str(run)].drawn | {"label": f"{run} (published)"}
+                right.plot(rows["x"], rows["value"] * scale, **drawn, lw=1.2)
             left.set(ylabel=AP if name == "AP" else name, ylim=(0, top))
             right.set(ylim=(0, top))
         axes[0, 0].set(title="runs on the embedded set")

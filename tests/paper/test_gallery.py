@@ -43,7 +43,7 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
 
     first = list(gallery._method_figures())
     photographs = ["compare", "methods", "label-maps", "label-maps-trained"]
-    names = [*photographs, "intervals", "core-zone", "quality-focal-loss", "network"]
+    names = [*photographs, "intervals", "core-zone", "quality-focal-loss", "network", "reactions"]
     assert [name for name, _, _ in first] == names
     for _, figure, table in first:
         assert figure.caption
