@@ -5,6 +5,7 @@ folder, and copied to a folder whose path has a space.
 """
 
 import ast
+import builtins
 import getpass
 import os
 import re
@@ -21,6 +22,7 @@ MACHINE = re.compile(
     r"(?<![\w.:/<])/(?:home|Users|root|tmp|var|opt|mnt|work|content|usr)/\w|[A-Z]:\\\\?Users|site-packages"
 )
 WIDGETS = "application/vnd.jupyter.widget"
+IMPORTS = (ast.Import, ast.ImportFrom)
 INTERACTIVE = re.compile(r"\b\w*(?:Explorer|Browser|Replay)\(")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
@@ -36,6 +38,20 @@ def words(notebook):
     for output in outputs(notebook):
         yield output.get("text", "")
         yield from (str(v) for kind, v in output.get("data", {}).items() if not kind.startswith("image/"))
+
+
+def solutions(cell):
+    """Code of the folded solutions of a cell."""
+    folded = re.findall(r"<details>.*?</details>", cell.source, re.S) if cell.cell_type == "markdown" else []
+    return [code for fold in folded for code in re.findall(r"```python\n(.*?)```", fold, re.S)]
+
+
+def with_solutions(notebook):
+    """The notebook, with the code of its solutions run where they stand."""
+    cells = []
+    for cell in notebook.cells:
+        cells += [cell, *map(nbformat.v4.new_code_cell, solutions(cell))]
+    return nbformat.from_dict({**notebook, "cells": cells})
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -146,6 +162,7 @@ def test_it_runs_from_anywhere(path, place, tmp_path, monkeypatch):
     elsewhere.mkdir()
     start = {"root": FOLDER.parent, "own folder": FOLDER}.get(place, elsewhere)
     notebook = nbformat.read(path, as_version=4)
+    notebook = with_solutions(notebook) if place == "root" else notebook
     nbclient.NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(start)}}
     ).execute()
@@ -162,6 +179,22 @@ def test_it_teaches_and_asserts_and_defines_almost_nothing(path, notebook):
     assert text.count("**Try.**") >= 3
     assert sum("image/png" in o.get("data", {}) for o in outputs(notebook)) >= 3
     assert max(len(c.splitlines()) for c in code) <= 45
+
+
+def test_every_task_has_a_folded_solution_whose_code_knows_its_names(notebook):
+    """That it runs, and asserts what it says, is tested from the root; here, that it can."""
+    known = set(dir(builtins)) | {"__name__"}
+    for cell in with_solutions(notebook).cells:
+        if cell.cell_type == "markdown":
+            assert cell.source.count("**Try.**") == cell.source.count("<summary>Solution</summary>"), cell.source
+            continue
+        tree = ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source))
+        nodes = list(ast.walk(tree))
+        imported = [(a.asname or a.name).split(".")[0] for n in nodes if isinstance(n, IMPORTS) for a in n.names]
+        named = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        defined = [n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        known |= {*imported, *named, *defined, *(n.arg for n in nodes if isinstance(n, ast.arg))}
+        assert {n.id for n in nodes if isinstance(n, ast.Name)} <= known, cell.source
 
 
 @pytest.mark.parametrize("bad", ["see |home|ann|x.py", "File |tmp|kernel|2.py", "C:|Users|ann", "(|opt|a|bin)"])
