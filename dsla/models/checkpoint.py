@@ -122,9 +122,7 @@ def from_mmdetection(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = f"pyramid.layer_blocks.{laterals + i}.0.{part}"
             if name in renamed:
                 renamed[f"pyramid.extra_blocks.{level}.{part}"] = renamed.pop(name)
-    scales = [k for k in renamed if k.startswith("head.scales.")]
-    if scales:
-        scales.sort(key=lambda k: int(k.rsplit(".", 1)[1]))
+    if scales := sorted(k for k in renamed if k.startswith("head.scales.")):
         renamed["head.scales"] = torch.stack([renamed.pop(k) for k in scales])
     for name, value in renamed.items():
         if name.endswith(".attn.relative_position_index"):

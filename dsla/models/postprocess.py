@@ -69,18 +69,14 @@ class Postprocess:
         if not self.keep_padding:
             select = select * grid.inside(image_sizes)[..., None]
         classes = scores.shape[-1]
-        chosen: list[Tensor] = []  # per level [B, K] indices into P·C
-        first = 0
-        for level, count in zip(select.split(grid.num_points, dim=1), grid.num_points, strict=True):
-            if self.top_k_over == "points":
-                point = level.amax(-1).topk(min(self.top_k, count)).indices + first
-                pair = point[..., None] * classes + torch.arange(classes, device=point.device)
-                chosen.append(pair.flatten(1))
-            else:
-                pair = level.flatten(1).topk(min(self.top_k, count * classes)).indices
-                chosen.append(pair + first * classes)
-            first += count
-        index = torch.cat(chosen, 1)  # [B, K]
+        by_point, chosen, first = self.top_k_over == "points", list[Tensor](), 0
+        for level in select.split(grid.num_points, dim=1):
+            ranked = level.amax(-1) if by_point else level.flatten(1)
+            chosen.append(ranked.topk(min(self.top_k, ranked.shape[1])).indices + first)
+            first += ranked.shape[1]
+        index = torch.cat(chosen, 1)  # [B, K] into P, or into P·C
+        if by_point:
+            index = (index[..., None] * classes + torch.arange(classes, device=index.device)).flatten(1)
         passes = select.flatten(1).gather(1, index) > self.score_threshold
         counts = passes.sum(1).tolist()  # here the host waits for a device, for the whole batch
         kept = torch.nonzero_static(passes.flatten(), size=sum(counts))[:, 0]

@@ -82,12 +82,10 @@ class Records:
         """Keep the weights if their AP on these data is the highest of all attempts of the run."""
         if self.folder is None or metric["AP"] is None:
             return
-        path, highest = self.folder / BEST, -1.0
-        if path.exists():
-            kept = read_about(path)["metric"] or {}
-            same = all(kept.get(k, metric[k]) == metric[k] for k in ("data", "fingerprint"))
-            highest = float(kept["AP"]) if kept and same else -1.0
-        if metric["AP"] > highest:
+        path = self.folder / BEST
+        kept = (read_about(path)["metric"] if path.exists() else None) or {"AP": -1.0}
+        same = all(kept.get(k, metric[k]) == metric[k] for k in ("data", "fingerprint"))
+        if not same or metric["AP"] > kept["AP"]:
             save(model, path, metric=metric, overwrite=True)
 
     def checkpoint(self, start: Start, parts: Mapping[str, Any]) -> None:
@@ -145,8 +143,7 @@ def resume_from(folder: Path, identity: Mapping[str, Any], device: torch.device,
                     raise ValueError(f"{stored.filename} in it is no file")
         state = torch.load(path, map_location=device, weights_only=True)
         there, step = dict(state["identity"]), int(state["step"])
-        missing = [name for name in parts if not isinstance(state.get(name), Mapping)]
-        if missing:
+        if missing := [name for name in parts if not isinstance(state.get(name), Mapping)]:
             raise ValueError(f"no {missing[0]} in it")
     except Exception as error:  # whatever flipped bits make of a pickle
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else type(error).__name__
