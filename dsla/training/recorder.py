@@ -270,7 +270,7 @@ class Recorder:
             labels=np.concatenate([t["labels"].cpu().numpy() for t in self.targets]),
             image=np.repeat(np.arange(len(boxes)), [len(b) for b in boxes]),
             loss_steps=pd.Series(steps).groupby(windows).last().to_numpy(),
-            losses=pd.DataFrame(values, dtype=np.float32).groupby(windows).mean().to_numpy(),
+            losses=pd.DataFrame(values, dtype=np.float32).groupby(windows).mean().to_numpy(np.float32),
             **self._about,
             **frames,
         )

@@ -76,6 +76,7 @@ def test_the_loss_curve_is_the_runs(run):
     log = trained(log_every=1).log
     assert recording.loss_steps.tolist() == [1, 2, 3, 4, 5, 6]
     at = recording.parts.index("loss")
+    assert recording.losses.dtype == np.float32
     assert recording.losses[:, at] == pytest.approx([r["loss"] for r in log if "loss" in r], abs=1e-5)
 
 
