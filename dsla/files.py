@@ -69,13 +69,24 @@ def locked(folder: str | Path) -> Iterator[None]:
     Raises:
         DataError: another is at work there; names its process. Or nothing can be written there.
     """
-    path = Path(folder) / LOCK
+    path, handle = Path(folder) / LOCK, -1
     check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _lock(path)
-    while not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it
-        os.close(handle)
-        handle = _lock(path)
+    while handle < 0:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process = os.read(handle, 20).decode(errors="replace").strip()
+            os.close(handle)
+            what = "wait for it, end it, or choose another folder"
+            raise DataError(f"{path.parent}: in use by process {process}; {what}") from None
+        except OSError:  # a file system that knows no locks
+            pass
+        if not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it
+            os.close(handle)
+            handle = -1
     _locks.add(handle)
     try:
         os.ftruncate(handle, 0)
@@ -99,22 +110,6 @@ def _let_go(*handles: int) -> None:
 
 if hasattr(os, "register_at_fork"):  # a child that outlives the holder, such as a loader of images, does not hold on
     os.register_at_fork(after_in_child=_let_go)
-
-
-def _lock(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        process = os.read(handle, 20).decode(errors="replace").strip()
-        os.close(handle)
-        raise DataError(
-            f"{path.parent}: in use by process {process}; wait for it, end it, or choose another folder"
-        ) from None
-    except OSError:  # a file system that knows no locks
-        pass
-    return handle
 
 
 def write(path: str | Path, content: bytes | str) -> Path:

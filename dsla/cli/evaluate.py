@@ -20,7 +20,8 @@ def run(args: Namespace) -> None:
         inputs = [path for path in (args.weights, args.annotations) if path]
         refuse_existing([args.json], inputs=inputs, overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
-    dataset = open_dataset(args.data, args.split or "val", args.annotations, size=args.size, progress=True)
+    data = {"size": args.size, "progress": True, "value_range": args.value_range}
+    dataset = open_dataset(args.data, args.split or "val", args.annotations, **data)
     limits = {"engine": args.engine, "max_detections": args.max_detections}
     with progress_bar() as advance:
         numbers = evaluate(model, dataset, progress=advance, **limits)

@@ -54,7 +54,8 @@ def run(args: Namespace) -> int:
     with process_group(args.device) as device:
         if scheduled.amp != "none" and device.type != "cuda":
             notes.append(f"amp={scheduled.amp} is of GPUs: on {device} it is float32")
-        images = open_dataset(*where, size=args.size, progress=rank() == 0)
+        files = {"value_range": args.value_range, "check_files": True}  # before hours of work, not at an image's turn
+        images = open_dataset(*where, size=args.size, progress=rank() == 0, **files)
         _train(args, scheduled, images, _outlook(args, scheduled, notes, images))
     return 0
 
@@ -99,7 +100,8 @@ def _train(args: Namespace, scheduled: Recipe, images: "DetectionDataset", about
     dataset, out = taught(scheduled, images), Path(about["folder"])
     val: DetectionDataset | None = None
     if args.val_annotations or not args.annotations:
-        val = open_dataset(args.data, "val", args.val_annotations)
+        files = {"value_range": args.value_range, "check_files": True}
+        val = open_dataset(args.data, "val", args.val_annotations, **files)
     say(f"{scheduled.name}: {about['data']} → {out}\n{about['plan']}")
     if "scaling" in about:
         say(about["scaling"])

@@ -113,8 +113,9 @@ class GroundTruth:
 
     @cached_property
     def categories(self) -> dict[Any, str]:
-        """Category id → name."""
-        return dict(zip(comparable(self.category_ids).tolist(), self.category_names, strict=True))
+        """Category id → name, with the id behind it where several have one name."""
+        ids, names = comparable(self.category_ids).tolist(), self.category_names
+        return {i: f"{n} ({i})" if names.count(n) > 1 else n for i, n in zip(ids, names, strict=True)}
 
     @cached_property
     def objects(self) -> pd.DataFrame:

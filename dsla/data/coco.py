@@ -1,6 +1,7 @@
 """A folder of images with a COCO detection file, as `dsla.coco` reads it. Boxes in files are x, y, width, height."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,11 @@ class CocoDataset(DetectionDataset):
         self.name, self.truth, self.class_names = self.annotation_json.stem, truth.ready(), truth.category_names
         self.category_ids = tuple(truth.category_ids.tolist())
         if check_files:
-            missing = [self.path(i).absolute() for i in range(len(self)) if not self.path(i).is_file()]
-            refuse(truth.name, "image files are missing; check the image folder:", missing)
+            listed = set(os.listdir(self.images_dir)) if self.images_dir.is_dir() else set()  # far cheaper than to ask
+            elsewhere = [self.path(i) for i, name in enumerate(truth.file_names) if name not in listed]
+            missing = [path.absolute() for path in elsewhere if not path.is_file()]
+            what = f"image files are missing, {len(missing)} of {len(self)}; check the image folder:"
+            refuse(truth.name, what, missing)
 
     def __len__(self) -> int:
         return len(self.truth)

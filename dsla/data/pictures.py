@@ -1,6 +1,8 @@
 """Pictures: files, PIL images and arrays of any kind to tensors, with the limits of what is read."""
 
 import struct
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..coco.foreign import upright_size
-from ..errors import DataError
+from ..errors import DataError, DataWarning
 
 MAX_PIXELS = 100_000_000  # of an image that is read: few bytes can say that they are gigabytes
 _NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}  # other programs would run, or Pillow knows the name only
@@ -127,13 +129,23 @@ def load_pixels(
                 )
             if wanted == upright:
                 ImageOps.exif_transpose(opened, in_place=True)
-            return to_pixels(opened, value_range)
+            pixels = to_pixels(opened, value_range)
+            if value_range is None and opened.mode.startswith("I") and 0 < float(pixels.max()) < 4096 / 65535:
+                _say_dark(path.parent)
+            return pixels
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
     except DataError as error:
         raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
+
+
+@cache
+def _say_dark(folder: Path) -> None:
+    """Once for a folder: its pictures may hold fewer bits than their files."""
+    text = f"{folder}: a picture of 16 bits has no value above 4095 and is read dark; if all are of 12 bits, say"
+    warnings.warn_explicit(f"{text} value_range=(0, 4095) or --value-range 0 4095", DataWarning, "<dsla>", 1)
 
 
 def image_tensor(image: Any) -> Tensor:

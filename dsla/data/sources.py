@@ -40,6 +40,7 @@ def open_dataset(
     *,
     size: int | None = None,
     progress: bool = False,
+    **options: Any,
 ) -> DetectionDataset:
     """The data set that `data`, `split` and `annotations` name.
 
@@ -48,10 +49,14 @@ def open_dataset(
     - `data` alone: a folder as COCO lies on disk, ``annotations/instances_<split>.json`` (or beside that folder) with
       images in ``<split>/`` or ``images/``; the splits "train" and "val" also find the years' (``train2017``).
 
+    `options` are those of `CocoDataset`.
+
     Raises:
-        DataError: nothing there, with the paths that were tried.
+        DataError: nothing there, with the paths that were tried; a `value_range` of the embedded scenes.
     """
     if data is None and annotations is None:
+        if options.get("value_range"):
+            raise DataError("a value range is of pictures in files; the embedded scenes have 8 bits: leave it out")
         scenes = Scenes(split, size=size)
         if not progress:
             return scenes.prepare()
@@ -59,7 +64,7 @@ def open_dataset(
             return scenes.prepare(progress=advance)
     if annotations is not None:
         folder = Path(data) if data is not None else Path(annotations).parent
-        return CocoDataset(folder, annotations)
+        return CocoDataset(folder, annotations, **options)
     root = Path(str(data))
     tried = []
     for name in (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES)):
@@ -67,7 +72,7 @@ def open_dataset(
             tried.append(str(file.absolute()))
             if file.exists():
                 images = root / name
-                return CocoDataset(images if images.is_dir() else root / "images", file)
+                return CocoDataset(images if images.is_dir() else root / "images", file, **options)
     raise DataError(
         f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(tried)}). {COCO_HINT[0].upper()}"
         f"{COCO_HINT[1:]}; for any other layout give the images' folder and --annotations FILE."

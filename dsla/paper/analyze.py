@@ -11,7 +11,9 @@ import pandas as pd
 from ..analysis.breakdown import largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
 from ..coco.matching import RECALLS
-from ..coco.problems import many
+from ..coco.problems import Problems, many, some
+from ..data.pictures import load_image
+from ..errors import DataError
 from ..files import OwnFolder, csv_text, plain
 from ..plots import detectors, figures
 from ..plots.style import ERRORS, distinct
@@ -132,10 +134,17 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
         texts = [f"{r['name']}: {r['verdict']}\n{r['count']} points" for _, r in lost.iterrows()]
         kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
     for kind, title, table, words in kinds:
-        if len(table):
-            rows = [row for _, row in table.iterrows()]
-            shown = [(truth.file(place[r["image"]], images), r, t) for r, t in zip(rows, words, strict=True)]
+        shown, problems, unread = [], Problems(images), dict[Any, str]()
+        for (_, row), text in zip(table.iterrows(), words, strict=True):
+            try:
+                shown.append((load_image(truth.file(place[row["image"]], images)), row, text))
+            except DataError as error:
+                unread[row["image"]] = str(error)
+        problems.add("unreadable-file", unread, next(iter(unread.values()), ""))
+        problems.warn()
+        if shown:
             figure = detectors.worst(shown, a.name, kind)
+            figure.caption += "".join(f" Not shown: {problem.kind}: {some(problem.ids)}." for problem in problems)
             yield Chart(f"worst-{kind}{end}", title, figure, table, "png")
 
 

@@ -111,3 +111,16 @@ def test_on_real_results_all_parts_sum_to_the_whole(shared):
         for name in ("objects", "correct", "missed", "covered", "classification", "both", "background", "duplicate"):
             assert part[name].sum() == numbers[name], name
     assert len(rows[rows["by"] == "class"]) == 79
+
+
+@pytest.mark.robustness("wrong: two categories of one name are told apart in every table of names")
+def test_two_categories_of_one_name_are_told_apart():
+    truth = TRUTH | {"categories": [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "cat"}, {"id": COW, "name": "cow"}]}
+    cells = confusion(errors(ROWS, truth), 0.3).set_index(["truth", "detected"])["count"]
+    assert cells.to_dict() == {
+        ("cat (3)", "cat (3)"): 1, ("cat (3)", "cat (5)"): 1, ("cat (5)", "no match"): 2, ("background", "cow"): 1,
+        ("cat (3)", "no match"): 1,
+    }  # fmt: skip
+    classes = errors_by(errors(ROWS, truth), truth_of(truth)).query("by == 'class'")
+    assert classes["name"].tolist() == ["cat (3)", "cat (5)", "cow"]
+    assert truth_of(truth).category_names == ("cat", "cat", "cow")  # as in the file, by which weights know them

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dsla
+from dsla.cli.main import main
 from dsla.coco.ground_truth import GroundTruth
 from dsla.data import CocoDataset, to_coco_results, write_coco
 from dsla.data.sampling import Part, with_boxes
@@ -335,10 +336,26 @@ def test_missing_image_files_are_named_in_full_at_load_or_up_front(make, tmp_pat
     with pytest.raises(DataError, match="image id 2") as error:
         data[1]
     assert str(tmp_path / "b.png") in str(error.value)
-    with pytest.raises(DataError, match="image files are missing") as error:
+    with pytest.raises(DataError, match="image files are missing, 2 of 3") as error:
         make(coco(images=images), check_files=True)
     assert str(tmp_path / "b.png") in str(error.value)
     assert str(tmp_path / "sub" / "c.png") in str(error.value)
+
+
+@pytest.mark.robustness("unclear: dsla train names the image files that are missing before it starts")
+def test_train_names_missing_image_files_before_it_starts(make, tmp_path, capsys):
+    images = [{"id": n, "file_name": name, **SIZE} for n, name in ((1, "a.png"), (2, "b.png"), (3, "sub/c.png"))]
+    make(coco(images=images))
+    argv = ["train", "scenes-dsla", "--data", tmp_path, "--annotations", tmp_path / "ann.json", "--out", tmp_path / "o"]
+    assert main(list(map(str, argv))) == 2
+    err = capsys.readouterr().err
+    assert "ann.json: image files are missing, 2 of 3" in err
+    assert all(name in err for name in ("b.png", "c.png"))
+    assert not (tmp_path / "o").exists()
+    assert (
+        main(["train", "scenes-dsla", "--size", "4", "--value-range", "0", "4095", "--out", str(tmp_path / "o")]) == 2
+    )
+    assert "the embedded scenes have 8 bits" in capsys.readouterr().err
 
 
 def test_size_of_the_file_and_of_the_json_differ(make):

@@ -1,6 +1,7 @@
 """Pictures of every mode, frame and kind become the same tensors; what cannot is named."""
 
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -102,6 +103,23 @@ def test_transparent_pixels_are_white(tmp_path):
         image = load_image(tmp_path / name)
         assert (image[:, :, 32:] == 1).all(), name
         assert image[:, 10, 10].tolist() == [1, 0, 0], name
+
+
+@pytest.mark.robustness("wrong: 12 bits in files of 16 are not read dark in silence")
+def test_12_bits_in_files_of_16_are_said_once_for_a_folder(tmp_path):
+    for name, top in (("dark.png", 4095), ("again.png", 300), ("bright.png", 5000)):
+        Image.fromarray(np.full((8, 8), top, dtype=np.uint16)).save(tmp_path / name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_image(tmp_path / "bright.png")
+        load_image(tmp_path / "dark.png", value_range=(0, 4095))
+        assert caught == []
+        load_image(tmp_path / "dark.png")
+        load_image(tmp_path / "again.png")
+    assert [str(w.message) for w in caught] == [
+        f"{tmp_path}: a picture of 16 bits has no value above 4095 and is read dark; if all are of 12 bits, say "
+        "value_range=(0, 4095) or --value-range 0 4095"
+    ]
 
 
 @pytest.mark.robustness("wrong: boxes lie in the frame, upright or stored, whose size the file gives")
