@@ -48,7 +48,7 @@ class Curves:
 
     Attributes:
         extremes: precision [T,101,C] for objects of all sizes if of equal scores the false ones came first, and if the
-            true ones did; empty where their order changes nothing, and of pycocotools.
+            true ones did; empty where no scores are equal, and of pycocotools.
         coco: the `COCOeval` that did the work, where it was that.
         matched: what the curves are drawn from; None of pycocotools.
     """
@@ -191,17 +191,10 @@ def _extremes(
     hit: np.ndarray, ignored: np.ndarray, category: np.ndarray, score: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Precision with the false detections of every equal score first, and with the true ones first."""
-    if not len(score):
+    changes = (np.diff(score, prepend=np.inf) != 0) | (np.diff(category, prepend=-1) != 0)
+    if changes.all():
         return ()
-    group = np.cumsum((np.diff(score, prepend=score[0]) != 0) | (np.diff(category, prepend=category[0]) != 0))
-    tied = np.bincount(group)[group] > 1
-    counted = ~ignored[:, tied]
-    true, false = (
-        np.stack([np.bincount(group[tied], row, group[-1] + 1) for row in side])
-        for side in (hit[:, tied] & counted, ~hit[:, tied] & counted)
-    )
-    if not ((true > 0) & (false > 0)).any():
-        return ()
+    group = np.cumsum(changes)
     orders = (np.argsort(2 * group + side, axis=1, kind="stable") for side in (hit, ~hit))
     return tuple(
         _precision(np.take_along_axis(hit, order, 1), np.take_along_axis(ignored, order, 1), category, total)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import DataError
+from ..files import read_toml
 
 Id: TypeAlias = int | float | str | None
 Flag: TypeAlias = bool | float | None
@@ -75,13 +76,7 @@ LISTS = {"categories": Category, "images": Image, "annotations": Outlined}
 
 
 MOST = 2**32  # bytes of a file, which may be packed: few can say that they are gigabytes
-_STRANGERS = (
-    (b"PK\x03\x04", "a zip archive; unpack it and give the file inside"),
-    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file that it stands for: git lfs pull"),
-    (b"<", "XML or a page; give the COCO file itself"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
-)  # how files begin that are given for one of COCO's
+_STRANGERS = read_toml(__file__, "strangers")  # how files begin that are given for one of COCO's → what they are
 
 
 class Odd(NamedTuple):
@@ -169,7 +164,8 @@ def _bytes_of(path: Path) -> bytes:
         raise DataError(f"{path}: packed with gzip, and damaged ({error})") from error
     if len(data) > MOST:
         raise DataError(f"{path}: more than {MOST:,} bytes, as many as are read of a file; give it in parts")
-    if kind := next((kind for start, kind in _STRANGERS if data.startswith(start)), "" if data.strip() else "empty"):
+    kinds = (kind for start, kind in _STRANGERS.items() if data.startswith(start.encode("latin-1")))
+    if kind := next(kinds, "" if data.strip() else "empty"):
         raise DataError(f"{path}: not JSON but {kind}")
     return data
 
