@@ -84,11 +84,6 @@ def plain_id(value: Any) -> Any:
     return value if isinstance(value, str) else int(value)
 
 
-def uniform(ids: np.ndarray) -> bool:
-    """Whether NumPy and pandas can sort the ids: all of them int64, or all text."""
-    return ids.dtype == np.int64 or all(isinstance(i, str) for i in ids.tolist())
-
-
 def types_of(ids: np.ndarray, listed: np.ndarray) -> str:
     """Says so where the one is text and the other a number."""
     texts = [any(isinstance(v, str) for v in side.tolist()) for side in (ids, listed)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import ascending, uniform
+from .columns import ascending
 from .detections import Results
 from .ground_truth import GroundTruth
 from .matching import CAPS, RECALLS, THRESHOLDS, greedy, iou, overlapping, precisions, ranks, slices
@@ -87,20 +87,16 @@ def curves(engine: str, results: Results, caps: Sequence[int] = CAPS) -> Curves:
 
 def image_ranks(truth: GroundTruth) -> np.ndarray:
     """[B] place of each image in the order of the ids, in which COCO goes through them."""
-    rank = np.empty(len(truth), dtype=np.int64)
-    rank[ascending(truth.image_ids)] = np.arange(len(truth))
-    return rank
+    return np.argsort(ascending(truth.image_ids))
 
 
 def _by_pycocotools(results: Results, caps: Sequence[int]) -> Curves:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = results.truth
-    images, classes = image_ranks(truth), np.arange(len(truth.category_ids))
-    # It sorts ids with numpy, which takes one kind only.
-    truth = truth if uniform(truth.image_ids) else replace(truth, image_ids=images)
-    truth = truth if uniform(truth.category_ids) else replace(truth, category_ids=classes)
+    # It sorts ids with numpy, which takes one kind only: their ranks stand for them.
+    truth, classes = results.truth, np.arange(len(results.truth.category_ids))
+    truth = replace(truth, image_ids=image_ranks(truth), category_ids=classes)
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
         # loadRes fails on an empty list and copies the images' table; a COCO filled by hand does neither.

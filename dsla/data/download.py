@@ -97,35 +97,31 @@ def fetch(
         return path
     part = path.with_name(path.name + ".part")
     failed, tries = 0, 0
-    error: Exception | None = None
     while True:
-        tries += 1
-        before = part.stat().st_size if part.exists() else 0
+        before, tries, error = part.stat().st_size if part.exists() else 0, tries + 1, "the connection closed early"
         try:
             if _continue(url, part, before, progress, most):
                 break
-            error = None
         except urllib.error.HTTPError as problem:
+            if problem.code == 416:  # nothing after byte `before`: complete, and the MD5 tells if it is the right file
+                break
             if problem.code < 500:
                 raise DataError(f"{url}: the server says {problem.code} {problem.reason}") from problem
-            error = problem
+            error = str(problem)
+        except DataError:
+            raise
         except (OSError, http.client.HTTPException, ValueError) as problem:  # no network, time-outs, odd headers
-            error = problem
+            error = str(problem)
         gained = part.exists() and part.stat().st_size > before
         failed = 0 if gained else failed + 1
         if failed >= TRIES or tries >= TRIES_IN_ALL:
-            raise DataError(
-                f"{url}: no more data after {tries} tries ({error or 'the connection closed early'}). The same "
-                f"command goes on from {part} when the server is within reach"
-            )
+            goes_on = f"The same command goes on from {part} when the server is within reach"
+            raise DataError(f"{url}: no more data after {tries} tries ({error}). {goes_on}")
         sleep(0 if gained else wait * 2 ** (failed - 1))
     if (digest := _md5(part)) != md5:
-        size = part.stat().st_size
+        size, what = part.stat().st_size, "Try again, or look what stands between you and the server"
         part.unlink()
-        raise DataError(
-            f"{url}: {size} bytes with MD5 {digest} instead of {md5}; they were removed. Try again, or look what "
-            "stands between you and the server"
-        )
+        raise DataError(f"{url}: {size} bytes with MD5 {digest} instead of {md5}; they were removed. {what}")
     os.replace(part, path)
     return path
 
@@ -138,13 +134,7 @@ def _md5(path: Path) -> str:
 def _continue(url: str, part: Path, have: int, progress: Progress | None, most: int) -> bool:
     """Appends to `part` what the server sends from byte `have` on; whether the file is complete then."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as problem:
-        if problem.code == 416:  # nothing after byte `have`: complete, and the MD5 tells if it is the right file
-            return True
-        raise
-    with answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         if answer.status == 206 and begins and int(begins[1]) != have:
             part.unlink(missing_ok=True)

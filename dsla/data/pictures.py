@@ -169,14 +169,12 @@ def image_tensor(image: Any) -> Tensor:
 def _pixels(values: np.ndarray) -> np.ndarray:
     """An array as `image_tensor` takes it → float32 [H, W, 3] in 0…1."""
     what = f"image of shape {list(values.shape)}, {values.dtype}"
-    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
-        raise DataError(f"{what}: expected a path, a PIL image, or an array [H, W], [H, W, 3] or [3, H, W]")
-    if values.ndim == 2:
-        values = values[..., None]
-    elif values.shape[-1] not in (1, 3, 4):
+    values = values[..., None] if values.ndim == 2 else values
+    if values.ndim == 3 and values.shape[-1] not in (1, 3, 4):
         values = values.transpose(1, 2, 0)
-    if values.shape[-1] not in (1, 3, 4):
-        raise DataError(f"{what}: 1, 3 or 4 channels are needed, first or last")
+    if values.dtype.kind not in "buif" or values.ndim != 3 or values.shape[-1] not in (1, 3, 4) or not values.size:
+        forms = "an array [H, W], or [H, W, C] or [C, H, W] of 1, 3 or 4 channels"
+        raise DataError(f"{what}: expected a path, a PIL image, or {forms}")
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high) or low < 0:
         raise DataError(f"{what}: values must be finite and not negative; undo the normalisation first")

@@ -212,6 +212,7 @@ def test_a_body_without_end_is_cut_at_the_limit_and_removed(server, tmp_path, an
     with pytest.raises(DataError, match="more than the 100,000 bytes"):
         fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), wait=0, most=100_000)
     assert list(tmp_path.iterdir()) == []
+    assert len(server.asked) == 1
 
 
 def test_an_answer_that_is_no_http_is_one_message(tmp_path, monkeypatch):
