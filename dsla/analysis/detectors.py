@@ -122,7 +122,6 @@ def ask(
         tables["errors_by"] = errors_by(tables["errors"], truth)
         tables["confusion"] = confusion(tables["errors"], max(least, NAMED_FROM))
         tables["confusion"].attrs = {"score_threshold": max(least, NAMED_FROM)}
-        assert evaluation.curves is not None
         assert evaluation.curves.matched is not None
         samples = resampled(evaluation.curves.matched, truth, weights)
         values = dict(evaluation.summary)

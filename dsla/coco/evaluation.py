@@ -40,13 +40,13 @@ class Evaluation:
     per_class: pd.DataFrame
     notes: tuple[str, ...]
     n_images: int
-    max_detections: int = CAPS[-1]
-    curves: Curves | None = field(default=None, repr=False, compare=False)
+    max_detections: int
+    curves: Curves = field(repr=False, compare=False)
 
     @property
     def coco(self) -> Any:
         """The `COCOeval` behind it, of the engine "pycocotools"; else None."""
-        return self.curves and self.curves.coco
+        return self.curves.coco
 
     def to_series(self) -> pd.Series:
         """The summary with per_class, notes, n_images and max_detections in its `attrs`."""

@@ -146,10 +146,7 @@ def compose(draw: Draw, size: int) -> tuple[list[Shape], list[tuple[float, ...]]
     free = np.ones((size, size), dtype=bool)
     shapes: list[Shape] = []
     rows: list[tuple[float, ...]] = []
-    pick, wanted = draw.rng.random(), 0
-    while wanted < len(COUNTS) - 1 and pick >= COUNTS[wanted]:
-        pick -= COUNTS[wanted]
-        wanted += 1
+    wanted = int(np.searchsorted(np.cumsum(COUNTS[:-1]), draw.rng.random(), side="right"))
     for _ in range(6 * wanted):
         if len(shapes) == wanted:
             break

@@ -10,8 +10,6 @@ from .coco import CocoDataset
 from .loading import DetectionDataset
 from .scenes import SIZES, Scenes
 
-COCO_HINT = "a COCO folder holds annotations/instances_<split>.json and a folder <split> of images"
-
 
 @contextmanager
 def progress_bar(description: str = "", **options: Any) -> Iterator[Callable[..., None]]:
@@ -57,23 +55,21 @@ def open_dataset(
     if data is None and annotations is None:
         if options.get("value_range"):
             raise DataError("a value range is of pictures in files; the embedded scenes have 8 bits: leave it out")
-        scenes = Scenes(split, size=size)
-        if not progress:
-            return scenes.prepare()
-        with progress_bar(f"drawing {scenes.name}") as advance:
-            return scenes.prepare(progress=advance)
+        with progress_bar(f"drawing scenes-{split}", disable=not progress) as advance:
+            return Scenes(split, size=size).prepare(progress=advance)
     if annotations is not None:
         folder = Path(data) if data is not None else Path(annotations).parent
         return CocoDataset(folder, annotations, **options)
     root = Path(str(data))
-    tried = []
-    for name in (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES)):
-        for file in (root / "annotations" / f"instances_{name}.json", root / f"instances_{name}.json"):
-            tried.append(str(file.absolute()))
-            if file.exists():
-                images = root / name
-                return CocoDataset(images if images.is_dir() else root / "images", file, **options)
+    names = (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES))
+    tried = {
+        folder / f"instances_{name}.json": root / name for name in names for folder in (root / "annotations", root)
+    }
+    for file, images in tried.items():
+        if file.exists():
+            return CocoDataset(images if images.is_dir() else root / "images", file, **options)
     raise DataError(
-        f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(tried)}). {COCO_HINT[0].upper()}"
-        f"{COCO_HINT[1:]}; for any other layout give the images' folder and --annotations FILE."
+        f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(str(f.absolute()) for f in tried)}). "
+        "A COCO folder holds annotations/instances_<split>.json and a folder <split> of images; for any other layout "
+        "give the images' folder and --annotations FILE."
     )

@@ -112,7 +112,6 @@ def _breakdowns(answers: Sequence[Answers]) -> Iterator[Chart]:
 
 def _curve(a: Answers) -> pd.DataFrame:
     """method, iou, recall, precision: means over the classes that have objects."""
-    assert a.evaluation.curves is not None
     precision = a.evaluation.curves.precision[..., 0]
     precision = precision[:, :, (precision > -1).any((0, 1))]
     lines = {"0.5": precision[:1], "0.75": precision[5:6], "mean": precision}
