@@ -43,7 +43,7 @@ def _check(args: Namespace) -> int:
     with progress_bar(disable=None if args.images else True) as advance:
         reports = check(args.files, args.images, advance)
     if args.json:
-        rows = [{**vars(r), "problems": list(map(asdict, r.problems)), "code": r.code} for r in reports]
+        rows = [{**vars(r), "problems": list(map(asdict, r)), "code": r.code} for r in reports]
         print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
     else:
         print("\n".join(map(str, reports)))

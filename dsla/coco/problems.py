@@ -46,11 +46,26 @@ class Problem:
 
 
 class Problems(list[Problem]):
-    """The problems of the file of this name, in the order in which they were met."""
+    """The problems of a file, in the order in which they were met.
 
-    def __init__(self, name: str, problems: Iterable[Problem] = ()) -> None:
-        super().__init__(problems)
-        self.name = name
+    Attributes:
+        name: the file.
+        summary: what it holds, in a line, once it has been checked.
+        error: why it is refused, if it is.
+    """
+
+    def __init__(self, name: str, error: str = "") -> None:
+        super().__init__()
+        self.name, self.summary, self.error = name, "", error
+
+    @property
+    def code(self) -> int:
+        """0: nothing odd; 1: problems that are mended or noted; 2: the file, or an image of it, is refused."""
+        return 2 if self.error or any(problem.level == "refused" for problem in self) else int(bool(self))
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.summary}".strip(), *(map(str, self) if self else ["nothing odd"])]
+        return f"refused: {self.error}" if self.error else "\n  ".join(lines)
 
     def add(self, kind: str, ids: Iterable[Any], example: str = "") -> None:
         """One more, of a kind in problems.toml, if any row has it."""
@@ -60,7 +75,7 @@ class Problems(list[Problem]):
 
     def text(self) -> str:
         """All of them, a line each, under the name of the file; empty without any."""
-        return "\n".join([f"{self.name}:", *(f"  {problem}" for problem in self)]) if self else ""
+        return str(self) if self else ""
 
     def warn(self) -> None:
         """One `DataWarning` with the text, without a line of source, which says nothing about a file."""

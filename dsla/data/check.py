@@ -2,7 +2,6 @@
 
 import codecs
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +19,9 @@ from .coco import CocoDataset
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-@dataclass(frozen=True)
-class Report:
-    """What `check` says about one file.
-
-    Attributes:
-        name: the file.
-        summary: what it holds, in a line; empty if it is refused.
-        problems: everything odd, with ids and what is done about it.
-        error: why it is refused, if it is.
-    """
-
-    name: str
-    summary: str
-    problems: Problems
-    error: str = ""
-
-    @property
-    def code(self) -> int:
-        """0: nothing odd; 1: problems that are mended or noted; 2: the file, or an image of it, is refused."""
-        if self.error or any(problem.level == "refused" for problem in self.problems):
-            return 2
-        return int(bool(self.problems))
-
-    def __str__(self) -> str:
-        if self.error:
-            return f"refused: {self.error}"
-        lines = list(map(str, self.problems)) or ["nothing odd"]
-        return "\n  ".join([f"{self.name}: {self.summary}", *lines])
-
-
 def check(
     files: Sequence[str | Path], images: str | Path | None = None, progress: Callable[[int, int], None] | None = None
-) -> list[Report]:
+) -> list[Problems]:
     """Reads COCO ground truths and results as everything else does, and reports instead of warning or raising.
 
     Args:
@@ -67,19 +36,21 @@ def check(
     reports, first = [], None
     for file in sorted(files, key=are_results):
         try:
-            if are_results(file):
-                if first is None:
-                    raise DataError(f"{file}: results are checked against a ground truth; give its file, too")
+            if not are_results(file):
+                truth = GroundTruth.of(file, warn=False)
+                if images is not None:
+                    _check_pictures(CocoDataset(images, truth), progress)
+                first, problems = first or truth, truth.problems
+                problems.summary = _about(truth)
+            elif first is None:
+                raise DataError(f"{file}: results are checked against a ground truth; give its file, too")
+            else:
                 results = Results.of(file, first, warn=False)
-                reports.append(Report(str(file), _about_results(results), results.problems))
-                continue
-            truth = GroundTruth.of(file, warn=False)
-            if images is not None:
-                _check_pictures(CocoDataset(images, truth), progress)
-            first = first or truth
-            reports.append(Report(str(file), _about(truth), truth.problems))
+                problems = results.problems
+                problems.summary = _about_results(results)
         except DataError as error:
-            reports.append(Report(str(file), "", Problems(str(file)), str(error)))
+            problems = Problems(str(file), str(error))
+        reports.append(problems)
     return reports
 
 
