@@ -52,7 +52,8 @@ def run(args: Namespace) -> int:
         )
     if truth is None and (text := limits(model)):
         print(f"note: {text}", file=sys.stderr)
-    broken = predict_files(model, pictures, Path(args.out), args.score, truth.category_ids if truth else None)
+    category_ids = truth.category_ids if truth else None
+    broken = predict_files(model, pictures, Path(args.out), args.score, category_ids, args.value_range)
     print(f"all detections: {Path(args.out) / RESULTS}")
     if skipped:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
@@ -119,11 +120,12 @@ def predict_files(
     out: Path,
     draw_from: float = 0.3,
     category_ids: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> list[str]:
     """Predicts on images, draws what scores at least `draw_from`, and writes ``detections.json``.
 
     The JSON is in COCO's results format, with `file_name` and `category`, a class name, besides. Without
-    `category_ids`, a category's id is its label + 1.
+    `category_ids`, a category's id is its label + 1. `value_range` is `dsla.data.pictures.to_pixels`'s.
 
     Returns:
         What is wrong with the images that could not be read, a line each; the others are complete.
@@ -138,7 +140,7 @@ def predict_files(
     try:
         for picture in pictures:
             try:
-                image = load_image(picture.path, picture.size)
+                image = load_image(picture.path, picture.size, value_range)
             except DataError as error:
                 broken.append(str(error))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -95,6 +96,21 @@ def test_predict_draws_every_image_and_writes_coco_results(capsys, trained, tmp_
         assert -1e-3 <= x <= x + w <= width + 1e-3
         assert -1e-3 <= y <= y + h <= height + 1e-3
     assert {p.name for p in out_dir.glob("*.png")} == {"foto 0.png", "foto 1.png"}
+
+
+def test_predict_takes_pictures_of_12_bits_in_16(capsys, tmp_path):
+    values = (dsla.Scenes("val", size=1)[0][0].mean(0).numpy() * 4095).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    Image.fromarray((values / 4095).astype(np.float32)).save(tmp_path / "a.tif")
+    argv = ["predict", "--score", 1, "--out"]
+    rows, notes = {}, {}
+    for name, file, more in (("12", "a.png", ["--value-range", 0, 4095]), ("16", "a.png", []), ("float", "a.tif", [])):
+        code, _, notes[name] = run(capsys, *argv, tmp_path / name, tmp_path / file, *more)
+        assert code == 0
+        results = json.loads((tmp_path / name / "detections.json").read_text())
+        rows[name] = [(row["bbox"], row["score"]) for row in results]
+    assert rows["12"] == rows["float"] != rows["16"]
+    assert [name for name, text in notes.items() if "--value-range 0 4095" in text] == ["16"]
 
 
 def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
