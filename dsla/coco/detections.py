@@ -144,7 +144,8 @@ def _read(source: Any, name: str) -> pd.DataFrame:
         )
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
     ids = {side: columns.ids_in(rows, f"{side}_id") for side in ("image", "category")}
-    return columns.box_table(boxes).assign(**ids, score=score, file=[row.file_name for row in rows])
+    files = pd.Series([row.file_name or "" for row in rows], dtype=object)
+    return columns.box_table(boxes).assign(**ids, score=score, file=files)
 
 
 def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:

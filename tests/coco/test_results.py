@@ -151,6 +151,7 @@ def test_boxes_in_another_form_are_refused_with_the_guess():
 def test_ids_and_file_names_that_contradict_each_other():
     named = GroundTruth.of(TRUTH | {"images": [{"id": 1, "file_name": "x/b.png"}, {"id": 2, "file_name": "a.png"}]})
     assert len(Results.of([ROWS[0] | {"file_name": "photos/a.png"}, ROWS[1] | {"file_name": "C:\\b.png"}], named)) == 2
+    assert len(Results.of([ROWS[0] | {"file_name": "a.png"}, ROWS[1]], named)) == 2  # where some rows name it
     with pytest.raises(DataError, match=r"detections of 'b.png' carry image_id 2, which in the given dict is 'a.png'"):
         Results.of([ROWS[0] | {"file_name": "b.png"}], named)
     with pytest.raises(DataError, match=r"image_id that .*: 2; it knows 1, 2 \(text here, numbers there\)"):
