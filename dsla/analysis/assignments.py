@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..assigners import as_assigner
-from ..coco.columns import corners_of
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
 from ..geometry import InputSize
-from .points import count_points
-from .tables import BOX, Measured, Table, summarises, truth_of
+from .points import Setting, count_points
+from .tables import Measured, Table, summarises, truth_of
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
 Sizes = Sequence[int] | Sequence[Sequence[int]]
@@ -57,38 +55,18 @@ def assignment_statistics(
     Raises:
         DataError: sizes that are not known, or not of as many images as there are.
     """
-    chosen = as_assigner(assigner, strides)
+    setting = Setting.of(assigner, strides, offset, input_size)
     truth = truth_of(data, max_images)
-    sizes = _sizes(truth, data, image_sizes)
-    rows = taught_rows(truth)
-    points = count_points(
-        chosen,
-        truth.image[rows].astype(np.int64),
-        corners_of(truth.inside[rows]),
-        truth.category[rows].astype(np.int64),
-        np.array(sizes, dtype=np.int64).reshape(-1, 2),
-        strides=strides,
-        offset=offset,
-        input_size=input_size,
-        batch_size=batch_size,
-        classes=max(len(truth.category_ids), 1),
-        jitter=jitter,
-        seed=seed,
-    )
-    table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True))
-    table[BOX] = points.boxes.astype(float)
-    table["points"] = points.total
-    for level, stride in enumerate(strides):
-        table[f"points_{stride}"] = points.at_level[:, level]
-    columns = ("label_mass", "label_max", "claimed", "ambiguous")
-    table = table.assign(**{name: getattr(points, name) for name in columns})
+    rows, sizes = taught_rows(truth), _sizes(truth, image_sizes)
+    points = count_points(setting, truth, rows, sizes, batch_size=batch_size, jitter=jitter, seed=seed)
+    table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True).join(points))
     table.attrs = {
         "analysis": "assignment",
-        "assigner": repr(chosen),
-        "strides": tuple(strides),
-        "offset": chosen.point_offset if offset is None else offset,
+        "assigner": repr(setting.assigner),
+        "strides": setting.strides,
+        "offset": setting.offset,
         "images": len(truth.images),
-        "jitter": jitter if chosen.needs_predictions else None,
+        "jitter": jitter if setting.assigner.needs_predictions else None,
     }
     return table
 
@@ -99,21 +77,19 @@ def taught_rows(truth: GroundTruth) -> np.ndarray:
     return order[truth.taught[order]]
 
 
-def _sizes(truth: GroundTruth, data: Any, given: Sizes | None) -> list[tuple[int, int]]:
-    """(height, width) of every image."""
-    count = len(truth.images)
+def _sizes(truth: GroundTruth, given: Sizes | None) -> np.ndarray:
+    """[B,2] (height, width) of every image."""
+    sizes = np.stack([truth.heights, truth.widths], 1)
     if given is not None:
         table = np.asarray(given)
-        table = np.broadcast_to(table, (count, 2)) if table.shape == (2,) else table
-        if table.shape != (count, 2):
-            raise DataError(f"image_sizes is (height, width), or one each of {count} images; got {list(table.shape)}")
-        return [(int(h), int(w)) for h, w in table]
-    if hasattr(data, "image_size"):
-        return [tuple(data.image_size(i)) for i in range(count)]
-    sizes = np.stack([truth.heights, truth.widths], 1)
-    if missing := [image for image, size in zip(truth.images, sizes, strict=True) if not size.all()]:
-        raise DataError(f"height and width of images {some(missing)} are not known; give image_sizes=(height, width)")
-    return [(int(h), int(w)) for h, w in sizes]
+        if table.shape not in ((2,), sizes.shape):
+            got = f"one each of {len(sizes)} images; got {list(table.shape)}"
+            raise DataError(f"image_sizes is (height, width), or {got}")
+        return np.broadcast_to(table, sizes.shape).astype(np.int64)
+    if len(missing := np.flatnonzero(~sizes.all(1))):
+        images = some([truth.images[i] for i in missing])
+        raise DataError(f"height and width of images {images} are not known; give image_sizes=(height, width)")
+    return sizes
 
 
 @summarises("assignment", few=FEW)

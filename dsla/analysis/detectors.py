@@ -16,9 +16,10 @@ from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
 from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
-from .diagnosis import Offer, Setting, diagnosis, objects_of
+from .diagnosis import Offer, diagnosis, objects_of
 from .nms import suppression
 from .oracles import oracle
+from .points import Setting
 from .resampling import LEVEL, RESAMPLES, Samples, differences, draws, intervals, resampled, share_resampled
 from .study import Analysed, numbers_of, summaries_of
 from .tables import truth_of

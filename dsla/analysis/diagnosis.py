@@ -5,23 +5,20 @@ through these stations and gives one verdict, the first of `VERDICTS` that holds
 many points learn it under a method: whether training could have taught it at all.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..assigners import Assigner, Explanation, as_assigner
 from ..coco.columns import CORNERS, comparable
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import greedy, ranks
-from ..geometry import Frame, InputSize, PointGrid
+from ..geometry import Frame
 from .assignments import FEW
 from .matching import Meeting, meetings, pick
 from .nms import removers
-from .points import count_points
+from .points import Setting
 from .tables import BOX, Measured, Table, summarises
 
 NEAR = 0.1  # IoU from which a box has to do with an object at all, as in TIDE
@@ -123,99 +120,6 @@ def _judged(here: Meeting, nms_threshold: float, score_threshold: float, iou_thr
     table[list(about)] = pd.DataFrame(about)
     table[[f"s{c}" for c in BOX]] = pick(boxes, remover, np.nan)
     return table[~crowd]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Under which points are counted.
-
-    Attributes:
-        assigner: the method.
-        strides: of its levels.
-        offset: of the points, in strides.
-        input_size: of the network, see `dsla.geometry.Frame`.
-    """
-
-    assigner: Assigner
-    strides: tuple[int, ...]
-    offset: float
-    input_size: InputSize = "native"
-
-    @classmethod
-    def of(
-        cls, assigner: Any, strides: Sequence[int], offset: float | None = None, input_size: InputSize = "native"
-    ) -> "Setting":
-        """From a method by name, class or object; ranges of a name follow the strides, the offset is its own if None.
-
-        Raises:
-            DataError, ConfigError: no such method, no such input size.
-        """
-        chosen: Assigner = as_assigner(assigner, strides)
-        Frame.of((1, 1), input_size)  # refuses what is none
-        return cls(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
-
-    def __str__(self) -> str:
-        size = self.input_size if isinstance(self.input_size, (str, int)) else "/".join(map(str, self.input_size))
-        return f"{self.assigner.name}, strides {', '.join(map(str, self.strides))}, input size {size}"
-
-    def count(self, truth: GroundTruth, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of each object by level [N,L], and its box in the input [N,4]; objects as `objects_of` has them.
-
-        Objects that are not taught (flag `ignore`, wholly outside) have none; those of images of no known size −1.
-        All objects of the images in question must be among the rows: they compete.
-        """
-        sizes = np.stack([truth.heights, truth.widths], 1)
-        at, boxes = np.zeros((len(rows), len(self.strides)), dtype=np.int64), np.full((len(rows), 4), np.nan)
-        known = (truth.widths * truth.heights > 0)[truth.image[rows]]
-        at[~known] = -1
-        taught = np.flatnonzero(truth.taught[rows] & known)
-        mine, inside = rows[taught], truth.inside[rows[taught]]
-        corners = np.concatenate([inside[:, :2], inside[:, :2] + inside[:, 2:]], axis=1)
-        points = count_points(
-            self.assigner,
-            truth.image[mine].astype(np.int64),
-            corners,
-            truth.category[mine].astype(np.int64),
-            sizes,
-            strides=self.strides,
-            offset=self.offset,
-            input_size=self.input_size,
-            classes=len(truth.category_ids),
-        )
-        at[taught], boxes[taught] = points.at_level, points.boxes
-        return at, boxes
-
-    def nearest(self, frame: Frame, box: Sequence[float], category: int) -> list[Explanation]:
-        """What the rules say of a box (pixels of the input) at the point of each level nearest to its middle."""
-        grid, explanations = frame.grid(self.strides, self.offset), []
-        for level in range(len(self.strides)):
-            explanations.append(self.assigner.explain(grid, _middle(grid, level, box), box, category=category))
-        return explanations
-
-    def rule(self, frame: Frame, box: Sequence[float], category: int) -> str:
-        """Why no point learns a box: the rule that fails at the point that comes nearest to learning it."""
-        if self.assigner.needs_predictions:
-            return "not among the points that the method chose by the predictions"
-        cases = self.nearest(frame, box, category)
-        if any(case.admitted for case in cases):
-            return "its points learn other objects"
-
-        def progress(case: Explanation) -> tuple[int, float]:
-            failed = [rule for rule in case.rules if rule.passed is False]
-            return sum(rule.passed is True for rule in case.rules), -abs(failed[0].value) if failed else 0.0
-
-        case = max(cases, key=progress)  # of equal ones the first, on the finest level
-        failed = next((rule for rule in case.rules if rule.passed is False), None)
-        return f"stride {case.stride}: " + (f"{failed.name}: {failed.text}" if failed else case.verdict)
-
-
-def _middle(grid: PointGrid, level: int, box: Sequence[float]) -> int:
-    """Index of the point of a level that is nearest to the middle of a box."""
-    (h, w), stride = grid.shapes[level], grid.strides[level]
-    column, row = (
-        int(np.clip(round((box[i] + box[i + 2]) / 2 / stride - grid.offset), 0, n - 1)) for i, n in ((0, w), (1, h))
-    )
-    return sum(grid.num_points[:level]) + row * w + column
 
 
 def kinds_of(total: np.ndarray) -> np.ndarray:

@@ -5,112 +5,171 @@ from their candidates: some hundred pairs an object, no table of all points of a
 after image. Both give what `Assigner` gives; tests/analysis/test_assignments.py holds them equal.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import Assigner, PairAssigner, jittered_predictions
+from ..assigners import Assigner, Explanation, PairAssigner, as_assigner, jittered_predictions
 from ..assigners.pairs import Truth
 from ..assigners.sparse.keys import winning_key
+from ..coco.columns import corners_of
+from ..coco.ground_truth import GroundTruth
 from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
-from .tables import array
+from .tables import BOX, array
 
 TOGETHER = 2_000_000  # points that are held at a time where a method assigns, so that memory stays bounded
-OBJECTS = 4096  # that are counted at a time from their candidates
+IMAGES = 256  # whose objects are counted at a time from their candidates
+Wins = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of K points that N objects win: box [K] into N, level [K],
+# label [K], contested [K] bool; and of each object how many it claims [N]
 
 
-@dataclass(frozen=True, eq=False)
-class Points:
-    """What N objects get.
+@dataclass(frozen=True)
+class Setting:
+    """Under which points are counted.
 
     Attributes:
-        boxes: [N,4] in pixels of the input, float32.
-        at_level: [N,L] points that learn the object: where several objects claim a point, it counts for the winner.
-        label_mass, label_max: [N] sum and maximum of their labels.
-        claimed: [N] points that would learn it if it were the only object of its image.
-        ambiguous: [N] points that learn it and that another object of the image claims.
+        assigner: the method.
+        strides: of its levels.
+        offset: of the points, in strides.
+        input_size: of the network, see `dsla.geometry.Frame`.
     """
 
-    boxes: np.ndarray
-    at_level: np.ndarray
-    label_mass: np.ndarray
-    label_max: np.ndarray
-    claimed: np.ndarray
-    ambiguous: np.ndarray
+    assigner: Assigner
+    strides: tuple[int, ...]
+    offset: float
+    input_size: InputSize = "native"
 
-    @property
-    def total(self) -> np.ndarray:
-        """[N] points that learn the object."""
-        return self.at_level.sum(axis=1)
+    @classmethod
+    def of(
+        cls, assigner: Any, strides: Sequence[int], offset: float | None = None, input_size: InputSize = "native"
+    ) -> "Setting":
+        """From a method by name, class or object; ranges of a name follow the strides, the offset is its own if None.
+
+        Raises:
+            DataError, ConfigError: no such method, no such input size.
+        """
+        chosen: Assigner = as_assigner(assigner, strides)
+        Frame.of((1, 1), input_size)  # refuses what is none
+        return cls(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
+
+    def __str__(self) -> str:
+        size = self.input_size if isinstance(self.input_size, (str, int)) else "/".join(map(str, self.input_size))
+        return f"{self.assigner.name}, strides {', '.join(map(str, self.strides))}, input size {size}"
+
+    def count(self, truth: GroundTruth, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of each object by level [N,L], and its box in the input [N,4]; objects as `objects_of` has them.
+
+        Objects that are not taught (flag `ignore`, wholly outside) have none; those of images of no known size −1.
+        All objects of the images in question must be among the rows: they compete.
+        """
+        sizes = np.stack([truth.heights, truth.widths], 1)
+        at, boxes = np.zeros((len(rows), len(self.strides)), dtype=np.int64), np.full((len(rows), 4), np.nan)
+        known = (truth.widths * truth.heights > 0)[truth.image[rows]]
+        at[~known] = -1
+        taught = np.flatnonzero(truth.taught[rows] & known)
+        points = count_points(self, truth, rows[taught], sizes)
+        at[taught], boxes[taught] = points[[f"points_{s}" for s in self.strides]], points[BOX]
+        return at, boxes
+
+    def nearest(self, frame: Frame, box: Sequence[float], category: int) -> list[Explanation]:
+        """What the rules say of a box (pixels of the input) at the point of each level nearest to its middle."""
+        grid, explanations = frame.grid(self.strides, self.offset), []
+        for level in range(len(self.strides)):
+            explanations.append(self.assigner.explain(grid, _middle(grid, level, box), box, category=category))
+        return explanations
+
+    def rule(self, frame: Frame, box: Sequence[float], category: int) -> str:
+        """Why no point learns a box: the rule that fails at the point that comes nearest to learning it."""
+        if self.assigner.needs_predictions:
+            return "not among the points that the method chose by the predictions"
+        cases = self.nearest(frame, box, category)
+        if any(case.admitted for case in cases):
+            return "its points learn other objects"
+
+        def progress(case: Explanation) -> tuple[int, float]:
+            failed = [rule for rule in case.rules if rule.passed is False]
+            return sum(rule.passed is True for rule in case.rules), -abs(failed[0].value) if failed else 0.0
+
+        case = max(cases, key=progress)  # of equal ones the first, on the finest level
+        failed = next((rule for rule in case.rules if rule.passed is False), None)
+        return f"stride {case.stride}: " + (f"{failed.name}: {failed.text}" if failed else case.verdict)
 
 
-@dataclass(frozen=True, eq=False)
-class _Wins:
-    """K points that N objects win, and what each object claims."""
-
-    box: Tensor  # [K] into N
-    level: Tensor
-    label: Tensor
-    contested: Tensor  # bool
-    claimed: Tensor  # [N]
+def _middle(grid: PointGrid, level: int, box: Sequence[float]) -> int:
+    """Index of the point of a level that is nearest to the middle of a box."""
+    (h, w), stride = grid.shapes[level], grid.strides[level]
+    column, row = (
+        int(np.clip(round((box[i] + box[i + 2]) / 2 / stride - grid.offset), 0, n - 1)) for i, n in ((0, w), (1, h))
+    )
+    return sum(grid.num_points[:level]) + row * w + column
 
 
 def count_points(
-    assigner: Assigner,
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
+    setting: Setting,
+    truth: GroundTruth,
+    rows: np.ndarray,
     sizes: np.ndarray,
     *,
-    strides: Sequence[int],
-    offset: float | None = None,
-    input_size: InputSize = "native",
     batch_size: int = 8,
-    classes: int = 1,
     jitter: float = 0.1,
     seed: int = 0,
-) -> Points:
-    """The points of all objects.
+) -> pd.DataFrame:
+    """The points of objects.
 
     Args:
-        assigner: the method.
-        image: [N] place of each object's image, ascending.
-        boxes: [N,4] x1, y1, x2, y2 in pixels of the image, as a network is taught them: cut to it, no crowds.
-        labels: [N] classes.
+        setting: the method, and under which points.
+        truth: what they are of.
+        rows: [N] positions of the objects in it, image after image, as a network is taught them: no crowds.
         sizes: [B,2] (height, width) of the images as they are stored.
-        strides: of the levels.
-        offset: of the points in strides; None: the method's own.
-        input_size: of the network, see `dsla.geometry.Frame`.
         batch_size: images at a time where a method assigns.
-        classes: C, for predictions.
         jitter, seed: of `jittered_predictions`, for methods that need predictions.
+
+    Returns:
+        A row an object: x1, y1, x2, y2 (pixels of the input), points, points_S …, label_mass, label_max, claimed,
+        ambiguous; see `assignment_statistics`.
 
     Raises:
         ValueError: ranges of the assigner for another number of levels.
     """
+    assigner, strides, offset = setting.assigner, setting.strides, setting.offset
     assigner.check_levels(strides)
-    offset = assigner.point_offset if offset is None else offset
-    resized, padded, boxes_in = _in_frames(image, boxes, sizes, input_size)
-    classes_of = torch.tensor(labels)
-    pairwise_method = assigner if getattr(type(assigner), "_assign", None) is PairAssigner._assign else None
-    whole = PointGrid(padded.max(axis=0, initial=1).tolist(), tuple(strides), offset)
-    parts = []
-    together = 1 if assigner.needs_predictions else batch_size
-    for here, counts, rows in _batches(image, pairwise_method is not None, together):
-        mine, names = list(boxes_in[rows].split(counts)), list(classes_of[rows].split(counts))
+    resized, padded, boxes = _in_frames(truth.image[rows], corners_of(truth.inside[rows]), sizes, setting.input_size)
+    classes = torch.tensor(truth.category[rows].astype(np.int64))
+    at_level = np.zeros((len(rows), len(strides)), dtype=np.int64)
+    mass, most, claimed, ambiguous = np.zeros((4, len(rows)))
+    pairwise = assigner if getattr(type(assigner), "_assign", None) is PairAssigner._assign else None
+    together = IMAGES if pairwise else 1 if assigner.needs_predictions else batch_size
+    whole = PointGrid(padded.max(axis=0, initial=1).tolist(), strides, offset)
+    images, first = np.unique(truth.image[rows], return_index=True)
+    edges = [*first.tolist(), len(rows)]
+    for low in range(0, len(images), together):
+        here, edge = images[low : low + together], edges[low : low + together + 1]
+        part, counts = slice(edge[0], edge[-1]), np.diff(edge).tolist()
+        mine, names = list(boxes[part].split(counts)), list(classes[part].split(counts))
         size = [(int(h), int(w)) for h, w in resized[here]]
-        if isinstance(pairwise_method, PairAssigner):
-            parts.append(_from_pairs(pairwise_method, whole, mine, names, size))
-            continue
-        grid, predictions = PointGrid(padded[here].max(axis=0).tolist(), tuple(strides), offset), None
-        if assigner.needs_predictions:  # they belong to the points of one image: with others they would be drawn anew
-            predictions = jittered_predictions(grid, mine, names, jitter, classes, seed + int(here[0]))
-        parts.append(_from_assigning(assigner, grid, mine, names, size, predictions))
-    return _summed(array(boxes_in), parts, len(strides))
+        if isinstance(pairwise, PairAssigner):
+            wins = _from_pairs(pairwise, whole, mine, names, size)
+        else:
+            grid, predictions = PointGrid(padded[here].max(axis=0).tolist(), strides, offset), None
+            if assigner.needs_predictions:  # they belong to the points of one image: with others they would differ
+                count = max(len(truth.category_ids), 1)
+                predictions = jittered_predictions(grid, mine, names, jitter, count, seed + int(here[0]))
+            wins = _from_assigning(assigner, grid, mine, names, size, predictions)
+        box, level, label, contested, claims = map(array, wins)
+        shape, claimed[part] = at_level[part].shape, claims
+        at_level[part] = np.bincount(box * shape[1] + level, minlength=shape[0] * shape[1]).reshape(shape)
+        mass[part] = np.bincount(box, label.astype(float), shape[0])
+        np.maximum.at(most[part], box, label.astype(float))
+        ambiguous[part] = np.bincount(box[contested], minlength=shape[0])
+    table = pd.DataFrame(array(boxes).astype(float), columns=BOX).assign(points=at_level.sum(1))
+    table[[f"points_{stride}" for stride in strides]] = at_level
+    table["label_mass"], table["label_max"] = mass, most
+    return table.assign(claimed=claimed.astype(np.int64), ambiguous=ambiguous.astype(np.int64))
 
 
 def _in_frames(
@@ -127,22 +186,9 @@ def _in_frames(
     return resized, padded, torch.tensor(boxes, dtype=torch.float32) * (after / before).repeat(1, 2)
 
 
-def _batches(image: np.ndarray, many: bool, batch_size: int) -> Iterator[tuple[np.ndarray, list[int], slice]]:
-    """Images that have objects, the number of these in each, and where they stand: `batch_size` images or many."""
-    here, first = np.unique(image, return_index=True)
-    edges = np.append(first, len(image))
-    if many:
-        cuts = np.unique(np.searchsorted(edges, np.arange(0, len(image), OBJECTS)))
-    else:
-        cuts = np.arange(0, len(here), batch_size)
-    for low, high in pairwise([*cuts.tolist(), len(here)]):
-        if high > low:
-            yield here[low:high], np.diff(edges[low : high + 1]).tolist(), slice(int(edges[low]), int(edges[high]))
-
-
 def _from_pairs(
     assigner: PairAssigner, grid: PointGrid, boxes: list[Tensor], labels: list[Tensor], size: list[tuple[int, int]]
-) -> _Wins:
+) -> Wins:
     """From the pairs that the method asks about; no [B, P] table."""
     truth = Truth.of(boxes, labels, grid.device, size)
     assert truth.sizes is not None
@@ -155,7 +201,7 @@ def _from_pairs(
     best = torch.zeros(len(claims), dtype=torch.int64).scatter_reduce_(0, place, key, "amax")
     won = best[place] == key
     claimed = torch.bincount(box, minlength=len(truth.boxes))
-    return _Wins(box[won], level[won], label[won], (claims[place] > 1)[won], claimed)
+    return box[won], level[won], label[won], (claims[place] > 1)[won], claimed
 
 
 def _from_assigning(
@@ -165,7 +211,7 @@ def _from_assigning(
     labels: list[Tensor],
     size: list[tuple[int, int]],
     predictions: HeadOutputs | None,
-) -> _Wins:
+) -> Wins:
     """Assigned once together, and once with each object alone."""
     together = assigner(grid, boxes, labels, predictions=predictions, image_sizes=size)
     home = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(b) for b in boxes]))
@@ -188,26 +234,4 @@ def _from_assigning(
         others[home[mine][row], point] = True
     row, point = together.positive.nonzero(as_tuple=True)
     box = together.gt_index[row, point] + together.first[row]
-    return _Wins(box, grid.level[point], together.label[row, point], others[row, point], torch.cat(claimed))
-
-
-def _summed(boxes: np.ndarray, parts: list[_Wins], levels: int) -> Points:
-    """Batches of objects, one after the other, as columns."""
-    counts = [len(part.claimed) for part in parts]
-    starts = np.cumsum([0, *counts])[:-1]
-    size, claimed = sum(counts), [array(part.claimed) for part in parts]
-    box = np.concatenate([array(p.box) + s for p, s in zip(parts, starts, strict=True)] or [np.zeros(0, dtype=int)])
-    level, label, contested = (
-        np.concatenate([array(getattr(part, name)) for part in parts] or [np.zeros(0, dtype=kind)])
-        for name, kind in (("level", int), ("label", float), ("contested", bool))
-    )
-    best = np.zeros(size)
-    np.maximum.at(best, box, label.astype(float))
-    return Points(
-        boxes=boxes,
-        at_level=np.bincount(box * levels + level, minlength=size * levels).reshape(size, levels),
-        label_mass=np.bincount(box, label.astype(float), minlength=size),
-        label_max=best,
-        claimed=np.concatenate(claimed or [np.zeros(0, dtype=int)]),
-        ambiguous=np.bincount(box[contested], minlength=size),
-    )
+    return box, grid.level[point], together.label[row, point], others[row, point], torch.cat(claimed)

@@ -10,7 +10,7 @@ from argparse import Namespace
 
 def run(args: Namespace) -> None:
     from ..analysis import ask
-    from ..analysis.diagnosis import Setting
+    from ..analysis.points import Setting
     from ..files import OwnFolder, refuse_existing, require_folder, write
     from ..paper.analyze import as_json, charts, html, short_table, write_folder
 

@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..analysis.diagnosis import Offer, Setting, diagnosis, judge, objects_of
+from ..analysis.diagnosis import Offer, diagnosis, judge, objects_of
 from ..analysis.offers import offer_of
+from ..analysis.points import Setting
 from ..analysis.tables import Table
 from ..assigners import as_assigner
 from ..coco.columns import CORNERS, corners_of

@@ -14,7 +14,7 @@ from PIL import Image
 import dsla
 from dsla.analysis import errors, ranking
 from dsla.analysis.detectors import ask, names_of
-from dsla.analysis.diagnosis import Setting
+from dsla.analysis.points import Setting
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
 from dsla.errors import DataError
