@@ -6,7 +6,7 @@ an assigner and needs no model, `coverage` compares several. All return a `Table
 `.summary()`: few numbers, each with its definition and, where it is undefined, the reason.
 """
 
-from .adjacent import adjacency, adjacency_of, adjacency_summary, profile, profile_of, profile_summary
+from .adjacent import adjacency, adjacency_summary, profile, profile_summary
 from .assignments import assignment_statistics, assignment_summary
 from .calibration import calibration, calibration_summary, class_thresholds
 from .confidence import correlations, ranking, ranking_summary, reliability
@@ -21,10 +21,10 @@ from .tables import Table, summary, truth_of
 from .tide import errors, errors_summary
 
 __all__ = [
-    "Answers", "Study", "Table", "adjacency", "adjacency_of", "adjacency_summary", "ask",
+    "Answers", "Study", "Table", "adjacency", "adjacency_summary", "ask",
     "assignment_statistics", "assignment_summary", "calibration", "calibration_summary", "class_thresholds",
     "correlations", "coverage", "coverage_summary", "errors", "errors_summary", "iou_losses", "match",
-    "object_points", "oracle", "oracle_summary", "profile", "profile_of", "profile_summary", "ranking",
+    "object_points", "oracle", "oracle_summary", "profile", "profile_summary", "ranking",
     "ranking_summary", "reliability", "score_steps", "single_profiles", "study", "summary", "suppressed_boxes",
     "suppression", "suppression_summary", "truth_of", "why_summary",
 ]  # fmt: skip

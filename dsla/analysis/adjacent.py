@@ -43,52 +43,41 @@ def scores_of(outputs: HeadOutputs) -> Tensor:
     return scores if outputs.quality is None else scores * outputs.quality.float().sigmoid()[..., None]
 
 
-def adjacency(source: Any, other: Any, *, reference: Assigner | None = None, **options: Any) -> Table:
-    """Neighbouring points of which one is positive and one negative, for one batch or a data set.
-
-    ``adjacency(outputs, reference_assignment, …)`` is `adjacency_of`, with its options.
-    ``adjacency(model, dataset, reference=…, …)`` runs the model (options batch_size, device, max_images,
-    progress) and takes its own assignment for the labels; the reference is by default FCOS's hard
-    assignment with the model's ranges, on the model's points. Pixels are then those of the network's input.
-    Options threshold and across_levels as in `adjacency_of`.
-    """
-    if isinstance(source, HeadOutputs):
-        return adjacency_of(source, other, **options)
-    shown = {name: options.pop(name) for name in ("threshold", "across_levels") if name in options}
-    rule = reference or hard_rule(source)
-
-    def pairs(raw: Any, **seen: Any) -> Table:
-        return adjacency_of(reference=assign(rule, raw), **seen, **shown)
-
-    return over(source, other, pairs, **options)[0]
-
-
 def hard_rule(model: Any) -> FCOS:
     """FCOS's hard assignment with the level ranges of a model."""
     return FCOS(getattr(model.assigner, "regress_ranges", None) or model.recipe.ranges)
 
 
-def adjacency_of(
-    outputs: HeadOutputs,
-    reference: Assignment,
+def adjacency(
+    source: Any,
+    other: Any,
     *,
+    reference: Assigner | None = None,
     own: Assignment | None = None,
     scores: Tensor | None = None,
     across_levels: bool = False,
     threshold: float = 0.1,
     image_ids: Sequence[int] | None = None,
+    **running: Any,
 ) -> Table:
-    """Pairs of neighbouring points of one batch, one positive and one negative under the reference.
+    """Pairs of neighbouring points, one positive and one negative under a reference, of one batch or of a data set.
+
+    With the same reference (FCOS's hard labels) the numbers of different methods can be compared.
 
     Args:
-        outputs: what the head says at every point.
-        reference: decides which pairs count and which object they belong to; ignored points form no pair.
-            With the same reference (FCOS's hard labels) the numbers of different methods can be compared.
-        own: the assignment that the method itself is taught with, and with which coupling; without it the reference.
-        scores: [B,P,C]; without them those of `scores_of`.
+        source: what the head says at every point, `HeadOutputs`; or a model, which is run. Pixels are those of the
+            network's input.
+        other: the reference `Assignment` of the batch, which decides which pairs count and which object they belong to
+            (ignored points form no pair); or the data set.
+        reference: the assigner of a model's reference, by default FCOS's hard one with the model's ranges, on its
+            points.
+        own: of outputs, the assignment that the method itself is taught with, and with which coupling; without it the
+            reference. Of a model its own.
+        scores: of outputs [B,P,C]; without them those of `scores_of`.
         across_levels: also pairs of a point with the one at the same place on the next level.
         threshold: of the summary: scores closer than this count as not told apart.
-        image_ids: of the batch; without them its indices.
+        image_ids: of outputs; without them the places in the batch.
+        running: batch_size, device, max_images, progress of a model's run.
 
     Returns:
         Table, a the positive and b the negative point: image, direction (right, down, level), level_a,
@@ -96,68 +85,59 @@ def adjacency_of(
         category; at the object's class label_a, label_b (taught), score_a, score_b; iou_a, iou_b of the
         predicted boxes with the object; d_label, d_score, d_iou (a − b).
     """
+    if not isinstance(source, HeadOutputs):
+        shown: dict[str, Any] = {"across_levels": across_levels, "threshold": threshold}
+        rule = reference or hard_rule(source)
+        return over(
+            source, other, lambda raw, **seen: adjacency(raw.outputs, assign(rule, raw), **seen, **shown), **running
+        )
+    outputs, rules = source, other
+    taught: Assignment = rules if own is None else own
     with torch.no_grad():
-        own = reference if own is None else own
         scores = scores_of(outputs) if scores is None else scores
         a, b, direction = neighbours(outputs.grid, across_levels)
-        positive = reference.gt_index >= 0
-        negative = ~positive & ~reference.ignored
+        positive = rules.gt_index >= 0
+        negative = ~positive & ~rules.ignored
         forward, backward = positive[:, a] & negative[:, b], negative[:, a] & positive[:, b]
         image, pair = (forward | backward).nonzero(as_tuple=True)
         swap = backward[image, pair]
         ends = [torch.where(swap, b[pair], a[pair]), torch.where(swap, a[pair], b[pair])]
-        category, box = reference.category[image, ends[0]], reference.matched_boxes[image, ends[0]]
-        target = own.target(outputs.boxes)
+        category, box = rules.category[image, ends[0]], rules.matched_boxes[image, ends[0]]
+        target = taught.target(outputs.boxes)
         columns: dict[str, Any] = {
             "image": image if image_ids is None else torch.tensor(image_ids)[image.cpu()],
-            "direction": [DIRECTIONS[i] for i in direction[pair].tolist()],
-            "gt": reference.gt_index[image, ends[0]],
+            "direction": np.array(DIRECTIONS, dtype=object)[array(direction[pair])],
+            "gt": rules.gt_index[image, ends[0]],
             "category": category,
         }
         for name, end in zip("ab", ends, strict=True):
-            columns |= {
-                f"level_{name}": outputs.grid.level[end],
-                f"point_{name}": end,
-                f"x_{name}": outputs.grid.xy[end, 0],
-                f"y_{name}": outputs.grid.xy[end, 1],
-                # What own teaches there about another class is, for this one, background.
-                f"label_{name}": target[image, end] * (own.category[image, end] == category),
-                f"score_{name}": scores[image, end, category],
-                f"iou_{name}": aligned_iou(outputs.boxes[image, end], box),
-            }
-    table = frame_of(columns, analysis="adjacency", threshold=threshold, coupling=own.coupling)
+            there = {"level": outputs.grid.level[end], "point": end}
+            there |= {"x": outputs.grid.xy[end, 0], "y": outputs.grid.xy[end, 1]}
+            # What is taught there about another class is, for this one, background.
+            there["label"] = target[image, end] * (taught.category[image, end] == category)
+            there["score"] = scores[image, end, category]
+            there["iou"] = aligned_iou(outputs.boxes[image, end], box)
+            columns |= {f"{key}_{name}": values for key, values in there.items()}
+    table = frame_of(columns, analysis="adjacency", threshold=threshold, coupling=taught.coupling)
     for name in ("label", "score", "iou"):
         table[f"d_{name}"] = table[f"{name}_a"] - table[f"{name}_b"]
     return table
 
 
-def profile(source: Any, other: Any, *, reach: int = 4, **options: Any) -> Table:
-    """Label, score and IoU along the row and the column through each object's best point.
-
-    ``profile(outputs, own_assignment, …)`` is `profile_of`, with its options. ``profile(model, dataset, …)`` runs
-    the model (options batch_size, device, max_images, progress), with its own assignment.
-    """
-    if isinstance(source, HeadOutputs):
-        return profile_of(source, other, reach=reach, **options)
-
-    def lines(_: Any, **seen: Any) -> Table:
-        return profile_of(reach=reach, **seen)
-
-    return over(source, other, lines, **options)[0]
-
-
-def profile_of(
-    outputs: HeadOutputs,
-    own: Assignment,
+def profile(
+    source: Any,
+    other: Any,
     *,
     scores: Tensor | None = None,
     reach: int = 4,
     image_ids: Sequence[int] | None = None,
+    **running: Any,
 ) -> Table:
-    """Label, score and IoU through each object's best point, of one batch.
+    """Label, score and IoU along the row and the column through each object's best point, of a batch or a data set.
 
     Args:
-        outputs, own, scores, image_ids: as in `adjacency_of`.
+        source, scores, image_ids, running: as in `adjacency`.
+        other: the assignment that the method is taught with; or the data set.
         reach: points to either side.
 
     Returns:
@@ -166,39 +146,38 @@ def profile_of(
             there for this object, score of its class, iou of the predicted box with it, place of the point in the
             object's box along the axis (0 and 1: its sides).
     """
+    if not isinstance(source, HeadOutputs):
+        return over(source, other, lambda raw, own, **s: profile(raw.outputs, own, reach=reach, **s), **running)
+    outputs, own = source, other
     with torch.no_grad():
         grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
-        iou = own.iou(outputs.boxes)
-        target = own.target(outputs.boxes)
+        iou, target = own.iou(outputs.boxes), own.target(outputs.boxes)
         image, point = own.positive.nonzero(as_tuple=True)
-        best_of = (point, iou[image, point], target[image, point], own.gt_index[image, point])
-        keys = [array(v).astype(float) for v in (*best_of, image)]
-        order = np.lexsort([-keys[0], *keys[1:]])  # the best of each object comes last
-        last = np.flatnonzero(np.diff(np.stack(keys[3:])[:, order], append=np.nan).any(axis=0))
-        best = torch.from_numpy(order[last]).to(grid.device)
+        owner = {"image": image, "gt": own.gt_index[image, point]}
+        learns = frame_of(owner | {"label": target[image, point], "iou": iou[image, point]})
+        learns = learns.sort_values(list(learns), ascending=[True, True, False, False], kind="stable")
+        best = torch.from_numpy(learns.drop_duplicates(["image", "gt"]).index.to_numpy()).to(grid.device)
         image, point = image[best], point[best]
         thing, category, box = (v[image, point] for v in (own.gt_index, own.category, own.matched_boxes))
         height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level[point]].unbind(-1)
-        parts = []
-        for k, axis, place, size, step in (
-            (0, "x", grid.column[point], width, torch.ones_like(width)),
-            (1, "y", grid.row[point], height, width),
+        steps, parts = torch.arange(-reach, reach + 1, device=grid.device), []
+        for k, (place, size, step) in enumerate(
+            ((grid.column, width, torch.ones_like(width)), (grid.row, height, width))
         ):
-            for offset in range(-reach, reach + 1):
-                inside = (place + offset >= 0) & (place + offset < size)
-                i, at = image[inside], (point + offset * step)[inside]
-                same = own.gt_index[i, at] == thing[inside]
-                columns = {
-                    "image": i if image_ids is None else torch.tensor(image_ids)[i.cpu()],
-                    "gt": thing[inside],
-                    "category": category[inside],
-                    "level": grid.level[at],
-                    "label": target[i, at] * same,
-                    "score": scores[i, at, category[inside]],
-                    "iou": aligned_iou(outputs.boxes[i, at], box[inside]),
-                    "place": (grid.xy[at, k] - box[inside, k]) / (box[inside, k + 2] - box[inside, k]),
-                }
-                parts.append(frame_of(columns).assign(axis=axis, offset=offset))
+            there = place[point] + steps[:, None]
+            offset, n = ((there >= 0) & (there < size)).nonzero(as_tuple=True)
+            i, at, sides = image[n], point[n] + steps[offset] * step[n], box[n]
+            columns = {
+                "image": i if image_ids is None else torch.tensor(image_ids)[i.cpu()],
+                "gt": thing[n],
+                "category": category[n],
+                "level": grid.level[at],
+                "label": target[i, at] * (own.gt_index[i, at] == thing[n]),
+                "score": scores[i, at, category[n]],
+                "iou": aligned_iou(outputs.boxes[i, at], sides),
+                "place": (grid.xy[at, k] - sides[:, k]) / (sides[:, k + 2] - sides[:, k]),
+            }
+            parts.append(frame_of(columns).assign(axis="xy"[k], offset=array(steps[offset])))
     table = Table(pd.concat(parts, ignore_index=True))
     table.attrs = {"analysis": "profile", "coupling": own.coupling}
     return table

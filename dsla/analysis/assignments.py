@@ -10,7 +10,7 @@ from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
 from ..geometry import InputSize
-from .points import Setting, count_points
+from .points import JITTER, Setting, count_points
 from .tables import Measured, Table, summarises, truth_of
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
@@ -27,8 +27,6 @@ def assignment_statistics(
     input_size: InputSize = "native",
     batch_size: int = 8,
     max_images: int | None = None,
-    jitter: float = 0.1,
-    seed: int = 0,
 ) -> Table:
     """One row a non-crowd object: the points that learn it, and those that would if it were alone.
 
@@ -42,8 +40,9 @@ def assignment_statistics(
             800/1333 that have none at the size in which they are stored.
         batch_size: images assigned together; it changes nothing but speed.
         max_images: only the first ones.
-        jitter, seed: for assigners that need predictions: these are true boxes, jittered, see
-            `dsla.assigners.jittered_predictions`; image i is drawn with seed + i.
+
+    Assigners that need predictions get the true boxes, jittered, see `dsla.assigners.jittered_predictions`; image i is
+    drawn with the seed i.
 
     Returns:
         Table: image, gt, category, x1, y1, x2, y2 (pixels of the input); points (that learn it), points_S of
@@ -58,7 +57,7 @@ def assignment_statistics(
     setting = Setting.of(assigner, strides, offset, input_size)
     truth = truth_of(data, max_images)
     rows, sizes = taught_rows(truth), _sizes(truth, image_sizes)
-    points = count_points(setting, truth, rows, sizes, batch_size=batch_size, jitter=jitter, seed=seed)
+    points = count_points(setting, truth, rows, sizes, batch_size=batch_size)
     table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True).join(points))
     table.attrs = {
         "analysis": "assignment",
@@ -66,7 +65,7 @@ def assignment_statistics(
         "strides": setting.strides,
         "offset": setting.offset,
         "images": len(truth.images),
-        "jitter": jitter if setting.assigner.needs_predictions else None,
+        "jitter": JITTER if setting.assigner.needs_predictions else None,
     }
     return table
 

@@ -25,11 +25,8 @@ def calibration(
     *,
     iou_threshold: float = 0.5,
     laece_iou: float = LAECE_IOU,
-    crowd: str = "ignore",
-    score_threshold: float = 0.0,
     max_detections: int | None = 100,
-    before_nms: bool = False,
-    **running: Any,
+    **options: Any,
 ) -> Table:
     """One row a detection: what its score promises, and what it got.
 
@@ -37,8 +34,8 @@ def calibration(
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
         iou_threshold: least IoU of a hit, for D-ECE and LRP.
         laece_iou: the same for LaECE.
-        crowd, score_threshold, before_nms, running: as in `match`. Detections that are never used, below the score at
-            which a user cuts, weigh much in D-ECE and LaECE: they are many.
+        options: score_threshold, before_nms, …, as in `match`. Detections that are never used, below the score at which
+            a user cuts, weigh much in D-ECE and LaECE: they are many.
         max_detections: of an image and class, by score (COCO: 100); None for all.
 
     Returns:
@@ -46,10 +43,7 @@ def calibration(
         same at `laece_iou`: loose_iou, loose_ignored. `class_thresholds` makes a row a class of it.
     """
     parts = []
-    known, images = meetings(
-        detections, truth, crowd=crowd, score_threshold=score_threshold, max_detections=max_detections,
-        before_nms=before_nms, **running,
-    )  # fmt: skip
+    known, images = meetings(detections, truth, max_detections=max_detections, **options)
     for here in images:
         match, ignored = here.greedy(iou_threshold, laece_iou)
         part = here.rows[["image", "detection", "category", "score"]].copy()
@@ -73,7 +67,10 @@ def d_ece(score: np.ndarray, hit: np.ndarray, bins: int) -> float:
         hit: [D] bool.
         bins: equal ones of score; each holds its lower edge, the last also 1.
     """
-    return _calibration_error(score, hit.astype(float), bins)
+    if not len(score):
+        return np.nan
+    place = np.clip(np.searchsorted(np.arange(bins + 1) / bins, score, side="right") - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(place, hit - score, bins)).sum() / len(score))
 
 
 def la_ece(score: np.ndarray, iou: np.ndarray, bins: int = LAECE_BINS) -> float:
@@ -87,14 +84,7 @@ def la_ece(score: np.ndarray, iou: np.ndarray, bins: int = LAECE_BINS) -> float:
         iou: [D] of the hits, 0 for others.
         bins: as in `d_ece`.
     """
-    return _calibration_error(score, iou, bins)
-
-
-def _calibration_error(score: np.ndarray, value: np.ndarray, bins: int) -> float:
-    if not len(score):
-        return np.nan
-    place = np.clip(np.searchsorted(np.arange(bins + 1) / bins, score, side="right") - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(place, value - score, bins)).sum() / len(score))
+    return d_ece(score, iou, bins)
 
 
 class OptimalLRP(NamedTuple):
@@ -137,13 +127,8 @@ def optimal_lrp(score: np.ndarray, iou: np.ndarray, objects: int, iou_threshold:
     if not len(last) or not error[last].min() < 1:
         return OptimalLRP(1.0, np.nan, np.nan, np.nan, 1.0)
     at = last[error[last].argmin()]
-    return OptimalLRP(
-        float(error[at]),
-        float(score[at]),
-        float(loss[at] / hits[at]),
-        float(1 - hits[at] / kept[at]),
-        float(1 - hits[at] / objects),
-    )
+    parts = (error[at], score[at], loss[at] / hits[at], 1 - hits[at] / kept[at], 1 - hits[at] / objects)
+    return OptimalLRP(*map(float, parts))
 
 
 def class_thresholds(frame: pd.DataFrame) -> pd.DataFrame:
@@ -152,21 +137,16 @@ def class_thresholds(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         index category; name, objects, detections, the fields of `OptimalLRP` (error as lrp), la_ece.
     """
-    rows = {}
-    by_class = dict(list(frame.groupby("category", sort=False)))
-    for category, objects in frame.attrs["objects"].items():
-        mine = by_class.get(category, frame.iloc[:0])
+    rows, about = {}, frame.attrs
+    for category, objects in about["objects"].items():
+        mine = frame[frame["category"] == category]
         counted, loose = mine[~mine["ignored"].astype(bool)], mine[~mine["loose_ignored"].astype(bool)]
-        best = optimal_lrp(
-            counted["score"].to_numpy(float), counted["iou"].to_numpy(float), objects, frame.attrs["iou_threshold"]
-        )
-        error = la_ece(loose["score"].to_numpy(float), loose["loose_iou"].fillna(0).to_numpy(float))
-        name = frame.attrs["names"].get(category, str(category))
-        rows[category] = {"name": name, "objects": objects, "detections": len(counted), "lrp": best.error}
-        rows[category] |= {k: v for k, v in best._asdict().items() if k != "error"} | {"la_ece": error}
+        score, iou = counted[["score", "iou"]].to_numpy(dtype=float).T
+        best = optimal_lrp(score, iou, objects, about["iou_threshold"])
+        error = la_ece(*loose[["score", "loose_iou"]].fillna(0).to_numpy(dtype=float).T)
+        rows[category] = [about["names"].get(category, str(category)), objects, len(counted), *best, error]
     columns = ["name", "objects", "detections", "lrp", *OptimalLRP._fields[1:], "la_ece"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename_axis("category")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("category")
 
 
 @summarises("calibration", bins=LAECE_BINS)

@@ -47,30 +47,29 @@ def correlations(score: np.ndarray, iou: np.ndarray, group: np.ndarray) -> pd.Da
         or n < 2; pairs (with different score and IoU) and wrong (those of them ranked the wrong way).
     """
     names, code = np.unique(group, return_inverse=True)
-    size = len(names)
-    n = np.bincount(code, minlength=size)
-    x, y = np.asarray(score, dtype=float), np.asarray(iou, dtype=float)
-    varying = _varies(x, code, size) & _varies(y, code, size)
-    rank_x, rank_y = (pd.Series(v).groupby(code).rank().to_numpy(dtype=float) for v in (x, y))
+    frame, size = pd.DataFrame({"score": score, "iou": iou}, dtype=float), len(names)
+    by = frame.groupby(code)
+    ranked, low, high = by.rank().assign(group=code), by.min(), by.max()
+    varying = (high - low > FLAT * np.maximum(low.abs(), high.abs())).all(axis=1).to_numpy()
 
-    ties = [_tied(code, *keys, size=size) for keys in ((rank_x,), (rank_y,), (rank_x, rank_y))]
+    def tied(*columns: str) -> np.ndarray:
+        """[groups] pairs of a group that are equal in all these columns."""
+        count = ranked.groupby(["group", *columns]).size()
+        return (count * (count - 1) / 2).groupby(level="group").sum().to_numpy()
+
+    ties, n = [tied("score"), tied("iou"), tied("score", "iou")], np.bincount(code, minlength=size)
     every = n * (n - 1) / 2
-    pairs = every - ties[0] - ties[1] + ties[2]
-    scale = np.sqrt((every - ties[0]) * (every - ties[1]))
-    groups = np.split(np.argsort(code, kind="stable"), np.cumsum(n)[:-1]) if size else []
-    wrong = np.array([_wrong(x[g], y[g], *of) for g, *of in zip(groups, pairs, scale, strict=True)], dtype=np.int64)
+    pairs, scale = every - ties[0] - ties[1] + ties[2], np.sqrt((every - ties[0]) * (every - ties[1]))
+    groups = [frame.iloc[rows].to_numpy().T for rows in by.indices.values()]
+    wrong = np.array([_wrong(*g, *of) for g, *of in zip(groups, pairs, scale, strict=True)], dtype=np.int64)
     kendall = np.divide(pairs - 2 * wrong, scale, out=np.zeros(size), where=scale > 0)
-    table = {"n": n, "pearson": _pearson(x, y, code, size), "spearman": _pearson(rank_x, rank_y, code, size)}
-    table = pd.DataFrame({**table, "kendall": kendall}, index=pd.Index(names, name="group"))
+    linear, by_rank = (
+        _pearson(table["score"].to_numpy(), table["iou"].to_numpy(), code, size) for table in (frame, ranked)
+    )
+    kinds = dict(zip(KINDS, (linear, by_rank, kendall), strict=True))
+    table = pd.DataFrame({"n": n} | kinds, index=pd.Index(names, name="group"))
     table.loc[~varying, list(KINDS)] = np.nan
     return table.assign(pairs=pairs.astype(np.int64), wrong=wrong)
-
-
-def _varies(values: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
-    low, high = np.full(size, np.inf), np.full(size, -np.inf)
-    np.minimum.at(low, code, values)
-    np.maximum.at(high, code, values)
-    return high - low > FLAT * np.maximum(np.abs(low), np.abs(high))
 
 
 def _pearson(x: np.ndarray, y: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
@@ -79,17 +78,6 @@ def _pearson(x: np.ndarray, y: np.ndarray, code: np.ndarray, size: int) -> np.nd
     xy, xx, yy = (np.bincount(code, v, size) for v in (dx * dy, dx * dx, dy * dy))
     scale = np.sqrt(xx * yy)
     return np.clip(np.divide(xy, scale, out=np.zeros(size), where=scale > 0), -1, 1)
-
-
-def _tied(code: np.ndarray, *keys: np.ndarray, size: int) -> np.ndarray:
-    """[size] pairs of a group that are equal in all keys."""
-    order = np.lexsort([*keys, code])
-    starts = np.zeros(len(code), dtype=bool)
-    for key in (code, *keys):
-        starts |= np.diff(key[order], prepend=np.nan) != 0
-    first = np.flatnonzero(starts)
-    count = np.diff([*first, len(code)])
-    return np.bincount(code[order[first]], count * (count - 1) / 2, size)
 
 
 def _wrong(x: np.ndarray, y: np.ndarray, pairs: float, scale: float) -> int:
@@ -134,12 +122,9 @@ def ranking_summary(frame: pd.DataFrame, iou_threshold: float) -> Measured:
     over_all = correlations(score, iou, np.zeros(len(rows)))
     values: dict[str, Any] = {"detections": counted.sum(), "boxes": len(rows)} | {k: over_all[k] for k in KINDS}
     matched = rows["gt"].notna().to_numpy()
-    scopes = {
-        "image": correlations(score, iou, pd.factorize(rows["image"])[0]),
-        "object": correlations(
-            score[matched], iou[matched], rows[matched].groupby(["image", "gt"]).ngroup().to_numpy()
-        ),
-    }
+    within = {"image": pd.factorize(rows["image"])[0], "object": rows[matched].groupby(["image", "gt"]).ngroup()}
+    scopes = {"image": correlations(score, iou, within["image"])}
+    scopes["object"] = correlations(score[matched], iou[matched], within["object"].to_numpy())
     for scope, table in scopes.items():
         defined = table[table["pearson"].notna()]
         values |= {f"{scope}s": len(defined)} | {f"{kind}_{scope}": defined[kind] for kind in KINDS}

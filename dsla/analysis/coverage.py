@@ -56,9 +56,8 @@ def coverage(
         frame = pd.DataFrame({"none": points == 0, "few": (points > 0) & (points <= FEW)})
         groups = {"all": np.full(len(points), "all"), "size": size, "class": kind, "level": level}
         for by, group in groups.items():
-            part = frame.groupby(group, sort=by in ("level", "class")).agg(["size", "mean"])
-            part = pd.DataFrame({"objects": part["none", "size"], "none": part["none", "mean"],
-                                 "few": part["few", "mean"]})  # fmt: skip
+            part = frame.groupby(group, sort=by in ("level", "class"))
+            part = part.agg(objects=("none", "size"), none=("none", "mean"), few=("few", "mean"))
             part = part.reindex([s for s in SIZES if s in part.index]) if by == "size" else part
             part = part.rename_axis("group").reset_index().assign(group=lambda t: t["group"].astype(str))
             name = method if isinstance(method, str) else repr(method)

@@ -86,9 +86,8 @@ def ask(
     results = [results] if isinstance(results, (str, Path)) else results
     if not results:
         raise DataError("no results file")
-    if not 0 < nms_threshold <= 1:
-        raise DataError(f"an IoU threshold of NMS is above 0 and at most 1, got {nms_threshold:g}")
     for name, value, fits, wanted in (
+        ("nms_threshold", nms_threshold, 0 < nms_threshold <= 1, "an IoU above 0 and at most 1"),
         ("score_threshold", score_threshold, np.isfinite(score_threshold), "a finite number"),
         ("resamples", resamples, resamples >= 0, "0 or more"),
         ("level", level, 0 < level < 1, "above 0 and below 1"),

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..coco.columns import CORNERS, comparable
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import greedy, ranks
@@ -149,18 +148,16 @@ def diagnosis(
     truth = offer.kept.truth
     rows = objects_of(truth)
     at, boxes = setting.count(truth, rows) if counted is None else counted
-    images, ids, categories = (comparable(v) for v in (truth.image_ids, truth.ids, truth.category_ids))
-    table = pd.DataFrame({"image": images[truth.image[rows]], "gt": ids[rows]})
-    table["category"], table["name"] = categories[truth.category[rows]], ""
-    table["name"] = np.array(truth.category_names, dtype=object)[truth.category[rows]]
-    table[CORNERS] = truth.corners[rows]
+    table = truth.objects.iloc[rows].reset_index(drop=True)[["image", "gt", "category", *BOX]]
+    table.insert(3, "name", np.array(truth.category_names, dtype=object)[truth.category[rows]])
     judged = judge(offer, score_threshold, iou_threshold)
     table["verdict"], table["points"] = judged.pop("verdict"), kinds_of(at.sum(1))
     table["size"] = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    unknown = at[:, 0] < 0
-    table["count"] = pd.arrays.IntegerArray(at.sum(1), unknown)
-    for level, stride in enumerate(setting.strides):
-        table[f"points_{stride}"] = pd.arrays.IntegerArray(at[:, level], unknown)
+    counts = pd.DataFrame(at, columns=[f"points_{s}" for s in setting.strides])
+    counts.insert(0, "count", at.sum(1))
+    counts = counts.astype("Int64")
+    counts[at[:, 0] < 0] = pd.NA
+    table = table.join(counts)
     without = set(np.flatnonzero(at.sum(1) == 0).tolist() if rules else ())
     table["rule"] = [_reason(truth, setting, rows[n], boxes[n]) if n in without else "" for n in range(len(rows))]
     table = Table(pd.concat([table, judged], axis=1))

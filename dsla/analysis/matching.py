@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from ..coco.columns import EVERY_CLASS
+from ..coco.columns import EVERY_CLASS, SIZE
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs, greedy, iou, overlapping, precisions, ranks, slices
 from ..errors import DataError
 from .running import run
-from .tables import BOX, SIZE, Table, analysis, stream, truth_of
-
-CROWD = ("ignore", "background")
+from .tables import BOX, Table, analysis, stream, truth_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +24,11 @@ class Meeting:
     Attributes:
         rows, objects: as `tables.stream` has them.
         class_aware: detections meet, and compete, within classes only.
-        ignoring: what lies in a crowd is ignored; otherwise crowds count for nothing.
     """
 
     rows: pd.DataFrame
     objects: pd.DataFrame
     class_aware: bool = True
-    ignoring: bool = True
 
     @cached_property
     def score(self) -> np.ndarray:
@@ -87,7 +83,7 @@ class Meeting:
 
     def greedy(self, *thresholds: float) -> tuple[np.ndarray, np.ndarray]:
         """COCO's matching at each of the thresholds, see `dsla.coco.matching.greedy`."""
-        return greedy(self.pairs if self.ignoring else self.plain, self.rank, self.crowd, np.array(thresholds))
+        return greedy(self.pairs, self.rank, self.crowd, np.array(thresholds))
 
 
 def meetings(
@@ -95,7 +91,6 @@ def meetings(
     truth: Any,
     *,
     class_aware: bool = True,
-    crowd: str = "ignore",
     score_threshold: float = 0.0,
     max_detections: int | None = None,
     before_nms: bool = False,
@@ -105,25 +100,28 @@ def meetings(
 
     Args:
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
-        class_aware, crowd, score_threshold, before_nms, running: as in `match`.
+        class_aware: detections meet objects of their own class only.
+        score_threshold: detections below it are left out.
         max_detections: of an image (and class), by score; None for all.
+        before_nms: take a model's candidates; tables and lists are taken as they are.
+        running: batch_size, device, max_images, progress of a model's run.
 
     Raises:
-        ValueError: another word for crowds.  DataError, TypeError: a model without a data set, or the like.
+        DataError, TypeError: a model without a data set, or the like.
     """
-    if crowd not in CROWD:
-        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
     known = truth_of(truth, running.get("max_images"))
     if isinstance(detections, nn.Module):
         if not hasattr(truth, "ground_truth"):
             raise DataError("a model needs a data set to run on, as the second argument")
         detections = run(detections, truth, before_nms=before_nms, **running)
     elif running:
-        raise TypeError(f"{', '.join(running)}: only for a model with a data set, but detections are given")
+        raise TypeError(
+            f"{', '.join(running)}: no such option, or only for a model with a data set, not for detections"
+        )
 
     def met() -> Iterator[Meeting]:
         for rows, objects in stream(detections, known, score_threshold=score_threshold):
-            here = Meeting(rows, objects, class_aware, crowd == "ignore")
+            here = Meeting(rows, objects, class_aware)
             if max_detections is not None:
                 here = replace(here, rows=rows[here.rank < max_detections].reset_index(drop=True))
             yield here
@@ -153,42 +151,24 @@ def average_precision(
 
 
 @analysis("match")
-def match(
-    detections: Any,
-    truth: Any,
-    *,
-    class_aware: bool = True,
-    crowd: str = "ignore",
-    score_threshold: float = 0.0,
-    iou_threshold: float = 0.5,
-    before_nms: bool = False,
-    boxes: bool = True,
-    **running: Any,
-) -> Table:
+def match(detections: Any, truth: Any, *, iou_threshold: float = 0.5, boxes: bool = True, **options: Any) -> Table:
     """One row a detection: its best object and whether COCO's greedy matching gives it one.
 
     Args:
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
-        class_aware: compare with objects of the detection's own class only.
-        crowd: "ignore" marks a detection without a match whose share inside a crowd region reaches the IoU
-            threshold; "background" lets crowd regions count for nothing.
-        score_threshold: detections below it are left out.
         iou_threshold: least IoU of a match.
-        before_nms: take a model's candidates; tables and lists are taken as they are.
         boxes: False leaves out x1, y1, x2, y2; candidates are many.
-        running: batch_size, device, max_images, progress of a model's run.
+        options: class_aware, score_threshold, before_nms, and batch_size, device, max_images, progress of a model's
+            run; see `meetings`.
 
     Returns:
         Table: image, detection, category, x1, y1, x2, y2 (pixels), score, iou with the best non-crowd object
         (0 where none overlaps), gt (that object's annotation id, <NA> if none), match (annotation id of the
-        one-to-one match, <NA> if none), ignored.
+        one-to-one match, <NA> if none), ignored (no match, and inside a crowd by at least the IoU threshold).
     """
     columns = ["image", "detection", "category", *(BOX if boxes else []), "score"]
     parts = []
-    truth, images = meetings(
-        detections, truth, class_aware=class_aware, crowd=crowd, score_threshold=score_threshold,
-        before_nms=before_nms, **running,
-    )  # fmt: skip
+    truth, images = meetings(detections, truth, **options)
     for here in images:
         best = here.plain.best("detection", len(here.rows))
         taken, ignored = here.greedy(iou_threshold)

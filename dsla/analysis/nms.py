@@ -40,10 +40,9 @@ def suppression(
     *,
     nms_threshold: float = 0.6,
     class_aware: bool = True,
-    score_threshold: float = 0.0,
     iou_threshold: float = 0.5,
     before_nms: bool = True,
-    **running: Any,
+    **options: Any,
 ) -> Table:
     """One row a non-crowd object: its best box before NMS, whether NMS kept it, and which box took its place.
 
@@ -54,10 +53,9 @@ def suppression(
             after NMS are taken as candidates, too: then the answer is what a second NMS would do.
         nms_threshold: NMS removes boxes whose IoU with one of higher score (and their class) is above it.
         class_aware: NMS, and the best box, within classes.
-        score_threshold: candidates below it are left out.
         iou_threshold: an object counts as found before NMS if its best box reaches this IoU.
         before_nms: False takes a model's detections after its own NMS.
-        running: batch_size, device, max_images, progress of a model's run.
+        options: score_threshold, batch_size, …, as in `match`.
 
     Returns:
         Table: image, gt, category, x1, y1, x2, y2 (pixels), found; candidates (that overlap it); of the best
@@ -67,9 +65,7 @@ def suppression(
         <NA> where there is no candidate or no suppressor.
     """
     parts = []
-    for here in meetings(
-        candidates, truth, class_aware=class_aware, score_threshold=score_threshold, before_nms=before_nms, **running
-    )[1]:
+    for here in meetings(candidates, truth, class_aware=class_aware, before_nms=before_nms, **options)[1]:
         pairs, count = here.plain, len(here.objects)
         kept = kept_by_nms(here.rows, nms_threshold, class_aware)
         pair = pairs.best("object", count, prefer=here.score[pairs.detection])

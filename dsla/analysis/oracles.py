@@ -20,11 +20,9 @@ def oracle(
     nms_threshold: float = 0.6,
     max_detections: int = 100,
     class_aware: bool = True,
-    crowd: str = "ignore",
-    score_threshold: float = 0.0,
     iou_threshold: float = 0.5,
     before_nms: bool = True,
-    **running: Any,
+    **options: Any,
 ) -> Table:
     """AP of one and the same set of candidates with scores, or boxes, replaced; NMS comes after the replacement.
 
@@ -33,22 +31,18 @@ def oracle(
             after NMS are taken as candidates, too.
         nms_threshold, class_aware: of the NMS: IoU from which on it removes, and whether within classes.
         max_detections: kept per image after NMS, by score; of a class COCO's AP counts 100.
-        crowd: "ignore" ignores what lies in a crowd region, as COCO does; "background" counts it as false.
-        score_threshold: candidates whose own score is below it are left out of every variant.
         iou_threshold: a box belongs to the best object of its class from this IoU on ("box").
         before_nms: False takes a model's detections after its own NMS.
-        running: batch_size, device, max_images, progress of a model's run.
+        options: score_threshold, batch_size, …, as in `match`; scores below the threshold are left out of all variants.
 
     Returns:
         Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
         objects). "label" and "dynamic" only where the candidates carry static labels.
     """
-    truth, images = meetings(
-        candidates, truth, crowd=crowd, score_threshold=score_threshold, before_nms=before_nms, **running
-    )
+    truth, images = meetings(candidates, truth, before_nms=before_nms, **options)
     results: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for here in images:
-        pairs, boxes = here.pairs if here.ignoring else here.plain, here.rows[BOX].to_numpy(dtype=float)
+        boxes = here.rows[BOX].to_numpy(dtype=float)
         image, index, category = (here.rows[name].to_numpy() for name in ("image", "image_index", "category"))
         for name, score, origin in _variants(here, iou_threshold):
             rows = here.rows.assign(score=score, **dict(zip(BOX, boxes[origin].T, strict=True)))
@@ -57,7 +51,7 @@ def oracle(
             rank = ranks(score[kept], here.group[kept])
             kept, rank = kept[rank < CAPS[-1]], rank[rank < CAPS[-1]]
             # A box that stands for another one meets the objects that the other meets: they share image and class.
-            matched, ignored = greedy(pairs.of_rows(origin[kept]), rank, here.crowd)
+            matched, ignored = greedy(here.pairs.of_rows(origin[kept]), rank, here.crowd)
             columns = (image[kept], category[kept], score[kept], matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
     counts = truth.objects["category"][~truth.objects["crowd"].astype(bool)].value_counts()

@@ -23,6 +23,7 @@ from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
 from .tables import BOX, array
 
 TOGETHER = 2_000_000  # points that are held at a time where a method assigns, so that memory stays bounded
+JITTER = 0.1  # of the true boxes that stand for predictions
 IMAGES = 256  # whose objects are counted at a time from their candidates
 Wins = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of K points that N objects win: box [K] into N, level [K],
 # label [K], contested [K] bool; and of each object how many it claims [N]
@@ -76,18 +77,13 @@ class Setting:
         at[taught], boxes[taught] = points[[f"points_{s}" for s in self.strides]], points[BOX]
         return at, boxes
 
-    def nearest(self, frame: Frame, box: Sequence[float], category: int) -> list[Explanation]:
-        """What the rules say of a box (pixels of the input) at the point of each level nearest to its middle."""
-        grid, explanations = frame.grid(self.strides, self.offset), []
-        for level in range(len(self.strides)):
-            explanations.append(self.assigner.explain(grid, _middle(grid, level, box), box, category=category))
-        return explanations
-
     def rule(self, frame: Frame, box: Sequence[float], category: int) -> str:
         """Why no point learns a box: the rule that fails at the point that comes nearest to learning it."""
         if self.assigner.needs_predictions:
             return "not among the points that the method chose by the predictions"
-        cases = self.nearest(frame, box, category)
+        grid = frame.grid(self.strides, self.offset)
+        at = [_middle(grid, level, box) for level in range(len(self.strides))]
+        cases = [self.assigner.explain(grid, point, box, category=category) for point in at]  # nearest to its middle
         if any(case.admitted for case in cases):
             return "its points learn other objects"
 
@@ -110,14 +106,7 @@ def _middle(grid: PointGrid, level: int, box: Sequence[float]) -> int:
 
 
 def count_points(
-    setting: Setting,
-    truth: GroundTruth,
-    rows: np.ndarray,
-    sizes: np.ndarray,
-    *,
-    batch_size: int = 8,
-    jitter: float = 0.1,
-    seed: int = 0,
+    setting: Setting, truth: GroundTruth, rows: np.ndarray, sizes: np.ndarray, *, batch_size: int = 8
 ) -> pd.DataFrame:
     """The points of objects.
 
@@ -127,7 +116,6 @@ def count_points(
         rows: [N] positions of the objects in it, image after image, as a network is taught them: no crowds.
         sizes: [B,2] (height, width) of the images as they are stored.
         batch_size: images at a time where a method assigns.
-        jitter, seed: of `jittered_predictions`, for methods that need predictions.
 
     Returns:
         A row an object: x1, y1, x2, y2 (pixels of the input), points, points_S …, label_mass, label_max, claimed,
@@ -158,7 +146,7 @@ def count_points(
             grid, predictions = PointGrid(padded[here].max(axis=0).tolist(), strides, offset), None
             if assigner.needs_predictions:  # they belong to the points of one image: with others they would differ
                 count = max(len(truth.category_ids), 1)
-                predictions = jittered_predictions(grid, mine, names, jitter, count, seed + int(here[0]))
+                predictions = jittered_predictions(grid, mine, names, JITTER, count, int(here[0]))
             wins = _from_assigning(assigner, grid, mine, names, size, predictions)
         box, level, label, contested, claims = map(array, wins)
         shape, claimed[part] = at_level[part].shape, claims
@@ -177,11 +165,8 @@ def _in_frames(
 ) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Resized and padded (height, width) of each image [B,2], and the boxes there [N,4], as `Frame.boxes` has them."""
     kinds, which = np.unique(sizes, axis=0, return_inverse=True)
-    frames = [Frame.of(kind, input_size) for kind in kinds.tolist()]
-    resized, padded = (
-        np.array([getattr(frame, name) for frame in frames], dtype=np.int64).reshape(-1, 2)[which.reshape(-1)]
-        for name in ("size", "padded")
-    )
+    of_kind = [(*frame.size, *frame.padded) for frame in (Frame.of(kind, input_size) for kind in kinds.tolist())]
+    resized, padded = np.split(np.array(of_kind, dtype=np.int64).reshape(-1, 4)[which.reshape(-1)], 2, axis=1)
     after, before = (torch.from_numpy(side[image][:, ::-1].copy()).float() for side in (resized, sizes))
     return resized, padded, torch.tensor(boxes, dtype=torch.float32) * (after / before).repeat(1, 2)
 

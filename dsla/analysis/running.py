@@ -78,22 +78,15 @@ def assign(assigner: Assigner, raw: Any) -> Assignment:
     )
 
 
-def over(model: Any, dataset: Any, *analyses: Callable[..., Table], **running: Any) -> list[Table]:
-    """Tables of analyses of points, batch after batch from one run, joined over the data set.
-
-    Each is called as ``analysis(raw, **seen)``, see `seen_by`.
-    """
-    parts: list[list[Table]] = [[] for _ in analyses]
-    for raw, _, ids in run_raw(model, dataset, **running):
-        seen = seen_by(model, raw, ids, model.assign(raw))
-        for done, analysis in zip(parts, analyses, strict=True):
-            done.append(analysis(raw, **seen))
-    return [joined(done) for done in parts]
+def over(model: Any, dataset: Any, analysis: Callable[..., Table], **running: Any) -> Table:
+    """Tables of an analysis of points, ``analysis(raw, **seen_by(…))``, batch after batch, joined over the data set."""
+    batches = run_raw(model, dataset, **running)
+    return joined([analysis(raw, **seen_by(model, raw, ids, model.assign(raw))) for raw, _, ids in batches])
 
 
 def seen_by(model: Any, raw: Any, ids: list[int], own: Assignment) -> dict[str, Any]:
-    """What analyses of points are given of a batch: what the head says, the model's own assignment, its scores, ids."""
-    return {"outputs": raw.outputs, "own": own, "scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
+    """What analyses of points are given of a batch beside it: the model's own assignment, its scores, ids."""
+    return {"own": own, "scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
 
 
 def joined(parts: list[Table]) -> Table:

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assignment
+from ..coco.detections import Results
 from ..coco.evaluation import Evaluation, evaluate_detections
+from ..coco.ground_truth import GroundTruth
+from ..coco.matching import iou, overlapping
 from ..data import to_coco_results
-from ..geometry import aligned_iou, pairwise_iou
+from ..geometry import aligned_iou
 from ..models import Detector
-from .adjacent import adjacency_of, hard_rule, profile_of
+from .adjacent import adjacency, hard_rule, profile
 from .confidence import correlations, ranking, reliability
 from .matching import match
 from .nms import suppression
 from .oracles import oracle
 from .running import assign, candidates, joined, run_raw, seen_by, suppressed
-from .tables import Table, series
+from .tables import BOX, Table, array, series
 
 Boxes = dict[str, Any]
 ANALYSES = ("adjacency", "ranking", "suppression", "oracle", "errors")  # whose summaries become numbers
@@ -75,17 +78,20 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     """
     say = say or (lambda _: None)
     say("detections and neighbouring points")
-    rule, cost = hard_rule(model), Assigning()
-    candidates_of, best = list[Boxes](), list[Boxes]()
+    rule, candidates_of, best = hard_rule(model), list[Boxes](), list[Boxes]()
     ask = replace(model.postprocess, score_threshold=0.0, top_k=BEST, keep_padding=False)
-    pairs, lines = list[Table](), list[Table]()
+    pairs, lines, taught, seconds = list[Table](), list[Table](), list[pd.DataFrame](), 0.0
     for raw, images, ids in run_raw(model, dataset, batch_size=batch_size):
-        own = cost.assigned(model, raw)
+        with torch.inference_mode():
+            began = time.thread_time()  # of this thread, not of the wall, and so of one core where torch has one thread
+            own = model.assign(raw)
+            seconds += time.thread_time() - began
+        taught.append(_taught(own))
         candidates_of += candidates(model, raw, images, ids, own)
         best += candidates(model, raw, images, ids, None, ask)
         seen = seen_by(model, raw, ids, own)
-        pairs.append(adjacency_of(reference=assign(rule, raw), **seen))
-        lines.append(profile_of(**seen))
+        pairs.append(adjacency(raw.outputs, assign(rule, raw), **seen))
+        lines.append(profile(raw.outputs, seen.pop("own"), **seen))
     detections = [suppressed(model, image) for image in candidates_of]
     rows = to_coco_results(dataset, [image["image_id"] for image in candidates_of], detections)
     truth = dataset.ground_truth()
@@ -100,39 +106,20 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
         "profile": joined(lines),
     }
     tables["reliability"] = reliability(tables["ranking"])
-    summaries = summaries_of(evaluation, tables) | {"crowding": crowding(truth, rows), "assignment": cost.summary()}
+    summaries = summaries_of(evaluation, tables) | {"crowding": crowding(truth, rows)}
+    learnt = pd.concat(taught)
+    values = {**learnt, "unlearned": learnt["points"] == 0, "ms": 1000 * seconds / len(candidates_of)}
+    summaries["assignment"] = series("assigning", values, {"": "no object"})
     summaries["best"] = at_best(best, dataset, nms_threshold=limit)
     return Study(numbers_of(summaries), tables, candidates_of, detections)
 
 
-class Assigning:
-    """What a model's assigner teaches in a data set, and what that costs.
-
-    The cost is the thread's own time, not the wall's, and so that of one core where torch has one thread.
-    """
-
-    def __init__(self) -> None:
-        self.points, self.mass, self.seconds, self.images = list[Tensor](), list[Tensor](), 0.0, 0
-
-    def assigned(self, model: Detector, raw: Any) -> Assignment:
-        """The assignment of a batch, timed and counted."""
-        with torch.inference_mode():
-            began = time.thread_time()
-            own = model.assign(raw)
-            self.seconds += time.thread_time() - began
-        self.images += len(raw.targets)
-        for image, target in enumerate(raw.targets):
-            taught, count = own.gt_index[image] >= 0, len(target["boxes"])
-            index = own.gt_index[image][taught]
-            self.points.append(torch.bincount(index, minlength=count).double())
-            self.mass.append(torch.bincount(index, own.label[image][taught].double(), minlength=count))
-        return own
-
-    def summary(self) -> pd.Series:
-        """points, mass, unlearned, ms; see `definitions.toml`."""
-        points = torch.cat(self.points).numpy()
-        values = {"points": points, "mass": torch.cat(self.mass).numpy(), "unlearned": points == 0}
-        return series("assigning", values | {"ms": 1000 * self.seconds / self.images}, {"": "no object"})
+def _taught(own: Assignment) -> pd.DataFrame:
+    """points and mass (the sum of their labels) of each object of a batch."""
+    positive = own.positive
+    index = (own.gt_index + own.first[:, None])[positive]
+    mass = torch.bincount(index, own.label[positive].double(), minlength=len(own.boxes))
+    return pd.DataFrame({"points": array(own.counts()), "mass": array(mass)}, dtype=float)
 
 
 def summaries_of(evaluation: Evaluation, tables: Mapping[str, Any]) -> dict[str, pd.Series]:
@@ -182,27 +169,18 @@ def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.Series:
     Args:
         truth: a COCO ground truth.  rows: COCO results.
     """
-    boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
-    for row in truth["annotations"]:
-        if not row["iscrowd"]:
-            x, y, w, h = row["bbox"]
-            boxes[row["image_id"]].append([x, y, x + w, y + h])
-    crowded = {i for i, corners in boxes.items() if _most_shared(torch.tensor(corners).reshape(-1, 4)) > CROWDED}
+    known = GroundTruth.of(truth, warn=False)
+    results = Results.of(rows, known, warn=False, guess=False)
+    real = np.flatnonzero(~known.crowd)
+    image, boxes = known.image[real], known.corners[real]
+    pairs = overlapping(image, image, lambda i, j: iou(boxes[i], boxes[j]))
+    crowded = np.unique(image[pairs.detection[(pairs.iou > CROWDED) & (pairs.detection != pairs.object)]])
     ap = {"AP_crowded": np.nan, "AP_apart": np.nan}
-    for name, kept in zip(ap, (crowded, boxes.keys() - crowded), strict=True):
-        part = {
-            "images": [image for image in truth["images"] if image["id"] in kept],
-            "annotations": [row for row in truth["annotations"] if row["image_id"] in kept],
-        }
-        if kept:
-            here = [r for r in rows if r["image_id"] in kept]
-            ap[name] = evaluate_detections({**truth, **part}, here).summary["AP"]
+    for name, kept in zip(ap, (crowded, np.setdiff1d(np.arange(len(known)), crowded)), strict=True):
+        if len(kept):
+            part = results.part(kept)
+            ap[name] = evaluate_detections(part.truth, part).summary["AP"]
     return series("crowding", ap, {"": "no such object"}, crowded=CROWDED)
-
-
-def _most_shared(boxes: Tensor) -> float:
-    """The greatest IoU of two of the boxes [M, 4]; 0 for fewer than two."""
-    return float(pairwise_iou(boxes, boxes).fill_diagonal_(0).max()) if len(boxes) > 1 else 0.0
 
 
 def single_profiles(profiles: Mapping[str, pd.DataFrame], wide: int = 6, most: int = 12) -> dict[str, pd.DataFrame]:
@@ -254,20 +232,10 @@ def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: in
         label = own.target(outputs.boxes)[0] * (own.gt_index[0] == gt)
         assert raw.targets is not None
         box = raw.targets[0]["boxes"][gt]
-        iou = aligned_iou(outputs.boxes[0], box)
-    frame = pd.DataFrame(
-        {
-            "level": grid.level,
-            "row": grid.row,
-            "column": grid.column,
-            "x": grid.xy[:, 0],
-            "y": grid.xy[:, 1],
-            "stride": grid.stride,
-            "label": label,
-            "score": scores[0, :, int(target["labels"][gt])],
-            "iou": iou,
-        }
-    )
+        overlap = aligned_iou(outputs.boxes[0], box)
+    columns = {name: getattr(grid, name) for name in ("level", "row", "column")}
+    columns |= {"x": grid.xy[:, 0], "y": grid.xy[:, 1], "stride": grid.stride, "label": label}
+    frame = pd.DataFrame(columns | {"score": scores[0, :, int(target["labels"][gt])], "iou": overlap})
     if not (frame["label"] > 0).any():
         return frame.iloc[:0].assign(best=False)
     best = frame.sort_values(["label", "iou"], ascending=False, kind="stable").iloc[0]
@@ -280,12 +248,9 @@ def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: in
 
 def suppressed_boxes(row: pd.Series, candidates: Boxes) -> pd.DataFrame:
     """One row of `suppression` as boxes: kind (object, best, suppressor), x1, y1, x2, y2, score, iou."""
-    columns = ["x1", "y1", "x2", "y2"]
-    rows: list[list[Any]] = [["object", *(float(row[c]) for c in columns), np.nan, np.nan]]
-    for kind, score, iou in (
-        ("best", "best_score", "iou_before"),
-        ("suppressor", "suppressor_score", "suppressor_iou"),
-    ):
-        box = candidates["boxes"][int(row[kind])].tolist()
-        rows.append([kind, *box, float(row[score]), float(row[iou])])
-    return pd.DataFrame(rows, columns=["kind", *columns, "score", "iou"])
+    kinds = {"best": ("best_score", "iou_before"), "suppressor": ("suppressor_score", "suppressor_iou")}
+    rows = [["object", *row[BOX], np.nan, np.nan]]
+    rows += [[k, *candidates["boxes"][int(row[k])].tolist(), *row[list(names)]] for k, names in kinds.items()]
+    return pd.DataFrame(rows, columns=["kind", *BOX, "score", "iou"]).astype(
+        dict.fromkeys([*BOX, "score", "iou"], float)
+    )

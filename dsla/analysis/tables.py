@@ -15,13 +15,14 @@ from fnmatch import fnmatchcase
 from functools import wraps
 from inspect import signature
 from pathlib import Path
+from types import NoneType
 from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
 
 from ..coco.columns import CORNERS as BOX
-from ..coco.columns import SIZE, array, plain_id, with_size
+from ..coco.columns import array, plain_id, with_size
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
@@ -76,8 +77,9 @@ def analysis(name: str) -> Callable[[Callable[P, Table]], Callable[P, Table]]:
 
         @wraps(function)
         def analyse(*args: P.args, **given: P.kwargs) -> Table:
-            table, typed = function(*args, **given), {k: v for k, v in given.items() if k in settings}
-            table.attrs = {"analysis": name} | settings | typed | table.attrs
+            table = function(*args, **given)
+            plain = {k: v for k, v in given.items() if isinstance(v, (str, int, float, NoneType))}
+            table.attrs = {"analysis": name} | settings | plain | table.attrs
             return table
 
         return analyse
@@ -195,7 +197,7 @@ def _parts(
         return
     if isinstance(detections, list) and all("image_id" in image for image in detections):
         detections = sorted(detections, key=lambda image: place.get(plain_id(image["image_id"]), -1))
-    parts: list[dict[str, np.ndarray]] = []
+    parts: list[pd.DataFrame] = []
     first, index = 0, -1
     for image in detections:
         index, before = place.get(plain_id(image["image_id"]), -1) if "image_id" in image else index + 1, index
@@ -205,29 +207,24 @@ def _parts(
                 f"but it is not among the {len(truth.images)} images of the ground truth, or stands before that"
             )
         while index >= first + chunk:
-            yield first, _joined(parts, truth)
+            yield first, _joined(parts, place)
             first, parts = first + chunk, []
         parts.append(_of_dict(image, truth, index))
     for start in range(first, max(len(truth.images), 1), chunk):
-        yield start, _joined(parts, truth)
+        yield start, _joined(parts, place)
         parts = []
 
 
-def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[str, np.ndarray]:
-    """One image's tensors in columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
-    labels = array(image["labels"]).astype(np.int64)
-    ids = truth.labels
+def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> pd.DataFrame:
+    """One image's tensors as a table. Besides the standard ones, `EXTRAS` are taken along where they are given."""
+    labels, ids = array(image["labels"]).astype(np.int64), truth.labels
     if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
-    columns = dict(zip(BOX, array(image["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
-    columns["category"] = labels if ids is None else np.array(ids)[labels]
-    columns["score"] = array(image["scores"]).astype(float)
-    columns |= {name: array(image[name]).astype(float) for name in EXTRAS if name in image}
-    columns["image_index"], columns["detection"] = np.full(len(labels), index), np.arange(len(labels))
-    bad = ~np.isfinite([columns[name] for name in (*BOX, "score")]).all(axis=0)
-    if bad.any():
-        raise DataError(f"image {truth.images[index]}, detection {bad.argmax()}: box or score is not finite")
-    return columns
+    table = pd.DataFrame(array(image["boxes"]).reshape(-1, 4).astype(float), columns=BOX)
+    table["category"] = labels if ids is None else np.array(ids)[labels]
+    given = {"score": "scores"} | {name: name for name in EXTRAS if name in image}
+    table[list(given)] = np.stack([array(image[name]).astype(float) for name in given.values()], axis=1)
+    return table.assign(image=np.repeat(truth.images[index], len(labels)), detection=np.arange(len(labels)))
 
 
 def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
@@ -248,16 +245,7 @@ def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
     return with_size(table)
 
 
-def _joined(parts: list[dict[str, np.ndarray]], truth: GroundTruth) -> pd.DataFrame:
-    """The images' columns, one after the other."""
-    if not parts:
-        nothing = dict.fromkeys([*BOX, *SIZE, "score"], np.zeros(0))
-        return pd.DataFrame(
-            nothing | dict.fromkeys(["image", "category", "image_index", "detection"], np.zeros(0, dtype=np.int64))
-        )
-    names = dict.fromkeys(name for part in parts for name in part)
-    lacking = [np.full(len(part["score"]), np.nan) for part in parts]
-    columns = {n: np.concatenate([p.get(n, gap) for p, gap in zip(parts, lacking, strict=True)]) for n in names}
-    table = pd.DataFrame(columns)
-    table["image"] = pd.Series(truth.images).take(table["image_index"]).to_numpy()
-    return with_size(table)
+def _joined(parts: list[pd.DataFrame], place: dict[Any, int]) -> pd.DataFrame:
+    """The images' tables, one after the other."""
+    nothing = pd.DataFrame(columns=[*DETECTION_COLUMNS, "detection"], dtype=float)
+    return _numbered(pd.concat(parts, ignore_index=True) if parts else nothing, place)

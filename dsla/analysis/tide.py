@@ -23,11 +23,8 @@ def errors(
     *,
     foreground: float = 0.5,
     background: float = 0.1,
-    crowd: str = "ignore",
-    score_threshold: float = 0.0,
     max_detections: int | None = 100,
-    before_nms: bool = False,
-    **running: Any,
+    **options: Any,
 ) -> Table:
     """One row a detection, with what is wrong with it, and one row an object that no detection matches.
 
@@ -35,8 +32,8 @@ def errors(
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
         foreground: least IoU of a match, one-to-one and within classes, as in `match`.
         background: least IoU at which a box has to do with an object at all.
-        crowd, score_threshold, before_nms, running: as in `match`.
         max_detections: of an image and class, by score (COCO: 100); None for all.
+        options: score_threshold, before_nms, …, as in `match`.
 
     Returns:
         Table: image, kind, detection (its number; <NA> at objects), category, x1, y1, x2, y2 (pixels), score
@@ -48,10 +45,7 @@ def errors(
     """
     if not 0 < background <= foreground <= 1:
         raise ValueError(f"0 < background ≤ foreground ≤ 1 is needed, got {background} and {foreground}")
-    truth, images = meetings(
-        detections, truth, crowd=crowd, score_threshold=score_threshold, max_detections=max_detections,
-        before_nms=before_nms, **running,
-    )  # fmt: skip
+    truth, images = meetings(detections, truth, max_detections=max_detections, **options)
     parts = [_judged(here, min(foreground, 1 - 1e-10), background) for here in images]
     table = Table(pd.concat(parts, ignore_index=True))
     for name, column in (("name", "category"), ("gt_name", "gt_category")):
@@ -88,17 +82,13 @@ def _judged(here: Meeting, foreground: float, background: float) -> pd.DataFrame
 
     left = np.flatnonzero(~here.crowd & ~np.isin(np.arange(len(objects)), match))
     covered = np.isin(left, target[np.isin(kind, ["localisation", "classification"])])
-    rest = objects.iloc[left][["image", "category", *BOX, "gt"]]
-    rest = rest.assign(
+    rest = objects.iloc[left][["image", "category", *BOX]].assign(
         kind=np.where(covered, "covered", "missed"),
-        detection=pd.array([pd.NA] * len(left), dtype="Int64"),
-        score=np.nan,
         gt=optional(objects["gt"], left),
         gt_category=optional(objects["category"], left),
-        iou=np.nan,
     )
     part["detection"] = part["detection"].astype("Int64")
-    return pd.concat([part, rest[part.columns]], ignore_index=True) if len(rest) else part
+    return pd.concat([part, rest], ignore_index=True) if len(rest) else part
 
 
 def _best(pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray]:

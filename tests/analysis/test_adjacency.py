@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dsla.analysis import adjacency, adjacency_of, profile, summary
+from dsla.analysis import adjacency, profile, summary
 from dsla.analysis.adjacent import neighbours
 from dsla.assigners import DSLA, FCOS
 from dsla.geometry import HeadOutputs, PointGrid
@@ -62,10 +62,10 @@ def test_labels_of_the_method_itself():
     reference = FCOS_ONE(GRID, [BOX], [LABELS])
     soft = replace(reference, label=torch.tensor([[0.6, 0.4, 0.2, 0.0]]), gt_index=torch.tensor([[0, 0, 0, -1]]),
                    category=torch.tensor([[1, 1, 0, -1]]))  # fmt: skip
-    table = adjacency_of(FOUND, reference, own=soft)
+    table = adjacency(FOUND, reference, own=soft)
     np.testing.assert_allclose(table["label_a"], [0.6, 0.6])
     np.testing.assert_allclose(table["label_b"], [0.4, 0.0])  # the other point is taught another class
-    coupled = adjacency_of(FOUND, reference, own=replace(soft, coupling="on"))
+    coupled = adjacency(FOUND, reference, own=replace(soft, coupling="on"))
     np.testing.assert_allclose(coupled["label_a"], [0.6 * 0.75] * 2, atol=1e-6)
     np.testing.assert_allclose(coupled["label_b"], [0.4 * 0.5, 0.0], atol=1e-6)
 
