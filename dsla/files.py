@@ -176,11 +176,14 @@ def plain(value: Any) -> Any:
 
 
 def csv_text(frame: Any, digits: int = 6, **options: Any) -> str:
-    """A pandas table as CSV, without its index; numbers are rounded.
+    """A pandas table as CSV, without its index; numbers are rounded, whole ones beside missing ones whole.
 
     Text that a spreadsheet would take for a formula, since it begins with = + - @ and is no number, gets a ' before it.
     """
-    table = frame.round(digits).rename(columns=_no_formula)
+    floats = frame.loc[:, [kind.kind == "f" for kind in frame.dtypes]]  # whole numbers became such, if some are missing
+    there = {name: column.dropna() for name, column in floats.items() if column.isna().any()}
+    gaps = [n for n, v in there.items() if len(v) and (v % 1 == 0).all() and v.abs().max() < 2**53]
+    table = frame.astype(dict.fromkeys(gaps, "Int64")).round(digits).rename(columns=_no_formula)
     for place, kind in enumerate(table.dtypes):
         if kind.kind not in "biufcmM":
             column = table.iloc[:, place]  # `map` would make floats of whole numbers among others

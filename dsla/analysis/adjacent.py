@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..assigners import FCOS, Assigner, Assignment
 from ..geometry import HeadOutputs, PointGrid, aligned_iou
+from ..models.postprocess import Postprocess
 from .running import assign, over
 from .tables import Measured, Table, array, frame_of, summarises
 
@@ -35,12 +36,6 @@ def neighbours(grid: PointGrid, across_levels: bool = False) -> tuple[Tensor, Te
         pairs.append((point[mine], int(first[level + 1]) + row * w + column))
     direction = [torch.full_like(a, min(i, 2)) for i, (a, _) in enumerate(pairs)]
     return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]), torch.cat(direction)
-
-
-def scores_of(outputs: HeadOutputs) -> Tensor:
-    """[B,P,C] σ(logits), times σ(quality) where the head has that branch."""
-    scores = outputs.logits.float().sigmoid()
-    return scores if outputs.quality is None else scores * outputs.quality.float().sigmoid()[..., None]
 
 
 def hard_rule(model: Any) -> FCOS:
@@ -73,7 +68,8 @@ def adjacency(
             points.
         own: of outputs, the assignment that the method itself is taught with, and with which coupling; without it the
             reference. Of a model its own.
-        scores: of outputs [B,P,C]; without them those of `scores_of`.
+        scores: of outputs [B,P,C]; without them σ(logits), times σ(quality) where the head has that
+            branch.
         across_levels: also pairs of a point with the one at the same place on the next level.
         threshold: of the summary: scores closer than this count as not told apart.
         image_ids: of outputs; without them the places in the batch.
@@ -94,7 +90,7 @@ def adjacency(
     outputs, rules = source, other
     taught: Assignment = rules if own is None else own
     with torch.no_grad():
-        scores = scores_of(outputs) if scores is None else scores
+        scores = Postprocess().scores(outputs) if scores is None else scores
         a, b, direction = neighbours(outputs.grid, across_levels)
         positive = rules.gt_index >= 0
         negative = ~positive & ~rules.ignored
@@ -150,7 +146,7 @@ def profile(
         return over(source, other, lambda raw, own, **s: profile(raw.outputs, own, reach=reach, **s), **running)
     outputs, own = source, other
     with torch.no_grad():
-        grid, scores = outputs.grid, scores_of(outputs) if scores is None else scores
+        grid, scores = outputs.grid, Postprocess().scores(outputs) if scores is None else scores
         iou, target = own.iou(outputs.boxes), own.target(outputs.boxes)
         image, point = own.positive.nonzero(as_tuple=True)
         owner = {"image": image, "gt": own.gt_index[image, point]}

@@ -68,14 +68,10 @@ def confusion(frame: pd.DataFrame, score_threshold: float) -> pd.DataFrame:
     """
     ours = {name: f"{name} (class)" for name in (UNMATCHED, UNKNOWN)}
     frame = frame.assign(**{column: frame[column].replace(ours) for column in ("name", "gt_name")})
-    scored = frame["score"] >= score_threshold
-    objects = frame["kind"].isin(["correct", "missed", "covered"])
-    hit, wrong = (frame[(frame["kind"] == kind) & scored] for kind in ("correct", "classification"))
-    alarms, left = frame[(frame["kind"] == UNKNOWN) & scored], frame[objects & ~((frame["kind"] == "correct") & scored)]
-    pairs = [(part["gt_name"], part["name"]) for part in (hit, wrong)]
-    pairs += [(pd.Series(UNKNOWN, index=alarms.index), alarms["name"])]
-    pairs += [(left["gt_name"], pd.Series(UNMATCHED, index=left.index))]
-    cells = pd.concat([pd.DataFrame({"truth": a, "detected": b}) for a, b in pairs])
+    named = (frame["score"] >= score_threshold) & frame["kind"].isin(["correct", "classification", UNKNOWN])
+    rows = frame[named | frame["kind"].isin(["correct", "missed", "covered"])]
+    there = rows["gt_name"].where(rows["kind"] != UNKNOWN, UNKNOWN)
+    cells = pd.DataFrame({"truth": there, "detected": rows["name"].where(named[rows.index], UNMATCHED)})
     count = cells.value_counts(["truth", "detected"], sort=False).reset_index(name="count")
     return count.sort_values(["count", "truth", "detected"], ascending=[False, True, True], ignore_index=True)
 

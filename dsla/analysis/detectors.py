@@ -1,7 +1,10 @@
 """Any detector by its COCO results file: evaluated, and asked everything that needs no network."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
 from ..coco.evaluation import Evaluation, evaluate_detections
 from ..coco.ground_truth import GroundTruth
+from ..coco.problems import many, some
+from ..coco.reading import name_of
 from ..errors import DataError
 from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
@@ -60,7 +65,7 @@ def ask(
     score_threshold: float = 0.0,
     nms_threshold: float = 0.6,
     setting: Setting | None = None,
-    subset: bool = False,
+    subset: Any = False,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     say: Callable[[str], None] | None = None,
@@ -75,8 +80,9 @@ def ask(
         nms_threshold: of the NMS (within classes) of `suppression` and `oracle`, which take the rows of a file as
             the candidates; results that have been through NMS go through a second one.
         setting: under which the points of the objects are counted.
-        subset: look at the images alone that the annotations have and on which every results file has a detection;
-            by default at all images of the annotations, and detections elsewhere are refused.
+        subset: the images that are looked at. False: all of the annotations; detections elsewhere are refused. True:
+            those on which every file has a detection: results do not say on which others a detector was run and found
+            nothing. Or the images on which it was run, those without a detection too: see `listed`.
         resamples: of the images, for intervals; 0 for none.
         level: of the intervals.
         say: is told what comes next.
@@ -87,7 +93,7 @@ def ask(
     if not results:
         raise DataError("no results file")
     for name, value, fits, wanted in (
-        ("nms_threshold", nms_threshold, 0 < nms_threshold <= 1, "an IoU above 0 and at most 1"),
+        ("the IoU threshold of NMS", nms_threshold, 0 < nms_threshold <= 1, "above 0 and at most 1"),
         ("score_threshold", score_threshold, np.isfinite(score_threshold), "a finite number"),
         ("resamples", resamples, resamples >= 0, "0 or more"),
         ("level", level, 0 < level < 1, "above 0 and below 1"),
@@ -95,11 +101,11 @@ def ask(
         if not fits:
             raise DataError(f"{name} is {wanted}, got {value:g}")
     truth = truth_of(annotations)
-    every = [Results.of(path, truth, subset=subset) for path in results]
+    every = [Results.of(path, truth, subset=subset is not False) for path in results]
     note = ""
-    if subset:
-        whole, (truth, every) = len(truth.images), _shared(truth, every)
-        note = f"{len(truth.images)} of {whole} images of the annotations: those on which every file has a detection"
+    if subset is not False:
+        images = listed(subset, truth) if subset is not True else None
+        truth, every, note = _shared(truth, every, images)
     answers = list[Answers]()
     weights = draws(len(truth), resamples)
     rows = objects_of(truth)
@@ -138,14 +144,53 @@ def ask(
     return answers
 
 
-def _shared(truth: GroundTruth, every: list[Results]) -> tuple[GroundTruth, list[Results]]:
-    """The images on which every file has a detection: the ground truth and the detections there."""
-    images = np.arange(len(truth))
-    for detections in every:
-        images = np.intersect1d(images, detections.image)
-    if not len(images):
-        raise DataError("the results files have no image in common: nothing can be compared on it")
-    return truth.part(images), [detections.part(images) for detections in every]
+def _shared(
+    truth: GroundTruth, every: list[Results], images: np.ndarray | None
+) -> tuple[GroundTruth, list[Results], str]:
+    """The ground truth and the detections on some images (places; None: where every file has some), and a note."""
+    note, whole = "those that are listed", len(truth)
+    if images is None:
+        images = reduce(np.intersect1d, [detections.image for detections in every], np.arange(whole))
+        if not len(images):
+            raise DataError("the results files have no image in common: nothing can be compared on it")
+        note = (
+            f"those on which every file has a detection; whether on the other {whole - len(images)} nothing was found "
+            "or no detector was run, results do not say: --images-file lists the images that were run"
+        )
+    note = f"{len(images)} of {whole} images of the annotations: {note}"
+    return truth.part(images), [detections.part(images) for detections in every], note
+
+
+def listed(source: Any, truth: GroundTruth) -> np.ndarray:
+    """Places of the images that a list names.
+
+    Args:
+        source: ids or file names; or a file of these, one a line or as JSON; or a COCO file, or any with its `images`.
+        truth: the ground truth that has the images.
+
+    Raises:
+        DataError: a file that cannot be read; images that the ground truth does not have, or none.
+    """
+    name, names = name_of(source), source
+    if isinstance(source, (str, Path)):
+        try:
+            text = Path(source).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{source}: no list of images that can be read ({error})") from None
+        with suppress(ValueError):
+            names = json.loads(text)
+        if not isinstance(names, (list, dict)):
+            names = list(filter(None, map(str.strip, text.splitlines())))
+    if isinstance(names, Mapping):
+        names = [image.get("id") for image in names.get("images", ())]
+    files = zip(truth.file_names, range(len(truth)), strict=True)
+    place = {Path(file).name: n for file, n in files} | {str(i): n for n, i in enumerate(truth.image_ids.tolist())}
+    found = [place.get(str(one), place.get(Path(str(one)).name)) for one in names]
+    if lost := [one for one, n in zip(names, found, strict=True) if n is None]:
+        raise DataError(f"{name}: {many(len(lost), 'image')} that {truth.name} does not have: {some(lost)}")
+    if not found:
+        raise DataError(f"{name}: no image is listed; write ids or file names, one a line")
+    return np.unique(np.array(found, dtype=np.int64))
 
 
 def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -170,14 +215,14 @@ def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataF
             continue
         left, right = (x.tables["why"]["verdict"].to_numpy() == "found" for x in (a, b))
         truth = a.detections.truth
-        names = size_names(truth.area[objects_of(truth)])
-        for size in ("all", *SIZES):
-            here = (names == size) | (size == "all")
-            counts = {"objects": here, "both": left & right, "only_first": left & ~right,
-                      "only_second": right & ~left, "neither": ~left & ~right}  # fmt: skip
-            objects.append(pair | {"size": size} | {k: int((v & here).sum()) for k, v in counts.items()})
+        found = pd.DataFrame({"objects": True, "both": left & right, "only_first": left & ~right,
+                              "only_second": right & ~left, "neither": ~left & ~right})  # fmt: skip
+        sizes = found.groupby(size_names(truth.area[objects_of(truth)])).sum().reindex(list(SIZES), fill_value=0)
+        counts = pd.concat([found.sum().rename("all").to_frame().T, sizes]).rename_axis("size").reset_index()
+        objects.append(pd.DataFrame(pair, index=counts.index).join(counts))
+    joined = pd.concat(objects, ignore_index=True) if objects else pd.DataFrame()
     columns = ["first", "second", "name", "value", "low", "high", "mean", "low_percentile", "high_percentile"]
-    return pd.concat(numbers)[columns].reset_index(drop=True) if numbers else pd.DataFrame(), pd.DataFrame(objects)
+    return pd.concat(numbers)[columns].reset_index(drop=True) if numbers else pd.DataFrame(), joined
 
 
 def names_of(files: Sequence[str | Path]) -> list[str]:

@@ -73,7 +73,7 @@ class Setting:
         known = (truth.widths * truth.heights > 0)[truth.image[rows]]
         at[~known] = -1
         taught = np.flatnonzero(truth.taught[rows] & known)
-        points = count_points(self, truth, rows[taught], sizes)
+        points = count_points(self, truth, rows[taught], sizes.clip(1))
         at[taught], boxes[taught] = points[[f"points_{s}" for s in self.strides]], points[BOX]
         return at, boxes
 

@@ -52,10 +52,9 @@ def candidates(
     with torch.inference_mode():
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         per_image = (ask or model.postprocess).candidates(raw.outputs, raw.image_sizes, sizes)
-        for i, image in enumerate(per_image if taught is not None else ()):
-            assert taught is not None
-            same = taught.category[i, image["points"]] == image["labels"]
-            image["label"] = taught.label[i, image["points"]] * same
+        if taught is not None:
+            for category, label, image in zip(taught.category, taught.label, per_image, strict=True):
+                image["label"] = label[image["points"]] * (category[image["points"]] == image["labels"])
     return [{**image, "image_id": image_id} for image_id, image in zip(ids, per_image, strict=True)]
 
 

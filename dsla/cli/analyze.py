@@ -21,8 +21,9 @@ def run(args: Namespace) -> None:
     if args.images:
         require_folder(args.images)
     answers = ask(
-        args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms, subset=args.subset,
-        resamples=args.resamples, setting=Setting.of(args.method, args.strides, input_size=args.input_size),
+        args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms,
+        subset=args.images_file or args.subset, resamples=args.resamples, level=args.level,
+        setting=Setting.of(args.method, args.strides, input_size=args.input_size),
     )  # fmt: skip
     print(json.dumps(as_json(answers), indent=1, ensure_ascii=False) if args.json else short_table(answers))
     drawn = charts(answers, args.images) if args.out or args.html else {}

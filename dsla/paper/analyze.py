@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.breakdown import largest_missed, verdicts_by_points
+from ..analysis.breakdown import UNKNOWN, UNMATCHED, largest_missed, verdicts_by_points
 from ..analysis.detectors import Answers, compared
 from ..coco.matching import RECALLS
 from ..coco.problems import Problems, many, some
@@ -101,7 +101,8 @@ def _breakdowns(answers: Sequence[Answers]) -> Iterator[Chart]:
         yield Chart("fates", "What becomes of objects by size", detectors.fates_by_size(sizes), sizes)
     for i, a in enumerate(answers):
         table = a.tables["confusion"]
-        if len(table) and a.evaluation.per_class["objects"].astype(bool).sum() > 1:
+        called = (table["truth"] != UNKNOWN) & (table["detected"] != UNMATCHED)
+        if called.any() and a.evaluation.per_class["objects"].astype(bool).sum() > 1:
             figure = detectors.confusions(table, a.name, table.attrs["score_threshold"])
             yield Chart(f"confusions-{i + 1}", f"Which class {a.name} calls which", figure, table)
     if "points" in answers[0].tables and answers[0].tables["points"]["objects"].any():
@@ -150,7 +151,7 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
 def _charts(answers: Sequence[Answers]) -> Iterator[Chart]:
     """What errors cost, and what is shown of models, too."""
     errors = pd.DataFrame(
-        {"method": a.name, "error": e, "gain": a.value("errors", f"dAP_{e}"), "count": a.value("errors", e)}
+        {"method": a.name, "error": e, "gain": a.value("errors", f"dAP_{e}"), "count": int(a.value("errors", e))}
         for a in answers
         for e in ERRORS
     )

@@ -213,6 +213,15 @@ def test_verdicts_of_foreign_detectors_sum_to_all_objects(shared):
         assert any("crowd" in note for note in answers.notes)
 
 
+def test_points_are_counted_where_only_some_images_have_a_size(one_image):
+    truth, rows = one_image([(1, 0, 0, 50, 50)], [(1, 0.9, 0, 0, 50, 50)])
+    truth["images"].append({"id": 2, "width": 200, "height": 200})
+    truth["annotations"].append(truth["annotations"][0] | {"id": 7, "image_id": 2})
+    table = dsla.why(rows, truth, input_size=(800, 1333)).table
+    assert table["points"].tolist() == ["unknown", "more"]
+    assert table["count"].isna().tolist() == [True, False]
+
+
 def test_the_flag_ignore_teaches_nothing_and_is_judged_as_coco_does(one_image):
     truth, rows = one_image([(1, 0, 0, 50, 50), (1, 100, 100, 150, 150)], [(1, 0.9, 0, 0, 50, 50)])
     truth["images"][0] |= {"width": 200, "height": 200}

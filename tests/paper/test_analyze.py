@@ -222,11 +222,78 @@ def test_a_subset_is_the_images_that_all_files_have(tmp_path, capsys):
         assert numbers["evaluation", "AP"] == pytest.approx(expected, abs=1e-6)
         assert found["images"] == 4
         assert "4 of 6 images of the annotations" in " ".join(found["notes"])
+        assert "whether on the other 2 nothing was found or no detector was run, results do not say" in " ".join(
+            found["notes"]
+        )
     files = write(
         tmp_path, few, a=[r for r in rows if r["image_id"] == ids[2]], b=[r for r in rows if r["image_id"] == ids[3]]
     )
     code, _, err = run(capsys, files["a"], files["b"], "--annotations", files["instances"], "--subset")
     assert (code, "no image in common" in err) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["names", "ids", "json", "coco"])
+def test_images_without_a_detection_count_where_a_list_says_that_they_were_run(tmp_path, capsys, form):
+    truth, rows = case()
+    ids = [image["id"] for image in truth["images"]]
+    truth["images"] = [image | {"file_name": f"photos/{image['id']}.jpg"} for image in truth["images"]]
+    files = write(tmp_path, truth, a=[r for r in rows if r["image_id"] in ids[:2]], b=rows)
+    run_on = {"names": "\n".join(f"val/{i}.jpg" for i in ids[:3]) + "\n", "ids": "\n".join(map(str, ids[:3])),
+              "json": json.dumps(ids[:3]), "coco": json.dumps({"images": [{"id": i} for i in ids[:3]]})}  # fmt: skip
+    listing = tmp_path / "run.txt"
+    listing.write_text(run_on[form])
+    argv = [files["a"], files["b"], "--annotations", files["instances"], "--resamples", "0", "--json"]
+    code, out, err = run(capsys, *argv, "--images-file", listing)
+    assert (code, err) == (0, "")
+    part = truth | {"images": truth["images"][:3],
+                    "annotations": [a for a in truth["annotations"] if a["image_id"] in ids[:3]]}  # fmt: skip
+    for name, last in (("a", 2), ("b", 3)):
+        found = json.loads(out)["detectors"][name]
+        expected = evaluate_detections(part, [r for r in rows if r["image_id"] in ids[:last]]).summary["AP"]
+        assert found["images"] == 3
+        assert next(n["value"] for n in found["numbers"] if n["name"] == "AP") == pytest.approx(expected, abs=1e-6)
+        assert f"3 of {len(ids)} images of the annotations: those that are listed" in found["notes"]
+    for text, words in (("elsewhere.jpg", "1 image that"), ("\n", "no image is listed"), (None, "can be read")):
+        listing.write_text(text) if text else listing.unlink()
+        code, _, err = run(capsys, *argv, "--images-file", listing)
+        assert (code, words in err, "run.txt" in err) == (2, True, True)
+
+
+def test_the_level_of_the_intervals_is_the_one_asked_for(tmp_path, capsys):
+    truth, rows = case()
+    files = write(tmp_path, truth, a=rows)
+    widths = {}
+    for level in ("0.5", "0.95"):
+        argv = [files["a"], "--annotations", files["instances"], "--resamples", "50", "--json", "--level", level]
+        content = json.loads(run(capsys, *argv)[1])
+        assert content["level"] == float(level)
+        ap = next(row for row in content["detectors"]["a"]["intervals"] if row["name"] == "AP")
+        widths[level] = ap["high"] - ap["low"]
+    assert widths["0.5"] / widths["0.95"] == pytest.approx(0.6745 / 1.96, rel=1e-3)
+    code, _, err = run(capsys, *argv[:-1], "1")
+    assert (code, "level is above 0 and below 1" in err) == (2, True)
+
+
+def test_whole_numbers_stay_whole_beside_a_detector_that_says_nothing(tmp_path, capsys):
+    truth, rows = case()
+    files = write(tmp_path, truth, a=rows, empty=[])
+    argv = [files["a"], files["empty"], "--annotations", files["instances"], "--resamples", "0", "--latex"]
+    code, _, err = run(capsys, *argv, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    charts = {file.stem for file in (tmp_path / "out" / "figures").glob("confusions-*.svg")}
+    assert charts == {"confusions-1"}  # the other calls nothing anything
+    for name, columns in {"errors": ("detection", "gt", "gt_category"), "ranking": ("detection", "gt", "match"),
+                          "suppression": ("best", "suppressor", "candidates"), "points": ("objects", "unfound"),
+                          "errors_by": ("objects", "correct", "missed"), "reliability": ("count",),
+                          "figures/errors": ("count",)}.items():  # fmt: skip
+        table = pd.read_csv(tmp_path / "out" / f"{name}.csv", dtype=str, keep_default_na=False)
+        for column in columns:
+            values = table[column][~table[column].isin(["", "n/a"])]
+            assert len(values)
+            assert values.str.fullmatch(r"\d+").all(), (name, column)
+    latex = (tmp_path / "out" / "errors_by.tex").read_text(encoding="utf-8")
+    row = next(line for line in latex.splitlines() if line.startswith("a & class"))
+    assert all(cell.strip().isdigit() for cell in re.split(r"(?<!\\)&", row)[4:15])
 
 
 def test_missed_objects_by_points_are_those_of_why(shared):
