@@ -23,11 +23,9 @@ IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxe
 
 def short_repr(value: Any) -> str:
     """The `__repr__` of dataclasses that hold tensors: their shapes, not their numbers."""
-
-    def short(field: Any) -> str:
-        return str(list(field.shape)) if isinstance(field, Tensor) else repr(field)
-
-    return f"{type(value).__name__}({', '.join(f'{f.name}={short(getattr(value, f.name))}' for f in fields(value))})"
+    held = {field.name: getattr(value, field.name) for field in fields(value)}
+    short = (f"{name}={list(v.shape) if isinstance(v, Tensor) else repr(v)}" for name, v in held.items())
+    return f"{type(value).__name__}({', '.join(short)})"
 
 
 @lru_cache(maxsize=256)

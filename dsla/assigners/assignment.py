@@ -92,17 +92,15 @@ class Assignment:
 
         image, point = self.positive.nonzero(as_tuple=True)
         pairs = self.pairs()
-        columns: dict[str, Tensor | float] = {"image": image, "point": point}
+        columns: dict[str, Any] = {"image": image, "point": point}
         columns |= {name: getattr(self.grid, name)[point] for name in ("level", "row", "column")}
         columns |= {"x": pairs.x, "y": pairs.y}
         columns |= {"gt": self.gt_index[image, point], "category": self.category[image, point]}
         columns |= dict(zip("ltrb", pairs.distances, strict=True))
         factors = self.assigner.factors(pairs)
-        for name in ("centerness", "core_zone", "relaxation"):
-            columns[name] = factors.get(name, float("nan"))
-        columns["label"] = self.label[image, point]
-        columns |= {k: v[image, point] for k, v in self.extras.items()}
+        columns |= {name: factors.get(name, float("nan")) for name in ("centerness", "core_zone", "relaxation")}
+        columns |= {name: values[image, point] for name, values in {"label": self.label, **self.extras}.items()}
         if predictions is not None:
-            iou = self.iou(predictions.boxes.detach())[image, point]
-            columns |= {"iou": iou, "target": dynamic_target(self.label[image, point], iou, self.coupling)}
+            columns["iou"] = self.iou(predictions.boxes.detach())[image, point]
+            columns["target"] = dynamic_target(columns["label"], columns["iou"], self.coupling)
         return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})

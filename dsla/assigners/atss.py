@@ -49,20 +49,20 @@ class ATSS(Assigner):
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
         near = self.candidates(grid, truth)
-        passed = near.inside & (near.iou >= near.threshold[:, None])
-        point, box, iou = winners(truth, Cells.each(grid, truth, near.point, passed).keys(near.iou))
+        cells = Cells.each(grid, truth, near.point)
+        passed = near.valid & (cells.pairs.depth > INSIDE) & (near.iou >= near.threshold[:, None])
+        point, box, iou = winners(truth, cells.keys(near.iou * passed))
         return Decision(point, box, torch.ones_like(iou), {"anchor_iou": iou})
 
     def candidates(self, grid: PointGrid, truth: Truth) -> "Nearest":
         """The nearest anchors of each box over all levels, with their statistics."""
         point, valid = nearest(grid, truth, self.topk)
         iou = overlap(anchors(grid, self.anchor_scale)[point], truth.boxes[:, None])[0] * valid
-        inside = (Cells.each(grid, truth, point).pairs.depth > INSIDE) & valid
         # in double, so that the order of a sum cannot matter to the result in single precision
         count, wide = valid.sum(1).clamp(min=1), iou.double()
         mean = wide.sum(1) / count
         deviation = ((wide - mean[:, None]).square() * valid).sum(1) / (count - 1).clamp(min=1)
-        return Nearest(point, valid, iou, inside, mean.float(), deviation.sqrt().float())
+        return Nearest(point, valid, iou, mean.float(), deviation.sqrt().float())
 
     def factors(self, pairs: Pairs) -> dict[str, Tensor]:
         """centerness (of a quality branch): the label depends on other points."""
@@ -90,12 +90,11 @@ class ATSS(Assigner):
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """Candidates of each box, Q = L · topk: point [N, Q] in P, valid, iou, inside [N, Q]; mean, deviation [N]."""
+    """Candidates of each box, Q = L · topk: point [N, Q] in P, valid, iou [N, Q]; mean, deviation [N]."""
 
     point: Tensor
     valid: Tensor
     iou: Tensor
-    inside: Tensor
     mean: Tensor
     deviation: Tensor
 

@@ -206,7 +206,7 @@ class Method:
 
 
 def entry_of(
-    name: str, kind: "type[Assigner]", bounds: Mapping[str, tuple[float, float]] | None = None, **told: Any
+    name: str, kind: "type[Assigner]", bounds: Mapping[str, tuple[float, float]] | None = None, **fields: Any
 ) -> Method:
     """The entry of a class that is not in the registry, from its constructor and its docstring.
 
@@ -214,7 +214,7 @@ def entry_of(
         name: what people type.
         kind: the class.
         bounds: (low, high) of its options, by name.
-        told: fields of the entry, in place of what the class says.
+        fields: those of the entry, in place of what the class says.
     Raises:
         DataError: an argument without a default value, or bounds of one that is no number.
     """
@@ -232,7 +232,7 @@ def entry_of(
             options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
     for key in left:
         raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")
-    read: dict[str, Any] = {
+    of_class: dict[str, Any] = {
         "title": kind.name or name,
         "criterion": "dsla",
         "colour": OTHERS[zlib.crc32(name.encode()) % len(OTHERS)],
@@ -241,4 +241,4 @@ def entry_of(
         "needs_predictions": kind.needs_predictions,
         "ranges": next((r for r in _RANGES if r in arguments), None),
     }
-    return Method(name=name, source=kind, options=tuple(options), **(read | told))
+    return Method(name=name, source=kind, options=tuple(options), **(of_class | fields))

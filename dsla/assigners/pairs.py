@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..geometry import PointGrid, box_area, constant, on_device, short_repr
 
+EXPECTED = "expected boxes [M, 4] and labels [M]"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Truth:
@@ -54,10 +56,7 @@ class Truth:
         names = [torch.as_tensor(c).to(torch.int64) for c in labels]
         for i, (b, c) in enumerate(zip(tables, names, strict=True)):
             if c.shape != b.shape[:1]:
-                raise ValueError(
-                    f"image {i} of the batch: expected boxes [M, 4] and labels [M], got {list(b.shape)} and "
-                    f"{list(c.shape)}"
-                )
+                raise ValueError(f"image {i} of the batch: {EXPECTED}, got {list(b.shape)} and {list(c.shape)}")
         counts = torch.tensor([len(b) for b in tables], dtype=torch.int64)
         first, total = counts.cumsum(0) - counts, int(counts.sum())
         image = torch.repeat_interleave(torch.arange(len(tables)), counts, output_size=total)
@@ -87,7 +86,7 @@ def as_boxes(value: Any, image: int) -> Tensor:
     Raises:
         ValueError: anything that is not [M, 4]; the message names the image.
     """
-    shape = f"image {image} of the batch: expected boxes [M, 4] and labels [M], one table of boxes an image"
+    shape = f"image {image} of the batch: {EXPECTED}, one table of boxes an image"
     try:
         boxes = torch.as_tensor(value, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -151,8 +151,8 @@ def _tables(t: _Trial) -> Verdicts:
     yield len(frame) == int(a.positive.sum()), f"{len(frame)} rows, {int(a.positive.sum())} positives"
     for row in () if t.assigner.needs_predictions else frame.head(20).itertuples():
         others = torch.cat((boxes[: row.gt], boxes[row.gt + 1 :]))
-        told = t.assigner.explain(t.grid, int(row.point), boxes[row.gt].tolist(), others=others).label
-        yield abs(told - row.label) < 1e-5, f"point {row.point}: explain() says {told:g}, the label is {row.label:g}"
+        label = t.assigner.explain(t.grid, int(row.point), boxes[row.gt].tolist(), others=others).label
+        yield abs(label - row.label) < 1e-5, f"point {row.point}: explain() says {label:g}, the label is {row.label:g}"
 
 
 PROMISES = (_empty, _values, _batch, _order, _again, _crowd, _many, _tables)

@@ -141,10 +141,10 @@ def register(
         raise DataError(f"there is a method {there.name!r} already{origin}: choose another name")
     caller = sys._getframe(1)
     file = caller.f_code.co_filename
-    told = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
-    told |= {"criterion": LABELS[labels], "label": "0…1" if labels == "soft" else "1", "reference": reference}
-    told["where"] = f"{file}, line {caller.f_lineno}" if Path(file).is_file() else "a notebook's cell"
-    METHODS[name] = entry_of(name, kind, options, **{k: v for k, v in told.items() if v is not None})
+    fields = {"title": title, "colour": colour, "coupling": coupling, "summary": summary}
+    fields |= {"criterion": LABELS[labels], "label": "0…1" if labels == "soft" else "1", "reference": reference}
+    fields["where"] = f"{file}, line {caller.f_lineno}" if Path(file).is_file() else "a notebook's cell"
+    METHODS[name] = entry_of(name, kind, options, **{k: v for k, v in fields.items() if v is not None})
 
 
 def _place(kind: Any) -> str:

@@ -225,16 +225,14 @@ class _Scene:
 
     def cheapest(self, row: Tensor) -> Tensor:
         """The box of least cost among all of the image, for points [Q] of B·P → [Q]."""
-        image, point = row // len(self.grid), row % len(self.grid)
         ends = torch.cat((self.truth.first[1:], self.truth.first.new_full((1,), len(self.truth.image))))
-        counts = ends - self.truth.first  # boxes of each image
-        winner, step = [], max(1, PIECE // len(self.truth.image))
-        for i in range(0, len(row), step):
-            owner, place = spread(counts[image[i : i + step]])
-            box = self.truth.first[image[i : i + step][owner]] + place
-            at = point[i : i + step][owner]
+        counts, winner = ends - self.truth.first, []  # boxes of each image
+        for few in row.split(max(1, PIECE // len(self.truth.image))):
+            image, point = few // len(self.grid), few % len(self.grid)
+            owner, place = spread(counts[image])
+            box, at = self.truth.first[image[owner]] + place, point[owner]
             key = ordering_key(self.cost(box, at), self.truth.rank[box], ~self.both(box, at))
-            least = torch.full_like(row[i : i + step], LAST).scatter_reduce_(0, owner, key, "amin")
+            least = torch.full_like(few, LAST).scatter_reduce_(0, owner, key, "amin")
             winner.append(self.truth.order[index_of(least)])
         return torch.cat(winner)
 

@@ -38,15 +38,10 @@ def best_by_overlap(
     """
     tiles = _Tiles.of(grid, boxes, allowed)
     step = max(1, PIECE // tiles.point.numel())
-    pieces = [
-        _best_of_piece(
-            truth, torch.arange(i, min(i + step, len(truth.boxes)), device=grid.device), tiles, k, score, bound
-        )
-        for i in range(0, len(truth.boxes), step)
-    ]
-    if not pieces:
+    if not len(truth.boxes):
         return boxes.new_zeros((0, k)), torch.zeros((0, k), dtype=torch.int64, device=grid.device)
-    key = torch.cat(pieces)
+    pieces = torch.arange(len(truth.boxes), device=grid.device).split(step)
+    key = torch.cat([_best_of_piece(truth, box, tiles, k, score, bound) for box in pieces])
     return value_of(key), rank_of(key)
 
 

@@ -38,9 +38,9 @@ class Cells:
     valid: Tensor | None = None  # bool, of the shape of both
 
     @classmethod
-    def each(cls, grid: PointGrid, truth: Truth, at: Tensor, valid: Tensor | None = None) -> "Cells":
+    def each(cls, grid: PointGrid, truth: Truth, at: Tensor) -> "Cells":
         """Some points of each box: at [N, Q] index into P."""
-        return cls(grid, truth, torch.arange(len(truth.boxes), device=at.device)[:, None], at, valid)
+        return cls(grid, truth, torch.arange(len(truth.boxes), device=at.device)[:, None], at)
 
     @cached_property
     def point(self) -> Tensor:

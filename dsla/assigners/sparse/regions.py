@@ -100,9 +100,8 @@ class Region:
         elif self.most is not None:
             yield self.windows(*self.most)
         else:
-            step = max(1, PIECE // len(self.grid))
-            for i in range(0, len(self.first), step):
-                yield self.table(torch.arange(i, min(i + step, len(self.first)), device=self.first.device))
+            boxes = torch.arange(len(self.first), device=self.first.device)
+            yield from map(self.table, boxes.split(max(1, PIECE // len(self.grid))))
 
     def winners(self, value: Callable[[Cells], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The value of each pair → point, box and value of those that win, as `keys.winners` has them."""
