@@ -16,30 +16,12 @@ from ..analysis.tables import definition
 from ..errors import DataError
 from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
-from .claims import (
-    CLAIMS,
-    CONTRADICTED,
-    Claim,
-    Finding,
-    ablation_names,
-    judge_ablation,
-    judge_all,
-    measure_claims,
-    same_budget,
-    step_claims,
-)
+from . import claims, tables
+from .claims import Claim, Finding
 from .definitions import ROWS, as_text
 from .pages import page
 from .protocol import FIRST, PLAN, VERSION, missing, plan, settings, stage_of, tuned
 from .runs import ABOUT, Run, read, read_runs, stores, table_of, title_of
-from .tables import (
-    claims_markdown,
-    condition_table,
-    conditions_markdown,
-    method_table,
-    methods_markdown,
-    starts_markdown,
-)
 
 STEPS = 1000  # of the trainings in which every method is compared
 
@@ -75,7 +57,7 @@ def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
 
 
 def _name(recipe: str) -> str:
-    return ablation_names().get(recipe) or title_of(recipe)
+    return claims.ablation_names().get(recipe) or title_of(recipe)
 
 
 def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dict[str, tuple[Finding, ...]]]:
@@ -84,15 +66,17 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
     "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these.
     """
     questions = {
-        "faster": (*step_claims("curve", "AP_early"), *step_claims("curve", "AP_area")),
-        "higher": step_claims(),
-        "measures": measure_claims(),
+        "faster": (*claims.step_claims("curve", "AP_early"), *claims.step_claims("curve", "AP_area")),
+        "higher": claims.step_claims(),
+        "measures": claims.measure_claims(),
     }
     if plan(part)["beside"]:
         pairs = [(m, other) for other in map(_name, plan(part)["beside"]) for m in map(_name, plan(part)["methods"])]
         questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for m, o in pairs)}
     by_start = {start: numbers[numbers["start"] == start] for start in PLAN["starts"]}
-    return {q: {start: judge_all(claims, rows) for start, rows in by_start.items()} for q, claims in questions.items()}
+    return {
+        q: {start: claims.judge_all(asked, rows) for start, rows in by_start.items()} for q, asked in questions.items()
+    }
 
 
 def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
@@ -109,7 +93,9 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
             for analysis, name in ROWS["protocol"].values()
         ]
         rows.append([_name(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
-    tables = {question: starts_markdown(findings) for question, findings in protocol_findings(numbers, part).items()}
+    answers = {
+        question: tables.starts_markdown(findings) for question, findings in protocol_findings(numbers, part).items()
+    }
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
     stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
     aps = {(r["start"], r["recipe"], r["lr"]): r["numbers"][0]["value"] for r in stages["tuning"]}
@@ -122,7 +108,7 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     done = {stage: len(there) for stage, there in stages.items()}
     seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
     said = {"plan": about, "seeds": seeds, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
-    return said | {question: Markup(table) for question, table in tables.items()}
+    return said | {question: Markup(table) for question, table in answers.items()}
 
 
 def _each_shipped(runs: pd.DataFrame, analysis: str, name: str) -> str:
@@ -142,8 +128,8 @@ def results_page(folder: str | Path = "figures") -> str:
         raise DataError(f"no runs in {Path(folder).absolute()}: `dsla reproduce --train --seeds 3` makes some")
     runs = read_runs(*paths)
     protocol = read(*paths, protocol=VERSION)
-    main = judge_all(CLAIMS, full_trainings(runs))
-    ablation, conditions = judge_ablation(runs), condition_table(runs)
+    main = claims.judge_all(claims.CLAIMS, full_trainings(runs))
+    ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
     return page(
         "results.md",
@@ -151,17 +137,17 @@ def results_page(folder: str | Path = "figures") -> str:
         defined=definition,
         figures={path.stem for path in Path(folder).glob("*.svg")},
         main=main,
-        claims=Markup(claims_markdown(main)),
-        methods=Markup(methods_markdown(method_table(one_budget(runs)))),
-        ablation=Markup(claims_markdown(ablation)),
-        conditions=Markup(conditions_markdown(conditions)),
+        claims=Markup(tables.claims_markdown(main)),
+        methods=Markup(tables.methods_markdown(tables.method_table(one_budget(runs)))),
+        ablation=Markup(tables.claims_markdown(ablation)),
+        conditions=Markup(tables.conditions_markdown(conditions)),
         first=conditions.iloc[0],
         now={f.claim.text: f.verdict for f in ablation},
         ablation_power=ablation[0].power,
-        pooled=same_budget(runs)["recipe"].nunique(),
+        pooled=claims.same_budget(runs)["recipe"].nunique(),
         conditions_now=conditions.set_index(["condition", "number"])["verdict"].to_dict(),
         conditions_count=len(conditions),
-        lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == CONTRADICTED)).sum()),
+        lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
         each=partial(_each_shipped, full_trainings(runs)),
         settings=len(means),
         alike_and_steps=means["alike"].corr(means["d_score"], method="spearman"),
