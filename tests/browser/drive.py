@@ -100,6 +100,7 @@ def replay(page, shots, name="replay"):
     wait(page, f"() => {pixels} !== '{drawn}'", "the other image")
     page.screenshot(path=shots / "replay-middle.png")
     page.locator(".dsla-view", has=page.locator(".dsla-replay")).locator("select").first.select_option("starts cold")
+    wait(page, f"() => {index} === {frames}", "the last frame of the other recording")
     handle.focus()
     handle.press("Home")
     cold = "document.querySelector('.dsla-object').textContent"
