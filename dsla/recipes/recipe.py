@@ -153,21 +153,18 @@ class Recipe:
             follow |= {} if changes["method"] == self.method else {"coupling": None}
         copy = dataclasses.replace(self, **(follow | changes))
         idle = unused(copy)
-        for key in changes:
-            if key in idle:
-                raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
+        for key in filter(idle.get, changes):
+            raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
         entry = method(copy.method)
         values = {key: changes[key] for key in entry.fields if key in changes}
         try:
             entry.read(values | dict(copy.options if "options" in changes else ()))
         except DataError as error:
             raise DataError(f"recipe {self.name}: {error}") from None
-        left: dict[str, Any] = {}
-        if "options" not in changes:
-            left["options"] = tuple((k, v) for k, v in copy.options if k in {option.name for option in entry.options})
-        if "quality" in idle:  # a branch that nothing trains would multiply the scores
-            left["quality"] = None
-        return dataclasses.replace(copy, **left)
+        known = {option.name for option in entry.options}
+        kept = tuple((k, v) for k, v in copy.options if "options" in changes or k in known)
+        quality = None if "quality" in idle else copy.quality  # a branch that nothing trains would multiply the scores
+        return dataclasses.replace(copy, options=kept, quality=quality)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored beside the weights."""

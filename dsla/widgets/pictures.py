@@ -82,8 +82,8 @@ def given(
 
 def photographs(paths: Sequence[Path]) -> list[Picture]:
     """Files without boxes, of classes 0…9; each is read again when it is looked at, since all would fill the memory."""
-    names = [str(n) for n in range(10)]
-    pictures = [(p, given(p.name, draw.as_image(p), names, source=f"dsla.data.load_image({str(p)!r})")) for p in paths]
+    names, code = [str(n) for n in range(10)], "dsla.data.load_image({!r})"
+    pictures = ((p, given(p.name, draw.as_image(p), names, source=code.format(str(p)))) for p in paths)
     return [replace(picture, load=partial(_file, path)) for path, picture in pictures]
 
 
