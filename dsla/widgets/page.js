@@ -26,9 +26,10 @@ function start() {
   function keep() { // in the address
     const { scene, objects, state } = values, { names } = shown[scene];
     if (scene >= built.length) return history.replaceState(null, "", "#"); // a picture of one's own is in no address
-    const named = same(names, built[scene].names) ? {} : { names }, { [scene]: _, ...others } = edits;
-    const view = { scene, objects, state, ...named }, address = addressOf({ ...view, ...(same(others, {}) ? {} : { edits: others }) });
-    const long = address.length > LONGEST;
+    const named = same(names, built[scene].names) ? {} : { names }, { [scene]: _, ...others } = edits, numbers = Object.keys(others);
+    const boxes = Object.values(others).reduce((sum, list) => sum + list.length, 0), heavy = 12 * boxes > LONGEST; // not tried then
+    const view = { scene, objects, state, ...named }, address = addressOf({ ...view, ...(numbers.length && !heavy ? { edits: others } : {}) });
+    const long = heavy || (numbers.length > 0 && address.length > LONGEST);
     write(problem, long ? "boxes of other pictures are not in the address, which would be too long: save them as COCO" : "");
     history.replaceState(null, "", long ? addressOf(view) : address);
   }
