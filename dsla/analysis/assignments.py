@@ -25,6 +25,8 @@ def assignment_statistics(
     offset: float | None = None,
     image_sizes: Sizes | None = None,
     input_size: InputSize = "native",
+    jitter: float = JITTER,
+    seed: int = 0,
     batch_size: int = 8,
     max_images: int | None = None,
 ) -> Table:
@@ -38,11 +40,10 @@ def assignment_statistics(
         input_size: what images are scaled to, as a detector's input: "native", (800, 1333) for the shorter and the
             longest longer side, 640 for a padded square; see `dsla.geometry.Frame`. Many small objects have a point at
             800/1333 that have none at the size in which they are stored.
+        jitter, seed: for assigners that need predictions: these are true boxes, jittered, see
+            `dsla.assigners.jittered_predictions`; image i is drawn with seed + i.
         batch_size: images assigned together; it changes nothing but speed.
         max_images: only the first ones.
-
-    Assigners that need predictions get the true boxes, jittered, see `dsla.assigners.jittered_predictions`; image i is
-    drawn with the seed i.
 
     Returns:
         Table: image, gt, category, x1, y1, x2, y2 (pixels of the input); points (that learn it), points_S of
@@ -57,7 +58,7 @@ def assignment_statistics(
     setting = Setting.of(assigner, strides, offset, input_size)
     truth = truth_of(data, max_images)
     rows, sizes = taught_rows(truth), _sizes(truth, image_sizes)
-    points = count_points(setting, truth, rows, sizes, batch_size=batch_size)
+    points = count_points(setting, truth, rows, sizes, jitter=jitter, seed=seed, batch_size=batch_size)
     table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True).join(points))
     table.attrs = {
         "analysis": "assignment",
@@ -65,7 +66,7 @@ def assignment_statistics(
         "strides": setting.strides,
         "offset": setting.offset,
         "images": len(truth.images),
-        "jitter": JITTER if setting.assigner.needs_predictions else None,
+        "jitter": jitter if setting.assigner.needs_predictions else None,
     }
     return table
 

@@ -18,7 +18,7 @@ from .tables import Measured, Table, analysis, summarises
 LAECE_BINS, LAECE_IOU = 25, 0.1  # those of the paper's code
 
 
-@analysis("calibration")
+@analysis("calibration", meetings)
 def calibration(
     detections: Any,
     truth: Any,
@@ -34,8 +34,8 @@ def calibration(
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
         iou_threshold: least IoU of a hit, for D-ECE and LRP.
         laece_iou: the same for LaECE.
-        options: score_threshold, before_nms, …, as in `match`. Detections that are never used, below the score at which
-            a user cuts, weigh much in D-ECE and LaECE: they are many.
+        options: crowd, score_threshold, before_nms, …, as in `match`. Detections that are never used, below the score
+            at which a user cuts, weigh much in D-ECE and LaECE: they are many.
         max_detections: of an image and class, by score (COCO: 100); None for all.
 
     Returns:

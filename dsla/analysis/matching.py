@@ -16,6 +16,8 @@ from ..errors import DataError
 from .running import run
 from .tables import BOX, Table, analysis, stream, truth_of
 
+CROWD = ("ignore", "background")
+
 
 @dataclass(frozen=True, eq=False)
 class Meeting:
@@ -24,11 +26,13 @@ class Meeting:
     Attributes:
         rows, objects: as `tables.stream` has them.
         class_aware: detections meet, and compete, within classes only.
+        crowds: whether what lies in a crowd is ignored; otherwise crowds count for nothing.
     """
 
     rows: pd.DataFrame
     objects: pd.DataFrame
     class_aware: bool = True
+    crowds: bool = True
 
     @cached_property
     def score(self) -> np.ndarray:
@@ -61,6 +65,11 @@ class Meeting:
         """Those with objects that are no crowds."""
         return self.pairs.where(~self.crowd[self.pairs.object])
 
+    @property
+    def counted(self) -> Pairs:
+        """Those that a matching has to do with."""
+        return self.pairs if self.crowds else self.plain
+
     def overlaps(self, class_aware: bool) -> Pairs:
         """Pairs as above, within classes or not; a crowd of no class is of each."""
         a, b = (table["image_index"].to_numpy(dtype=np.int64) for table in (self.rows, self.objects))
@@ -83,7 +92,7 @@ class Meeting:
 
     def greedy(self, *thresholds: float) -> tuple[np.ndarray, np.ndarray]:
         """COCO's matching at each of the thresholds, see `dsla.coco.matching.greedy`."""
-        return greedy(self.pairs, self.rank, self.crowd, np.array(thresholds))
+        return greedy(self.counted, self.rank, self.crowd, np.array(thresholds))
 
 
 def meetings(
@@ -91,6 +100,7 @@ def meetings(
     truth: Any,
     *,
     class_aware: bool = True,
+    crowd: str = "ignore",
     score_threshold: float = 0.0,
     max_detections: int | None = None,
     before_nms: bool = False,
@@ -101,6 +111,8 @@ def meetings(
     Args:
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
         class_aware: detections meet objects of their own class only.
+        crowd: "ignore" marks a detection without a match whose share inside a crowd region reaches the IoU threshold;
+            "background" lets crowd regions count for nothing.
         score_threshold: detections below it are left out.
         max_detections: of an image (and class), by score; None for all.
         before_nms: take a model's candidates; tables and lists are taken as they are.
@@ -109,6 +121,8 @@ def meetings(
     Raises:
         DataError, TypeError: a model without a data set, or the like.
     """
+    if crowd not in CROWD:
+        raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
     known = truth_of(truth, running.get("max_images"))
     if isinstance(detections, nn.Module):
         if not hasattr(truth, "ground_truth"):
@@ -121,7 +135,7 @@ def meetings(
 
     def met() -> Iterator[Meeting]:
         for rows, objects in stream(detections, known, score_threshold=score_threshold):
-            here = Meeting(rows, objects, class_aware)
+            here = Meeting(rows, objects, class_aware, crowd == "ignore")
             if max_detections is not None:
                 here = replace(here, rows=rows[here.rank < max_detections].reset_index(drop=True))
             yield here
@@ -150,7 +164,7 @@ def average_precision(
     return pd.DataFrame(np.reshape(values, (len(counts), len(hit))), index=counts.index)
 
 
-@analysis("match")
+@analysis("match", meetings)
 def match(detections: Any, truth: Any, *, iou_threshold: float = 0.5, boxes: bool = True, **options: Any) -> Table:
     """One row a detection: its best object and whether COCO's greedy matching gives it one.
 
@@ -158,8 +172,8 @@ def match(detections: Any, truth: Any, *, iou_threshold: float = 0.5, boxes: boo
         detections, truth: see `dsla.analysis.tables`; or a model and a data set.
         iou_threshold: least IoU of a match.
         boxes: False leaves out x1, y1, x2, y2; candidates are many.
-        options: class_aware, score_threshold, before_nms, and batch_size, device, max_images, progress of a model's
-            run; see `meetings`.
+        options: class_aware, crowd, score_threshold, before_nms, and batch_size, device, max_images, progress of a
+            model's run; see `meetings`.
 
     Returns:
         Table: image, detection, category, x1, y1, x2, y2 (pixels), score, iou with the best non-crowd object

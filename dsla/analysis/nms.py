@@ -33,7 +33,7 @@ def kept_by_nms(detections: pd.DataFrame, threshold: float = 0.6, class_aware: b
     return kept
 
 
-@analysis("suppression")
+@analysis("suppression", meetings)
 def suppression(
     candidates: Any,
     truth: Any,

@@ -12,7 +12,7 @@ from .nms import kept_by_nms
 from .tables import BOX, Measured, Table, analysis, summarises
 
 
-@analysis("oracle")
+@analysis("oracle", meetings)
 def oracle(
     candidates: Any,
     truth: Any,
@@ -33,7 +33,8 @@ def oracle(
         max_detections: kept per image after NMS, by score; of a class COCO's AP counts 100.
         iou_threshold: a box belongs to the best object of its class from this IoU on ("box").
         before_nms: False takes a model's detections after its own NMS.
-        options: score_threshold, batch_size, …, as in `match`; scores below the threshold are left out of all variants.
+        options: crowd, score_threshold, batch_size, …, as in `match`; scores below the threshold are left out of all
+            variants.
 
     Returns:
         Table, one row a variant: variant, AP, AP50, AP75 (objects of all sizes, as pycocotools; NaN without
@@ -51,7 +52,7 @@ def oracle(
             rank = ranks(score[kept], here.group[kept])
             kept, rank = kept[rank < CAPS[-1]], rank[rank < CAPS[-1]]
             # A box that stands for another one meets the objects that the other meets: they share image and class.
-            matched, ignored = greedy(here.pairs.of_rows(origin[kept]), rank, here.crowd)
+            matched, ignored = greedy(here.counted.of_rows(origin[kept]), rank, here.crowd)
             columns = (image[kept], category[kept], score[kept], matched >= 0, ignored)
             results.setdefault(name, []).append(columns)
     counts = truth.objects["category"][~truth.objects["crowd"].astype(bool)].value_counts()

@@ -106,7 +106,14 @@ def _middle(grid: PointGrid, level: int, box: Sequence[float]) -> int:
 
 
 def count_points(
-    setting: Setting, truth: GroundTruth, rows: np.ndarray, sizes: np.ndarray, *, batch_size: int = 8
+    setting: Setting,
+    truth: GroundTruth,
+    rows: np.ndarray,
+    sizes: np.ndarray,
+    *,
+    jitter: float = JITTER,
+    seed: int = 0,
+    batch_size: int = 8,
 ) -> pd.DataFrame:
     """The points of objects.
 
@@ -115,6 +122,7 @@ def count_points(
         truth: what they are of.
         rows: [N] positions of the objects in it, image after image, as a network is taught them: no crowds.
         sizes: [B,2] (height, width) of the images as they are stored.
+        jitter, seed: of the boxes that stand for predictions, see `assignment_statistics`.
         batch_size: images at a time where a method assigns.
 
     Returns:
@@ -146,7 +154,7 @@ def count_points(
             grid, predictions = PointGrid(padded[here].max(axis=0).tolist(), strides, offset), None
             if assigner.needs_predictions:  # they belong to the points of one image: with others they would differ
                 count = max(len(truth.category_ids), 1)
-                predictions = jittered_predictions(grid, mine, names, JITTER, count, int(here[0]))
+                predictions = jittered_predictions(grid, mine, names, jitter, count, seed + int(here[0]))
             wins = _from_assigning(assigner, grid, mine, names, size, predictions)
         box, level, label, contested, claims = map(array, wins)
         shape, claimed[part] = at_level[part].shape, claims

@@ -68,12 +68,19 @@ def summary(frame: pd.DataFrame) -> pd.Series:
 P = ParamSpec("P")
 
 
-def analysis(name: str) -> Callable[[Callable[P, Table]], Callable[P, Table]]:
-    """For functions that make the table of an analysis: its `attrs` say the name, and every argument that has one."""
+def analysis(name: str, options: Callable[..., Any]) -> Callable[[Callable[P, Table]], Callable[P, Table]]:
+    """For functions that make the table of an analysis: its `attrs` say the name, and every argument that has one.
+
+    Args:
+        name: of the analysis.
+        options: the function to which `**options` are handed on; what they can be is in the signature, too.
+    """
 
     def recorded(function: Callable[P, Table]) -> Callable[P, Table]:
-        arguments = signature(function).parameters.values()
-        settings = {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY}
+        own = signature(function)
+        arguments = dict(signature(options).parameters) | dict(own.parameters)
+        more = [a for a in arguments.values() if a.kind is a.KEYWORD_ONLY]
+        settings = {a.name: a.default for a in more}
 
         @wraps(function)
         def analyse(*args: P.args, **given: P.kwargs) -> Table:
@@ -82,6 +89,9 @@ def analysis(name: str) -> Callable[[Callable[P, Table]], Callable[P, Table]]:
             table.attrs = {"analysis": name} | settings | plain | table.attrs
             return table
 
+        first = [a for a in own.parameters.values() if a.kind is a.POSITIONAL_OR_KEYWORD]
+        last = [a for a in signature(options).parameters.values() if a.kind is a.VAR_KEYWORD]
+        analyse.__signature__ = own.replace(parameters=[*first, *more, *last])  # type: ignore[attr-defined]
         return analyse
 
     return recorded

@@ -16,7 +16,7 @@ from .tables import BOX, Measured, Table, analysis, summarises
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 
 
-@analysis("errors")
+@analysis("errors", meetings)
 def errors(
     detections: Any,
     truth: Any,
@@ -33,7 +33,7 @@ def errors(
         foreground: least IoU of a match, one-to-one and within classes, as in `match`.
         background: least IoU at which a box has to do with an object at all.
         max_detections: of an image and class, by score (COCO: 100); None for all.
-        options: score_threshold, before_nms, …, as in `match`.
+        options: crowd, score_threshold, before_nms, …, as in `match`.
 
     Returns:
         Table: image, kind, detection (its number; <NA> at objects), category, x1, y1, x2, y2 (pixels), score

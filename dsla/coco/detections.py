@@ -178,7 +178,7 @@ def _located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: 
 def _check_files(table: pd.DataFrame, image: np.ndarray, truth: GroundTruth, name: str) -> None:
     """Results may name the image file beside the id; then both must mean the same image."""
     for file, place, one in zip(table["file"], image.tolist(), table["image"], strict=True):
-        if place >= 0 and file and truth.file_names[place]:
+        if place >= 0 and isinstance(file, str) and file and truth.file_names[place]:
             ours, theirs = (Path(text.replace("\\", "/")).name for text in (truth.file_names[place], file))
             if ours != theirs:
                 raise DataError(

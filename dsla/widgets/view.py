@@ -29,7 +29,8 @@ CODE, POINT = map(_ENVIRONMENT.get_template, ("assignments.py.jinja", "point.htm
 class Shown:
     """One row: an assignment (batch of one), the predictions that it was coupled with, and the values drawn.
 
-    values: [P] the label; coupled with predictions, what the classification would be taught. labels: [M] of the boxes.
+    coupled: whether predictions are looked at beyond the choice of points. values: [P] the label; coupled, what the
+    classification would be taught. labels: [M] of the boxes.
     """
 
     title: str
@@ -38,11 +39,12 @@ class Shown:
     predictions: HeadOutputs | None
     frame: Frame
     labels: Tensor
+    coupled: bool
 
     @cached_property
     def values(self) -> Tensor:
         a = self.assignment
-        return a.label[0] if self.predictions is None else a.target(self.predictions.boxes)[0]
+        return a.target(self.predictions.boxes)[0] if self.coupled and self.predictions is not None else a.label[0]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -61,7 +63,7 @@ class Shown:
         a = self.assignment
         others = torch.cat((a.boxes[:box], a.boxes[box + 1 :]))
         about = {"predictions": self.predictions, "category": int(self.labels[box]), "others": others}
-        return a.assigner.explain(a.grid, point, a.boxes[box], coupling=a.coupling, **about)
+        return a.assigner.explain(a.grid, point, a.boxes[box], coupling=a.coupling if self.coupled else "off", **about)
 
     def point_html(self, point: int, chosen: int) -> str:
         """A point's row of `to_frame()`, and the rules for the chosen box, else for its winner or the nearest one."""
@@ -115,12 +117,13 @@ class View:
     def offset(self, assigner: Assigner) -> float:
         return float(assigner.point_offset if self.state["offset"] is None else self.state["offset"])
 
-    def coupling(self, assigner: Assigner) -> str:
-        return "off" if self.state["coupling"] == "off" else assigner.default_coupling
+    @property
+    def coupled(self) -> bool:
+        return bool(self.state["coupling"] != "off")
 
     def jittered(self, assigner: Assigner) -> bool:
         """Whether its predictions are jittered boxes."""
-        return self.raw is None and (self.state["coupling"] != "off" or assigner.needs_predictions)
+        return self.raw is None and (self.coupled or assigner.needs_predictions)
 
     def rows(self) -> list[Shown]:
         """The assignments, in the order of the assigners.
@@ -139,10 +142,8 @@ class View:
         if self.jittered(assigner):
             about = self.state["jitter"], self.classes, self.state["seed"]
             predictions = jittered_predictions(grid, boxes, labels, *about)
-        options: dict[str, Any] = {"image_sizes": [frame.size], "coupling": self.coupling(assigner)}
-        return Shown(
-            title, name, assigner(grid, boxes, labels, predictions, **options), predictions, frame, self.labels
-        )
+        assignment = assigner(grid, boxes, labels, predictions, image_sizes=[frame.size])
+        return Shown(title, name, assignment, predictions, frame, self.labels, self.coupled)
 
     def code(self, name: str, assigner: Assigner) -> str:
         """Python that makes the assigner; a class of the reader's own comes from the registry."""
@@ -163,7 +164,7 @@ def drawn(row: Shown) -> dict[str, Any]:
     return {
         "title": row.title,
         "method": row.method,
-        "follows": assignment.coupling != "off",
+        "follows": row.coupled and assignment.coupling != "off",
         "shapes": [list(shape) for shape in grid.shapes],
         "strides": list(grid.strides),
         "offset": grid.offset,

@@ -180,7 +180,8 @@ def test_thresholds_and_limits(one_image):
             errors(rows, truth, **wrong)
     truth["annotations"][0]["iscrowd"] = 1
     assert errors(rows, truth)["kind"].tolist() == ["ignored"] * 3
-    with pytest.raises(TypeError, match="crowd: no such option"):
+    assert errors(rows, truth, crowd="background")["kind"].tolist() == ["background"] * 3
+    with pytest.raises(ValueError, match="'ignore' or 'background'"):
         errors(rows, truth, crowd="drop")
 
 

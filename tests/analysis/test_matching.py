@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 import weakref
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from dsla.analysis import errors, match, oracle, suppression
+from dsla.analysis import assignment_statistics, calibration, errors, match, oracle, suppression
 from dsla.analysis.tables import stream, truth_of
 from dsla.coco import evaluation as coco_evaluation
 from dsla.coco.matching import THRESHOLDS, iou, join
@@ -105,7 +106,8 @@ def test_crowds(one_image):
     assert table["ignored"].tolist() == [True, False]  # 1/16 of the second lies inside
     assert table["iou"].tolist() == [0.0, 0.0]
     assert table["gt"].isna().all()
-    with pytest.raises(TypeError, match="crowd: no such option"):
+    assert match(rows, truth, crowd="background")["ignored"].tolist() == [False, False]
+    with pytest.raises(ValueError, match="'ignore' or 'background', got 'drop'"):
         match(rows, truth, crowd="drop")
 
 
@@ -317,3 +319,21 @@ def test_memory_does_not_grow_with_the_boxes_of_all_images(analysis, monkeypatch
 
     peak(8)
     assert peak(48) < 1.5 * peak(8)
+
+
+def test_the_protocol_is_in_the_signature_and_in_the_table(one_image):
+    truth, rows = one_image([(1, 0, 0, 9, 9)], [(1, 0.9, 0, 0, 9, 9)])
+    for analyse in (match, errors, calibration, suppression, oracle):
+        options = signature(analyse).parameters
+        used = analyse(rows, truth, score_threshold=0.25).attrs
+        for name in ("class_aware", "crowd", "before_nms"):
+            assert used[name] == options[name].default
+        assert (used["crowd"], options["score_threshold"].default, used["score_threshold"]) == ("ignore", 0.0, 0.25)
+
+
+def test_jitter_and_seed_of_statistics():
+    targets = [{"boxes": [[4, 4, 40, 30], [20, 10, 60, 62]], "labels": [0, 0]}]
+    of = partial(assignment_statistics, "tal", targets, strides=(8, 16), image_sizes=(64, 64))
+    assert of().equals(of(jitter=0.1, seed=0))
+    assert of(jitter=0.5).attrs["jitter"] == 0.5
+    assert not of(jitter=0.5).equals(of(jitter=0.5, seed=3))

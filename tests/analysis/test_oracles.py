@@ -91,8 +91,10 @@ def test_protocol_by_hand(one_image):
     assert ap_of(within)["score"] == pytest.approx(1.0)
     # Across classes the box of class 2 goes: half of the classes find nothing.
     assert ap_of(oracle(rows, truth, class_aware=False))["score"] == pytest.approx(0.5)
-    assert {k: within.attrs[k] for k in ("class_aware", "before_nms")} == {"class_aware": True, "before_nms": True}
-    with pytest.raises(TypeError, match="crowd: no such option"):
+    # In the crowd region a box of higher score counts as false: precision 1/2 for class 1.
+    assert ap_of(oracle(rows, truth, crowd="background"))["score"] == pytest.approx(0.75)
+    assert {k: within.attrs[k] for k in ("class_aware", "crowd")} == {"class_aware": True, "crowd": "ignore"}
+    with pytest.raises(ValueError, match="'ignore' or 'background', got 'drop'"):
         oracle(rows, truth, crowd="drop")
 
 
