@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..analysis.adjacent import adjacency_of, hard_rule
+from ..analysis.adjacent import adjacency, hard_rule
 from ..analysis.confidence import ranking
 from ..analysis.nms import suppression
 from ..analysis.running import assign, candidates, joined, run_raw, seen_by, suppressed
@@ -34,7 +34,7 @@ def reaction_table(model: Detector, dataset: DetectionDataset) -> pd.DataFrame:
     every, parts = list[dict[str, Any]](), []
     for raw, images, ids in run_raw(model, dataset, batch_size=16):
         seen = seen_by(model, raw, ids, model.assign(raw))
-        parts.append(adjacency_of(reference=assign(hard_rule(model), raw), **seen))
+        parts.append(adjacency(raw.outputs, assign(hard_rule(model), raw), **seen))
         every += candidates(model, raw, images, ids, None, ask)
     pairs, rows = joined(parts), []
     for change in CHANGES:
