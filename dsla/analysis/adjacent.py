@@ -152,7 +152,7 @@ def profile(
         owner = {"image": image, "gt": own.gt_index[image, point]}
         learns = frame_of(owner | {"label": target[image, point], "iou": iou[image, point]})
         learns = learns.sort_values(list(learns), ascending=[True, True, False, False], kind="stable")
-        best = torch.from_numpy(learns.drop_duplicates(["image", "gt"]).index.to_numpy()).to(grid.device)
+        best = torch.tensor(learns.drop_duplicates(["image", "gt"]).index.to_numpy()).to(grid.device)
         image, point = image[best], point[best]
         thing, category, box = (v[image, point] for v in (own.gt_index, own.category, own.matched_boxes))
         height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level[point]].unbind(-1)

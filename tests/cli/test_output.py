@@ -223,7 +223,7 @@ def test_absurd_numbers_get_one_line_with_the_limits(words, message, capsys):
 def test_an_interrupted_predict_keeps_what_is_done(tmp_path, monkeypatch):
     from dsla.cli.predict import Picture, predict_files
 
-    def load(path, size=None):
+    def load(path, size=None, value_range=None):
         if path.name == "2.png":
             raise KeyboardInterrupt
         return dsla.Scenes("val", size=1)[0][0]
