@@ -14,8 +14,8 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-import dense
 import torch
+from assigners import by_definition
 from floors import Counts, median_ms, precision, wait
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
@@ -67,9 +67,9 @@ def assignment(report: Any) -> None:
     for count in (7, 50, 200):
         boxes, labels = ([x.to(device) for x in v] for v in scenes_of_boxes(count, images, height, width))
         for assigner in (dsla.assigners.DSLA(), dsla.assigners.FCOS()):
-            fast, (label, gt, _) = assigner(grid, boxes, labels), dense.assign(assigner, grid, boxes, labels)
+            fast, (label, gt, _) = assigner(grid, boxes, labels), by_definition(assigner, grid, boxes, labels)
             ours = median_ms(lambda a=assigner, b=boxes, c=labels: a(grid, b, c), device, repeats)
-            theirs = median_ms(lambda a=assigner, b=boxes, c=labels: dense.assign(a, grid, b, c), device, repeats)
+            theirs = median_ms(lambda a=assigner, b=boxes, c=labels: by_definition(a, grid, b, c), device, repeats)
             report.row(
                 "assignment",
                 f"{assigner.name}, {images} images of {count} boxes",
