@@ -135,9 +135,9 @@ def ask(
             tables["why"] = diagnosis(Offer(detections), setting, score_threshold=least, iou_threshold=0.5,
                                       counted=counted, rules=False).drop(columns="rule")  # fmt: skip
             tables["points"] = missed_by_points(tables["why"])
-            found = (tables["why"]["verdict"] == "found").to_numpy()
-            samples["found_share"] = share_resampled(found, truth.image[rows], weights)
-            values["found_share"] = float(found.mean()) if len(found) else np.nan
+            matched = (tables["why"]["verdict"] == "found").to_numpy()
+            samples["found_share"] = share_resampled(matched, truth.image[rows], weights)
+            values["found_share"] = float(matched.mean()) if len(matched) else np.nan
         tables["intervals"] = intervals(values, samples, level).reset_index()
         tables["intervals"].attrs = {"level": level, "resamples": resamples}
         answers.append(Answers(numbers, tables, name, Path(path).name, evaluation, detections, samples))
@@ -185,12 +185,12 @@ def listed(source: Any, truth: GroundTruth) -> np.ndarray:
         names = [image.get("id") for image in names.get("images", ())]
     files = zip(truth.file_names, range(len(truth)), strict=True)
     place = {Path(file).name: n for file, n in files} | {str(i): n for n, i in enumerate(truth.image_ids.tolist())}
-    found = [place.get(str(one), place.get(Path(str(one)).name)) for one in names]
-    if lost := [one for one, n in zip(names, found, strict=True) if n is None]:
+    places = [place.get(str(one), place.get(Path(str(one)).name)) for one in names]
+    if lost := [one for one, n in zip(names, places, strict=True) if n is None]:
         raise DataError(f"{name}: {many(len(lost), 'image')} that {truth.name} does not have: {some(lost)}")
-    if not found:
+    if not places:
         raise DataError(f"{name}: no image is listed; write ids or file names, one a line")
-    return np.unique(np.array(found, dtype=np.int64))
+    return np.unique(np.array(places, dtype=np.int64))
 
 
 def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -215,10 +215,10 @@ def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataF
             continue
         left, right = (x.tables["why"]["verdict"].to_numpy() == "found" for x in (a, b))
         truth = a.detections.truth
-        found = pd.DataFrame({"objects": True, "both": left & right, "only_first": left & ~right,
-                              "only_second": right & ~left, "neither": ~left & ~right})  # fmt: skip
-        sizes = found.groupby(size_names(truth.area[objects_of(truth)])).sum().reindex(list(SIZES), fill_value=0)
-        counts = pd.concat([found.sum().rename("all").to_frame().T, sizes]).rename_axis("size").reset_index()
+        matched = pd.DataFrame({"objects": True, "both": left & right, "only_first": left & ~right,
+                                "only_second": right & ~left, "neither": ~left & ~right})  # fmt: skip
+        sizes = matched.groupby(size_names(truth.area[objects_of(truth)])).sum().reindex(list(SIZES), fill_value=0)
+        counts = pd.concat([matched.sum().rename("all").to_frame().T, sizes]).rename_axis("size").reset_index()
         objects.append(pd.DataFrame(pair, index=counts.index).join(counts))
     joined = pd.concat(objects, ignore_index=True) if objects else pd.DataFrame()
     columns = ["first", "second", "name", "value", "low", "high", "mean", "low_percentile", "high_percentile"]

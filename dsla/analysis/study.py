@@ -156,10 +156,10 @@ def at_best(candidates: Iterable[Boxes], truth: Any, count: int = BEST, nms_thre
     score, overlap = (rows[name].to_numpy(dtype=float) for name in ("score", "iou"))
     within = correlations(score, overlap, pd.factorize(rows["image"])[0])
     lost = suppression(cut, truth, nms_threshold=nms_threshold)
-    found = lost[lost["found"].astype(bool)]
+    reached = lost[lost["found"].astype(bool)]
     values = {"iou": rows["iou"], "spearman": within["spearman"].dropna(), "found_share": lost["found"].astype(bool)}
-    values |= {name: found[name] for name in ("iou_before", "iou_after", "iou_lost")}
-    values["lost_over_0.05"] = found["iou_lost"] > 0.05
+    values |= {name: reached[name] for name in ("iou_before", "iou_after", "iou_lost")}
+    values["lost_over_0.05"] = reached["iou_lost"] > 0.05
     return series("best", values, {"": "no candidate", "spearman": "score or IoU is constant"}, count=count)
 
 

@@ -73,14 +73,14 @@ def compare(
     """
     pixels = draw.as_image(image)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    found = draw.as_boxes(boxes, size)
-    classes = as_labels(labels, len(found))
+    corners = draw.as_boxes(boxes, size)
+    classes = as_labels(labels, len(corners))
     frame = Frame.of(size, input_size)
     rows = [
-        assign(name, assigner, frame, found, classes, strides, offset, jitter, seed)
+        assign(name, assigner, frame, corners, classes, strides, offset, jitter, seed)
         for name, assigner in named_assigners(assigners, strides).items()
     ]
-    return figure_of(rows, pixels, frame, found, classes, class_names)
+    return figure_of(rows, pixels, frame, corners, classes, class_names)
 
 
 def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dict[str, Assigner]:

@@ -165,9 +165,11 @@ def contrast(colour: str) -> str:
     return "white" if 0.299 * r + 0.587 * g + 0.114 * b < 140 else INK
 
 
-def judged(found: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float) -> tuple[Any, np.ndarray]:
+def judged(
+    detections: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Detections of an image as in `judged_images`, and [M] bool objects missed."""
-    table = judged_images([found], [target], iou, score)
+    table = judged_images([detections], [target], iou, score)
     matched = table["match"].dropna().to_numpy(dtype=np.int64)
     return table, ~np.isin(np.arange(len(target["boxes"])), matched)
 
@@ -190,7 +192,7 @@ def judged_images(
 
 def draw_detections(
     image: Any,
-    found: Mapping[str, Any],
+    detections: Mapping[str, Any],
     class_names: Sequence[str] | None = None,
     target: Mapping[str, Any] | None = None,
     *,
@@ -201,7 +203,7 @@ def draw_detections(
 
     Args:
         image: anything that `as_image` takes.
-        found: boxes [D, 4] xyxy pixels, scores [D], labels [D].
+        detections: boxes [D, 4] xyxy pixels, scores [D], labels [D].
         class_names: name of each label; else its number.
         target: boxes [M, 4], labels [M], optionally crowd_boxes, or None.
         score_threshold: detections below it are not drawn.
@@ -210,7 +212,7 @@ def draw_detections(
     pixels = as_image(image)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, dtype=np.int64)}
-    table, missed = judged(found, target or nothing, iou_threshold, score_threshold)
+    table, missed = judged(detections, target or nothing, iou_threshold, score_threshold)
     panels, said = [], {"hit": "", "duplicate": " again", "false": " false"}
     if target is None:
         table["verdict"], counts = "hit", many(len(table), "detection")

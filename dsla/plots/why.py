@@ -92,8 +92,8 @@ class Why:
         table = self.counterfactuals(i)
         if tried := [f"{what}, {many(int(n), 'point')}" for what, n in table["points"].dropna().items()]:
             lines.append(f"It would have: {'; '.join(tried)}.")
-        for what, found in table["found"].dropna().items():
-            lines.append(f"It would {'' if found else 'not '}be found {what}.")
+        for what, holds in table["found"].dropna().items():
+            lines.append(f"It would {'' if holds else 'not '}be found {what}.")
         return "\n".join(lines)
 
     def _verdict(self, row: pd.Series) -> str:

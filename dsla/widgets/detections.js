@@ -12,7 +12,7 @@ const KEPT = 2, REMOVED = 0.7, REMOVED_LOOK = { colour: "#c7ccd4", dash: [2, 2] 
  *   width: number, height: number, k: number, backdrop?: ImageBitmap}} View  of a detector
  * @param {{model: import("./common.js").Model, el: HTMLElement}} view */
 function render({ model, el }) {
-  const root = element(el, "div", "dsla-found"), guard = guardIn(root), bar = element(root, "div", "dsla-bar");
+  const root = element(el, "div", "dsla-browser"), guard = guardIn(root), bar = element(root, "div", "dsla-bar");
   const title = element(bar, "b", ""), legend = element(bar, "span", "dsla-legend"), classes = element(bar, "select", "");
   const line = element(bar, "label", ""), small = element(line, "input", ""), csv = element(bar, "button", "", "CSV");
   const top = element(root, "div", "dsla-top"), filter = { hidden: new Set(), name: "", small: false };

@@ -38,7 +38,7 @@ export function galleryBar(parent, store, calls) {
 
   const beside = (/** @type {number} */ by) => (by > 0 ? shown.find((n) => n > store.scene) : shown.findLast((n) => n < store.scene));
   async function sift(/** @type {string} */ mine, /** @type {any} */ state, /** @type {number | null} */ row) {
-    const found = /** @type {number[]} */ ([]), all = store.pictures.map((_, n) => n);
+    const passing = /** @type {number[]} */ ([]), all = store.pictures.map((_, n) => n);
     let began = performance.now(), lists = /** @type {number[][]} */ ([]);
     for (const n of all) {
       if (row !== null && calls.lost && n % PART === 0) {
@@ -50,10 +50,10 @@ export function galleryBar(parent, store, calls) {
         if (mine !== key) return;
         began = performance.now();
       }
-      if (shows(store.pictures[n], filter, state, store.catalogue, lists[n % PART])) found.push(n);
+      if (shows(store.pictures[n], filter, state, store.catalogue, lists[n % PART])) passing.push(n);
     }
-    shown = found;
-    const listed = found.includes(store.scene) ? found : [...found, store.scene].sort((a, b) => a - b);
+    shown = passing;
+    const listed = passing.includes(store.scene) ? passing : [...passing, store.scene].sort((a, b) => a - b);
     list.replaceChildren(...listed.map((n) => new Option(store.pictures[n].name, String(n))));
     told();
   }

@@ -117,8 +117,8 @@ def pictures_of(
         DataError: more than 5,000 images, or results of others.
     """
     truth = GroundTruth.of(dataset)
-    ids, every = truth.image_ids.tolist(), range(len(truth))
-    places = [ids.index(i) for i in files] if files else list(every if images is None else images)
+    place, every = {i: n for n, i in enumerate(truth.image_ids.tolist())}, range(len(truth))
+    places = [place[i] for i in files] if files else list(every if images is None else images)
     if len(places) > MOST or not set(places) <= set(every):
         name = getattr(dataset, "name", truth.name)
         text = f"the explorer takes {MOST} at once: choose some of them by their places, images=range({MOST})"
@@ -126,12 +126,14 @@ def pictures_of(
     listed, called = truth.to_coco(), titles(truth)
     boxes, category, owner = truth.inside, truth.category, np.where(truth.taught, truth.image, -1)
     if results is not None:
-        found = Results.of(results, truth)
-        boxes, category = cut_to(found.boxes, truth.widths[found.image], truth.heights[found.image]), found.category
-        owner = np.where((boxes[:, 2:] > 0).all(1) & (found.score >= score), found.image, -1)
+        detections = Results.of(results, truth)
+        owner, category = detections.image, detections.category
+        boxes = cut_to(detections.boxes, truth.widths[owner], truth.heights[owner])
+        owner = np.where((boxes[:, 2:] > 0).all(1) & (detections.score >= score), owner, -1)
+    order = np.argsort(owner, kind="stable")
     shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
-        image, rows = listed["images"][i], np.flatnonzero(owner == i).tolist()
+        image, rows = listed["images"][i], order[slice(*np.searchsorted(owner, [i, i + 1], sorter=order))].tolist()
         size = (image["height"], image["width"]) if "height" in image else tuple(dataset[i][0].shape[1:])
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)

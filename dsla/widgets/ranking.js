@@ -117,14 +117,14 @@ function render({ model, el }) {
     paint();
   }
   function nearest(/** @type {number[]} */ [score, iou]) {
-    let found = /** @type {number[] | null} */ (null), least = NEAR ** 2;
+    let closest = /** @type {number[] | null} */ (null), least = NEAR ** 2;
     series.forEach((one, s) => {
       for (let i = 0; i < one.score.length; i++) {
         const gap = (X(one.score[i]) - X(score)) ** 2 + (Y(one.iou[i]) - Y(iou)) ** 2;
-        if (gap < least) (least = gap), (found = [s, one.row[i]]);
+        if (gap < least) (least = gap), (closest = [s, one.row[i]]);
       }
     });
-    return found;
+    return closest;
   }
   canvas.addEventListener("pointerdown", (e) => {
     if (e.button) return;
@@ -141,10 +141,10 @@ function render({ model, el }) {
     const done = drag;
     drag = null;
     if (!done || done.region) return;
-    const found = nearest(done.from), before = e.shiftKey ? model.get("picked") : [];
-    if (!found) return e.shiftKey || say([], []);
-    const rest = before.filter((/** @type {number[]} */ [s, row]) => s !== found[0] || row !== found[1]);
-    say([], rest.length < before.length ? rest : [...before, found]);
+    const point = nearest(done.from), before = e.shiftKey ? model.get("picked") : [];
+    if (!point) return e.shiftKey || say([], []);
+    const rest = before.filter((/** @type {number[]} */ [s, row]) => s !== point[0] || row !== point[1]);
+    say([], rest.length < before.length ? rest : [...before, point]);
   });
 
   // ---- images
@@ -183,13 +183,13 @@ function render({ model, el }) {
   }
   function over(/** @type {PointerEvent} */ e, /** @type {View} */ view) {
     const r = view.canvas.getBoundingClientRect(), x = (e.clientX - r.left) / view.k, y = (e.clientY - r.top) / view.k;
-    let found = null, least = Infinity;
+    let box = null, least = Infinity;
     for (const b of view.card.boxes) {
       if (!within(b.box, x, y)) continue;
       const gap = Math.min(x - b.box[0], b.box[2] - x, y - b.box[1], b.box[3] - y);
-      if (gap < least) (least = gap), (found = b);
+      if (gap < least) (least = gap), (box = b);
     }
-    mark(found, view);
+    mark(box, view);
   }
   function mark(/** @type {Box | null} */ box, /** @type {View} */ view) {
     if (box?.series === marked?.series && box?.row === marked?.row) return;
