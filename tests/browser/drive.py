@@ -27,11 +27,11 @@ SECONDS = {"lab": 200, "own": 150, "notebook": 90, "voila": 90, "file": 150}
 
 def detections(page, shots):
     """Point at the outline of a box that NMS removed: the one that removed it is named; a slider follows."""
-    page.wait_for_selector(".dsla-browser")
+    page.wait_for_selector(".dsla-detections")
     page.locator(".dsla-browser").scroll_into_view_if_needed()
     note = page.locator(".dsla-browser .dsla-note").first
     assert note.inner_text() == "1 hit, 0 duplicates, 0 false, 0 of 1 missed · NMS removed 1", note.inner_text()
-    area = page.locator(".dsla-browser").first.bounding_box()
+    area = page.locator(".dsla-detections").first.bounding_box()
     k = area["width"] / 128
     page.mouse.move(area["x"] + 30 * k, area["y"] + 45.5 * k)
     text = page.locator(".dsla-suppressed").first
