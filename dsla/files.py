@@ -17,6 +17,7 @@ except ImportError:  # Windows: two programs in one folder are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".dsla-lock"
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LISTING = ".dsla-files.json"  # of an `OwnFolder`: what dsla wrote there, with the contents' hashes
 
 
@@ -26,7 +27,7 @@ def put_in_place(path: str | Path) -> Iterator[Path]:
 
     Where the block fails, `path` is as it was, nothing is left beside it, and an OSError names it. Folders are made.
     """
-    path = Path(path)
+    path = reached(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -221,15 +222,17 @@ def refuse_existing(
 
     Args:
         targets: files that will be written.
-        inputs: files that are read; they are never replaced, by whatever path, link or ``..`` they are reached.
+        inputs: files that are read, and folders of pictures; they are never replaced, by whatever path, link or ``..``
+            they are reached.
         overwrite: whether others may be.
     Raises:
         DataError: a target is there, or cannot be; says how many are, and what to do.
     """
-    sources, places = {_identity(Path(i)) for i in inputs}, list(map(Path, targets))
+    places = list(map(reached, targets))
     for folder in {place.parent for place in places}:
         check_folder(folder)
     present = [place for place in places if os.path.lexists(place)]
+    sources = {_identity(file) for i in inputs for file in _read_of(Path(i))} if present else set()
     if read := [t for t in present if _identity(t) in sources]:
         raise DataError(f"{_some(read)}: read by this command, which would replace it; choose another place for output")
     if folders := [place for place in present if place.is_dir()]:
@@ -249,6 +252,19 @@ def check_folder(path: Path) -> None:
     there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise DataError(f"{there}: no folder that can be written to; choose another place for output")
+
+
+def reached(path: str | Path) -> Path:
+    """Where the path leads once its folders are made: ``new/../photo.png`` is ``photo.png``."""
+    path = Path(path)
+    if ".." not in path.parts:
+        return path
+    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+
+
+def _read_of(path: Path) -> Iterable[Path]:
+    """The file, or of a folder its pictures."""
+    return (p for p in path.rglob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
 
 
 def _some(paths: list[Path]) -> str:
@@ -278,7 +294,7 @@ class OwnFolder:
     _WRITTEN = (".csv", ".html", ".ipynb", ".json", ".md", ".png", ".svg", ".tex")
 
     def __init__(self, path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
-        self.path, self.inputs, self.overwrite = Path(path), list(inputs), overwrite
+        self.path, self.inputs, self.overwrite = reached(path), list(inputs), overwrite
         check_folder(self.path)
         self.written: dict[str, list[str]] = {}
         listing = self.path / LISTING

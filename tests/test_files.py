@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -55,6 +56,51 @@ def test_inputs_are_never_replaced_by_whatever_way(tmp_path, reach):
     }[reach]
     with pytest.raises(DataError, match="read by this command"):
         refuse_existing([tmp_path / "free", target], inputs=[photo], overwrite=True)
+
+
+@pytest.mark.robustness("lost: a path through a folder that is not there yet, and .., reaches no input")
+def test_dots_through_a_folder_that_is_not_there(tmp_path):
+    photo = tmp_path / "a.png"
+    photo.write_text("mine")
+    around = tmp_path / "new" / ".." / "a.png"
+    for options in ({"inputs": [photo], "overwrite": True}, {}):
+        with pytest.raises(DataError, match=rf"{photo}: (read by this command|there already)"):
+            refuse_existing([around], **options)
+    own = OwnFolder(tmp_path / "new" / "..", inputs=[photo], overwrite=True)
+    with pytest.raises(DataError, match="read by this command"):
+        own.write("a.png", b"")
+    write(tmp_path / "new" / ".." / "b.txt", "b")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.png": "mine", "b.txt": "b"}
+
+
+@pytest.mark.robustness("lost: pictures of a folder that a command reads stay, by whatever way")
+def test_pictures_of_a_folder_that_is_read_stay(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dsla.Scenes("val", size=2).to_coco("data")
+    rows = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]
+    write("results.json", json.dumps(rows))
+    photo = Path("data", "images", "000001.png")
+    os.link(photo, "hard.png")
+    (tmp_path / "data" / "images" / "report.html").write_text("of before")
+    held = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    coco, over = "--annotations data/instances.json", "--overwrite"
+    for command in (
+        f"analyze results.json {coco} --images data/images {over} --html",
+        f"data check data/instances.json --images data/images {over} --sheet",
+        f"evaluate scenes-dsla --data data/images {coco} {over} --json",
+        f"evaluate scenes-dsla --data data {over} --json",
+    ):
+        for target in (photo, "hard.png", *(["data/instances_val.json"] if command.endswith("--data data") else [])):
+            if command.startswith("evaluate scenes-dsla --data data --over"):
+                write("data/instances_val.json", Path("data/instances.json").read_bytes())
+            assert main([*command.split(), str(target)]) == 2
+            assert f"{target}: read by this command" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in held} == held
+    assert main([*f"analyze results.json {coco} --images data/images --overwrite --html".split(),
+                 "data/images/report.html"]) == 0  # fmt: skip
+    turned = dsla.CocoDataset("data/images", "data/instances.json")
+    with pytest.raises(DataError, match="read by this command"):
+        turned.to_coco("data", overwrite=True)
 
 
 def test_what_is_there_is_counted_and_what_to_do_is_said(tmp_path):

@@ -14,12 +14,13 @@ def run(args: Namespace) -> None:
     from ..files import OwnFolder, refuse_existing, require_folder, write
     from ..paper.analyze import as_json, charts, html, short_table, write_folder
 
-    read = {"inputs": [*args.results, args.annotations], "overwrite": args.overwrite}
-    folder = OwnFolder(args.out, **read) if args.out else None
-    if args.html:
-        refuse_existing([args.html], **read)
+    read = [*args.results, args.annotations]
+    folder = OwnFolder(args.out, inputs=read, overwrite=args.overwrite) if args.out else None
     if args.images:
         require_folder(args.images)
+        read.append(args.images)
+    if args.html:
+        refuse_existing([args.html], inputs=read, overwrite=args.overwrite)
     answers = ask(
         args.results, args.annotations, score_threshold=args.score, nms_threshold=args.nms,
         subset=args.images_file or args.subset, resamples=args.resamples, level=args.level,

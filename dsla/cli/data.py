@@ -39,7 +39,8 @@ def _check(args: Namespace) -> int:
     if not args.files or (args.assign and len(args.files) > 1):
         raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
     if args.sheet:
-        refuse_existing([args.sheet], inputs=args.files, overwrite=args.overwrite)
+        inputs = [*args.files, *filter(None, [args.images])]
+        refuse_existing([args.sheet], inputs=inputs, overwrite=args.overwrite)
     with progress_bar(disable=None if args.images else True) as advance:
         reports = check(args.files, args.images, advance)
     if args.json:

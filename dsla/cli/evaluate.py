@@ -22,6 +22,8 @@ def run(args: Namespace) -> None:
     model = load(args.weights, usable(args.device))
     data = {"size": args.size, "progress": True, "value_range": args.value_range}
     dataset = open_dataset(args.data, args.split or "val", args.annotations, **data)
+    if args.json:
+        refuse_existing([args.json], inputs=dataset.files_read(), overwrite=args.overwrite)
     limits = {"engine": args.engine, "max_detections": args.max_detections}
     with progress_bar() as advance:
         numbers = evaluate(model, dataset, progress=advance, **limits)

@@ -26,11 +26,11 @@ import yaml
 from PIL import Image
 
 from ..errors import DataError
+from ..files import PICTURES
 from .columns import CORNERS, EVERY_CLASS, array, in_reach, plain_id
 from .problems import refuse
 from .reading import name_of
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 REACH = 0.01  # share of the image that a fraction may lie outside 0…1: exporters round
 CLASSES = 100_000  # more are a mistake in a file, which would cost memory without bound
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class CocoDataset(DetectionDataset):
             DataError: it is not a regular file, or lies outside the folder without `allow_outside`.
         """
         return self.truth.file(self.check_index(i), self.images_dir, outside=self.allow_outside)
+
+    def files_read(self) -> Iterator[Path]:
+        yield self.annotation_json
+        yield from map(self.path, range(len(self)))
 
     def load(self, i: int) -> tuple[Tensor, Target]:
         path = self.path(i)

@@ -5,7 +5,7 @@ M boxes of an image, K crowd boxes, D detections, C classes.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """What the fingerprint is of: plain values."""
         return [self.class_names, [(self.image_id(i), self.image_size(i)) for i in range(len(self))]]
 
+    def files_read(self) -> Iterator[Path]:
+        """Those that it reads."""
+        yield from ()
+
     def __getitem__(self, i: int) -> tuple[Tensor, Target]:
         image, target = self.item(i)
         return as_floats(image), target
@@ -138,11 +142,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         path)` reads the same boxes back.
 
         Raises:
-            DataError: one of these files is there already; nothing is written then.
+            DataError: one of these files is there already, or is one that the data set reads; nothing is written then.
         """
         path = Path(folder) / "instances.json"
         files = [path.parent / "images" / f"{i:06d}.png" for i in range(len(self))]
-        refuse_existing([path, *files], overwrite=overwrite)
+        refuse_existing([path, *files], inputs=self.files_read(), overwrite=overwrite)
         truth = self.ground_truth()
         entries = {entry["id"]: entry for entry in truth["images"]}
         (path.parent / "images").mkdir(parents=True, exist_ok=True)
