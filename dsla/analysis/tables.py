@@ -207,7 +207,7 @@ def _parts(
         return
     if isinstance(detections, list) and all("image_id" in image for image in detections):
         detections = sorted(detections, key=lambda image: place.get(plain_id(image["image_id"]), -1))
-    parts: list[pd.DataFrame] = []
+    parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
     for image in detections:
         index, before = place.get(plain_id(image["image_id"]), -1) if "image_id" in image else index + 1, index
@@ -225,16 +225,19 @@ def _parts(
         parts = []
 
 
-def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> pd.DataFrame:
-    """One image's tensors as a table. Besides the standard ones, `EXTRAS` are taken along where they are given."""
+def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[str, np.ndarray]:
+    """One image's tensors as columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
     labels, ids = array(image["labels"]).astype(np.int64), truth.labels
     if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
-    table = pd.DataFrame(array(image["boxes"]).reshape(-1, 4).astype(float), columns=BOX)
-    table["category"] = labels if ids is None else np.array(ids)[labels]
+    columns = dict(zip(BOX, array(image["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
+    columns["category"] = labels if ids is None else np.array(ids)[labels]
     given = {"score": "scores"} | {name: name for name in EXTRAS if name in image}
-    table[list(given)] = np.stack([array(image[name]).astype(float) for name in given.values()], axis=1)
-    return table.assign(image=np.repeat(truth.images[index], len(labels)), detection=np.arange(len(labels)))
+    columns |= {name: array(image[key]).astype(float) for name, key in given.items()}
+    if len({column.shape for column in columns.values()}) > 1:
+        counts = ", ".join(f"{len(array(image[key]))} {key}" for key in ("boxes", "labels", *given.values()))
+        raise DataError(f"image {truth.images[index]}: {counts}; each detection needs one of each")
+    return columns | {"image": np.repeat(truth.images[index], len(labels)), "detection": np.arange(len(labels))}
 
 
 def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
@@ -255,7 +258,9 @@ def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
     return with_size(table)
 
 
-def _joined(parts: list[pd.DataFrame], place: dict[Any, int]) -> pd.DataFrame:
-    """The images' tables, one after the other."""
-    nothing = pd.DataFrame(columns=[*DETECTION_COLUMNS, "detection"], dtype=float)
-    return _numbered(pd.concat(parts, ignore_index=True) if parts else nothing, place)
+def _joined(parts: list[dict[str, np.ndarray]], place: dict[Any, int]) -> pd.DataFrame:
+    """The images' columns, one after the other, as a table."""
+    if not parts:
+        return _numbered(pd.DataFrame(columns=[*DETECTION_COLUMNS, "detection"], dtype=float), place)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _numbered(pd.DataFrame(columns), place)

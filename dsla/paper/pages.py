@@ -5,6 +5,7 @@ Equal content gives equal bytes: no dates, no times. Beside a page lies a notebo
 """
 
 import base64
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import nbformat.v4 as notebooks
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -115,10 +115,17 @@ def notebook(title: str, about: str, charts: Iterable[Chart]) -> str:
     sources = [f"# {_line(title)}\n\n{_line(about)} {what_to_do}", LOADING.read_text(encoding="utf-8").strip()]
     for chart in charts:
         sources += [f"## {chart.title}\n\n{_line(chart.figure.caption)}", f'show("{chart.name}")']
-    make = (notebooks.new_markdown_cell, notebooks.new_code_cell)
-    cells = [make[i % 2](source, id=f"cell-{i}") for i, source in enumerate(sources)]
+    cells = [_cell(i, source) for i, source in enumerate(sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return str(notebooks.writes(notebooks.new_notebook(cells=cells, metadata=kernel)))
+    whole = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def _cell(number: int, source: str) -> dict[str, Any]:
+    """Text and code take turns."""
+    code: dict[str, Any] = {"cell_type": "code", "execution_count": None, "outputs": []}
+    about = code if number % 2 else {"cell_type": "markdown"}
+    return {**about, "id": f"cell-{number}", "metadata": {}, "source": source.splitlines(True)}
 
 
 def _line(text: str) -> str:

@@ -182,6 +182,20 @@ def test_files_tables_and_tensors_agree(tmp_path, random_case):
     assert by_tensors[0]["gt"].isna().tolist() == by_tensors[1]["gt"].isna().tolist()
 
 
+@pytest.mark.parametrize(("boxes", "labels", "scores"), [(3, 2, 3), (2, 3, 3), (3, 3, 2)])
+def test_columns_of_an_image_that_do_not_fit_each_other_are_refused(boxes, labels, scores):
+    """Also where those of the next image make up for it."""
+    targets = [{"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([0])}] * 2
+
+    def detections(*counts):
+        b, c, s = counts
+        return {"boxes": torch.rand(b, 4).cumsum(1), "labels": torch.zeros(c, dtype=int), "scores": torch.rand(s)}
+
+    other = detections(*(6 - n for n in (boxes, labels, scores)))
+    with pytest.raises(DataError, match=f"image 0: {boxes} boxes, {labels} labels, {scores} scores; each"):
+        match([detections(boxes, labels, scores), other], targets)
+
+
 def test_crowd_boxes_of_targets_take_every_class():
     target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(),
               "crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}  # fmt: skip
