@@ -8,6 +8,7 @@ from pretend import GPU, OnGpu, pretend_gpu
 from torch import nn
 
 import dsla
+from dsla.assigners.sparse.cells import Cells
 from dsla.models.evaluation import predict_dataset
 from dsla.training.recorder import Recorder
 from dsla.training.schedule import optimizer_of
@@ -82,6 +83,33 @@ def test_crowds_cost_one_copy_that_is_not_awaited():
         gpu.waits.clear()
         model(there, targets)
         assert not gpu.waits
+
+
+class Inside(dsla.assigners.PairAssigner):
+    name = "every point in a box"
+
+    def factors(self, pairs):
+        return {"label": (pairs.depth / pairs.measure).clamp(0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("assigner", "largest"), [(Inside(), 1.0), (dsla.assigners.DSLA(), 0.2), (dsla.assigners.MaxIoU(), 1.0)]
+)
+def test_no_more_pairs_are_looked_at_than_there_are(assigner, largest):
+    """Windows serve where ranges bound them; without ranges they would hold many times the points of the map."""
+    grid = dsla.PointGrid((384, 512), (8, 16, 32, 64, 128))
+    corner = torch.rand(60, 2, generator=torch.Generator().manual_seed(0)) * 300
+    boxes = torch.cat((corner, corner + 10 + corner.flip(0) / 4), 1)
+    expected = assigner(grid, [boxes], [torch.zeros(60)])
+    with pretend_gpu():
+        there, counts = grid.to("cuda"), []
+        with pytest.MonkeyPatch.context() as patch:
+            keys = Cells.keys
+            patch.setattr(Cells, "keys", lambda c, v, into: counts.append(c.valid.numel()) or keys(c, v, into))
+            found = assigner(there, [boxes], [torch.zeros(60)])
+        for name in ("gt_index", "label"):
+            assert torch.equal(getattr(found, name).cpu(), getattr(expected, name))
+    assert 0 < sum(counts) <= largest * len(boxes) * len(grid)
 
 
 def detecting():

@@ -6,8 +6,8 @@ gives the few points that the box can teach. They are scored, and reduced to poi
 points; batches need no loop; and a batch gives the same bits as its images one by one.
 
 A CPU counts the points and lists them; memory grows with the points covered. A GPU must not make the host wait for a
-count: it looks at windows of a fixed size or, where the number of points of a box has no bound (a large box on a fine
-level), at tables of some boxes and all points of the map.
+count: it looks at windows of a fixed size or, where those would hold more than the map (a large box on a fine level
+without a range), at tables of some boxes and all points of the map.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,10 +95,11 @@ class Region:
 
     def cells(self) -> Iterator[Cells]:
         """All (box, point) of the rectangles, in pieces that hold all points of a box."""
+        columns, rows = self.most or self.grid.shapes[0]
         if self.first.device.type == "cpu":
             yield self.listed()
-        elif self.most is not None:
-            yield self.windows(*self.most)
+        elif columns * rows * len(self.grid.shapes) < len(self.grid):
+            yield self.windows(columns, rows)
         else:
             boxes = torch.arange(len(self.first), device=self.first.device)
             yield from map(self.table, boxes.split(max(1, PIECE // len(self.grid))))
