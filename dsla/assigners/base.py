@@ -95,7 +95,7 @@ class Assigner(ABC):
         predictions: HeadOutputs | None = None,
         image: int = 0,
         category: int = 0,
-        others: Tensor | None = None,
+        others: Any = None,
         coupling: str | None = None,
     ) -> Explanation:
         """Each rule for a point and a box: numbers and verdict; coupled with predictions also the IoU.
@@ -107,7 +107,7 @@ class Assigner(ABC):
             predictions: of a batch; needed where the method assigns from them.
             image: which image of the predictions.
             category: the box's class.
-            others: [M, 4] the image's other boxes, for methods in which they matter.
+            others: [M, 4] the image's other boxes, a tensor, array or list, for methods in which they matter.
             coupling: as in a call.
         Raises:
             ValueError: no such point or image, not one box, or predictions missing.
@@ -121,7 +121,7 @@ class Assigner(ABC):
         classes = self._classes(grid, 1, predictions)
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
             boxes = torch.stack(pairs.boxes)[None]
-            boxes = boxes if others is None else torch.cat((boxes, others.to(boxes)))
+            boxes = boxes if others is None else torch.cat((boxes, as_boxes(others, image).to(boxes)))
             truth = Truth.of([boxes], [[category] * len(boxes)], grid.device, classes=classes)
             case = Case(grid, point, pairs, truth, predictions)
             return explained(self.name, case, self.rules(case), coupling or self.default_coupling)

@@ -228,7 +228,8 @@ def entry_of(
         type_of = next((t for t in KINDS if t.__name__ in words), type(default))
         if type_of in KINDS:
             meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
-            optional, ends = default is None or "None" in words, left.pop(key, (-math.inf, math.inf))
+            optional = default is None or not {"None", "NoneType", "Optional"}.isdisjoint(words)
+            ends = left.pop(key, (-math.inf, math.inf))
             options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
     for key in left:
         raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")

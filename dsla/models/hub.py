@@ -64,7 +64,13 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu", **o
 
 
 def push_to_hub(
-    model: Detector, repository: str, metric: Mapping[str, Any] | None = None, *, private: bool = False, **options: Any
+    model: Detector,
+    repository: str,
+    metric: Mapping[str, Any] | None = None,
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    **options: Any,
 ) -> str:
     """Upload the folder to "owner/repository", made if need be; gives the commit's address.
 
@@ -73,14 +79,15 @@ def push_to_hub(
         repository: its name.
         metric: numbers to keep with the weights.
         private: of a new one.
-        options: of each call of `huggingface_hub`, such as token.
+        token: of the Hub; by default the one that is logged in.
+        options: of `huggingface_hub.upload_folder`, such as commit_message.
     Raises:
         DataError: huggingface_hub is not installed, or the Hub says no.
     """
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, metric)
-        _hub("create_repo", repository, private=private, exist_ok=True, **options)
-        return str(_hub("upload_folder", repository, folder_path=folder, **options))
+        _hub("create_repo", repository, private=private, exist_ok=True, token=token)
+        return str(_hub("upload_folder", repository, folder_path=folder, token=token, **options))
 
 
 def _hub(function: str, repository: str, **options: Any) -> Any:

@@ -81,7 +81,8 @@ def test_boxes_that_decide_about_each_other():
     for point in a.positive[0].nonzero().flatten().tolist():
         n = int(a.gt_index[0, point])
         others = torch.cat((boxes[:n], boxes[n + 1 :]))
-        assert OneEach().explain(GRID, point, boxes[n], others=others).label == 1
+        for form in (others, others.tolist(), others.numpy()):
+            assert OneEach().explain(GRID, point, boxes[n], others=form).label == 1
     alone = OneEach().explain(GRID, int(a.gt_index[0].eq(1).nonzero()), boxes[0])
     assert alone.admitted  # without the larger box it would have had that point
 

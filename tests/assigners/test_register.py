@@ -1,10 +1,13 @@
 """`register`: a method of one's own in recipes, views and experiments."""
 
+from typing import Optional, Union
+
 import pytest
 import torch
 
 import dsla
 from dsla.assigners import METHODS, PairAssigner
+from dsla.assigners.entry import entry_of
 
 
 class Middle(PairAssigner):
@@ -124,6 +127,17 @@ def test_what_is_not_said_is_read_off_the_class():
         assert "tests" in entry.where
     finally:
         del METHODS["many"]
+
+
+@pytest.mark.parametrize("kind", [int | None, Optional[int], Union[int, None], "Optional[int]", "int|None"])  # noqa: UP007, UP045
+def test_an_option_that_may_be_none_by_its_annotation(kind):
+    class Some(Middle):
+        def __init__(self, count=3):
+            super().__init__()
+
+    Some.__init__.__annotations__["count"] = kind
+    (option,) = entry_of("some", Some).options
+    assert (option.read("none"), option.read("4"), option.range.endswith("or none")) == (None, 4, True)
 
 
 def test_hard_labels_have_no_coupling_and_a_class_is_its_method(registered):

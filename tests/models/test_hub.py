@@ -45,10 +45,11 @@ def test_a_folder(tmp_path, model):
 def test_a_repository(tmp_path, model, monkeypatch):
     calls = []
 
-    def create_repo(repo_id, **options):
-        calls.append((repo_id, options["private"], options["exist_ok"]))
+    def create_repo(repo_id, *, token, private, exist_ok):
+        calls.append((repo_id, token, private, exist_ok))
 
-    def upload_folder(repo_id, folder_path, **options):
+    def upload_folder(*, repo_id, folder_path, token, commit_message=None):
+        calls.append((repo_id, token, commit_message))
         shutil.copytree(folder_path, tmp_path / repo_id)
         return f"https://hub/{repo_id}/commit/1"
 
@@ -59,8 +60,9 @@ def test_a_repository(tmp_path, model, monkeypatch):
 
     package = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder, snapshot_download=snapshot_download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", package)
-    assert hub.push_to_hub(model, "me/detector", private=True) == "https://hub/me/detector/commit/1"
-    assert calls == [("me/detector", True, True)]
+    options = {"private": True, "token": "hf_x", "commit_message": "first"}
+    assert hub.push_to_hub(model, "me/detector", **options) == "https://hub/me/detector/commit/1"
+    assert calls == [("me/detector", "hf_x", True, True), ("me/detector", "hf_x", "first")]
     again = hub.from_pretrained("me/detector")
     assert content_hash(again.state_dict()) == content_hash(model.state_dict())
     with pytest.raises(DataError, match="me/nothing: snapshot_download failed: 404"):
