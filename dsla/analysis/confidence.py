@@ -60,7 +60,7 @@ def correlations(score: np.ndarray, iou: np.ndarray, group: np.ndarray) -> pd.Da
     ties, n = [tied("score"), tied("iou"), tied("score", "iou")], np.bincount(code, minlength=size)
     every = n * (n - 1) / 2
     pairs, scale = every - ties[0] - ties[1] + ties[2], np.sqrt((every - ties[0]) * (every - ties[1]))
-    groups = [frame.iloc[rows].to_numpy().T for rows in by.indices.values()]
+    groups = np.split(frame.to_numpy()[code.argsort(kind="stable")].T, n.cumsum(), axis=1)[:-1]
     wrong = np.array([_wrong(*g, *of) for g, *of in zip(groups, pairs, scale, strict=True)], dtype=np.int64)
     kendall = np.divide(pairs - 2 * wrong, scale, out=np.zeros(size), where=scale > 0)
     linear, by_rank = (

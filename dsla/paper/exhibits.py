@@ -1,6 +1,6 @@
 """What `dsla reproduce` shows: the numbers of its runs, its figures, the scenes and objects chosen as examples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -199,7 +199,8 @@ def hard_object(
     counts = table.value_counts(["image", "gt", "level_a"]).groupby(["image", "gt"]).max()
     counts = counts.sort_values(ascending=False, kind="stable")
     objects = [(int(image) - 1, int(gt)) for image, gt in counts.index]
-    visible = (o for o in objects if _is_seen(studies, dataset, *o))
+    by_all = _found_by_all(studies, [dataset.target(i) for i in range(len(dataset))])
+    visible = (o for o in objects if o in by_all and _stands_out(dataset, *o))
     for index, gt in (*islice(visible, 20), *objects[:20]):
         image, target = dataset[index]
         points = {m: object_points(d, image, target, gt) for m, d in models.items()}
@@ -208,8 +209,14 @@ def hard_object(
     return None
 
 
-def _is_seen(studies: Mapping[str, Study], dataset: Scenes, index: int, gt: int, margin: int = 8) -> bool:
-    """Whether an object, with a margin around it, is large in its image, of another colour, and detected by all."""
+def _found_by_all(studies: Mapping[str, Study], targets: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
+    """(scene, object) of those that every method detects well."""
+    tables = [judged_images(study.detections, targets, FITS, DRAW_FROM) for study in studies.values()]
+    return set.intersection(*({*zip(table["image"], table["match"], strict=True)} for table in tables))
+
+
+def _stands_out(dataset: Scenes, index: int, gt: int, margin: int = 8) -> bool:
+    """Whether an object, with a margin around it, is large in its image, and of another colour."""
     image, target = dataset[index]
     x1, y1, x2, y2 = target["boxes"][gt].round().int().tolist()
     large = 4 * min(x2 - x1, y2 - y1) >= max(image.shape[1:])
@@ -217,9 +224,7 @@ def _is_seen(studies: Mapping[str, Study], dataset: Scenes, index: int, gt: int,
         return False
     inside, wide = image[:, y1:y2, x1:x2], image[:, y1 - margin : y2 + margin, x1 - margin : x2 + margin]
     around = (wide.sum((1, 2)) - inside.sum((1, 2))) / (wide[0].numel() - inside[0].numel())
-    if (inside.mean((1, 2)) - around).abs().mean() < CONTRAST:
-        return False
-    return not any(judged(s.detections[index], target, FITS, DRAW_FROM)[1][gt] for s in studies.values())
+    return bool((inside.mean((1, 2)) - around).abs().mean() >= CONTRAST)
 
 
 def worst_objects(studies: Mapping[str, Study], dataset: Scenes) -> Iterator[tuple[str, Any, pd.DataFrame]]:
