@@ -158,7 +158,8 @@ def _shared(
             "or no detector was run, results do not say: --images-file lists the images that were run"
         )
     note = f"{len(images)} of {whole} images of the annotations: {note}"
-    return truth.part(images), [detections.part(images) for detections in every], note
+    part = truth.part(images)
+    return part, [replace(detections.part(images), truth=part) for detections in every], note
 
 
 def listed(source: Any, truth: GroundTruth) -> np.ndarray:

@@ -39,8 +39,7 @@ def _check(args: Namespace) -> int:
     if not args.files or (args.assign and len(args.files) > 1):
         raise DataError("name the COCO files to check, with --assign one: dsla data check FILE")
     if args.sheet:
-        inputs = [*args.files, *filter(None, [args.images])]
-        refuse_existing([args.sheet], inputs=inputs, overwrite=args.overwrite)
+        refuse_existing([args.sheet], inputs=args.files, overwrite=args.overwrite)
     with progress_bar(disable=None if args.images else True) as advance:
         reports = check(args.files, args.images, advance)
     if args.json:
@@ -66,6 +65,7 @@ def _draw(args: Namespace, readable: list[str]) -> None:
 
     if truths := [file for file in readable if not are_results(file)]:
         dataset = CocoDataset(args.images, truths[0])
+        refuse_existing([args.sheet], inputs=dataset.files_read(), overwrite=args.overwrite)
         try:
             said = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
         except DataError as error:

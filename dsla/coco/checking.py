@@ -99,6 +99,9 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     add("reaches-out", good & ~outside & (columns.reach(boxes, width, height) > SLACK), "bbox")
     ids = columns.ids_in(rows, "id")
     repeated = pd.Series(ids).duplicated().to_numpy() & np.array([i is not None for i in ids.tolist()], dtype=bool)
+    objects = np.flatnonzero(good & ~crowd & ~ignore)
+    same = columns.box_table(boxes[objects]).assign(image=image[objects], category=category[objects]).duplicated()
+    add("repeated-box", np.isin(np.arange(len(rows)), objects[same.to_numpy()]))
     add("repeated-id", repeated & good & ~np.bool_(targets))
     by_row = {"ids": ids, "image": image.astype(np.int32), "category": category.astype(np.int32), "boxes": boxes}
     by_row |= {"area": np.where(usable, given, product), "crowd": crowd, "ignore": ignore}
@@ -145,6 +148,6 @@ def _images(
         f"'width' and 'height' are whole, positive, and of less than {LARGEST:.0e} pixels together; correct them:",
         [f"image {ids[n]} ({rows[n].file_name}): {sides[0, n]:g}x{sides[1, n]:g}" for n in np.flatnonzero(bad)],
     )
-    shared = (files.duplicated(keep=False) & (files != "")).to_numpy()
+    shared = (files.map(columns.parts_of).duplicated(keep=False) & (files != "")).to_numpy()
     problems.add("shared-file", ids[shared].tolist(), f"{files[shared].iloc[0]!r}" if shared.any() else "")
     return ids, tuple(files.tolist()), sides.astype(np.int64)

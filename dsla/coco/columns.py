@@ -1,5 +1,6 @@
 """What ground truths and results share: ids and boxes as arrays. N rows; a box in a file is x, y, width, height."""
 
+import posixpath
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter
@@ -19,8 +20,11 @@ FARTHEST = 1e12  # pixels; coordinates beyond overflow in products, and are of n
 
 
 def array(values: Any) -> np.ndarray:
-    """A tensor or anything like an array, in numpy."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    """A tensor or anything like an array, in numpy; bfloat16, which numpy has not, as float32."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    return np.asarray(values)
 
 
 def ids_in(rows: Sequence[Any], field: str) -> np.ndarray:
@@ -82,6 +86,11 @@ def comparable(ids: np.ndarray) -> np.ndarray:
 def plain_id(value: Any) -> Any:
     """An image id as a target has it: text, or a number of any kind, a tensor's too, as Python's int."""
     return value if isinstance(value, str) else int(value)
+
+
+def parts_of(file: str) -> tuple[str, ...]:
+    """Name and folders of a file as a data set writes it, the name first; ``./a.png``, ``x/../a.png`` are a.png."""
+    return tuple(posixpath.normpath(file.replace("\\", "/")).split("/")[::-1])
 
 
 def types_of(ids: np.ndarray, listed: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from . import columns
 from .columns import CORNERS, SIZE, corners_of
 from .foreign import as_table
 from .ground_truth import GroundTruth
-from .problems import Problems, many, refuse, some
+from .problems import SLACK, Problems, many, refuse, some
 from .reading import name_of, read_results
 
 Detections: TypeAlias = "str | Path | Iterable[Mapping[str, Any]] | Mapping[Any, Any] | pd.DataFrame | Results"
@@ -60,9 +60,10 @@ class Results:
             DataError: rows without the fields or with a value that is not finite; ids that the ground truth does not
                 have; a file name that contradicts the image id; boxes that are no x, y, w, h in pixels.
         """
-        if isinstance(source, Results):
+        if isinstance(source, Results) and source.truth is truth:
             return source
-        name = "the given table" if isinstance(source, pd.DataFrame) else name_of(source)
+        name = "the given table" if isinstance(source, pd.DataFrame) else getattr(source, "name", name_of(source))
+        source = source.to_table() if isinstance(source, Results) else source
         table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
         table = _read(source, name) if table is None else _checked(table, name)
         image = _located(table["image"], truth.image_ids, "an image_id", name, subset)
@@ -76,6 +77,9 @@ class Results:
             "negative-size": boxes[:, 2:].min(1, initial=0) < 0,
             "repeated-row": table[["image", "category", "score", *CORNERS[:2], *SIZE]].duplicated().to_numpy(),
         }
+        sides = truth.widths[image], truth.heights[image]
+        odd["off-image"] = np.isnan(columns.cut_to(boxes, *sides)[:, 0]) & (columns.reach(boxes, *sides) > SLACK)
+        odd["off-image"] &= (image >= 0) & ~odd["negative-size"]
         problems = Problems(name)
         for kind, mask in odd.items():
             problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
@@ -111,10 +115,14 @@ class Results:
         return replace(rows, truth=self.truth.part(images), image=place[rows.image])
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids), score."""
-        images, categories = (columns.comparable(ids) for ids in (self.truth.image_ids, self.truth.category_ids))
-        frame = columns.box_table(self.boxes)
-        return frame.assign(image=images[self.image], category=categories[self.category], score=self.score)
+        """Columns x1, y1, x2, y2, w, h (pixels), image, category (ids, of one kind), score."""
+        table, ids = self.to_table(), {"image": self.truth.image_ids, "category": self.truth.category_ids}
+        return table.assign(**{name: columns.comparable(each)[getattr(self, name)] for name, each in ids.items()})
+
+    def to_table(self) -> pd.DataFrame:
+        """The same with the ids as they stand in the ground truth."""
+        images, categories = self.truth.image_ids[self.image], self.truth.category_ids[self.category]
+        return columns.box_table(self.boxes).assign(image=images, category=categories, score=self.score)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """COCO results rows with id (from 1), area and iscrowd, as pycocotools wants them."""
@@ -177,11 +185,14 @@ def _located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: 
 
 def _check_files(table: pd.DataFrame, image: np.ndarray, truth: GroundTruth, name: str) -> None:
     """Results may name the image file beside the id; then both must mean the same image."""
+    meant: dict[str, list[int]] = {}
     for file, place, one in zip(table["file"], image.tolist(), table["image"], strict=True):
         if place >= 0 and isinstance(file, str) and file and truth.file_names[place]:
-            ours, theirs = (Path(text.replace("\\", "/")).name for text in (truth.file_names[place], file))
-            if ours != theirs:
+            if file not in meant:
+                meant[file] = truth.named(file)
+            if place not in meant[file]:
                 raise DataError(
-                    f"{name}: detections of {theirs!r} carry image_id {one!r}, which in {truth.name} is "
-                    f"{ours!r}: the ids are not those of the annotations; detect with the annotation file at hand"
+                    f"{name}: detections of {file!r} carry image_id {one!r}, which in {truth.name} is "
+                    f"{truth.file_names[place]!r}: the ids are not those of the annotations; detect with the "
+                    "annotation file at hand"
                 )

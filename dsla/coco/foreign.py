@@ -59,6 +59,8 @@ def as_coco(source: Any) -> Any:
         rows = zip(*(values.tolist() for values in given.values()), strict=True)
         annotations += [dict(zip(given, row, strict=True), image_id=image["id"]) for row in rows]
         highest = max(highest, int(labels.max(initial=-1)))
+    if len(names) <= highest and names:
+        raise DataError(f"{source}: class {highest}, but only the classes 0…{len(names) - 1} have a name; add its")
     names += [str(k) for k in range(len(names), highest + 1)]
     categories = [{"id": k, "name": name} for k, name in enumerate(names)]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -119,11 +121,15 @@ def _images(source: Any) -> Iterator[tuple[Any, Any]]:
 def _seen(source: Any, truth: Any) -> Iterator[tuple[Any, str, Fields]]:
     """(image id, its name in messages, boxes) of each image that dicts or `Detections` are of."""
     name, ids = name_of(source), truth.image_ids.tolist()
-    files = {Path(f).name: i for i, f in zip(ids, truth.file_names, strict=True) if f} | {i: i for i in ids}
+    known = set(ids)
     for n, (key, one) in enumerate(_images(source)):
         if key is None and n >= len(ids):
             raise DataError(f"{name}: more images than the {len(ids)} of {truth.name}, in whose order they are")
-        image = ids[n] if key is None else files.get(key, files.get(Path(str(key)).name, key))
+        image = ids[n] if key is None else key
+        if image not in known and (places := truth.named(str(image))):
+            if len(places) > 1:
+                raise DataError(f"{name}: {image!r} names {len(places)} images of {truth.name}; give its folder, too")
+            image = ids[places[0]]
         yield image, f"{name}, image {image}", fields(one, f"{name}, image {image}")
 
 
@@ -270,11 +276,15 @@ def _class_names(labels: Path) -> list[str]:
             return _read(file).splitlines()
         if (file := folder / "data.yaml").is_file():
             try:
-                names = (yaml.safe_load(_read(file)) or {}).get("names", [])
+                names = (yaml.safe_load(_read(file)) or {}).get("names") or []
+                if isinstance(names, str):
+                    raise TypeError("one text")
                 named = {
                     int(k): str(name) for k, name in (names.items() if isinstance(names, dict) else enumerate(names))
                 }
             except (yaml.YAMLError, AttributeError, TypeError, ValueError, RecursionError) as error:
                 raise DataError(f"{file}: its 'names' are no list of the classes ({error})") from error
+            if not all(0 <= k < CLASSES for k in named):
+                raise DataError(f"{file}: the numbers of 'names' are whole, from 0 to {CLASSES - 1:,}")
             return [named.get(k, str(k)) for k in range(max(named, default=-1) + 1)]
     return []

@@ -8,6 +8,7 @@ odd is in `problems`, and said once, when the file is read. Columns are arrays: 
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from ..errors import DataError
 from .checking import checked
-from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to
+from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to, parts_of
 from .foreign import are_boxes, as_coco
 from .problems import Problems, many, refuse
 from .reading import name_of
@@ -191,6 +192,19 @@ class GroundTruth:
             raise DataError(f"{where} is no regular file")
         return path
 
+    def named(self, file: str) -> list[int]:
+        """Places of the images whose file names share most of their last parts with this path, at least the name."""
+        parts = parts_of(file)
+        shared = {place: _alike(parts, own) for own, place in self._by_name.get(parts[0], ())}
+        return [place for place, count in shared.items() if count == max(shared.values())]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[tuple[tuple[str, ...], int]]]:
+        names: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for place, file in enumerate(self.file_names):
+            names.setdefault(parts_of(file)[0], []).append((parts_of(file), place))
+        return names
+
     def require_pictures(self) -> None:
         """Raises DataError unless every image has a file name and a size, and there is a class."""
         lines = [] if len(self.category_ids) else ["categories: the list is empty; a detector needs a class"]
@@ -222,3 +236,8 @@ class GroundTruth:
         categories = [{"id": c, "name": name} for c, name in names]
         info = {"description": self.name}
         return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _alike(parts: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """How many are the same from the start."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(parts, others, strict=False))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,6 +263,46 @@ def test_target_dicts_are_read_once_for_all(case):
 def test_names_stand_at_their_numbers(folders, text, names):
     (folders[0] / "data.yaml").write_text(text, encoding="utf-8")
     assert GroundTruth.of(folders[0]).category_names == names
+
+
+@pytest.mark.robustness("strangers: class names of YOLO text that are none, or too few, are one message")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("names: {1000000000: cat}", "data.yaml: the numbers of 'names' are whole, from 0 to 99,999"),
+        ("names: {-1: cat, 0: dog}", "data.yaml: the numbers of 'names' are whole, from 0 to 99,999"),
+        ("names: cat", "data.yaml: its 'names' are no list of the classes"),
+        ("names: [cat]", "labels: class 1, but only the classes 0…0 have a name; add its"),
+    ],
+)
+def test_names_that_are_none_or_too_few(folders, text, words):
+    (folders[0] / "data.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(words)):
+        GroundTruth.of(folders[0])
+
+
+@pytest.mark.robustness(
+    "wrong: detections by file name find their image where folders share names, or ask for the folder"
+)
+def test_file_names_that_folders_share(case):
+    truth, _, _, detections = case
+    files = ["left/1.png", "right\\1.png", "b/2.png"]
+    truth = {**truth, "images": [{**image, "file_name": f} for image, f in zip(truth["images"], files, strict=True)]}
+    known, seen = GroundTruth.of(truth), [Detections(b, k, s) for b, k, s in detections.values()]
+    wanted = Results.of(seen, known)
+    for names in (["left/1.png", "right/1.png", "2.png"], ["/data/left/1.png", "x/right/1.png", "other/2.png"]):
+        results = Results.of(dict(zip(names, seen, strict=True)), known)
+        assert results.image.tolist() == wanted.image.tolist()
+        assert results.boxes.tolist() == wanted.boxes.tolist()
+    with pytest.raises(DataError, match=r"'1.png' names 2 images of the given dict; give its folder, too"):
+        Results.of({"1.png": seen[0]}, known)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_boxes_of_16_bits_are_read(kind):
+    dicts = [{"boxes": torch.tensor([[8.0, 16, 64, 128]], dtype=kind), "labels": torch.tensor([0]),
+              "scores": torch.tensor([0.5], dtype=kind)}]  # fmt: skip
+    assert evaluate_detections(dicts, dicts).summary["AP"] == pytest.approx(1)
 
 
 @pytest.mark.robustness("unclear: text of a YOLO folder that is not UTF-8 is named")

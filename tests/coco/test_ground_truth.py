@@ -88,6 +88,7 @@ def test_policy_by_kind():
         "the flag ignore: 1": ("dropped", (9,)),
         "outside the image": ("dropped", (6,)),
         "reaches more than 1 px out of the image": ("noted", (7,)),
+        "repeats the box and class of an earlier annotation of its image": ("noted", (10, 11, 1)),
         "an id that is used twice": ("mended", (1,)),
     }
     assert truth.ids.tolist() == [1, 6, 7, 9, 10, 11, 1, 12]  # kept: evaluation uses boxes as the file has them
@@ -96,6 +97,23 @@ def test_policy_by_kind():
     assert truth.taught.tolist() == [True, False, True, False, True, True, True, True]
     assert np.isnan(truth.inside[1]).all()
     assert truth.inside[2].tolist() == [0, 10, 30, 30]
+
+
+@pytest.mark.robustness("wrong: objects listed twice, and one file under two ids in any spelling, are said")
+def test_objects_and_files_listed_twice_are_said():
+    copies = [
+        box(2),
+        box(3, category=3),
+        box(4, 2),
+        box(5, iscrowd=1),
+        box(6, ignore=1),
+        box(7, bbox=(10, 10, 40, 30.5)),
+    ]
+    assert [(p.kind[:7], p.ids) for p in read(box(1), *copies).problems] == [("the fla", (6,)), ("repeats", (2,))]
+    for one, other in (("a.png", "./a.png"), ("a/b.png", "a\\b.png"), ("b.png", "a/../b.png"), ("b.png", "a/b.png")):
+        images = [{**IMAGES[0], "file_name": one}, {**IMAGES[1], "file_name": other}]
+        problems = read(box(), images=images).problems
+        assert [p.ids for p in problems] == ([] if other == "a/b.png" else [(5, 2)])
 
 
 @pytest.mark.robustness("unclear: what is odd about a file is said once, with ids")
@@ -229,4 +247,5 @@ def test_masks_without_boxes():
     assert [(p.kind, p.ids) for p in truth.problems] == [
         ("polygons or a mask, but no box", (1, 2)),
         ("no bbox of four numbers", (3, 4)),
+        ("repeats the box and class of an earlier annotation of its image", (2,)),
     ]

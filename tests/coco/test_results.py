@@ -135,6 +135,40 @@ def test_what_is_odd_is_counted_and_said_once():
     assert len(results) == len(rows)
 
 
+@pytest.mark.robustness("wrong: detections outside their image, as of another data set, are counted and said")
+def test_what_lies_outside_its_image_is_said():
+    truth = GroundTruth.of(TRUTH | {"images": [{"id": 1, "width": 100, "height": 90}, {"id": 2}]})
+    one, two = ROWS[1], ROWS[0]
+    boxes = [
+        [99, 10, 30, 30],
+        [100.5, 10, 30, 30],
+        [102, 10, 30, 30],
+        [-40, 10, 30, 30],
+        [10, 95, 5, 5],
+        [120, 9, -5, 5],
+    ]
+    rows = [*(one | {"bbox": box} for box in boxes), two | {"bbox": [9e4, 9e4, 5, 5]}]  # the last of no known size
+    with pytest.warns(DataWarning, match="outside its image, as results of another data set do: 4 detections"):
+        problems = Results.of(rows, truth).problems
+    assert [(p.kind[:3], p.ids) for p in problems] == [("a n", ("at 5",)), ("lie", ("at 1", "at 2", "at 3", "at 4"))]
+
+
+@pytest.mark.robustness("wrong: results in columns are held against the ground truth that is asked about")
+def test_results_of_one_truth_are_asked_about_another():
+    results = Results.of(ROWS, COLUMNS)
+    moved = [a | {"bbox": [200, 200, 30, 40]} for a in TRUTH["annotations"]]
+    other = {**TRUTH, "images": TRUTH["images"][::-1], "categories": TRUTH["categories"][::-1]}
+    for truth, ap in ((other, 1.0), (other | {"annotations": moved}, 0.0), (TRUTH, 1.0)):
+        assert evaluate_detections(truth, results).summary["AP"] == pytest.approx(ap)
+    mixed = json.loads(
+        json.dumps(TRUTH).replace('"image_id": 2', '"image_id": "2"').replace('{"id": 2}', '{"id": "2"}')
+    )
+    several = [{**row, "image_id": "2"} if row["image_id"] == 2 else row for row in ROWS]
+    assert evaluate_detections(mixed, Results.of(several, GroundTruth.of(mixed))).summary["AP"] == pytest.approx(1)
+    with pytest.raises(DataError, match=r"1 detection with an image_id .*: 2; it knows 1"):
+        evaluate_detections({**TRUTH, "images": TRUTH["images"][:1], "annotations": TRUTH["annotations"][1:]}, results)
+
+
 def test_boxes_in_another_form_are_refused_with_the_guess():
     sized = GroundTruth.of(TRUTH | {"images": [{"id": i, "width": 100, "height": 90} for i in (1, 2)]})
     shares = [ROWS[0] | {"bbox": [0.1, 0.2, 0.3, 0.4]}, ROWS[1] | {"bbox": [0.5, 0.5, 0.5, 0.5]}]
@@ -156,3 +190,9 @@ def test_ids_and_file_names_that_contradict_each_other():
         Results.of([ROWS[0] | {"file_name": "b.png"}], named)
     with pytest.raises(DataError, match=r"image_id that .*: 2; it knows 1, 2 \(text here, numbers there\)"):
         Results.of([ROWS[0] | {"image_id": "2"}], COLUMNS)
+    cameras = [{"id": 1, "file_name": "left/1.png"}, {"id": 2, "file_name": "right\\1.png"}]
+    named = GroundTruth.of(TRUTH | {"images": cameras})
+    for file in ("right/1.png", "/photos/./right/1.png", "1.png", "elsewhere/1.png"):  # the last two may be either
+        assert len(Results.of([ROWS[0] | {"file_name": file}], named)) == 1
+    with pytest.raises(DataError, match=r"detections of 'left/1.png' carry image_id 2"):
+        Results.of([ROWS[0] | {"file_name": "left/1.png"}], named)

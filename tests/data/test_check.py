@@ -105,7 +105,7 @@ def test_the_report_as_json(write, capsys):
 def test_a_sheet_of_the_pictures_with_most_odd_boxes(write, tmp_path, capsys):
     for n in (1, 2):
         Image.effect_noise((120, 80), 50).save(tmp_path / f"{n}.png")
-    rows = [{"id": 10 + n, "image_id": n % 3 + 1, "category_id": 1, "bbox": [100, 10, 50, 20]} for n in range(5)]
+    rows = [{"id": 10 + n, "image_id": n % 3 + 1, "category_id": 1, "bbox": [100, 10 + n, 50, 20]} for n in range(5)]
     rows += [{"id": 20, "image_id": 2, "category_id": 1, "bbox": [300, 300, 20, 20]}]
     path = write("t.json", {**TRUTH, "annotations": [*TRUTH["annotations"], *rows]})
     with warnings.catch_warnings(action="ignore", category=DataWarning):

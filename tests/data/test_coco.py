@@ -223,7 +223,7 @@ def test_category_ids_with_gaps_and_out_of_order_map_one_way(make):
 
 
 def test_annotation_id_zero_and_absent_ids_are_numbered_from_one(make):
-    rows = [box(0), box(1), {k: v for k, v in box().items() if k != "id"}]
+    rows = [box(0), box(1, bbox=(1, 2, 30, 40)), {k: v for k, v in box(bbox=(5, 6, 7, 8)).items() if k != "id"}]
     data = make(coco(rows, images=[{"id": 1, "file_name": "a.png", **SIZE}]))
     assert [a["id"] for a in data.ground_truth()["annotations"]] == [1, 2, 3]
     assert data.problems == []
