@@ -144,7 +144,8 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
         problems.warn()
         if shown:
             figure = detectors.worst(shown, a.name, kind)
-            figure.caption += "".join(f" Not shown: {problem.kind}: {some(problem.ids)}." for problem in problems)
+            if unread:
+                figure.caption += f" Not shown, for their files cannot be read: images {some(list(unread))}."
             yield Chart(f"worst-{kind}{end}", title, figure, table, "png")
 
 

@@ -18,7 +18,7 @@ from scipy import stats
 from ..coco.problems import some
 from ..errors import DataError
 from . import published
-from .definitions import PHRASES, VERDICTS, as_text, is_in, read
+from .definitions import PHRASES, VERDICTS, as_text, is_in, read, title_of
 
 SEEN, NOT_SEEN, CONTRADICTED, UNDECIDED, UNDEFINED = VERDICTS
 PLAIN, CENTERNESS, DSLA = "FCOS", "FCOS + centerness", "DSLA"
@@ -248,6 +248,11 @@ def judge_ablation(runs: pd.DataFrame) -> tuple[Finding, ...]:
     """`ablation_claims` against runs as `runs.read_runs` has them, those of one budget; all of them are pooled over."""
     runs = same_budget(runs)
     return judge_all(ablation_claims(), runs.assign(method=runs["recipe"].replace(ablation_names())))
+
+
+def name_of(recipe: str) -> str:
+    """What sentences and tables of the protocol call a recipe."""
+    return ablation_names().get(recipe) or title_of(recipe)
 
 
 def ablation_names() -> dict[str, str]:

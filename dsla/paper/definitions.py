@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..files import read_toml
+from ..plots.style import method
 
 
 @cache
@@ -54,6 +55,11 @@ def with_half(name: str, value: float, low: float) -> str:
 def as_texts(table: pd.DataFrame) -> pd.DataFrame:
     """A table of numbers as a person reads it: each column by its name."""
     return table.apply(lambda column: column.map(partial(as_text, column.name)))
+
+
+def title_of(recipe: str) -> str:
+    """What a recipe is called in tables: a method's name, or one of its own."""
+    return RECIPES.get(recipe) or method(recipe).name
 
 
 def label(name: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from ..analysis.resampling import draws, resampled_ap
 from ..analysis.study import Analysed, numbers_of, study
 from ..analysis.tables import series
+from ..coco.problems import some
 from ..data import DetectionDataset, Scenes
 from ..data.sampling import Part
 from ..data.sources import open_dataset
@@ -23,8 +24,9 @@ from ..files import add_line
 from ..models.evaluation import evaluate
 from ..recipes import Recipe, recipe
 from .definitions import as_text, read
-from .runs import FILE, Run, ap_of, evaluations_of, key_of, run_of, train_or_read
+from .runs import FILE, Run, evaluations_of, key_of, run_of, train_or_read
 from .runs import read as read_store
+from .tables import ap_of
 
 PLAN = read("protocol")
 VERSION: int = PLAN["version"]
@@ -136,11 +138,14 @@ def follow(
         stage, start, recipe, rate, seed, AP of all runs of the store.
 
     Raises:
-        DataError: no such part; one of photographs without `data`.
+        DataError: no such part; one of photographs without `data`, or one of scenes with it.
     """
     parts = [p for p in PLAN["parts"] if data or "files" not in plan(p)] if part == "all" else [part]
-    if "files" in plan(parts[0]) and not data:
-        raise DataError(f"part {part!r} of the protocol is of photographs: --data says which folder they lie in")
+    if part != "all" and bool(data) != ("files" in plan(part)):
+        told = "is trained on scenes: leave out --data" if data else "needs photographs: --data FOLDER"
+        raise DataError(f"part {part!r} of the protocol {told}")
+    if left_out := [p for p in PLAN["parts"] if p not in parts and part == "all"]:
+        say(f"without the part {some(left_out)}, which needs --data FOLDER")
     store = Path(out) / FILE
     store.parent.mkdir(parents=True, exist_ok=True)
     commit = commit_of(Path(__file__).parent)

@@ -30,6 +30,7 @@ def reaction_table(model: Detector, dataset: DetectionDataset) -> pd.DataFrame:
     Returns:
         asked, kind (old, new), analysis, name, change, value; NaN where a change is one of points alone.
     """
+    nms: Any = {"nms_threshold": model.postprocess.nms_iou}
     ask = replace(model.postprocess, score_threshold=0.0, keep_padding=False)
     every, parts = list[dict[str, Any]](), []
     for raw, images, ids in run_raw(model, dataset, batch_size=16):
@@ -47,8 +48,8 @@ def reaction_table(model: Detector, dataset: DetectionDataset) -> pd.DataFrame:
             least = 0.2 if change == "threshold 0.2" else model.postprocess.score_threshold
             above = [i | {k: i[k][i["scores"] > least] for k in ("boxes", "scores", "labels")} for i in boxes]
             numbers["ranking"] = ranking([suppressed(model, image) for image in above], dataset).summary()
-            numbers["suppression"] = suppression(above, dataset).summary()
-            numbers["best"] = at_best(boxes, dataset)
+            numbers["suppression"] = suppression(above, dataset, **nms).summary()
+            numbers["best"] = at_best(boxes, dataset, **nms)
         for asked, measures in read("definitions")["reactions"].items():
             for kind, (analysis, name) in measures.items():
                 value = numbers[analysis][name] if analysis in numbers else np.nan

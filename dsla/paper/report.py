@@ -20,10 +20,10 @@ from ..models.weights import content_hash, shipped
 from ..plots.style import ordered
 from ..recipes import SHIPPED, recipe
 from .claims import CLAIMS, Finding, judge_all
-from .definitions import ROWS, as_text, label
+from .definitions import ROWS, as_text, label, title_of
 from .exhibits import Story, charts
 from .pages import notebook, page
-from .runs import FILE, Run, complete, key_of, run_of, table_of, title_of, trained
+from .runs import FILE, Run, complete, key_of, run_of, table_of, trained
 
 TITLE = "Label assignment, seen from both sides: FCOS and DSLA on the embedded scenes"
 

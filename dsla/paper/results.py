@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..analysis.study import BEST
 from ..analysis.tables import definition
 from ..errors import DataError
 from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
 from . import claims, tables
-from .claims import Claim, Finding
+from .claims import Claim, Finding, name_of
 from .definitions import ROWS, as_text
 from .pages import page
 from .protocol import FIRST, PLAN, VERSION, missing, plan, settings, stage_of, tuned
-from .runs import ABOUT, Run, read, read_runs, stores, table_of, title_of
+from .runs import ABOUT, Run, read, read_runs, stores, table_of
 
 STEPS = 1000  # of the trainings in which every method is compared
 
@@ -53,11 +55,7 @@ def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
         curves += [line | {"name": name, "value": value} for name, value in numbers.items()]
     table = table_of(runs)
     table = pd.concat([table, pd.DataFrame(curves, columns=table.columns)]) if curves else table
-    return table.assign(method=table["recipe"].map(_name))
-
-
-def _name(recipe: str) -> str:
-    return claims.ablation_names().get(recipe) or title_of(recipe)
+    return table.assign(method=table["recipe"].map(name_of))
 
 
 def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dict[str, tuple[Finding, ...]]]:
@@ -71,8 +69,8 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
         "measures": claims.measure_claims(),
     }
     if plan(part)["beside"]:
-        pairs = [(m, other) for other in map(_name, plan(part)["beside"]) for m in map(_name, plan(part)["methods"])]
-        questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for m, o in pairs)}
+        pairs = product(map(name_of, plan(part)["beside"]), map(name_of, plan(part)["methods"]))
+        questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for o, m in pairs)}
     by_start = {start: numbers[numbers["start"] == start] for start in PLAN["starts"]}
     return {
         q: {start: claims.judge_all(asked, rows) for start, rows in by_start.items()} for q, asked in questions.items()
@@ -92,22 +90,24 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
             as_text(name, mine.loc[(mine["analysis"] == analysis) & (mine["name"] == name), "value"].mean())
             for analysis, name in ROWS["protocol"].values()
         ]
-        rows.append([_name(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
+        rows.append([name_of(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
     answers = {
         question: tables.starts_markdown(findings) for question, findings in protocol_findings(numbers, part).items()
     }
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
     stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
-    aps = {(r["start"], r["recipe"], r["lr"]): r["numbers"][0]["value"] for r in stages["tuning"]}
+    aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in stages["tuning"]}
     tried = about["tuning"]["rates"]
     grid = [
-        [_name(base), start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in tried)]
+        [name_of(base), start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in tried)]
         for start, base in settings(part)
     ]
     tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid))
     done = {stage: len(there) for stage, there in stages.items()}
     seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
+    at_edge = sum(rate == max(tried) for (_, recipe), rate in rates.items() if recipe not in about["beside"])
     said = {"plan": about, "seeds": seeds, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
+    said["at_edge"] = at_edge
     return said | {question: Markup(table) for question, table in answers.items()}
 
 
@@ -135,6 +135,7 @@ def results_page(folder: str | Path = "figures") -> str:
         "results.md",
         parts={part: _protocol(protocol, part) for part in PLAN["parts"]},
         defined=definition,
+        best=BEST,
         figures={path.stem for path in Path(folder).glob("*.svg")},
         main=main,
         claims=Markup(tables.claims_markdown(main)),

@@ -28,13 +28,11 @@ from ..models import Detector, load
 from ..models.weights import content_hash
 from ..models.weights import read as read_weights
 from ..plots.curves import losses_of
-from ..plots.style import method
 from ..recipes import GROUPS, RECIPES, SHIPPED, recipe
 from ..recipes.recipe import Recipe
 from ..recipes.uses import unused
-from .definitions import RECIPES as TITLES
-from .definitions import as_text
-from .tables import method_table
+from .definitions import as_text, title_of
+from .tables import ap_of, method_table
 
 FILE = "runs.jsonl"
 EARLIER = "experiments.jsonl"  # of earlier versions, which had two stores
@@ -86,16 +84,6 @@ def read_curves(*paths: str | Path) -> pd.DataFrame:
         if name != "step"
     ]
     return pd.DataFrame(rows, columns=[*about, "step", "name", "value"]).astype({"value": float})
-
-
-def ap_of(run: Run) -> float:
-    """AP of a run, NaN where it is undefined."""
-    return next(np.nan if n["value"] is None else n["value"] for n in run["numbers"] if n["name"] == "AP")
-
-
-def title_of(name: str) -> str:
-    """What a recipe is called in tables: a method's name, or one of its own."""
-    return TITLES.get(name) or method(name).name
 
 
 def key_of(r: Recipe | None, seed: int, images: int, weights: str = "", data: Sequence[str] = ()) -> str:

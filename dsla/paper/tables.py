@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..coco.problems import many
 from ..files import markdown
 from ..recipes import RECIPES
 from . import published
-from .claims import CENTERNESS, DSLA, Claim, Finding, ablation_names, holm, interval, intervals, judge, same_budget
+from .claims import CENTERNESS, DSLA, Claim, Finding, holm, interval, intervals, judge, name_of, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
-from .definitions import RECIPES as TITLES
 
 OURS, PAPER = "embedded set", "paper, COCO"
 CURVES = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # recipes whose training is drawn
@@ -103,15 +103,19 @@ def condition_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table[table["seeds"] > 0].reset_index(drop=True)
 
 
+def ap_of(run: dict[str, Any]) -> float:
+    """AP of a run, NaN where it is undefined."""
+    return next(np.nan if n["value"] is None else n["value"] for n in run["numbers"] if n["name"] == "AP")
+
+
 def protocol_table(runs: Iterable[dict[str, Any]], stage: str = "main") -> pd.DataFrame:
     """AP of every run of a stage of the protocol: start, method, seed, step, scenes (validation, test), AP."""
-    rows, names = [], TITLES | ablation_names()
+    rows = []
     for run in runs:
         if run["stage"] == stage:
-            about = {"start": run["start"], "method": names[run["recipe"]], "seed": run["seed"]}
+            about = {"start": run["start"], "method": name_of(run["recipe"]), "seed": run["seed"]}
             rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]
-            ap = next(n["value"] for n in run["numbers"] if n["name"] == "AP")
-            rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap})
+            rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap_of(run)})
     return pd.DataFrame(rows, columns=["start", "method", "seed", "step", "scenes", "AP"])
 
 
@@ -149,7 +153,7 @@ def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
             return "–"
         difference, low, high = (as_text(f.claim.name, v, signed=True) for v in (f.difference, f.low, f.high))
         within = f" ({low} to {high}), power {_power(f)}" if np.isfinite(f.low) else ""
-        return f"{difference}{within}, {f.verdict}"
+        return f"{difference}{within}, {many(f.seeds, 'seed')}, {f.verdict}"
 
     rows = []
     for each in zip(*findings.values(), strict=True):

@@ -58,7 +58,7 @@ export function cocoOf(pictures) {
     const id = p.image.id ?? free++, known = new Map(p.known.map((row) => [String(row.slice(0, 4)), row.slice(4)]));
     images.push({ id, file_name: p.image.file_name ?? p.name, width: p.size[1], height: p.size[0] });
     for (const [x1, y1, x2, y2, label] of p.objects ?? []) {
-      if (!(label in p.ids)) throw new Error(`${p.name}: a box of class ${label}, but names are of ${p.ids.length}: add a class`);
+      if (!(label in p.ids)) throw new Error(`${p.name}: a box has class ${label}, but only ${p.ids.length} classes have a name: add one`);
       const w = x2 - x1, h = y2 - y1, as = known.get(String([x1, y1, x2, y2])) ?? [x1, y1, w, h, w * h];
       annotations.push({ image_id: id, category_id: p.ids[label], bbox: as.slice(0, 4), area: as[4], iscrowd: 0 });
     }

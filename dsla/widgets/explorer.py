@@ -193,7 +193,7 @@ class AssignmentExplorer(Pane):
     def _asked(self, state: Mapping[str, Any], picture: Picture) -> View:
         raw, strides, bounds = None, state["strides"], state["bounds"]
         if state["coupling"] == COUPLINGS[2]:
-            raw = self._run(picture)
+            raw = self._run(picture) if picture is self.pictures.shown else self._outputs_of(picture)
             strides = raw.outputs.grid.strides
             bounds = bounds_of_model(self._model, strides)
         assigners = assigners_of(state, bounds, len(strides), self._given)
@@ -212,12 +212,13 @@ class AssignmentExplorer(Pane):
         now = self.surface.objects, self.surface.state, self.surface.scene
         if now == self._drawn:
             return
-        self._drawn, self.pictures.shown.objects = now, self.surface.objects
+        self._drawn, self.pictures.shown.objects = None, self.surface.objects
         rows: list[dict[str, Any]] = []
         try:
             self.view = self._asked(self.state, self.pictures.shown)
             self.shown = self.view.rows()
             rows = [drawn(row) for row in self.shown]
+            self._drawn = now
         finally:
             self.surface.show(rows)
         self._say_why()
@@ -242,11 +243,19 @@ class AssignmentExplorer(Pane):
         return len(self.pictures.items) - 1
 
     def _lost(self, content: dict[str, Any]) -> None:
-        """Says which objects of some pictures no point learns, under one row of the view."""
+        """Says which objects of some pictures no point learns, under one row of the view; of one that fails, none."""
         state = self.state | {"rows": [self.state["rows"][int(content["row"])]]}
-        views = [self._asked(state, self.pictures.items[int(i)]) for i in content["pictures"]]
-        lost = [np.flatnonzero(view.rows()[0].counts == 0).tolist() for view in views]
-        self.surface.send({"type": "lost", "asked": content["asked"], "lost": lost})
+        lost, failed = list[list[int]](), list[Exception]()
+        for i in content["pictures"]:
+            try:
+                row = self._asked(state, self.pictures.items[int(i)]).rows()[0]
+                lost.append(np.flatnonzero(row.counts == 0).tolist())
+            except Exception as error:
+                lost.append([])
+                failed.append(error)
+        self.surface.send({"type": "lost", "asked": content["asked"], "lost": lost})  # the browser waits for it
+        if failed:
+            raise failed[0]
 
     def _say_why(self, _: Any = None) -> None:
         """Says of the point that the mouse was on last what holds now."""

@@ -94,6 +94,9 @@ export function askedOfPython(model, edited) {
       edited();
       model.send({ type: "lost", asked: waiting.push(done) - 1, row, pictures });
     }),
-    heard: (/** @type {{asked: number, lost: number[][]}} */ { asked, lost }) => waiting[asked]?.(lost),
+    heard(/** @type {{asked: number, lost: number[][]}} */ { asked, lost }) {
+      waiting[asked]?.(lost);
+      delete waiting[asked];
+    },
   };
 }

@@ -31,19 +31,19 @@ class Gallery:
     _saved: dict[Path, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: Any, class_names: Sequence[str] | None, **which: Any) -> "Gallery":
+    def of(cls, image: Any, class_names: Sequence[str] | None, **options: Any) -> "Gallery":
         """From what `AssignmentExplorer` takes: a picture and the built-in ones, those alone, or a data set's.
 
-        which: results, score and images, as `pictures_of` has them.
+        options: results, score and images, as `pictures_of` has them.
         """
         file = Path(image) if isinstance(image, (str, Path)) else None
         if file and file.suffix.lower() == ".json":
             image = open_dataset(annotations=image)
         if is_dataset(image):
-            read = (getattr(image, "annotation_json", None), which["results"])
-            return cls(pictures_of(image, **which), [Path(p) for p in read if isinstance(p, (str, Path))])
-        if which["results"] is not None:
-            raise DataError("results are of a data set: give it, or its COCO file, as the image")
+            read = (getattr(image, "annotation_json", None), options["results"])
+            return cls(pictures_of(image, **options), [Path(p) for p in read if isinstance(p, (str, Path))])
+        if of_data := [name for name in ("results", "images") if options.get(name) is not None]:
+            raise DataError(f"{' and '.join(of_data)} are of a data set: give it, or its COCO file, as the image")
         items = scenes()
         if image is not None:
             source = f"dsla.data.load_image({str(image)!r})" if file else "..."

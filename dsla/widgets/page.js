@@ -68,7 +68,7 @@ function start() {
 
   /** @param {any} objects @param {Picture} picture @returns {boolean} */
   function fit(objects, { size: [H, W] }) {
-    return Array.isArray(objects) && objects.every((o) => o.length === 5 && o.every(Number.isFinite) && 0 <= o[0] && o[0] < o[2]
+    return Array.isArray(objects) && objects.every((o) => Array.isArray(o) && o.length === 5 && o.every(Number.isFinite) && 0 <= o[0] && o[0] < o[2]
       && o[2] <= W && 0 <= o[1] && o[1] < o[3] && o[3] <= H && o[4] >= 0 && Number.isInteger(o[4]));
   }
   function visit() { // what the address says
@@ -79,7 +79,7 @@ function start() {
       const picture = shown[view.scene], first = built[view.scene].names, names = view.names ?? first, others = Object.entries(view.edits ?? {});
       if (!fit(view.objects, picture) || !others.every(([n, objects]) => n in built && fit(objects, built[Number(n)]))) throw new Error("the boxes in this address do not fit the picture");
       const good = Array.isArray(names) && names.every((name) => typeof name === "string" && name.trim()) && new Set(names).size === names.length;
-      if (!good || names.length < first.length) throw new Error(`the names in this address are none of ${first.length} classes or more, all different`);
+      if (!good || names.length < first.length) throw new Error(`the address must name at least ${first.length} classes, all different`);
       values.state = checkedState(view.state, traits.state, values.catalogue);
       for (const n of Object.keys(edits)) shown[Number(n)].objects = built[Number(n)].objects, delete edits[Number(n)];
       for (const [n, objects] of others) edits[Number(n)] = shown[Number(n)].objects = /** @type {Box[]} */ (objects);

@@ -13,6 +13,7 @@ import torch
 from ..coco.columns import corners_of, cut_to
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
+from ..coco.problems import some
 from ..data import Scenes, load_image
 from ..errors import DataError
 from ..plots import draw
@@ -114,15 +115,19 @@ def pictures_of(
         files: id → file of the images to take, which is read instead of the data set's; None for all.
         images: their places in the data set, where there are no files; None for all.
     Raises:
-        DataError: more than 5,000 images, or results of others.
+        DataError: no image, a place without one, more than 5,000, or results of others.
     """
     truth = GroundTruth.of(dataset)
     place, every = {i: n for n, i in enumerate(truth.image_ids.tolist())}, range(len(truth))
     places = [place[i] for i in files] if files else list(every if images is None else images)
-    if len(places) > MOST or not set(places) <= set(every):
-        name = getattr(dataset, "name", truth.name)
+    name = getattr(dataset, "name", truth.name)
+    if strange := sorted(set(places) - set(every)):
+        raise DataError(f"{name}: has {len(truth)} images, of places from 0 on: there is no place {some(strange)}")
+    if not places:
+        raise DataError(f"{name}: none of its {len(truth)} images is chosen, so there is nothing to show")
+    if len(places) > MOST:
         text = f"the explorer takes {MOST} at once: choose some of them by their places, images=range({MOST})"
-        raise DataError(f"{name}: {len(places)} images of {len(truth)}; {text}")
+        raise DataError(f"{name}: {len(places)} images; {text}")
     listed, called = truth.to_coco(), titles(truth)
     boxes, category, owner = truth.inside, truth.category, np.where(truth.taught, truth.image, -1)
     if results is not None:
@@ -178,7 +183,8 @@ def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
         known = {tuple(row[:4]): row[4:] for row in p.known}
         for x1, y1, x2, y2, label in p.objects or ():
             if not 0 <= label < len(p.ids):
-                raise DataError(f"{p.name}: a box of class {label:g}, but names are of {len(p.ids)} (`name_classes`)")
+                only = f"only {len(p.ids)} classes have a name: `name_classes`"
+                raise DataError(f"{p.name}: a box has class {label:g}, but {only}")
             w, h = x2 - x1, y2 - y1
             *box, area = known.get((x1, y1, x2, y2), [x1, y1, w, h, w * h])
             row = {"image_id": image["id"], "category_id": p.ids[int(label)], "bbox": box, "area": area, "iscrowd": 0}

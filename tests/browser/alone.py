@@ -218,7 +218,7 @@ def address(context, page, path):
     wait(again, f"() => {hint}.startsWith('41.3, 40.1')", "moved by a pixel, as it was left")
     again.goto("about:blank")
     again.goto(page.url.replace("%22bird%22", "%22dog%22"))
-    again.wait_for_selector(".dsla-wrong >> text=the names in this address are none of 2 classes or more")
+    again.wait_for_selector(".dsla-wrong >> text=the address must name at least 2 classes, all different")
     again.goto("about:blank")
     again.goto(page.url.replace("%22scene%22%3A2", "%22scene%22%3A7"))
     again.wait_for_selector(".dsla-wrong >> text=is of picture 7; this page has 3")

@@ -1,10 +1,12 @@
 """What measures react to: other scores of the same boxes move those by a threshold, and none of the others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from dsla.analysis.study import study
 from dsla.data import Scenes
 from dsla.models import load
 from dsla.paper.definitions import read
@@ -22,6 +24,17 @@ def table():
 @pytest.fixture(scope="module")
 def values(table):
     return table.pivot(index=["asked", "kind"], columns="change", values="value")
+
+
+def test_as_it_is_they_are_those_of_the_study(table):
+    model = load("scenes-dsla")
+    model.postprocess = replace(model.postprocess, nms_iou=0.4)
+    data = Scenes("val", size=20)
+    numbers = study(model, data).numbers.set_index(["analysis", "name"])["value"]
+    table = reaction_table(model, data).query("change == 'as it is'").set_index(["analysis", "name"])["value"]
+    shared = table.index.intersection(numbers.index)
+    assert len(shared) >= 4
+    assert table[shared].to_numpy() == pytest.approx(numbers[shared].to_numpy(), abs=1e-6)
 
 
 def test_new_measures_move_with_no_change_that_keeps_the_order_of_scores_and_their_best(values):

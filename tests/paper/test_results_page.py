@@ -140,8 +140,8 @@ def test_the_protocols_part_is_what_its_runs_say():
     part = _protocol([*made, *done])
     assert (part["seeds"], part["done"]) == (2, {"tuning": 24, "main": 16})
     first = part["higher"].splitlines()[2].split(" | ")
-    assert first[3].startswith("+3.0 (+3.0 to +3.0), power 100 %, seen")
-    assert first[4].startswith("+3.0 (+3.0 to +3.0), power 100 %, seen")
+    assert first[3].startswith("+3.0 (+3.0 to +3.0), power 100 %, 2 seeds, seen")
+    assert first[4].startswith("+3.0 (+3.0 to +3.0), power 100 %, 2 seeds, seen")
     assert "| DSLA | warm | 0.002 | 2 | 10.0 | 53.0 |" in part["methods"]
     assert "| DSLA | warm | 20.0 | 20.0 | 20.0 |" in part["tuning"]
     assert "| the IoU alone | cold | n/a | n/a | n/a |" in _protocol(made[:-3])["tuning"]

@@ -15,9 +15,10 @@ from dsla.geometry import PointGrid
 from dsla.models.build import assigner
 from dsla.paper import protocol
 from dsla.paper.claims import ablation_names
+from dsla.paper.definitions import title_of
 from dsla.paper.protocol import PLAN, follow, missing, plan, planned, settings, tuned, tuning
 from dsla.paper.results import _protocol
-from dsla.paper.runs import FILE, read, read_runs, title_of
+from dsla.paper.runs import FILE, read, read_runs
 from dsla.paper.tables import protocol_table
 from dsla.plots import trends
 from dsla.recipes import RECIPES
@@ -235,8 +236,11 @@ def test_further_parts_are_made_on_their_images_and_shown_once_they_are_there(sm
     assert [bool(page["methods"]) for page in pages] == [True, False, False]
     command = ["reproduce", "--train", "--quiet", "--out", str(tmp_path), "--protocol"]
     assert main([*command, "photographs"]) == 2
-    assert "--data" in capsys.readouterr().err
-    assert main([*command]) == 0  # all but the photographs
+    assert "'photographs' of the protocol needs photographs: --data FOLDER" in capsys.readouterr().err
+    assert main([*command, "methods", "--data", str(annotations.parent)]) == 2
+    assert "'methods' of the protocol is trained on scenes: leave out --data" in capsys.readouterr().err
+    assert main([*command]) == 0
+    assert "without the part photographs, which needs --data FOLDER" in capsys.readouterr().out
     assert main([*command, "--data", str(annotations.parent)]) == 0
     runs = read(tmp_path / FILE, protocol=1)
     made = [tuple(run[name] for name in ("stage", "recipe", "start", "images")) for run in runs[12:]]

@@ -233,6 +233,15 @@ def test_what_is_said_of_a_point_follows_boxes_controls_and_grids(explorer):
     assert explorer.surface.hover == []
 
 
+def test_what_failed_is_tried_again_although_nothing_else_changed(explorer, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "_asked", lambda *_: 1 / 0)
+        explorer.set(relaxation=0.4)
+    assert explorer.error == "ZeroDivisionError: division by zero"
+    explorer.update()
+    agree(explorer, [expected(BOXES, FCOS(), 0.5), expected(BOXES, DSLA(relaxation=0.4), 0.0)])
+
+
 def test_errors_are_shown_and_go_and_nothing_stale_stays(explorer):
     explorer.set(bounds=[0, 64, 128, 1e8])
     assert explorer.error == (

@@ -149,7 +149,7 @@ def test_classes_are_renamed_and_added(explorer, folder):
 
 def test_a_box_of_a_class_without_a_name_is_not_saved(tmp_path):
     explorer = AssignmentExplorer(np.zeros((40, 60, 3), np.float32), [[1, 2, 11, 22]], [1], class_names=["cat"])
-    with pytest.raises(DataError, match="this picture: a box of class 1, but names are of 1"):
+    with pytest.raises(DataError, match="this picture: a box has class 1, but only 1 classes have a name"):
         explorer.save_coco(tmp_path / "b.json")
     explorer.name_classes(["cat", "dog"])
     saved = json.loads(explorer.save_coco(tmp_path / "b.json").read_text(encoding="utf-8"))
@@ -173,12 +173,16 @@ def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
 
 
 def test_of_too_many_images_some_are_chosen_by_their_places():
-    text = "scenes-test: 5001 images of 5001; the explorer takes 5000 at once: choose some"
+    text = "scenes-test: 5001 images; the explorer takes 5000 at once: choose some"
     with pytest.raises(DataError, match=text):
         pictures_of(Many())
     assert [p.image["id"] for p in pictures_of(Many(), images=[5000, 2])] == [5000, 2]
-    with pytest.raises(DataError, match="1 images of 5001"):
-        pictures_of(Many(), images=[5001])
+    with pytest.raises(DataError, match="has 5001 images, of places from 0 on: there is no place -1, 5001"):
+        pictures_of(Many(), images=[5001, -1, 3])
+    with pytest.raises(DataError, match="none of its 5001 images is chosen"):
+        pictures_of(Many(), images=[])
+    with pytest.raises(DataError, match="images are of a data set: give it, or its COCO file"):
+        AssignmentExplorer(np.zeros((20, 20, 3), np.uint8), images=[0])
 
 
 class Many(Scenes):
@@ -226,9 +230,13 @@ def test_a_box_of_a_class_without_a_name_is_not_saved_by_the_browser(folder):
     pictures = pictures_of(CocoDataset(folder, folder / "instances.json"))
     pictures[1].objects[0][4] = 2
     (answer,) = node("coco.mjs", [{"pictures": [p.plain(pictures[0]) for p in pictures]}])
-    assert answer == {"error": "image 9 · b.png: a box of class 2, but names are of 2: add a class"}
-    with pytest.raises(DataError, match=r"image 9 · b\.png: a box of class 2, but names are of 2"):
+    assert answer == {"error": "image 9 · b.png: a box has class 2, but only 2 classes have a name: add one"}
+    with pytest.raises(DataError, match=r"image 9 · b\.png: a box has class 2, but only 2 classes have a name"):
         coco_of(pictures)
+
+
+def unreadable():
+    raise OSError("gone")
 
 
 @needs_node
@@ -246,6 +254,10 @@ def test_python_says_which_objects_no_point_learns_for_methods_of_its_own(explor
     explorer.set(coupling="trained model")
     hear(explorer, type="lost", asked=3, row=0, pictures=[0, 1])
     assert sent[-1]["lost"][1] == np.flatnonzero(explorer.shown[0].counts == 0).tolist()
+    monkeypatch.setattr(explorer.pictures.items[2], "load", unreadable)
+    hear(explorer, type="lost", asked=4, row=0, pictures=[2, 0])
+    assert sent[-1] == {"type": "lost", "asked": 4, "lost": [[], sent[-2]["lost"][0]]}
+    assert explorer.error == "OSError: gone"
     plain = explorer.pictures.plain()
     filter_ = {"hidden": ["learned"], "name": "", "small": False, "lost": dsla}
     asked = [filter_, filter_ | {"lost": [[], [], []]}, filter_ | {"name": "cup"}]
