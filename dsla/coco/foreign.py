@@ -221,9 +221,10 @@ def _labelled(folder: Path) -> Iterator[tuple[dict[str, Any], Fields]]:
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(width, height) as the picture is seen: the EXIF orientations 5 to 8 exchange them."""
+    """(width, height) as the picture is seen: the EXIF orientations 5 to 8 exchange them; Pillow does so for TIFF."""
     width, height = picture.size
-    return (height, width) if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
 
 
 def _boxes(file: Path | None, size: Sequence[int], wanted: int) -> Fields:

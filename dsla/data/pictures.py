@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..coco.columns import array
 from ..coco.foreign import upright_size
 from ..errors import DataError, DataWarning
 
@@ -119,6 +120,13 @@ def load_pixels(
                     f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
                     "(dsla.data.pictures.MAX_PIXELS)"
                 )
+            if ";16" in str(opened.tile) and not opened.mode.startswith("I"):  # of a channel's 16 bits Pillow keeps 8
+                what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
+                if value_range is not None:
+                    raise DataError(
+                        f"{path}: {what}, so that a value_range has no effect: convert it to 8 bits or grey"
+                    )
+                _say(f"{path.parent}: {what}; if they hold 12 bits, they are dark: convert them")
             stored, upright = opened.size, upright_size(opened)
             wanted = upright if size is None else (size[1], size[0])
             if wanted not in (stored, upright):
@@ -127,11 +135,14 @@ def load_pixels(
                     f"{path}: the image is {text(stored)}{other}, but the annotations say {text(wanted)} "
                     "(width x height); correct the file or its entry in 'images'."
                 )
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":  # of a phone, with a preview
+                _say(f"{path.parent}: of a file with several pictures the first is read")
             if wanted == upright:
                 ImageOps.exif_transpose(opened, in_place=True)
             pixels = to_pixels(opened, value_range)
             if value_range is None and opened.mode.startswith("I") and 0 < float(pixels.max()) < 4096 / 65535:
-                _say_dark(path.parent)
+                dark = f"{path.parent}: a picture of 16 bits has no value above 4095 and is read dark"
+                _say(f"{dark}; if all are of 12 bits, say value_range=(0, 4095) or --value-range 0 4095")
             return pixels
     except FileNotFoundError:
         raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
@@ -142,10 +153,9 @@ def load_pixels(
 
 
 @cache
-def _say_dark(folder: Path) -> None:
-    """Once for a folder: its pictures may hold fewer bits than their files."""
-    text = f"{folder}: a picture of 16 bits has no value above 4095 and is read dark; if all are of 12 bits, say"
-    warnings.warn_explicit(f"{text} value_range=(0, 4095) or --value-range 0 4095", DataWarning, "<dsla>", 1)
+def _say(text: str) -> None:
+    """Once, however many pictures of a folder it holds of."""
+    warnings.warn_explicit(text, DataWarning, "<dsla>", 1)
 
 
 def image_tensor(image: Any) -> Tensor:
@@ -162,7 +172,7 @@ def image_tensor(image: Any) -> Tensor:
         return load_image(image)
     if isinstance(image, Image.Image):
         return as_floats(to_pixels(ImageOps.exif_transpose(image)))
-    pixels = _pixels(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+    pixels = _pixels(array(image))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

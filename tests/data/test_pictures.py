@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsla.coco.foreign import upright_size
 from dsla.data import load_image, pictures
 from dsla.data.pictures import endings, image_tensor
 from dsla.errors import DataError
@@ -122,6 +123,64 @@ def test_12_bits_in_files_of_16_are_said_once_for_a_folder(tmp_path):
     ]
 
 
+def deep_png(path, values):
+    """A PNG of 16 bits a channel, which Pillow does not write, of [H, W, C]."""
+    kind = {2: 4, 3: 2, 4: 6}[values.shape[2]]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = {b"IHDR": struct.pack(">IIBBBBB", *values.shape[1::-1], 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows)}
+    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts.items()]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.robustness("wrong: 16 bits a channel in colour lose no level without a word, and refuse a value_range")
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bits_a_channel_in_colour(tmp_path, channels):
+    values = np.full((8, 8, channels), 0x40FF)
+    values[..., 3 if channels > 2 else 1 :] = 0xFFFF  # opaque
+    for name in ("a.png", "b.png"):
+        deep_png(tmp_path / name, values)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = load_image(tmp_path / "a.png")
+        load_image(tmp_path / "b.png")
+    what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
+    said = f"{tmp_path}: {what}; if they hold 12 bits, they are dark: convert them"
+    assert [str(w.message) for w in caught] == [said]
+    assert image.unique().tolist() == pytest.approx([0x40 / 255], abs=1e-6)
+    with pytest.raises(DataError, match=rf"a\.png: {what}, so that a value_range has no effect"):
+        load_image(tmp_path / "a.png", value_range=(0, 4095))
+
+
+@pytest.mark.robustness("wrong: a file of several pictures is said to be read in part")
+def test_files_of_several_pictures_are_said(tmp_path):
+    first, second = half_red(), half_red().rotate(180)
+    for name in ("a.gif", "a.png", "a.webp", "a.tif", "a.mpo"):
+        folder = tmp_path / name[2:]
+        folder.mkdir()
+        first.save(folder / name, save_all=True, append_images=[second], quality=95)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            image = load_image(folder / name)
+        said = [f"{folder}: of a file with several pictures the first is read"]
+        assert [str(w.message) for w in caught] == ([] if name == "a.mpo" else said)  # a phone's, with a preview
+        assert image[0, :, :28].min() > 0.9
+        assert image[0, :, 36:].max() < 0.1
+
+
+def test_turned_tiffs_lie_in_the_upright_frame(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    half_red((60, 40)).save(tmp_path / "x.tif", exif=exif)
+    upright = load_image(tmp_path / "x.tif")
+    assert upright.shape == (3, 60, 40)
+    assert upright[:, 2, 20].tolist() == [1, 0, 0]
+    assert torch.equal(load_image(tmp_path / "x.tif", (60, 40)), upright)
+    with pytest.raises(DataError, match=r"x\.tif: the image is 40x60, but the annotations say 60x40"):
+        load_image(tmp_path / "x.tif", (40, 60))  # Pillow gives no other frame
+    with Image.open(tmp_path / "x.tif") as picture:
+        assert upright_size(picture) == (40, 60)
+
+
 @pytest.mark.robustness("wrong: boxes lie in the frame, upright or stored, whose size the file gives")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_frames(tmp_path, orientation):
@@ -179,6 +238,7 @@ def test_a_picture_in_any_form_is_one_tensor(tmp_path):
         torch.testing.assert_close(image, expected, atol=1e-6, rtol=0)
     assert image_tensor([[0, 255], [51, 102]])[:, 1, 1].tolist() == pytest.approx([0.4] * 3)
     assert image_tensor(np.array([[True, False]])).max() == 1
+    assert torch.equal(image_tensor(expected.bfloat16()), expected.bfloat16().float())
 
 
 @pytest.mark.parametrize(
