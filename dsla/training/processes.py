@@ -84,6 +84,15 @@ def everyones(value: T) -> list[T]:
     return values
 
 
+def gathered(value: T) -> list[T]:
+    """The value of each rank, on rank 0; nothing on the others."""
+    if not together():
+        return [value]
+    values: list[Any] | None = [None] * dist.get_world_size() if rank() == 0 else None
+    dist.gather_object(value, values)
+    return values or []
+
+
 def agree(value: Any, what: str) -> None:
     """Raises a DataError on every rank unless all have the same value."""
     values = everyones(value)
@@ -112,10 +121,9 @@ def wait() -> None:
 def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
     """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them."""
     mine = range(rank(), len(dataset), world())  # so that each image is some rank's, once
-    parts = everyones(predict_dataset(model, Part(dataset, mine)))
-    rows = [row for part in parts for row in part]
-    numbers = None
-    if rank() == 0:
+    parts, numbers = gathered(predict_dataset(model, Part(dataset, mine))), None
+    if parts:
+        rows = [row for part in parts for row in part]
         truth = GroundTruth.of(dataset)
         numbers = evaluate_detections(truth, Results.of(rows, truth, guess=False)).to_series()
     return everyones(numbers)[0]

@@ -16,7 +16,7 @@ from dsla.data import DetectionDataset
 from dsla.data.sampling import Order
 from dsla.training.folder import read_log
 from dsla.training.loop import train
-from dsla.training.processes import agree, averaged, evaluate_together, process_group, rank, world
+from dsla.training.processes import agree, averaged, evaluate_together, gathered, process_group, rank, world
 
 DSLA_OFF = dsla.recipe(
     "scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=5, warmup_steps=0, optimizer="sgd", lr=0.02,
@@ -109,6 +109,7 @@ def work(folder):
         for p in low.parameters():
             torch.nn.init.normal_(p, std=0.1)
         found["evaluation"] = {k: float(v) for k, v in evaluate_together(low, Some()).items()}
+        found["gathered"] = gathered({"rank": rank()})
         found["averaged"] = averaged({"a": torch.tensor(1.0 + rank()), "b": torch.tensor(4.0)})
         try:
             agree(rank() if world() > 1 else 0, "ranks")
@@ -189,6 +190,11 @@ def test_every_image_is_evaluated_once(found):
 def test_what_ranks_tell_each_other(found):
     one, *both, _ = found
     assert (one["averaged"], one["refused"]) == ({"a": 1.0, "b": 4.0}, "")
+    assert [x["gathered"] for x in (one, *both)] == [
+        [{"rank": 0}],
+        [{"rank": 0}, {"rank": 1}],
+        [],
+    ]  # rank 0 alone has all
     for two in both:
         assert two["averaged"] == {"a": 1.5, "b": 4.0}
         assert "the processes have different ranks: [0, 1]" in two["refused"]
