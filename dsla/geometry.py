@@ -327,7 +327,7 @@ def _sides(input_size: InputSize) -> tuple[int, ...]:
     sides = tuple(int(side) for side in match.groups() if side) if match else (0,)
     if not 0 < sides[0] <= sides[-1] <= 16384:
         raise DataError(
-            f"input size {input_size!r}: write 'native', a shorter and a longest longer side as (800, 1333), or the "
-            "side of a padded square as 640; whole pixels up to 16384"
+            f"input size {input_size!r}: write 'native', the shorter side first and then the longest longer one as "
+            "(800, 1333), or the side of a padded square as 640; whole pixels up to 16384"
         )
     return sides

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import DataError
 from .geometry import at_least_float32, overlap
 
 
@@ -71,15 +72,18 @@ def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
     return 1 - (iou - (hull - union) / hull)
 
 
+def check_coupling(coupling: str) -> None:
+    """Raises a ValueError where `dynamic_target` has no such coupling."""
+    if coupling not in ("on", "off", "iou-only"):
+        raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
+
+
 def dynamic_target(label: Tensor, iou: Tensor, coupling: str = "on") -> Tensor:
     """What the classification is taught at a positive point: the dynamic label y_d.
 
     coupling "on": static label · IoU; "off": the static label; "iou-only": the IoU (the ablation that fails).
     """
+    check_coupling(coupling)
     if coupling == "on":
         return label * iou
-    if coupling == "off":
-        return label
-    if coupling == "iou-only":
-        return iou
-    raise ValueError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
+    return label if coupling == "off" else iou

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, aligned_iou, short_repr
-from ..losses import dynamic_target
+from ..losses import check_coupling, dynamic_target
 from .pairs import Pairs
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Assignment:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        dynamic_target(self.label[:0], self.label[:0], self.coupling)  # refuses a coupling that there is not
+        check_coupling(self.coupling)
 
     @cached_property
     def positive(self) -> Tensor:

@@ -231,8 +231,10 @@ def entry_of(
             optional = default is None or not {"None", "NoneType", "Optional"}.isdisjoint(words)
             ends = left.pop(key, (-math.inf, math.inf))
             options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
-    for key in left:
-        raise DataError(f"{kind.__name__} has no argument {key!r} with a number: there are {', '.join(arguments)}")
+    if left:
+        raise DataError(
+            f"{kind.__name__} has no argument {next(iter(left))!r} with a number: there are {', '.join(arguments)}"
+        )
     of_class: dict[str, Any] = {
         "title": kind.name or name,
         "criterion": "dsla",

@@ -14,11 +14,11 @@ import types
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, unknown
 from ..files import read_toml
-from .entry import LABELS, Coupling, Method, Option, entry_of
+from .entry import LABELS, Method, Option, entry_of
 
 if TYPE_CHECKING:
     from .base import Assigner
@@ -122,6 +122,7 @@ def register(
         DataError: the name of another method, a class that is no `Assigner` or cannot be called without arguments,
             labels or a coupling that do not exist or go together, ranges of an option that the class does not have.
     """
+    from ..losses import check_coupling
     from .base import Assigner
 
     if labels not in LABELS:
@@ -131,8 +132,7 @@ def register(
     if not (inspect.isclass(kind) and issubclass(kind, Assigner)):
         raise DataError(f"{kind!r} is no class of assigners: derive it from dsla.assigners.Assigner or PairAssigner")
     coupling = coupling or kind.default_coupling
-    if coupling not in get_args(Coupling):
-        raise DataError(f"coupling is 'on', 'off' or 'iou-only', got {coupling!r}")
+    check_coupling(coupling)
     if coupling != "off" and labels == "hard":
         raise DataError(f"{name}: hard labels are taught as they are, without the IoU: give coupling='off'")
     there = _lookup(name)

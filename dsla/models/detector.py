@@ -71,7 +71,12 @@ class Detector(nn.Module):
         self.assigner, self.criterion = assigner, criterion
         self.crowd, self.padding = checked("crowd", crowd), checked("padding", padding)
         self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
-        self.class_names, self.recipe, self.num_classes = names, recipe, head.num_classes
+        self.class_names, self.recipe = names, recipe
+
+    @property
+    def num_classes(self) -> int:
+        """C, as its head has it."""
+        return self.head.num_classes
 
     def features(self, batch: Tensor) -> list[Tensor]:
         """Maps of the pyramid, finest first, of a normalised and padded batch [B, 3, H, W]."""

@@ -78,14 +78,15 @@ def usable(device: torch.device | str | None = None) -> torch.device:
     return chosen
 
 
-def device_of(model: nn.Module, device: Any = None) -> torch.device:
-    """The given device, or the one that the model is on.
-
-    Raises:
-        DataError: it is no model.
-    """
+def check_model(model: Any) -> None:
+    """Raises a DataError where something else stands in a model's place."""
     if not isinstance(model, nn.Module):
         raise DataError(f"a model comes first, got a {type(model).__name__}: give the arguments in their order")
+
+
+def device_of(model: nn.Module, device: Any = None) -> torch.device:
+    """The given device, or the one that the model is on. Raises as `check_model` does."""
+    check_model(model)
     if device is not None:
         return torch.device(device)
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -96,7 +97,7 @@ def predict_dataset(model: nn.Module, dataset: Any, **running: Any) -> list[dict
 
     running: as `batches` has it.
     """
-    device_of(model)  # says so where it is none
+    check_model(model)
     rows: list[dict[str, Any]] = []
     with evaluation_mode(model):
         for images, targets in batches(model, dataset, **running):
@@ -149,7 +150,7 @@ def evaluate(
     Raises:
         DataError: the model was made for other classes.
     """
-    device_of(model)  # says so where it is none
+    check_model(model)
     check_classes(model, dataset)
     running = {"batch_size": batch_size, "device": device, "max_images": max_images, "progress": progress}
     rows = predict_dataset(model, dataset, **running)

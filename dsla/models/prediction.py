@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data.pictures import image_tensor
 from ..data.scenes import Scenes
 from .detector import Detector
-from .evaluation import device_of, evaluation_mode
+from .evaluation import check_model, device_of, evaluation_mode
 
 
 def limits(model: Detector) -> str | None:
@@ -37,7 +37,7 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
     Raises:
         DataError: what is no picture.
     """
-    device_of(model)  # says so where it is none
+    check_model(model)
     images = [images] if isinstance(images, (str, Path, Image.Image)) else images
     if (text := limits(model)) and not hasattr(images, "image_id"):
         images = list(images)

@@ -10,7 +10,7 @@ from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
-from ..errors import DataError
+from ..errors import DataError, unknown
 from ..recipes.recipe import checked
 from .backbone import Backbone, imagenet
 from .deform import DeformConv
@@ -86,6 +86,8 @@ class ResNetFeatures(Backbone, ResNet):
                 "resnet50_msra), take a recipe whose name ends in -torchvision, or start from random ones "
                 "(pretrained=false)"
             )
+        if name not in NETWORKS:
+            raise unknown("ResNet", name, NETWORKS)
         blocks, options = NETWORKS[name]
         norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
         super().__init__(Bottleneck, blocks, norm_layer=norm_layer, **options)

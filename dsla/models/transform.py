@@ -157,14 +157,15 @@ def _problem(target: Target, num_classes: int) -> str | None:
         )
     if boxes.device.type != "cpu" or not len(boxes):
         return None
-    good = boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1) & (labels >= 0) & (labels < num_classes)
-    if good.all():
+    classless = (labels < 0) | (labels >= num_classes)
+    wrong = ~(boxes.isfinite().all(-1) & (boxes[:, 2:] > boxes[:, :2]).all(-1))
+    if not (wrong | classless).any():
         return None
-    bad = int((~good).nonzero()[0])
-    return (
-        f"box {bad} is {boxes[bad].tolist()} of label {int(labels[bad])}, but x1, y1, x2, y2 must be finite, x2 > x1, "
-        f"y2 > y1, and the model has {num_classes} classes, labels 0…{num_classes - 1}"
-    )
+    bad = int((wrong | classless).nonzero()[0])
+    if wrong[bad]:
+        return f"box {bad} is {boxes[bad].tolist()}, but x1, y1, x2, y2 must be finite, x2 > x1 and y2 > y1"
+    classes = f"the model has {num_classes} classes, labels 0…{num_classes - 1}"
+    return f"box {bad} has label {int(labels[bad])}, but {classes}"
 
 
 def sizes(images: Sequence[Tensor]) -> list[Size]:

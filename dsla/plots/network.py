@@ -10,8 +10,10 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
+from ..errors import DataError
 from ..models import Detector
 from ..models.build import build
+from ..models.swin import SwinFeatures
 from ..recipes.recipe import Recipe
 from .style import FAINT, INK, SOFT, Picture, beside, caption, drawing
 
@@ -35,10 +37,14 @@ def network_table(recipe: Recipe | str, num_classes: int, size: tuple[int, int])
     Returns:
         part (image, backbone, pyramid, head), name (C3, P3, …), sources (names of the rows it reads), operation (that
         made it), channels, height, width (<NA> in the head, which all levels share), stride, parameters.
+    Raises:
+        DataError: the backbone is Swin.
     """
     with torch.device("meta"):
         model = build(recipe, num_classes=num_classes).eval()
         batch = torch.empty(1, 3, *size)
+    if isinstance(model.backbone, SwinFeatures):
+        raise DataError("a network's table is of convolutions, whose maps have channels first: Swin-S has none")
     stages: dict[int, list[tuple[nn.Module, Tensor]]] = {}
     for module in model.backbone.modules():
         module.training = True  # else norms of fixed statistics are part of their convolutions, which no hook sees

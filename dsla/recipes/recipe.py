@@ -153,7 +153,7 @@ class Recipe:
             follow |= {} if changes["method"] == self.method else {"coupling": None}
         copy = dataclasses.replace(self, **(follow | changes))
         idle = unused(copy)
-        for key in filter(idle.get, changes):
+        if (key := next(filter(idle.get, changes), None)) is not None:
             raise DataError(f"recipe {self.name}: {key}={changes[key]!r} would do nothing: {idle[key]}")
         entry = method(copy.method)
         values = {key: changes[key] for key in entry.fields if key in changes}

@@ -17,7 +17,17 @@ def read(key: str, text: str, kind: Any) -> Any:
     try:
         return _read(text, kind)
     except (KeyError, ValueError):
-        raise DataError(f"{key}={text}: not a value of type {getattr(kind, '__name__', kind)}") from None
+        raise DataError(f"{key}={text}: give {_needed(kind)}") from None
+
+
+def _needed(kind: Any) -> str:
+    """What a person can type, in words."""
+    kinds = get_args(kind)
+    if get_origin(kind) is not tuple:
+        return next(_NAMES[k] for k in (kind, *kinds) if k in _NAMES) + (", or none" if kinds else "")
+    if get_origin(kinds[0]) is not tuple:
+        return f"{_NAMES[kinds[0]]}, or several with commas between them"
+    return "pairs such as " + ("topk:9,sigma:0.5" if get_args(kinds[0])[0] is str else "0-64,64-128")
 
 
 def _read(text: str, kind: Any) -> Any:
@@ -29,7 +39,7 @@ def _read(text: str, kind: Any) -> Any:
         if get_origin(kinds[0]) is not tuple:
             return tuple(_read(word, kinds[0]) for word in words)
         pairs = (word.split(":" if parts[0] is str else "-", 1) for word in words)
-        return tuple(tuple(map(_read, pair, parts)) for pair in pairs)  # ranges=0-64,64-128; options=topk:9,sigma:0.5
+        return tuple(tuple(_read(*word) for word in zip(pair, parts, strict=True)) for pair in pairs)
     if get_origin(kind) is Literal or kind is Any:  # `Method.read` reads what options have
         return text
     return WORDS[text.lower()] if kind is bool else kind(text)

@@ -140,7 +140,7 @@ def resume_from(folder: Path, identity: Mapping[str, Any], device: torch.device,
             for stored in archive.infolist():
                 archive.read(stored)  # raises where the checksum is another
                 if stored.external_attr:
-                    raise ValueError(f"{stored.filename} in it is no file")
+                    raise ValueError(f"{stored.filename} in it is marked as a folder")
         state = torch.load(path, map_location=device, weights_only=True)
         there, step = dict(state["identity"]), int(state["step"])
         if missing := [name for name in parts if not isinstance(state.get(name), Mapping)]:

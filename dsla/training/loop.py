@@ -126,8 +126,8 @@ def train(
             vars(model)["network"] = torch.compile(model.network)
             left.callback(vars(model).pop, "network")  # a detector that is saved or sent elsewhere is an ordinary one
         images, total = len(dataset), total_steps(recipe, len(dataset))
-        teach = Step(model, recipe, device, seed, images, total, accumulate)
-        teach.checkpoint = None if folder is None else folder / CHECKPOINT
+        checkpoint = None if folder is None else folder / CHECKPOINT
+        teach = Step(model, recipe, device, seed, images, total, accumulate, checkpoint)
         identity = {"recipe": plain(recipe.to_dict()), "seed": seed, "images": images, "data": dataset.fingerprint()}
         start = resume_from(folder, identity, device, teach.parts) if resume and folder is not None else Start()
         agree(start.step, "checkpoints")
@@ -156,8 +156,8 @@ def train(
         left.callback(bar.close)  # also where a loss is not finite: what is said then has a line of its own
         signals = left.enter_context(Signals())
         goes_on = "nothing is written without a folder (out)"
-        if folder is not None:
-            goes_on = f"go on from {folder / CHECKPOINT} with resume=True (--resume)"
+        if checkpoint is not None:
+            goes_on = f"go on from {checkpoint} with resume=True (--resume)"
         began, timed = time.perf_counter(), step
         for pictures, targets in left.enter_context(batches_of(dataset, recipe, order, workers, device)):
             losses = teach(step, pictures, targets)

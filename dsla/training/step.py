@@ -30,20 +30,27 @@ class Step:
         images: in the training set.
         total: steps of the run.
         accumulate: parts in which a process works through its images.
+        checkpoint: file to go back to, if there is one.
 
     Attributes:
         parts: what has a state, by the name that it has in a checkpoint.
         rate: the learning rate of the last step.
         ids: of the images of the last step.
-        checkpoint: file to go back to, if there is one.
     """
 
     def __init__(
-        self, model: Detector, recipe: Recipe, device: torch.device, seed: int, images: int, total: int, accumulate: int
+        self,
+        model: Detector,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        images: int,
+        total: int,
+        accumulate: int,
+        checkpoint: Path | None,
     ) -> None:
         self.recipe, self.device, self.seed, self.images, self.total = recipe, device, seed, images, total
-        self.accumulate, self.rate, self.ids = accumulate, 0.0, list[int]()
-        self.checkpoint: Path | None = None
+        self.accumulate, self.checkpoint, self.rate, self.ids = accumulate, checkpoint, 0.0, list[int]()
         self.optimizer = optimizer_of(model, recipe)
         gpu = device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16" and gpu)

@@ -70,6 +70,8 @@ def test_deformable_stages_start_as_the_ordinary_network():
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="C2…C5"):
         ResNetFeatures(dcn_stages=(1,))
+    with pytest.raises(ValueError, match="no ResNet 'resnet51': did you mean 'resnet50'"):
+        ResNetFeatures("resnet51")
 
 
 def test_a_deformable_convolution_looks_where_it_is_told():

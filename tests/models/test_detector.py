@@ -235,7 +235,10 @@ def test_images_of_extreme_aspect_keep_a_pixel_train_and_detect(size):
         (target((9.0, 5.0, 4.0, 20.0), image_id=139), r"image 139: box 0 is \[9.0, 5.0, 4.0, 20.0\]"),
         (target((1.0, 1.0, 5.0, 5.0), (1.0, 1.0, 5.0, float("nan")), image_id=7), "image 7: box 1"),
         (target((3.0, 3.0, 3.0, 8.0)), "image 1 of the batch: box 0"),
-        ({"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([5])}, "label 5, but .* has 5 classes"),
+        (
+            {"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([5])},
+            "^image 1 of the batch: box 0 has label 5, but the model has 5 classes, labels 0…4$",
+        ),
         ({"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([-1])}, "label -1"),
         ({"boxes": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}, r"boxes are \[0, 4\]"),
         ({"boxes": torch.zeros(0, 4)}, "'labels'"),
@@ -249,6 +252,9 @@ def test_targets_that_cannot_be_taught(bad, message):
 
 def test_calls_that_make_no_sense():
     model = model_of()
+    assert model.num_classes == 5
+    with pytest.raises(AttributeError, match="num_classes"):  # another number would be that of no weights
+        model.num_classes = 3
     with pytest.raises(DataError, match="one target for each of the 1 images"):
         model.train()([image(64, 64)])
     with pytest.raises(DataError, match=r"expected float \[3, H, W\]"):

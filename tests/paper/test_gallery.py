@@ -9,6 +9,7 @@ import pytest
 from dsla.assigners import METHODS
 from dsla.paper import gallery
 from dsla.plots import diagrams
+from dsla.plots.network import network_table
 
 
 def test_interval_table_by_hand():
@@ -90,3 +91,5 @@ def test_the_network_is_the_built_one():
     model = dsla.build("r50-1x", num_classes=80)
     scales = 5  # of the levels, which no map holds
     assert table["parameters"].sum() == pytest.approx(sum(p.numel() for p in model.parameters()), abs=scales + 1)
+    with pytest.raises(dsla.DataError, match="Swin-S"):
+        network_table("swin-s-dcn-3x", 80, (224, 224))

@@ -80,8 +80,14 @@ def test_changes_from_the_shell():
     assert recipe("r50-1x", clip="none", ranges="0-64,64-128,128-256,256-512,512-1e8") == recipe("r50-1x", clip=None)
     with pytest.raises(DataError, match="did you mean 'dcn_stages'"):
         recipe("r50-1x", dcn_stage="3")
-    with pytest.raises(DataError, match="dcn_stages=C3: not a value"):
-        recipe("r50-1x", dcn_stages="C3")
+    pairs = "pairs such as 0-64,64-128"
+    for field, text, needed in (
+        ("dcn_stages", "C3", "a whole number, or several with commas between them"), ("lr", "x", "a finite number"),
+        ("steps", "1.5", "a whole number, or none"), ("ranges", "64", pairs), ("ranges", "0-64,a-b", pairs),
+        ("options", "topk", "pairs such as topk:9,sigma:0.5"), ("truncate", "2", "true or false"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=f"^{field}={text}: give {needed}$"):
+            recipe("r50-1x", **{field: text})
 
 
 def test_swin_is_not_decayed_on_norms_and_position_tables():

@@ -190,11 +190,7 @@ def test_every_image_is_evaluated_once(found):
 def test_what_ranks_tell_each_other(found):
     one, *both, _ = found
     assert (one["averaged"], one["refused"]) == ({"a": 1.0, "b": 4.0}, "")
-    assert [x["gathered"] for x in (one, *both)] == [
-        [{"rank": 0}],
-        [{"rank": 0}, {"rank": 1}],
-        [],
-    ]  # rank 0 alone has all
+    assert [each["gathered"] for each in (one, *both)] == [[{"rank": 0}], [{"rank": 0}, {"rank": 1}], []]
     for two in both:
         assert two["averaged"] == {"a": 1.5, "b": 4.0}
         assert "the processes have different ranks: [0, 1]" in two["refused"]
