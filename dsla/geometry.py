@@ -172,6 +172,11 @@ class HeadOutputs:
         """[B, P, 4] predicted boxes, pixels; not clipped to the image."""
         return distances_to_boxes(self.grid.xy, self.distances)
 
+    def of_image(self, image: int) -> "HeadOutputs":
+        """Those of one image of the batch, as a batch of one."""
+        quality = None if self.quality is None else self.quality[image, None]
+        return HeadOutputs(self.logits[image, None], self.distances[image, None], self.grid, quality)
+
     def detach(self) -> "HeadOutputs":
         quality = None if self.quality is None else self.quality.detach()
         return replace(self, logits=self.logits.detach(), distances=self.distances.detach(), quality=quality)

@@ -116,8 +116,7 @@ class Assigner(ABC):
         if predictions is not None:
             if not 0 <= image < len(predictions.logits):
                 raise ValueError(f"image {image} is not in predictions of {len(predictions.logits)} images")
-            of_image = predictions.detach()
-            predictions = HeadOutputs(of_image.logits[image, None], of_image.distances[image, None], grid)
+            predictions = predictions.detach().of_image(image)
         classes = self._classes(grid, 1, predictions)
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
             boxes = torch.stack(pairs.boxes)[None]

@@ -98,8 +98,7 @@ def _batch(t: _Trial) -> Verdicts:
     outputs = t.predictions(3)
     a = t.run(boxes, labels, outputs)
     for i in range(3):
-        part = HeadOutputs(outputs.logits[i : i + 1], outputs.distances[i : i + 1], t.grid)
-        one = t.run(boxes[i : i + 1], labels[i : i + 1], part)
+        one = t.run(boxes[i : i + 1], labels[i : i + 1], outputs.of_image(i))
         for column in COLUMNS:
             yield torch.equal(getattr(a, column)[i], getattr(one, column)[0]), f"{column} of image {i}"
 

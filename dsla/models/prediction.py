@@ -38,7 +38,8 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
         DataError: what is no picture.
     """
     check_model(model)
-    images = [images] if isinstance(images, (str, Path, Image.Image)) else images
+    single = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) < 4
+    images = [images] if single else images
     if (text := limits(model)) and not hasattr(images, "image_id"):
         images = list(images)
         if not all(isinstance(image, Tensor) for image in images):

@@ -8,6 +8,7 @@ from narrow import narrow
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+import dsla
 from dsla import DataError
 from dsla.geometry import scaled
 from dsla.models import Detector, Head, build
@@ -248,6 +249,19 @@ def test_targets_that_cannot_be_taught(bad, message):
     model = model_of().train()
     with pytest.raises(DataError, match=message):
         model([image(64, 64)] * 2, [target((1.0, 1.0, 30.0, 30.0)), bad])
+
+
+@pytest.mark.filterwarnings("ignore:this model knows drawn scenes only")
+def test_one_picture_of_any_form_is_one_picture():
+    """An array's rows were taken for pictures."""
+    model, pixels = dsla.load("scenes-dsla"), torch.randint(0, 256, (64, 80, 3), dtype=torch.uint8).numpy()
+    floats = torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
+    (expected,) = dsla.predict(model, [floats])
+    for form, count in ((floats, 1), (pixels, 1), ([pixels] * 2, 2), (torch.stack([floats] * 3), 3)):
+        detections = dsla.predict(model, form)
+        assert len(detections) == count
+        assert all(torch.equal(one["boxes"], expected["boxes"]) for one in detections)
+    assert len(dsla.predict(model, pixels[..., 0])) == 1  # grey
 
 
 def test_calls_that_make_no_sense():
