@@ -102,10 +102,15 @@ class FCOSCriterion:
         return losses
 
 
+def together() -> bool:
+    """Whether this process is one of several that work together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a scalar over the processes of a distributed run; the value itself in a single one."""
     value = value.detach()
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not together():
         return value
     value = value.clone()
     dist.all_reduce(value)

@@ -16,7 +16,7 @@ from ..files import refuse_existing, write
 from ..recipes.recipe import Recipe
 from .detector import Detector
 from .saving import detector_of, save
-from .weights import read
+from .weights import read, read_about
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -36,7 +36,7 @@ def save_pretrained(
     """
     folder = Path(folder)
     refuse_existing([folder / WEIGHTS, folder / CONFIG], overwrite=overwrite)
-    about, _ = read(save(model, folder / WEIGHTS, metric, overwrite=overwrite))
+    about = read_about(save(model, folder / WEIGHTS, metric, overwrite=overwrite))
     write(folder / CONFIG, json.dumps(about, indent=1))
     return folder
 

@@ -146,6 +146,10 @@ def _problem(target: Target, num_classes: int) -> str | None:
             f"the keys {strange} would change what is taught and are not understood: give crowds as 'iscrowd' [M] or "
             "'crowd_boxes' [K, 4], leave out what is not to be taught"
         )
+    for key in ("labels", *_BOXES, "iscrowd"):
+        if key in target and not isinstance(target[key], Tensor):
+            got = type(target[key]).__name__
+            return f"{key} must be a tensor, got {got}; where there are none, leave 'crowd_boxes' and 'iscrowd' out"
     boxes, labels = target["boxes"], target["labels"]
     flags = target.get("iscrowd", labels)
     if flags.shape != labels.shape:

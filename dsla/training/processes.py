@@ -21,16 +21,11 @@ from ..coco.ground_truth import GroundTruth
 from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..errors import DataError
-from ..models.criteria import mean_over_ranks
+from ..models.criteria import mean_over_ranks, together
 from ..models.evaluation import predict_dataset, usable
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while rank 0 evaluates or saves
-
-
-def together() -> bool:
-    """Whether this process is one of several that work together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def rank() -> int:

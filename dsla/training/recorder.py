@@ -24,6 +24,7 @@ from ..errors import DataError
 from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
 from ..models.evaluation import evaluation_mode
+from ..models.transform import sizes
 
 FORMAT = "dsla recording 1"
 # Of 500 steps of scenes-dsla; cold: its first boxes are far too small (box_bias −2 instead of 0.7), and fit nothing.
@@ -203,21 +204,16 @@ class Recorder:
     def _look(self, model: Any) -> dict[str, Any]:
         device = next(model.parameters()).device
         self.images = tuple(image.to(device) for image in self.images)
-        self.targets = tuple(
-            {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for t in self.targets
-        )
-        originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in self.images]
+        originals = sizes(self.images)
         with evaluation_mode(model):
-            raw = model.forward_raw(list(self.images), list(self.targets))
+            raw = model.forward_raw(self.images, self.targets)
             a, outputs = model.assign(raw), raw.outputs
             scores = model.postprocess.scores(outputs)
             candidates = model.postprocess.candidates(outputs, raw.image_sizes, originals)
             detections = [model.postprocess.suppress(one) for one in candidates]
-            positive = a.gt_index >= 0
-            iou = a.iou(outputs.boxes)
-            taught = a.target(outputs.boxes)
+            iou, taught = a.iou(outputs.boxes), a.target(outputs.boxes)
             of_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
-            score = torch.where(positive, of_class, scores.amax(-1))
+            score = torch.where(a.positive, of_class, scores.amax(-1))
             own, own_box = [], []
             for k, target in enumerate(self.targets):
                 objects = torch.arange(len(target["boxes"]), device=device)[:, None]
@@ -229,7 +225,7 @@ class Recorder:
         self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "class_names": tuple(model.class_names)}
         self._about["name"] = getattr(model.recipe, "name", type(model).__name__)
         frame = {
-            "taught": ((taught.clamp(0, 1) * 254 + 1.5) * positive).to(torch.uint8).cpu().numpy(),
+            "taught": ((taught.clamp(0, 1) * 254 + 1.5) * a.positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
             "own": torch.cat(own).half().cpu().numpy(),
             "own_box": _sixteenths(torch.cat(own_box)),

@@ -243,6 +243,8 @@ def test_images_of_extreme_aspect_keep_a_pixel_train_and_detect(size):
         ({"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([-1])}, "label -1"),
         ({"boxes": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}, r"boxes are \[0, 4\]"),
         ({"boxes": torch.zeros(0, 4)}, "'labels'"),
+        (target((1.0, 1.0, 5.0, 5.0), crowd_boxes=None), r"image 1 .*: crowd_boxes must be a tensor, got None"),
+        ({"boxes": [[1.0, 1, 5, 5]], "labels": torch.tensor([0])}, "boxes must be a tensor, got list"),
     ],
 )
 def test_targets_that_cannot_be_taught(bad, message):
