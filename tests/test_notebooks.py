@@ -131,7 +131,7 @@ def test_links_between_notebooks_lead_somewhere(notebook):
 
 
 def test_no_file_is_read_by_a_path_that_holds_in_one_folder_only(notebook):
-    """Kind of B55: what a notebook reads comes from the package, from a variable, or from `repository_file`."""
+    """What a notebook reads comes from the package, from a variable, or from `repository_file`."""
     readers = {"open", "read_csv", "read_json", "load_image", "read_log", "read_numbers", "CocoDataset"}
     for cell in notebook.cells:
         if cell.cell_type != "code":

@@ -54,7 +54,8 @@ def run(args: Namespace) -> int:
         print(f"note: {text}", file=sys.stderr)
     category_ids = truth.category_ids if truth else None
     broken = predict_files(model, pictures, Path(args.out), args.score, category_ids, args.value_range)
-    print(f"all detections: {Path(args.out) / RESULTS}")
+    if len(broken) < len(pictures):
+        print(f"all detections: {Path(args.out) / RESULTS}")
     if skipped:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
         print(f"not looked at in folders: {kinds}", file=sys.stderr)
@@ -158,5 +159,6 @@ def predict_files(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted before {picture.path}; what was detected: {out / RESULTS}") from None
     finally:
-        write(out / RESULTS, json.dumps(results))
+        if len(broken) < len(pictures):  # else there is nothing to keep, and nothing in the way of the next try
+            write(out / RESULTS, json.dumps(results))
     return broken

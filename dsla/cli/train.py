@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
 
 def _outlook(args: Namespace, scheduled: Recipe, notes: list[str], images: "DetectionDataset") -> dict[str, Any]:
     """What the recipe and the options make of each other, by name."""
-    from ..training.folder import default_folder
+    from ..training.folder import CHECKPOINT, default_folder
     from ..training.loop import taught
     from ..training.processes import world
     from ..training.schedule import plan, rates, spacing
@@ -74,6 +74,10 @@ def _outlook(args: Namespace, scheduled: Recipe, notes: list[str], images: "Dete
         text += f"; images without a box, left out as the recipe's empty_images says: {len(images) - count}"
     val = "the embedded set's val" if args.data is None else f"val of {args.data}"
     start = f"ImageNet weights of {scheduled.backbone}" if scheduled.pretrained else "random weights"
+    folder = Path(args.out or default_folder(scheduled, data, args.seed))
+    if args.resume:
+        there = (folder / CHECKPOINT).exists()
+        start = str(folder / CHECKPOINT) if there else f"{start}, since {folder} holds no checkpoint to go on from"
     return {
         "data": text,
         "evaluated on": args.val_annotations if args.annotations else val,
@@ -85,7 +89,7 @@ def _outlook(args: Namespace, scheduled: Recipe, notes: list[str], images: "Dete
         "starts from": args.weights or start,
         "seed": args.seed,
         "device": args.device or "a GPU if there is one, else the CPU",
-        "folder": args.out or str(default_folder(scheduled, data, args.seed)),
+        "folder": str(folder),
     }
 
 
@@ -106,6 +110,8 @@ def _train(args: Namespace, scheduled: Recipe, images: "DetectionDataset", about
     if "scaling" in about:
         say(about["scaling"])
     model = None
+    if args.resume:
+        say(f"starting from {about['starts from']}")
     if args.weights:
         model = build(scheduled, class_names=dataset.class_names)
         left = adopt(model, args.weights)

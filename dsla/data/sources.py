@@ -61,6 +61,8 @@ def open_dataset(
         folder = Path(data) if data is not None else Path(annotations).parent
         return CocoDataset(folder, annotations, **options)
     root = Path(str(data))
+    if not root.is_dir():
+        raise DataError(f"{root.absolute()}: no such folder")
     names = (split, *(f"{split}{year}" for year in (2017, 2014) if split in SIZES))
     tried = {
         folder / f"instances_{name}.json": root / name for name in names for folder in (root / "annotations", root)

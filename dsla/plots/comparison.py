@@ -185,7 +185,7 @@ def counted(row: Row) -> str:
 
 def _caption(rows: Sequence[Row], frame: Frame) -> str:
     offsets = {f"{r.assignment.grid.offset:g}" for r in rows}
-    grid = f"points offset by {offsets.pop()} stride" if len(offsets) == 1 else "each method on its own grid of points"
+    grid = f"points offset by {offsets.pop()} strides" if len(offsets) == 1 else "each method on its own grid of points"
     return caption("compare", frame=frame, objects=draw.many(len(rows[0].counts), "object"), grid=grid)
 
 

@@ -49,7 +49,7 @@ def coverage_figure(table: pd.DataFrame) -> Picture:
         for ax, group in zip(axes, groups, strict=True):
             rows = settings.merge(kept[kept["group"] == group], on=keys, how="left")
             none, few = (100 * rows[share].fillna(0) for share in ("none", "few"))
-            ax.barh(rows.index, none, 0.75, color=LOST, label="no point")
+            ax.barh(rows.index, none, 0.75, color=LOST, label="no point, its % as a number")
             ax.barh(rows.index, few, 0.75, left=none, color="#f0a202", label="1 or 2 points")
             for at, value in none.items():
                 ax.annotate(f"{value:.1f}", (0, at), (2, 0), textcoords="offset points", fontsize=6, va="center")

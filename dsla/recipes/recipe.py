@@ -215,7 +215,7 @@ def checked(key: str, value: Any) -> Any:
 def _check_names(fields: Mapping[str, Any]) -> None:
     for key in fields:
         if key not in _TYPES:
-            raise unknown("field of recipes", key, _TYPES)
+            raise unknown("field of recipes", key, _TYPES, f"; a method's option is set by options={key}:VALUE")
 
 
 _TYPES: dict[str, Any] = get_type_hints(Recipe)

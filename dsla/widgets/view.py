@@ -57,7 +57,10 @@ class Shown:
 
     def row(self) -> Row:
         """For `dsla.plots.comparison.figure_of`: a picture of the very values drawn here."""
-        return Row(self.title, replace(self.assignment, label=self.values[None], coupling="off"), self.counts)
+        title = self.title
+        if self.coupled and self.assignment.coupling != "off":
+            title += " · coupled with the IoU of predicted boxes"
+        return Row(title, replace(self.assignment, label=self.values[None], coupling="off"), self.counts)
 
     def explain(self, point: int, box: int) -> Explanation:
         a = self.assignment

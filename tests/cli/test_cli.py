@@ -64,6 +64,15 @@ def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, co
     assert "starting from" in out
 
 
+def test_resume_says_what_it_starts_from(capsys, trained, coco, tmp_path):
+    argv = ["train", "scenes-dsla", *SMALL, "--data", coco, "--seed", 1, "--resume", "--out"]
+    code, out, _ = run(capsys, *argv, tmp_path / "new")
+    assert code == 0
+    assert f"starting from random weights, since {tmp_path / 'new'} holds no checkpoint to go on from" in out
+    told = json.loads(run(capsys, *argv, trained, "--print")[1])
+    assert told["run"]["starts from"] == str(trained / "checkpoint.pt")
+
+
 def test_evaluate_prints_the_12_numbers(capsys, trained, coco, tmp_path):
     file = tmp_path / "numbers.json"
     code, out, _ = run(capsys, "evaluate", trained / "model.safetensors", "--data", coco, "--per-class", "--json", file)
@@ -98,6 +107,19 @@ def test_predict_draws_every_image_and_writes_coco_results(capsys, trained, tmp_
     assert {p.name for p in out_dir.glob("*.png")} == {"foto 0.png", "foto 1.png"}
 
 
+def test_predict_leaves_nothing_where_no_image_could_be_read(capsys, trained, tmp_path):
+    """Nothing then stands in the way of the command with the right file."""
+    (tmp_path / "a.json").write_text("{}")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    argv = ("--weights", trained / "model.safetensors", "--out", tmp_path / "out")
+    code, out, err = run(capsys, "predict", tmp_path / "a.json", *argv)
+    assert (code, out) == (1, "")
+    assert "1 of 1 images left out" in err
+    assert not (tmp_path / "out").exists()
+    assert run(capsys, "predict", tmp_path / "a.png", *argv)[0] == 0
+    assert (tmp_path / "out" / "detections.json").exists()
+
+
 def test_predict_takes_pictures_of_12_bits_in_16(capsys, tmp_path):
     values = (dsla.Scenes("val", size=1)[0][0].mean(0).numpy() * 4095).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
@@ -130,7 +152,7 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
         (["train", "scenes-dslaa"], "no recipe 'scenes-dslaa'"),
         (["train", "scenes-dsla", "stepz=3"], "did you mean 'steps'"),
         (["train", "scenes-dsla", "steps"], "FIELD=VALUE"),
-        (["train", "scenes-dsla", "--data", "/nowhere"], "instances_train2017.json"),
+        (["train", "scenes-dsla", "--data", "/nowhere"], "/nowhere: no such folder"),
         (["evaluate", "nothing.safetensors"], "no weights at"),
         (["predict", "nothing.jpg"], "nothing.jpg"),
         (["train", "scenes-dsla", "--data", "x", "--size", "3"], "--size is a number of embedded scenes"),

@@ -136,6 +136,7 @@ REFUSED = [
     ("scenes-dsla", {"milestones": "8"}, "milestones=.* schedule=cosine"),
     ("r50-1x", {"warmup_steps": "0", "warmup": "linear"}, "warmup='linear' would do nothing: there is no warm-up"),
     ("swin-s-dcn-3x", {"momentum": "0.8"}, "momentum=0.8 would do nothing: it is of SGD"),
+    ("scenes-dsla", {"sigma": "0.3"}, "no field of recipes 'sigma': .*set by options=sigma:VALUE"),
     ("r50-1x", {"mean": "0.5,0.4"}, "mean=.* 3 values are needed"),
     ("r50-1x", {"std": "0,0,0"}, "std=.* from 1e-06 to 1e\\+06 is possible"),
     ("r50-1x", {"pixel_scale": "nan"}, "pixel_scale=nan: a finite number is needed"),

@@ -318,6 +318,8 @@ def test_exports(explorer, monkeypatch):
     assert [r.title for r in rows] == ["FCOS", "DSLA"]
     again = compare(GREY, BOXES, [0, 1, 0]).rows
     assert all(torch.equal(r.assignment.label, o.assignment.label) for r, o in zip(rows, again, strict=True))
+    explorer.set(coupling="jittered boxes")
+    assert [r.title for r in explorer.static().rows] == ["FCOS", "DSLA · coupled with the IoU of predicted boxes"]
 
 
 def test_without_a_kernel_there_is_a_picture(explorer):
