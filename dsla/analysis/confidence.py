@@ -1,11 +1,13 @@
 """Ranking (inconsistency 2): does a higher score mean a better box?"""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..errors import DataError
 from .matching import match
 from .tables import Measured, Table, summarises
 
@@ -27,6 +29,8 @@ def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
     """
     if truth is not None:
         table = match(detections, truth, **options)
+    elif not isinstance(detections, pd.DataFrame | Mapping | list):
+        raise DataError("ranking needs the ground truth, too, or a table with the columns score and iou")
     else:
         table = Table(detections).copy()
         columns = {"image": 0, "gt": pd.NA, "ignored": False}

@@ -31,6 +31,14 @@ def progress_bar(description: str = "", **options: Any) -> Iterator[Callable[...
         yield advance
 
 
+def refuse_path(dataset: Any) -> None:
+    """Raises a DataError for the path of a data set, where one that is read belongs."""
+    if isinstance(dataset, str | Path):
+        raise DataError(
+            f"{dataset}: a path stands where a data set belongs: give dsla.CocoDataset(IMAGES, ANNOTATIONS)"
+        )
+
+
 def open_dataset(
     data: str | Path | None = None,
     split: str = "val",

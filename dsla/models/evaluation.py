@@ -15,6 +15,7 @@ from ..coco.ground_truth import GroundTruth
 from ..coco.matching import CAPS
 from ..coco.problems import some
 from ..data.loading import to_coco_results
+from ..data.sources import refuse_path
 from ..errors import DataError
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
@@ -110,6 +111,7 @@ def check_classes(source: Any, dataset: Any) -> None:
 
     Classes without names only need to be as many.
     """
+    refuse_path(dataset)
     ours, theirs = (tuple(getattr(side, "class_names", None) or ()) for side in (source, dataset))
     unnamed = tuple(f"class {i}" for i in range(len(theirs)))
     if ours and theirs and ours not in (theirs, unnamed):

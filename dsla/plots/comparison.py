@@ -106,12 +106,12 @@ def as_labels(labels: Any, count: int) -> Tensor:
     """[M] int64; zeros for None."""
     if labels is None:
         return torch.zeros(count, dtype=torch.int64)
-    values = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)).reshape(-1)
+    values = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels).reshape(-1)
     if len(values) != count:
         raise DataError(f"{count} boxes but {len(values)} labels")
-    if count and (values.is_floating_point() or values.min() < 0):
-        raise DataError(f"labels are whole numbers from 0, got {values.tolist()[:8]}")
-    return values.to(torch.int64)
+    if count and (values.dtype.kind not in "biu" or values.min() < 0):
+        raise DataError(f"labels are whole numbers from 0, got {values.tolist()[:8]}; names go into class_names")
+    return torch.as_tensor(values.astype(np.int64))
 
 
 def assign(

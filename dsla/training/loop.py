@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
 from ..data.sampling import Order, aspects, with_boxes
+from ..data.sources import refuse_path
 from ..errors import DataError, NotFinite
 from ..files import locked, plain
 from ..models import Detector, build, save
@@ -206,8 +207,11 @@ def taught(recipe: Recipe, dataset: DetectionDataset) -> DetectionDataset:
     """The images that a recipe trains on: all, or those with an annotation.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none; or a name or a path stands in the place of one of the two.
     """
+    if not isinstance(recipe, Recipe):
+        raise DataError(f"a recipe comes first, got a {type(recipe).__name__}: dsla.recipe(NAME) gives one")
+    refuse_path(dataset)
     if not len(dataset):
         raise DataError(f"{dataset.name}: no images to train on")
     kept = dataset if recipe.empty_images else with_boxes(dataset)

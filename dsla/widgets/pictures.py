@@ -122,7 +122,10 @@ def pictures_of(
     places = [place[i] for i in files] if files else list(every if images is None else images)
     name = getattr(dataset, "name", truth.name)
     if strange := sorted(set(places) - set(every)):
-        raise DataError(f"{name}: has {len(truth)} images, of places from 0 on: there is no place {some(strange)}")
+        raise DataError(
+            f"{name}: has {len(truth)} images, of places from 0 on: there is no place {some(strange)}; images "
+            "in another folder: dsla.CocoDataset(FOLDER, FILE)"
+        )
     if not places:
         raise DataError(f"{name}: none of its {len(truth)} images is chosen, so there is nothing to show")
     if len(places) > MOST:

@@ -96,6 +96,24 @@ def test_arguments_in_the_wrong_order_say_so(scenes, call):
         call(dsla.load("scenes-dsla"), scenes)
 
 
+@pytest.mark.robustness("unclear: a path, a name or class names in the wrong place say what belongs there")
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m, d: dsla.evaluate(m, "instances.json"), "instances.json: a path stands where a data set belongs"),
+        (lambda m, d: dsla.train(m.recipe, "photos"), "photos: a path stands where a data set belongs"),
+        (lambda m, d: dsla.train(m.recipe, d, val="val.json"), "val.json: a path stands where a data set belongs"),
+        (lambda m, d: dsla.train("scenes-dsla", d), "a recipe comes first, got a str"),
+        (lambda m, d: ranking("results.json"), "ranking needs the ground truth, too"),
+        (lambda m, d: dsla.compare(d[0][0], [[9, 9, 60, 60]], ["cat"]), r"got \['cat'\]; names go into class_names"),
+        (lambda m, d: AssignmentExplorer(d, images="ab"), "images in another folder: dsla.CocoDataset"),
+    ],
+)
+def test_what_stands_for_something_else_says_what_belongs_there(scenes, call, said):
+    with pytest.raises(DataError, match=said):
+        call(dsla.load("scenes-dsla"), scenes)
+
+
 @pytest.mark.robustness("unclear: a broken upload is named by its file name")
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_a_broken_upload_is_named(data):
