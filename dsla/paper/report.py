@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 import torch
@@ -20,7 +21,7 @@ from ..models.weights import content_hash, shipped
 from ..plots.style import ordered
 from ..recipes import SHIPPED, recipe
 from .claims import CLAIMS, Finding, judge_all
-from .definitions import ROWS, as_text, label, title_of
+from .definitions import ONE_SEED, ROWS, as_text, label, title_of
 from .exhibits import Story, charts
 from .pages import notebook, page
 from .runs import FILE, Run, complete, key_of, run_of, table_of, trained
@@ -49,6 +50,8 @@ class ReproduceResult:
         cells = [[as_text(row[1], mean.loc[row, m]) for m in methods] for row in rows]
         text = pd.DataFrame(cells, columns=methods, index=[label(name) for _, name in rows])
         verdicts = [f"  {f.verdict:<13}  {f.claim.text}" for f in self.findings]
+        if self.numbers["seed"].nunique() == 1:
+            verdicts = wrap(ONE_SEED, 100)
         return "\n".join([text.to_string(), "", *verdicts, "", f"report: {self.report.resolve()}"])
 
 

@@ -1,5 +1,6 @@
 """The main job on a few scenes: the report's numbers are the analyses', and the files are complete."""
 
+import dataclasses
 import json
 import re
 
@@ -136,6 +137,11 @@ def test_it_prints_the_table_and_the_place(done, models, undrawn, capsys, tmp_pa
     text = str(result)
     assert text.splitlines()[-1] == f"report: {result.report.resolve()}"
     assert re.search(r"^AP +\d+\.\d +\d+\.\d +\d+\.\d$", text, re.M)
+    assert "One seed cannot support a claim about training" in text
+    assert "undecided" not in text  # eight times of eight claims: says nothing
+    again = result.numbers.assign(seed=1)
+    twice = dataclasses.replace(result, numbers=pd.concat([result.numbers, again], ignore_index=True))
+    assert str(twice).count("  undecided  ") == len(result.findings)
     reproduce(tmp_path, models={"scenes-dsla": models["scenes-dsla"]}, images=4)
     said = capsys.readouterr().out
     assert "DSLA: ranking, suppression and oracles" in said
