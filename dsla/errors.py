@@ -1,8 +1,11 @@
 """Errors of the package that name the culprit and say what to do."""
 
 import difflib
+import signal
 import unicodedata
 from collections.abc import Iterable
+
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class DataError(ValueError):
@@ -21,7 +24,7 @@ class NotFinite(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was told to stop, and did after its step. Says where its checkpoint is; `signal` is the number."""
+    """A signal of STOPS ended a command, or a run after its step; says where it goes on. `signal` is the number."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
+from signal import SIGINT
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import DataError
+from ..errors import DataError, Stopped
 
 if TYPE_CHECKING:
     from ..data import CocoDataset
@@ -156,8 +157,9 @@ def predict_files(
             for row, label in zip(rows, columns["labels"].tolist(), strict=True):
                 results.append({**row, "file_name": str(picture.path), "category": names[label]})
             print(f"{picture.path}: {len(drawn)} detections, {int(drawn.sum())} drawn → {picture.drawn}", flush=True)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted before {picture.path}; what was detected: {out / RESULTS}") from None
+    except KeyboardInterrupt as stop:
+        text = f"interrupted before {picture.path}; what was detected: {out / RESULTS}"
+        raise Stopped(text, getattr(stop, "signal", SIGINT)) from None
     finally:
         if len(broken) < len(pictures):  # else there is nothing to keep, and nothing in the way of the next try
             write(out / RESULTS, json.dumps(results))

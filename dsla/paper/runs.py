@@ -255,6 +255,10 @@ def _each(
         try:
             for done in as_completed(waiting):
                 yield done.result()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # a training writes its checkpoint
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,16 +1,16 @@
-"""What ends a run from outside: Ctrl-C and SIGTERM, after a checkpoint."""
+"""What ends a run from outside, after a checkpoint: Ctrl-C, SIGTERM, and SIGHUP of a terminal that is closed."""
 
 import signal
 import threading
 from typing import Any, NoReturn
 
-from ..errors import Stopped
+from ..errors import STOPS, Stopped
 
 
 class Signals:
-    """Within its block the first SIGINT or SIGTERM is noted, for the loop to end after its step; the next one ends all.
+    """Within its block the first signal of STOPS is noted, for the loop to end after its step; the next one ends all.
 
-    Only the main thread is told of signals.
+    Only the main thread is told of signals. One that is ignored, as under ``nohup``, stays so.
 
     Attributes:
         noted: the signal's number, 0 before.
@@ -24,8 +24,9 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

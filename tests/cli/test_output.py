@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -234,6 +235,37 @@ def test_an_interrupted_predict_keeps_what_is_done(tmp_path, monkeypatch):
         predict_files(dsla.load("scenes-dsla"), inputs, tmp_path / "out")
     rows = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {row["image_id"] for row in rows} == {1}
+
+
+@pytest.mark.robustness("lost: a predict that SIGTERM or a closed terminal ends keeps what it has detected")
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_signals_end_a_command_as_an_interruption_does(tmp_path, monkeypatch, capsys, name, ignored):
+    from dsla.data import load_image
+
+    number = getattr(signal, name)
+
+    def load(path, *more):
+        if path.name == "2.png":
+            os.kill(os.getpid(), number)
+        return load_image(path, *more)
+
+    monkeypatch.setattr("dsla.data.load_image", load)
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)  # ignored: nohup
+    try:
+        for n in (1, 2, 3):
+            Image.new("RGB", (32, 32)).save(tmp_path / f"{n}.png")
+        words = ["predict", str(tmp_path), "--weights", "scenes-dsla", "--score", "0", "--out", str(tmp_path / "out")]
+        code = main(words)
+        assert signal.getsignal(number) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(number, before)
+    drawn = {path.name for path in (tmp_path / "out").iterdir()}
+    assert code == (0 if ignored else 128 + number)
+    assert drawn == {"1.png", "detections.json"} | ({"2.png", "3.png"} if ignored else set())
+    assert isinstance(json.loads((tmp_path / "out" / "detections.json").read_text()), list)
+    assert ("interrupted before" in capsys.readouterr().err) != ignored
 
 
 def test_a_list_takes_no_changes(capsys):

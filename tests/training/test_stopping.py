@@ -18,7 +18,7 @@ from tiny import TINY, few_scenes, quiet
 import dsla
 from dsla.cli.main import main
 from dsla.data.sampling import Order, Part
-from dsla.errors import DataError, Stopped
+from dsla.errors import STOPS, DataError, Stopped
 from dsla.files import LOCK, locked
 from dsla.models.weights import read_about
 from dsla.training import loading
@@ -191,10 +191,10 @@ def test_two_at_once_are_refused_and_a_dead_ones_lock_is_taken_over(scenes, scri
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-@pytest.mark.robustness("lost: SIGTERM and Ctrl-C end with a checkpoint that leads to the same weights and log")
+@pytest.mark.robustness("lost: SIGTERM, SIGHUP and Ctrl-C end with a checkpoint that leads to the same weights and log")
 @posix
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOPS)
 def test_signals_end_with_a_checkpoint_that_goes_on_to_the_same_weights(script, through, tmp_path, number):
     run = script(tmp_path / "run", wait=0.1)
     until(lambda: (tmp_path / "run" / "step").exists())
