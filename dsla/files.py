@@ -125,12 +125,12 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
     return tomllib.loads(Path(module).with_name(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def read_lines(path: str | Path) -> list[Any]:
+def read_lines(path: str | Path, *keys: str) -> list[Any]:
     """Values of a JSON-lines file, none where there is no file. A last line that is still being written, or that an
     interruption cut, is left out.
 
     Raises:
-        DataError: another line is not JSON; says which.
+        DataError: another line is not JSON, or no object with these keys; says which.
     """
     path = Path(path)
     if not path.exists():
@@ -143,6 +143,9 @@ def read_lines(path: str | Path) -> list[Any]:
         except ValueError as error:
             if number < len(lines):
                 raise DataError(f"{path}, line {number}: not JSON ({error}); remove or mend it") from error
+    for number, value in enumerate(values if keys else (), 1):
+        if not (isinstance(value, dict) and set(keys) <= set(value)):
+            raise DataError(f"{path}, row {number}: needs {', '.join(keys)}, and is {value!s:.80}; remove or mend it")
     return values
 
 

@@ -151,6 +151,26 @@ def test_a_write_that_fails_names_the_file_and_not_its_neighbour(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.robustness("unclear: weights and pictures that do not fit on the disk are named, and none is left in part")
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_what_cannot_be_written_in_full_is_named(tmp_path):
+    import resource
+
+    model = dsla.build(dsla.recipe("scenes-dsla", channels=16, head_convs=0), 2)
+    scenes = dsla.Scenes("val", size=2).prepare()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # fails as a full disk does
+    try:
+        with pytest.raises(DataError, match=r"m\.safetensors: cannot be written"):
+            dsla.save(model, tmp_path / "m.safetensors")
+        with pytest.raises(OSError, match=r"000000\.png") as error:
+            scenes.to_coco(tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "data" / "images" / "000000.png")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
 @pytest.mark.robustness("lost: what a program in Python saves replaces no file unasked")
 def test_saving_from_python_replaces_nothing_unasked(tmp_path):
     model = dsla.build(dsla.recipe("scenes-dsla", channels=16, head_convs=0), 2)

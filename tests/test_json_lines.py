@@ -45,3 +45,15 @@ def test_a_broken_line_is_named(tmp_path):
         read_lines(path)
     with pytest.raises(DataError, match="line 2"):
         read_runs(path)
+
+
+@pytest.mark.robustness("strangers: rows of a log or of a store of runs that are something else are named")
+@pytest.mark.parametrize("row", ["[1]", "5", "null", '"step recipe"', "{}"])
+def test_rows_that_are_something_else_are_named(tmp_path, row):
+    path = tmp_path / "runs.jsonl"
+    path.write_text(f'{{"step": 1, "recipe": "a", "method": "a", "seed": 0, "images": 1, "numbers": []}}\n{row}\n')
+    assert len(read_lines(path)) == 2
+    with pytest.raises(DataError, match=r"runs\.jsonl, row 2: needs step, and is .*; remove or mend it"):
+        read_lines(path, "step")
+    with pytest.raises(DataError, match=r"runs\.jsonl, row 2: needs recipe, method, seed, images, numbers"):
+        read_runs(path)

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as F
 from ..coco.columns import plain_id
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
-from ..files import refuse_existing, write
+from ..files import put_in_place, refuse_existing, write
 from .pictures import as_floats
 
 Target = dict[str, Any]
@@ -149,12 +149,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         refuse_existing([path, *files], inputs=self.files_read(), overwrite=overwrite)
         truth = self.ground_truth()
         entries = {entry["id"]: entry for entry in truth["images"]}
-        (path.parent / "images").mkdir(parents=True, exist_ok=True)
         images = []
         for i, file in enumerate(files):
             pixels = (as_floats(self.load(i)[0]) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            file.unlink(missing_ok=True)  # a link is replaced, not what it leads to
-            Image.fromarray(pixels).save(file)
+            with put_in_place(file) as partial:
+                Image.fromarray(pixels).save(partial, "PNG")
             images.append({**entries[self.image_id(i)], "file_name": file.name})
         return write(path, json.dumps({**truth, "images": images}, ensure_ascii=False))
 

@@ -27,8 +27,11 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
     """Write tensors and what they are, with their hash. The file appears complete or not at all."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     stored = {**about, "format": FORMAT, "sha256": content_hash(tensors)}
-    with put_in_place(path) as partial:
-        save_file(tensors, partial, metadata={k: json.dumps(v) for k, v in stored.items()})
+    try:
+        with put_in_place(path) as partial:
+            save_file(tensors, partial, metadata={k: json.dumps(v) for k, v in stored.items()})
+    except SafetensorError as error:  # a full disk, too
+        raise DataError(f"{path}: cannot be written ({error})") from error
     return Path(path)
 
 

@@ -38,6 +38,7 @@ FILE = "runs.jsonl"
 EARLIER = "experiments.jsonl"  # of earlier versions, which had two stores
 PROTOCOL = {"protocol": 0, "stage": "", "start": "warm", "lr": 0.004, "commit": ""}  # of the runs before there was one
 ABOUT = ["recipe", "method", "seed", "steps", "images", "stage", "start", "lr"]
+NEEDED = ("recipe", "method", "seed", "images", "numbers")
 Run = dict[str, Any]
 Say = Callable[[str], None]
 _EVALUATIONS = 8  # along the runs whose curves are shown
@@ -52,7 +53,7 @@ def read(*paths: str | Path, protocol: int = 0) -> list[Run]:
     """The runs that stores have of a protocol, 0: of before there was one. Of two lines about a run the last counts."""
     runs: dict[tuple[Any, ...], Run] = {}
     for path in paths:
-        for line in read_lines(path):
+        for line in read_lines(path, *NEEDED):
             steps = RECIPES[line["recipe"]].steps if line["recipe"] in RECIPES else None
             run = {"key": None, "steps": steps, "curve": [], "evaluations": []} | PROTOCOL | line
             if run["protocol"] == protocol:
@@ -186,7 +187,7 @@ def complete(
     size = len(Scenes("val", size=images))
     each = [r if steps is None else r.replace(steps=steps) for r in recipes]
     wanted = {key_of(r, seed, size): (r, seed) for seed in range(seeds) for r in each}
-    there = {run["key"]: run for run in read_lines(folder / FILE) if run.get("key") in wanted}
+    there = {run["key"]: run for run in read_lines(folder / FILE, *NEEDED) if run.get("key") in wanted}
     left = [(key, *what) for key, what in wanted.items() if key not in there]
     say(f"{len(wanted)} runs, {len(there)} of them there")
     began = time.perf_counter()
@@ -231,7 +232,7 @@ def train_or_read(
     folder = out / "runs" / f"{r.name}-{seed}"
     path = folder / "model.safetensors"
     if path.exists() and Recipe.from_dict(read_weights(path)[0]["recipe"]) == r:
-        log = read_log(folder / "log.jsonl")
+        log = read_log(folder / "log.jsonl", "step")
         if not log or log[0].get("data", data.fingerprint()) == data.fingerprint():  # logs of before do not say
             return load(path), log
     options: dict[str, Any] = {"seed": seed, "progress": progress}

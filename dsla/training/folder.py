@@ -61,7 +61,7 @@ class Records:
     def start(self, start: Start, first: Mapping[str, Any]) -> None:
         """Begin the log, or cut an old one to the rows up to the step that a run resumes from."""
         if self.folder is not None and start.step:
-            self.rows = [r for r in read_log(self.folder / LOG) if r["step"] <= start.step]
+            self.rows = [r for r in read_log(self.folder / LOG, "step") if r["step"] <= start.step]
         self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity, "order": start.order}]
         if self.folder is not None:
             write_lines(self.folder / LOG, self.rows)
@@ -132,7 +132,7 @@ def resume_from(folder: Path, identity: Mapping[str, Any], device: torch.device,
     """
     path = folder / CHECKPOINT
     if not path.exists():
-        for row in read_log(folder / LOG)[:1]:
+        for row in read_log(folder / LOG, "step")[:1]:
             _check_same(row, identity, folder / LOG)
         return Start()
     try:

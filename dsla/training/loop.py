@@ -238,7 +238,7 @@ def train_anew_or_on(recipe: Recipe, dataset: DetectionDataset, out: Path, **opt
 
 def _evaluated(folder: Path | None, step: int, val: DetectionDataset | None) -> bool:
     """Whether the log in the folder, the same for all processes, ends with an evaluation at this step on these data."""
-    rows = [] if folder is None else read_log(folder / LOG)
+    rows = [] if folder is None else read_log(folder / LOG, "step")
     if not rows or val is None or rows[-1].get("event") != "evaluate" or rows[-1]["step"] != step:
         return False
     return rows[-1].get("fingerprint", val.fingerprint()) == val.fingerprint()  # logs of before lack it

@@ -73,7 +73,7 @@ class LiveTraining:
 
     def logs(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of each run's log.jsonl so far."""
-        return {name: read_log(out / LOG) if out else [] for name, out in self.folders.items()}
+        return {name: read_log(out / LOG, "step") if out else [] for name, out in self.folders.items()}
 
     def picture(self) -> Picture:
         return training(self.logs(), self.steps)
