@@ -47,16 +47,20 @@ class Truth:
             classes: C, where labels must lie below it.
         Raises:
             ValueError: numbers or shapes that do not fit each other; in main memory also boxes that are not finite
-                and labels outside 0…C−1. On a device nobody looks at values: that would halt the step.
+                and labels that are not whole or outside 0…C−1. On a device nobody looks at values: that would
+                halt the step.
         """
         if len(boxes) != len(labels) or (image_sizes is not None and len(image_sizes) != len(boxes)):
             sizes_of = "" if image_sizes is None else f" and sizes of {len(image_sizes)}"
             raise ValueError(f"boxes of {len(boxes)} images but labels of {len(labels)}{sizes_of}")
         tables = [as_boxes(b, i) for i, b in enumerate(boxes)]
-        names = [torch.as_tensor(c).to(torch.int64) for c in labels]
+        names = [torch.as_tensor(c) for c in labels]
         for i, (b, c) in enumerate(zip(tables, names, strict=True)):
             if c.shape != b.shape[:1]:
                 raise ValueError(f"image {i} of the batch: {EXPECTED}, got {list(b.shape)} and {list(c.shape)}")
+            if c.is_floating_point() and c.device.type == "cpu" and not torch.equal(c, c.trunc()):
+                raise ValueError(f"image {i} of the batch: labels are whole numbers, got {c.tolist()[:8]}")
+        names = [c.to(torch.int64) for c in names]
         counts = torch.tensor([len(b) for b in tables], dtype=torch.int64)
         first, total = counts.cumsum(0) - counts, int(counts.sum())
         image = torch.repeat_interleave(torch.arange(len(tables)), counts, output_size=total)

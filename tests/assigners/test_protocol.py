@@ -253,6 +253,8 @@ def test_lists_and_arrays_are_boxes_too(method):
         ([[[0, 0, 9, 9]], "boxes"], [[0], [0]], "image 1 of the batch.*got str"),
         ([[[0, 0, 9, 9]]], [[0, 1]], r"got \[1, 4\] and \[2\]"),
         ([[[0, 0, 9, 9]]], [[0], [1]], "boxes of 1 images but labels of 2"),
+        ([[[0, 0, 9, 9]]], [[1.7]], r"image 0 of the batch: labels are whole numbers, got \[1\.7"),
+        ([[[0, 0, 9, 9]]], [np.array([np.nan])], "labels are whole numbers, got .nan"),
         ([[[0, 0, 9, 9]], [[0, 0, float("inf"), 9]]], [[0], [3]], "image 1 of the batch, box 0: .*must be finite"),
     ],
 )
