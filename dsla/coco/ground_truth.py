@@ -184,11 +184,16 @@ class GroundTruth:
         if not name:
             raise DataError(f"{where}: there is none, by which its picture is found; add it")
         path = folder / name
-        if os.sep == "/" and "\\" in name and not path.exists():
-            path = folder / name.replace("\\", "/")
-        if not outside and not path.resolve().is_relative_to(folder.resolve()):
+        try:
+            if os.sep == "/" and "\\" in name and not path.exists():
+                path = folder / name.replace("\\", "/")
+            inside = outside or path.resolve().is_relative_to(folder.resolve())
+            regular = not path.exists() or path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL inside, links in a ring
+            raise DataError(f"{where} is the name of no file ({getattr(error, 'strerror', None) or error})") from error
+        if not inside:
             raise DataError(f"{where} leads out of {folder}; correct it, or give CocoDataset allow_outside=True")
-        if path.exists() and not path.is_file():
+        if not regular:
             raise DataError(f"{where} is no regular file")
         return path
 

@@ -76,11 +76,11 @@ def check_range(image: Tensor, name: str) -> None:
     """Float images are in 0…1. Looked at only in main memory: on a GPU the host would wait for the answer.
 
     Raises:
-        DataError: values far outside, as floats in 0…255 or a normalised image have them.
+        DataError: values that are NaN or far outside, as floats in 0…255 or a normalised image have them.
     """
     if image.is_floating_point() and image.device.type == "cpu" and image.numel():
         low, high = (float(v) for v in image.aminmax())
-        if low < -0.5 or high > 1.5:
+        if not (low >= -0.5 and high <= 1.5):  # nor NaN
             raise DataError(
                 f"{name}: floats from {low:.3g} to {high:.3g}, but images are floats in 0…1 or bytes (uint8): divide "
                 "by what white is, and leave the normalisation to the model"

@@ -176,11 +176,14 @@ def sizes(images: Sequence[Tensor]) -> list[Size]:
     """(height, width) of each image.
 
     Raises:
-        DataError: an image that is not [3, H, W] of floats in 0…1 or of bytes. Values are looked at only where they
-            lie in main memory: on a GPU the host would wait for them.
+        DataError: no image, or one that is not [3, H, W] of floats in 0…1 or of bytes. Values are looked at only where
+            they lie in main memory: on a GPU the host would wait for them.
     """
+    if not len(images):
+        raise DataError("a batch without images; give one or more")
     for place, image in enumerate(images):
-        if image.ndim != 3 or image.shape[0] != 3 or not (image.is_floating_point() or image.dtype == torch.uint8):
+        kind = image.is_floating_point() or image.dtype == torch.uint8
+        if image.ndim != 3 or image.shape[0] != 3 or not (kind and image.numel()):
             raise DataError(
                 f"image {place} of the batch: expected float [3, H, W] in 0…1, or bytes (uint8), "
                 f"got {image.dtype} {list(image.shape)}"

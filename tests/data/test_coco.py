@@ -18,6 +18,7 @@ import dsla
 from dsla.cli.main import main
 from dsla.coco.ground_truth import GroundTruth
 from dsla.data import CocoDataset, to_coco_results, write_coco
+from dsla.data.check import check
 from dsla.data.sampling import Part, with_boxes
 from dsla.errors import DataError, DataWarning
 from dsla.models.evaluation import predict_dataset
@@ -400,6 +401,17 @@ def test_a_pipe_is_no_image(make, tmp_path):
     data = make(coco(images=[{**IMAGE, "file_name": "pipe.png"}]))
     with pytest.raises(DataError, match=r"file_name 'pipe.png' is no regular file"):
         data[0]
+
+
+@pytest.mark.robustness("strangers: file names that no file can have cost their image only, in a check, and are named")
+@pytest.mark.parametrize("name", ["a" * 300 + ".png", "\0.png", "ring.png", "x\\\0.png"])
+def test_names_that_no_file_can_have(make, tmp_path, name):
+    (tmp_path / "ring.png").symlink_to("ring.png")
+    data = make(coco(images=[{**IMAGE, "file_name": name}]))
+    with pytest.raises(DataError, match=r"image id \d+: "):  # Python's versions differ about which call refuses
+        data[0]
+    (report,) = check([data.annotation_json], tmp_path)
+    assert [(p.kind, p.count) for p in report] == [("an image file that is missing, cut or of another size", 1)]
 
 
 @pytest.mark.robustness("wrong: what the flag ignore excludes is not taught, and said")

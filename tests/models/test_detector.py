@@ -210,11 +210,21 @@ def test_boxes_follow_the_image_to_the_bit_of_torchvision():
     assert torch.equal(scaled(boxes, before, after), resize_boxes(boxes, before, after))
 
 
-@pytest.mark.parametrize("factor", [255.0, -3.0])
+@pytest.mark.parametrize("factor", [255.0, -3.0, float("nan")])
 def test_floats_that_are_no_images_are_refused_where_they_lie_in_main_memory(factor):
     model = model_of().eval()
     with pytest.raises(DataError, match=r"image 1 of the batch: floats from .* in 0…1 or bytes"):
         model([image(64, 64), image(64, 64) * factor])
+
+
+def test_no_image_and_images_without_a_pixel_are_refused():
+    model = model_of().eval()
+    for images, words in (
+        ([], "a batch without images"),
+        ([image(64, 64), torch.zeros(3, 0, 9)], r"image 1 .*3, 0, 9"),
+    ):
+        with pytest.raises(DataError, match=words):
+            model(images)
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (2, 3000), (1, 1)])
