@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..analysis.matching import Meeting, pick
 from ..analysis.nms import kept_by_nms, suppressors_of
 from ..analysis.tables import BOX, stream, truth_of
+from ..coco.columns import comparable, id_array
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs
 from ..errors import DataError
@@ -98,7 +99,8 @@ class DetectionBrowser(Pane):
 
     def _all_of(self, source: Any, truth: GroundTruth) -> list[dict[str, Tensor]]:
         """Detections in any form → dicts of tensors, one an image of the data set."""
-        label = {category: i for i, category in enumerate(self.dataset.category_ids)}
+        ids = comparable(id_array(list(self.dataset.category_ids)))
+        label = {category: i for i, category in enumerate(ids.tolist())}
         parts = (part for part, _ in stream(source, truth, chunk=1))
         return [_tensors(part.assign(category=part["category"].map(label))) for part in parts]
 

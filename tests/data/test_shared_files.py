@@ -10,6 +10,7 @@ from dsla.coco.engines import ENGINES
 from dsla.coco.evaluation import evaluate_detections
 from dsla.data import CocoDataset
 from dsla.errors import DataError, DataWarning
+from dsla.widgets import DetectionBrowser
 
 
 def case(shared, name, file="ann.json", images="images"):
@@ -121,6 +122,9 @@ def test_case_c13(shared, form):
     for engine in ENGINES:
         assert evaluate_detections(truth, results, engine=engine).summary["AP"] == pytest.approx(1.0)
     assert ask([results], truth)[0].value("evaluation", "AP") == pytest.approx(1.0)
+    browser = DetectionBrowser(CocoDataset(folder / "images", truth), results)
+    assert [table["verdict"].tolist() for table in browser.tables.values()] == [["hit"]]
+    browser.close()
 
 
 @pytest.mark.robustness("wrong: an image listed twice counts once or is refused everywhere")
