@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from dsla.paper import CLAIMS, FURTHER
+from dsla.paper.definitions import VERDICTS
+
 nbformat = pytest.importorskip("nbformat")
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -195,6 +198,15 @@ def test_every_task_has_a_folded_solution_whose_code_knows_its_names(notebook):
         defined = [n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
         known |= {*imported, *named, *defined, *(n.arg for n in nodes if isinstance(n, ast.arg))}
         assert {n.id for n in nodes if isinstance(n, ast.Name)} <= known, cell.source
+
+
+def test_a_claim_has_one_verdict_in_all_notebooks():
+    texts = [o.get("text", "") for path in NOTEBOOKS for o in outputs(nbformat.read(path, as_version=4))]
+    text = re.sub(r"\s+", " ", " ".join(texts))
+    verdict = "|".join(re.escape(words) for _, words in VERDICTS.values())
+    for claim in (*CLAIMS, *FURTHER):
+        said = set(re.findall(rf"({verdict})\. {re.escape(claim.text)}\.", text))
+        assert len(said) == 1, (claim.text, said)
 
 
 @pytest.mark.parametrize("bad", ["see |home|ann|x.py", "File |tmp|kernel|2.py", "C:|Users|ann", "(|opt|a|bin)"])

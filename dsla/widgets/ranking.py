@@ -204,7 +204,8 @@ class RankingExplorer(Pane):
                 values = zip(rows["category"], rows["score"], rows["iou"], strict=True)
                 texts = [f"{self._name(c)} {s:.2f} / {i:.2f}" for c, s, i in values]
                 draw.show_tags(ax, rows[BOX], texts, colours, size[1] / 150)
-                ax.set_title(f"{self._titles[self._place[image]]}: score / IoU")
+                title = self._titles[self._place[image]]
+                ax.set_title(f"{title[:30]}{'…' if len(title) > 30 else ''}\nscore / IoU", fontsize=7, weight="normal")
         figure.caption = f"{self.surface.frame.get('note', '')}. Dashed: the objects."
         return figure
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.widgets.widget import _instances
+from matplotlib.text import Text
 from test_labels import needs_node, node
 from two_images import FOUND, OBJECT, Two
 
@@ -72,6 +73,22 @@ def test_it_opens_on_what_is_scored_too_high(explorer):
     # Of an object are scores 0.6, 0.9, 0.1 with IoU 0.9, 5/7, 1; medians 0.6 and 0.9.
     assert explorer.surface.region == pytest.approx([0.6, 1, 0.5, 0.9])
     assert explorer.chosen["score"].tolist() == pytest.approx([0.9, 0.6])
+
+
+def test_titles_of_a_picture_stand_beside_each_other():
+    scenes = dsla.Scenes("val", size=2)
+    boxes = [{"boxes": t["boxes"], "labels": t["labels"], "scores": torch.ones(len(t["boxes"]))} for _, t in scenes]
+    explorer = RankingExplorer(scenes, {"ours": boxes})
+    explorer.choose()  # everything: both images
+    explorer._titles = [f"image {n} · a-camera-in-the-north-2024-05-{n:02}.jpg" for n in (1, 2)]
+    figure = explorer.static()
+    figure.canvas.draw()
+    titles = [ax.get_title(loc="left") for ax in figure.axes[1:]]
+    assert titles[1] == "image 2 · a-camera-in-the-nort…\nscore / IoU"
+    texts = {text.get_text(): text.get_window_extent() for text in figure.findobj(Text)}
+    first, second = (texts[title] for title in titles)
+    assert 0 < first.x0 < first.x1 < second.x0 < second.x1 < figure.bbox.x1
+    explorer.close()
 
 
 def test_classes(explorer):
