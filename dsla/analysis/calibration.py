@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..coco.matching import slices
 from .matching import meetings
 from .tables import Measured, Table, analysis, summarises
 
@@ -54,8 +55,8 @@ def calibration(
         parts.append(part)
     table = Table(pd.concat(parts, ignore_index=True))
     real = known.objects["category"][~known.objects["crowd"].astype(bool)]
-    table.attrs["objects"] = real.value_counts().sort_index().to_dict()
-    table.attrs["names"] = {c: name for c, name in known.categories.items() if c in set(real)}
+    table.attrs["objects"] = counts = real.value_counts().sort_index().to_dict()
+    table.attrs["names"] = {c: known.categories.get(c, str(c)) for c in counts}
     return table
 
 
@@ -138,13 +139,16 @@ def class_thresholds(frame: pd.DataFrame) -> pd.DataFrame:
         index category; name, objects, detections, the fields of `OptimalLRP` (error as lrp), la_ece.
     """
     rows, about = {}, frame.attrs
-    for category, objects in about["objects"].items():
-        mine = frame[frame["category"] == category]
-        counted, loose = mine[~mine["ignored"].astype(bool)], mine[~mine["loose_ignored"].astype(bool)]
-        score, iou = counted[["score", "iou"]].to_numpy(dtype=float).T
-        best = optimal_lrp(score, iou, objects, about["iou_threshold"])
-        error = la_ece(*loose[["score", "loose_iou"]].fillna(0).to_numpy(dtype=float).T)
-        rows[category] = [about["names"].get(category, str(category)), objects, len(counted), *best, error]
+    place = pd.Index(list(about["objects"])).get_indexer(pd.Index(frame["category"]))
+    order = np.argsort(place, kind="stable")
+    score, iou, loose = (frame[name].to_numpy(dtype=float)[order] for name in ("score", "iou", "loose_iou"))
+    counted, near = (~frame[name].to_numpy(dtype=bool)[order] for name in ("ignored", "loose_ignored"))
+    parts = zip(slices(place[order], len(about["objects"])), about["objects"].items(), strict=True)
+    for mine, (category, objects) in parts:
+        at, close = counted[mine], near[mine]
+        best = optimal_lrp(score[mine][at], iou[mine][at], objects, about["iou_threshold"])
+        error = la_ece(score[mine][close], np.nan_to_num(loose[mine][close]))
+        rows[category] = [about["names"][category], objects, at.sum(), *best, error]
     columns = ["name", "objects", "detections", "lrp", *OptimalLRP._fields[1:], "la_ece"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("category")
 

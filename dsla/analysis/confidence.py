@@ -9,7 +9,7 @@ from scipy import stats
 
 from ..errors import DataError
 from .matching import match
-from .tables import Measured, Table, summarises
+from .tables import Measured, Table, summarises, within
 
 FLAT = 1e-6  # values whose spread is below this part of their size are taken as constant (float32 boxes)
 FEW = 64  # boxes of a group whose pairs are counted one by one
@@ -26,12 +26,18 @@ def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
 
     Without `truth`, `detections` is a table with the columns score and iou (and image, gt where there are),
     and the only option is iou_threshold.
+
+    Raises:
+        DataError: without `truth`, no such table, or another option.
     """
     if truth is not None:
         table = match(detections, truth, **options)
     elif not isinstance(detections, pd.DataFrame | Mapping | list):
         raise DataError("ranking needs the ground truth, too, or a table with the columns score and iou")
     else:
+        if not {"score", "iou"} <= set(getattr(detections, "columns", ())) or options.keys() - {"iou_threshold"}:
+            raise DataError("ranking without a ground truth takes a table of score and iou, and iou_threshold at most")
+        within(**options)
         table = Table(detections).copy()
         columns = {"image": 0, "gt": pd.NA, "ignored": False}
         table = table.assign(**{k: v for k, v in columns.items() if k not in table})

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..coco.engines import SIZES, size_names
+from ..errors import DataError
 from ..geometry import InputSize
 from .assignments import FEW, assignment_statistics, taught_rows
 from .tables import BOX, Measured, Table, summarises, truth_of
@@ -45,7 +46,8 @@ def coverage(
     sizes: list[InputSize] = list(input_sizes) if isinstance(input_sizes, list) else [input_sizes]
     truth = truth_of(data, max_images)
     rows = taught_rows(truth)
-    size, kind = size_names(truth.area[rows]), np.array(truth.category_names, dtype=object)[truth.category[rows]]
+    size = size_names(truth.area[rows])
+    kind = np.array(list(truth.categories.values()), dtype=object)[truth.category[rows]]
     parts = []
     for method, levels, side in product(methods, steps, sizes):
         counted = assignment_statistics(method, truth, strides=levels, input_size=side)
@@ -71,8 +73,14 @@ def coverage(
 
 
 def best_setting(frame: pd.DataFrame) -> pd.Series:
-    """The row of all objects under the setting that leaves fewest without a point, of equal ones fewest with 1 or 2."""
+    """The row of all objects under the setting that leaves fewest without a point, of equal ones fewest with 1 or 2.
+
+    Raises:
+        DataError: there is no object.
+    """
     whole = frame[frame["by"] == "all"]
+    if whole.empty:
+        raise DataError("no object that a network would be taught, so none that a method leaves without a point")
     return whole.sort_values(["none", "few"], kind="stable").iloc[0]
 
 

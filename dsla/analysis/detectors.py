@@ -27,7 +27,7 @@ from .oracles import oracle
 from .points import Setting
 from .resampling import LEVEL, RESAMPLES, Samples, differences, draws, intervals, resampled, share_resampled
 from .study import Analysed, numbers_of, summaries_of
-from .tables import truth_of
+from .tables import truth_of, within
 from .tide import errors
 
 LONGEST = 36  # letters of a name in figures
@@ -92,14 +92,7 @@ def ask(
     results = [results] if isinstance(results, (str, Path)) else results
     if not results:
         raise DataError("no results file")
-    for name, value, fits, wanted in (
-        ("the IoU threshold of NMS", nms_threshold, 0 < nms_threshold <= 1, "above 0 and at most 1"),
-        ("score_threshold", score_threshold, np.isfinite(score_threshold), "a finite number"),
-        ("resamples", resamples, resamples >= 0, "0 or more"),
-        ("level", level, 0 < level < 1, "above 0 and below 1"),
-    ):
-        if not fits:
-            raise DataError(f"{name} is {wanted}, got {value:g}")
+    within(nms_threshold=nms_threshold, score_threshold=score_threshold, resamples=resamples, level=level)
     truth = truth_of(annotations)
     every = [Results.of(path, truth, subset=subset is not False) for path in results]
     note = ""
@@ -184,10 +177,8 @@ def listed(source: Any, truth: GroundTruth) -> np.ndarray:
             names = list(filter(None, map(str.strip, text.splitlines())))
     if isinstance(names, Mapping):
         names = [image.get("id") for image in names.get("images", ())]
-    files = zip(truth.file_names, range(len(truth)), strict=True)
-    place = {Path(file).name: n for file, n in files} | {str(i): n for n, i in enumerate(truth.image_ids.tolist())}
-    places = [place.get(str(one), place.get(Path(str(one)).name)) for one in names]
-    if lost := [one for one, n in zip(names, places, strict=True) if n is None]:
+    places = list(map(truth.place, names))
+    if lost := [one for one, n in zip(names, places, strict=True) if n < 0]:
         raise DataError(f"{name}: {many(len(lost), 'image')} that {truth.name} does not have: {some(lost)}")
     if not places:
         raise DataError(f"{name}: no image is listed; write ids or file names, one a line")

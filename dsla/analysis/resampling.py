@@ -67,34 +67,41 @@ def resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> dict
     Returns:
         By the name of the number [R], 0…1; NaN where a resample has no such object.
     """
-    step = max(TOGETHER // max(len(matched.score), 1), 1)
-    parts = [_resampled(matched, truth, weights[i : i + step].astype(np.int32)) for i in range(0, len(weights), step)]
-    every = np.concatenate(parts) if parts else np.zeros((0, len(AREAS), len(THRESHOLDS)))
+    count, classes, weights = len(weights), len(truth.category_ids), weights.astype(np.int32)
+    summed, defined = np.zeros((count, len(AREAS), len(THRESHOLDS))), np.zeros((count, len(AREAS), 1))
+    order = np.argsort(truth.category, kind="stable")
+    sized = [~truth.crowd & ~out for out in outside(truth)]
+    parts = zip(slices(matched.category, classes), slices(truth.category[order], classes), strict=True)
+    for rows, things in parts:
+        homes = [truth.image[order[things]][mask[order[things]]] for mask in sized]
+        step = max(TOGETHER // max(rows.stop - rows.start, 1), 1)
+        for some in (slice(first, first + step) for first in range(0, count, step)):
+            mine = weights[some][:, matched.image[rows]]  # [R,D of the class]
+            for i, home in enumerate(homes):
+                total = weights[some][:, home].sum(1)  # [R]
+                defined[some, i, 0] += total > 0
+                if total.any():
+                    summed[some, i] += _class_ap(matched.hit[i, :, rows], matched.ignored[i, :, rows], mine, total)
+    every = np.divide(summed, defined, out=np.full(summed.shape, np.nan), where=defined > 0)
     return {"AP": every[:, 0].mean(1), "AP50": every[:, 0, 0], "AP75": every[:, 0, 5]} | {
         f"AP_{size}": every[:, i].mean(1) for i, size in enumerate(AREAS) if i
     }
 
 
-def _resampled(matched: Matched, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
-    """[R,areas,T] mean over classes of the AP."""
-    classes = len(truth.category_ids)
-    summed, defined = np.zeros((len(weights), len(AREAS), len(THRESHOLDS))), np.zeros((len(weights), len(AREAS), 1))
-    counted = [np.flatnonzero(~truth.crowd & ~out) for out in outside(truth)]
-    for k, rows in enumerate(slices(matched.category, classes)):
-        mine = weights[:, matched.image[rows]]  # [R,D of the class]
-        for i, objects in enumerate(counted):
-            total = weights[:, truth.image[objects[truth.category[objects] == k]]].sum(1)  # [R]
-            defined[:, i, 0] += total > 0
-            for t in range(len(THRESHOLDS) if total.any() else 0):
-                # Precision is highest at hits: between two of them it only falls.
-                at = np.flatnonzero(matched.hit[i, t, rows])
-                seen = (mine * ~matched.ignored[i, t, rows]).cumsum(1, dtype=np.int32)[:, at]
-                true = mine[:, at].cumsum(1)
-                precision = (true / (seen + np.spacing(1)))[:, ::-1]
-                precision = np.maximum.accumulate(precision, axis=1)[:, ::-1]
-                reached = np.searchsorted(RECALLS, true / np.maximum(total, 1)[:, None], side="right")
-                summed[:, i, t] += (precision * np.diff(reached, prepend=0)).sum(1) / len(RECALLS)
-    return np.divide(summed, defined, out=np.full(summed.shape, np.nan), where=defined > 0)
+def _class_ap(hit: np.ndarray, ignored: np.ndarray, weights: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """[R,T] AP of a class, of detections (hit, ignored: [T,D]; weights: [R,D]) in falling order of score."""
+    ap = np.zeros((len(weights), len(hit)))
+    for t in range(len(hit)):
+        # Precision is highest at hits: between two of them it only falls.
+        counted = np.flatnonzero(~ignored[t])
+        at = np.flatnonzero(hit[t, counted])
+        seen = weights[:, counted].cumsum(1, dtype=np.int32)[:, at]
+        true = weights[:, counted[at]].cumsum(1)
+        precision = (true / (seen + np.spacing(1)))[:, ::-1]
+        precision = np.maximum.accumulate(precision, axis=1)[:, ::-1]
+        reached = np.searchsorted(RECALLS, true / np.maximum(total, 1)[:, None], side="right")
+        ap[:, t] = (precision * np.diff(reached, prepend=0)).sum(1) / len(RECALLS)
+    return ap
 
 
 def share_resampled(true: np.ndarray, image: np.ndarray, weights: np.ndarray) -> np.ndarray:

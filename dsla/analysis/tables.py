@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from ..coco.columns import CORNERS as BOX
-from ..coco.columns import array, plain_id, with_size
-from ..coco.detections import Results
+from ..coco.columns import array, comparable, plain_id, with_size
+from ..coco.detections import Results, located
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..errors import DataError
@@ -32,6 +32,15 @@ from ..files import read_toml
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
 EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 CHUNK = 256  # images that are looked at together
+SHARE, COUNT = (lambda v: 0 <= v <= 1, "from 0 to 1"), (lambda v: v >= 1, "1 or more")
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of options that are given, and not None
+    **dict.fromkeys(("iou_threshold", "laece_iou"), SHARE),
+    **dict.fromkeys(("max_detections", "max_images", "batch_size"), COUNT),
+    "nms_threshold": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "score_threshold": (np.isfinite, "a finite number"),
+    "resamples": (lambda v: v >= 0, "0 or more"),
+    "level": (lambda v: 0 < v < 1, "above 0 and below 1"),
+}
 
 _DEFINITIONS: dict[str, dict[str, str]] = read_toml(__file__, "definitions")
 _SUMMARIES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
@@ -65,6 +74,13 @@ def summary(frame: pd.DataFrame) -> pd.Series:
         ) from None
 
 
+def within(**options: Any) -> None:
+    """Raises DataError where an option is not within its `LIMITS`."""
+    for name, (fits, words) in LIMITS.items():
+        if options.get(name) is not None and not fits(options[name]):
+            raise DataError(f"{name} is {words}, got {options[name]!r}")
+
+
 P = ParamSpec("P")
 
 
@@ -84,6 +100,7 @@ def analysis(name: str, options: Callable[..., Any]) -> Callable[[Callable[P, Ta
 
         @wraps(function)
         def analyse(*args: P.args, **given: P.kwargs) -> Table:
+            within(**given)
             table = function(*args, **given)
             plain = {k: v for k, v in given.items() if isinstance(v, (str, int, float, NoneType))}
             table.attrs = {"analysis": name} | settings | plain | table.attrs
@@ -199,6 +216,8 @@ def _parts(
         detections = detections.to_frame()
     if isinstance(detections, pd.DataFrame):
         table = _numbered(detections, place)
+        if truth.labels is not None:  # target dicts do not say which classes there are
+            located(table["category"], comparable(truth.category_ids), "a category_id", "the given table")
         order = np.argsort(table["image_index"].to_numpy(), kind="stable")
         starts = range(0, max(len(truth.images), 1), chunk)
         edges = np.searchsorted(table["image_index"].to_numpy()[order], [*starts, len(truth.images)])

@@ -83,12 +83,12 @@ def _assigned(args: Namespace) -> None:
 
     folder = OwnFolder(args.to, inputs=args.files, overwrite=args.overwrite) if args.to else None
     table = coverage(args.assign, args.files[0], strides=args.strides or STRIDES, input_sizes=args.input_size)
+    best = best_setting(table)
     print("% of the objects without a point (and with 1 or 2):")
     cells = table["none"].mul(100).map("{:.1f}".format) + table["few"].mul(100).map(" ({:.1f})".format)
     shares = table.assign(cell=cells)[table["by"].isin(["all", "size"])]
     wide = shares.pivot(index=["method", "strides", "input_size"], columns="group", values="cell")
     print(wide[list(dict.fromkeys(shares["group"]))].reset_index().to_string(index=False, index_names=False))
-    best = best_setting(table)
     setting = f"{best['method']}, strides {best['strides']}, input {best['input_size']}"
     print(f"fewest objects without a point: {setting}: {best['none']:.2%}")
     if folder:

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from signal import SIGINT
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,24 +91,21 @@ def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -
     """What is drawn where, as many pictures as images; ids count from 1, or are those of `truth`.
 
     Raises:
-        DataError: an image that `truth` does not list, or lists more than once.
+        DataError: an image that `truth` does not list; a name of several of its images; two pictures of one.
     """
-    listed: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {}
-    for entry in truth.ground_truth()["images"] if truth else ():
-        file = PurePosixPath(entry["file_name"].replace("\\", "/"))
-        listed.setdefault(file.name, []).append((file.parts, entry))
-    pictures, taken = [], set()
+    from ..coco.columns import parts_of
+
+    pictures, taken, seen = [], set(), dict[int, Path]()
     for number, path in enumerate(paths, 1):
         image_id, size = number, None
         if truth is not None:
-            parts = Path(os.path.abspath(path)).parts
-            entries = [entry for end, entry in listed.get(path.name, []) if parts[-len(end) :] == end]
-            if len(entries) != 1:
-                raise DataError(
-                    f"{path}: {truth.annotation_json} lists {len(entries) or 'no'} images of this name; leave it out, "
-                    "or --annotations"
-                )
-            image_id, size = entries[0]["id"], (entries[0]["height"], entries[0]["width"])
+            place = truth.truth.place(os.path.abspath(path))
+            file = parts_of(truth.truth.file_names[place])
+            if place < 0 or parts_of(os.path.abspath(path))[: len(file)] != file:
+                raise DataError(f"{path}: {truth.annotation_json} lists no such image; leave it out, or --annotations")
+            if (other := seen.setdefault(place, path)) is not path:
+                raise DataError(f"{path} and {other} are one image of {truth.annotation_json}; leave one of them out")
+            image_id, size = truth.image_id(place), truth.image_size(place)
         names = chain([path.stem], (f"{path.stem}-{copy}" for copy in count(2)))
         name = next(n for n in names if n.casefold() not in taken)  # a.jpg and a.png, A.jpg, or one of another folder
         taken.add(name.casefold())

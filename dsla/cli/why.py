@@ -4,6 +4,7 @@ Example: dsla why yolox.json --annotations instances.json --method fcos --input-
 """
 
 import json
+import sys
 from argparse import Namespace
 from typing import Any
 
@@ -38,7 +39,7 @@ def run(args: Namespace) -> None:
         print(visible(_text(answers, numbers, chosen, len(table))))
     if folder:
         folder.write("why.csv", csv_text(table))
-        _draw(answers, chosen, folder)
+        print(_draw(answers, chosen, folder), file=sys.stderr if args.json else sys.stdout)
 
 
 def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
@@ -55,10 +56,10 @@ def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
     return "\n".join(lines)
 
 
-def _draw(answers: Any, chosen: list[int], folder: Any) -> None:
+def _draw(answers: Any, chosen: list[int], folder: Any) -> str:
     from ..plots.style import picture_bytes
 
     drawable = [i for i in chosen if answers.table["points"][i] != "unknown"]
     for i in drawable:
         folder.write(f"figures/object-{i}.png", picture_bytes(answers.picture(i), "png"))
-    print(f"{folder.path}: why.csv and {len(drawable)} pictures in figures/")
+    return f"{folder.path}: why.csv and {len(drawable)} pictures in figures/"

@@ -123,7 +123,7 @@ def _ids(rows: list[Any], odd: list[Odd], name: str, of: str) -> np.ndarray:
     if not lines and ids.dtype == object:
         what = "needs an 'id', a whole number or text, and has"
         lines = [f"{where(n)}: {what} {one!r}" for n, one in enumerate(ids.tolist()) if not isinstance(one, (int, str))]
-    again = [] if lines else np.flatnonzero(pd.Series(ids).duplicated().to_numpy()).tolist()
+    again = [] if lines else np.flatnonzero(pd.Series(columns.comparable(ids)).duplicated().to_numpy()).tolist()
     lines += [f"{where(n)}: id {ids[n]} is used twice; remove one of them" for n in again]
     refuse(name, f"unusable {of}:", lines)
     return ids

@@ -66,8 +66,8 @@ class Results:
         source = source.to_table() if isinstance(source, Results) else source
         table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
         table = _read(source, name) if table is None else _checked(table, name)
-        image = _located(table["image"], truth.image_ids, "an image_id", name, subset)
-        category = _located(table["category"], truth.category_ids, "a category_id", name)
+        image = located(table["image"], truth.image_ids, "an image_id", name, subset)
+        category = located(table["category"], truth.category_ids, "a category_id", name)
         if "file" in table:
             _check_files(table, image, truth, name)
         boxes, score = table[[*CORNERS[:2], *SIZE]].to_numpy(dtype=float), table["score"].to_numpy(dtype=float)
@@ -168,8 +168,12 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table
 
 
-def _located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
-    """Places of the detections' image or category ids in the ground truth; −1, of a subset, where it has none."""
+def located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: bool = False) -> np.ndarray:
+    """Places of the detections' image or category ids in the ground truth; −1, of a subset, where it has none.
+
+    Raises:
+        DataError: ids that the ground truth does not have.
+    """
     ids = columns.id_array(column.tolist())
     place = columns.places(ids, listed)
     if (place < 0).any() and not (subset and (place >= 0).any()):

@@ -121,15 +121,11 @@ def _images(source: Any) -> Iterator[tuple[Any, Any]]:
 def _seen(source: Any, truth: Any) -> Iterator[tuple[Any, str, Fields]]:
     """(image id, its name in messages, boxes) of each image that dicts or `Detections` are of."""
     name, ids = name_of(source), truth.image_ids.tolist()
-    known = set(ids)
     for n, (key, one) in enumerate(_images(source)):
         if key is None and n >= len(ids):
             raise DataError(f"{name}: more images than the {len(ids)} of {truth.name}, in whose order they are")
-        image = ids[n] if key is None else key
-        if image not in known and (places := truth.named(str(image))):
-            if len(places) > 1:
-                raise DataError(f"{name}: {image!r} names {len(places)} images of {truth.name}; give its folder, too")
-            image = ids[places[0]]
+        place = n if key is None else truth.place(key)
+        image = ids[place] if place >= 0 else key
         yield image, f"{name}, image {image}", fields(one, f"{name}, image {image}")
 
 

@@ -19,7 +19,7 @@ from ..errors import DataError
 from .checking import checked
 from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to, parts_of
 from .foreign import are_boxes, as_coco
-from .problems import Problems, many, refuse
+from .problems import Problems, many, refuse, some
 from .reading import name_of
 
 
@@ -202,6 +202,25 @@ class GroundTruth:
         parts = parts_of(file)
         shared = {place: _alike(parts, own) for own, place in self._by_name.get(parts[0], ())}
         return [place for place, count in shared.items() if count == max(shared.values())]
+
+    def place(self, name: Any) -> int:
+        """Place of the image that an id or a file name means; −1 if there is none.
+
+        Raises:
+            DataError: it is the name of several images.
+        """
+        if (place := self._by_id.get(str(name))) is not None:
+            return place
+        places, parts = self.named(str(name)), parts_of(str(name))
+        places = [n for n in places if parts_of(self.file_names[n]) == parts] or places
+        if len(places) > 1:
+            files = some([self.file_names[n] for n in places], 3)
+            raise DataError(f"{name!r} names {len(places)} images of {self.name}, {files}; give its folder, or the id")
+        return places[0] if places else -1
+
+    @cached_property
+    def _by_id(self) -> dict[str, int]:
+        return {str(i): place for place, i in enumerate(self.image_ids.tolist())}
 
     @cached_property
     def _by_name(self) -> dict[str, list[tuple[tuple[str, ...], int]]]:

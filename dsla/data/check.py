@@ -33,7 +33,7 @@ def check(
     """
     if images is not None:
         require_folder(images)
-    reports, first = [], None
+    reports, first = list[Problems](), None
     for file in sorted(files, key=are_results):
         try:
             if not are_results(file):
@@ -43,7 +43,8 @@ def check(
                 first, problems = first or truth, truth.problems
                 problems.summary = _about(truth)
             elif first is None:
-                raise DataError(f"{file}: results are checked against a ground truth; give its file, too")
+                lack = "give one that can be used" if reports else "give its file, too"
+                raise DataError(f"{file}: results are checked against a ground truth; {lack}")
             else:
                 results = Results.of(file, first, warn=False)
                 problems = results.problems

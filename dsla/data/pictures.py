@@ -50,8 +50,10 @@ def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None
     value_range: (black, white) of images with more than 8 bits, where theirs differ: (0, 4095) for 12 bits in files
         of 16; beyond it values are cut.
     Raises:
-        DataError: values outside the range of their type, where no `value_range` is given.
+        DataError: values outside the range of their type, where no `value_range` is given; or it is none.
     """
+    if value_range is not None and not (len(value_range) == 2 and 0 < abs(value_range[1] - value_range[0]) < np.inf):
+        raise DataError(f"value_range is what is black and what is white, two different numbers; got {value_range}")
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
     grey = np.nan_to_num(np.asarray(image, dtype=np.float64))

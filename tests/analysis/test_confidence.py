@@ -141,6 +141,15 @@ def test_summary_by_hand(one_image):
     assert "IoU ≥ 0.75" in ranking(rows, truth, iou_threshold=0.75).summary().attrs["definitions"]["boxes"]
 
 
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [("results.json", {}), ({"score": [0.1]}, {}), ({"score": [0.1], "iou": [0.2]}, {"crowd": "background"})],
+)
+def test_without_a_ground_truth_a_table_and_no_other_option(table, options):
+    with pytest.raises(DataError, match="takes a table of score and iou, and iou_threshold at most"):
+        ranking(pd.DataFrame(table) if isinstance(table, dict) else table, **options)
+
+
 def test_the_highest_score_falls_into_the_last_bin():
     curve = reliability(ranking(pairs((1.0, 0.5), (0.999, 0.7))), bins=4)
     assert curve["count"].tolist() == [0, 0, 0, 2]

@@ -72,6 +72,17 @@ def test_no_object():
     assert table.summary().attrs["reasons"]["least"] == "no object"
 
 
+def test_two_classes_of_one_name_stay_two():
+    boxes = [[10, 10, 50, 50], [10, 10, 20, 20]]
+    rows = [{"id": n, "image_id": 1, "category_id": n, "bbox": box} for n, box in enumerate(boxes, 1)]
+    categories = [{"id": n, "name": "same"} for n in (1, 2)]
+    images = [{"id": 1, "width": 99, "height": 99}]
+    table = coverage("fcos", {"images": images, "annotations": rows, "categories": categories})
+    part = table[table["by"] == "class"]
+    assert part["group"].tolist() == ["same (1)", "same (2)"]
+    assert part["objects"].tolist() == [1, 1]
+
+
 def test_the_command(data, tmp_path, capsys):
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(data))
@@ -83,7 +94,10 @@ def test_the_command(data, tmp_path, capsys):
     written = pd.read_csv(tmp_path / "out" / "coverage.csv", dtype=str)
     assert len(written[written["by"] == "all"]) == 8
     assert (tmp_path / "out" / "figures" / "coverage.svg").is_file()
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(data | {"annotations": []}))
     for wrong, message in (
+        (["data", "check", str(empty), "--assign", "fcos"], "no object that a network would be taught"),
         (["data", "check", str(file), "--strides", "8,16"], "--strides needs --assign"),
         (["data", "check", str(file), "--assign", "fcso"], "did you mean 'fcos'"),
         (["data", "check", str(file), "--to", "x"], "--to is a folder to write"),

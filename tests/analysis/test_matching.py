@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from dsla.analysis import assignment_statistics, calibration, errors, match, oracle, suppression
+from dsla.analysis import assignment_statistics, calibration, errors, match, oracle, ranking, suppression
 from dsla.analysis.tables import stream, truth_of
 from dsla.coco import evaluation as coco_evaluation
 from dsla.coco.matching import THRESHOLDS, iou, join
@@ -227,6 +227,9 @@ def test_bad_input_is_named(one_image):
         match(table.assign(x1=np.nan), truth)
     with pytest.raises(DataError, match="does not have: 5"):
         match(table.assign(image=5), truth)
+    for category in (5, np.nan):
+        with pytest.raises(DataError, match=f"with a category_id that the ground truth does not know: {category}"):
+            match(table.assign(category=category), truth)
     box = {"boxes": torch.zeros(1, 4), "scores": torch.zeros(1), "labels": torch.tensor([2])}
     with pytest.raises(DataError, match="label outside"):
         match([box], truth)
@@ -234,6 +237,26 @@ def test_bad_input_is_named(one_image):
         match([box | {"labels": torch.tensor([0])}] * 2, truth)
     with pytest.raises(TypeError, match="max_images"):
         match(rows, truth, max_images=3)
+
+
+@pytest.mark.robustness("wrong: numbers of options that mean nothing are refused by every analysis")
+@pytest.mark.parametrize(
+    ("analysis", "options"),
+    [
+        (match, {"iou_threshold": 50}),
+        (ranking, {"iou_threshold": np.nan}),
+        (calibration, {"laece_iou": -0.1}),
+        (calibration, {"max_detections": 0}),
+        (suppression, {"nms_threshold": 60}),
+        (oracle, {"nms_threshold": 0.0}),
+        (errors, {"score_threshold": np.nan}),
+    ],
+)
+def test_options_are_numbers_that_mean_something(one_image, analysis, options):
+    truth, rows = one_image([(1, 0, 0, 9, 9)], [(1, 0.5, 0, 0, 9, 9)])
+    ((name, value),) = options.items()
+    with pytest.raises(DataError, match=f"{name} is .*, got {value}"):
+        analysis(rows, truth, **options)
 
 
 def test_iou_and_join():

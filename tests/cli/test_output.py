@@ -117,7 +117,13 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     assert np.allclose(numbers, direct, equal_nan=True)
     picture(tmp_path / "set" / "images" / "other.png")
     assert main([*words, str(tmp_path / "new")]) == 2
-    assert "other.png" in capsys.readouterr().err
+    assert "other.png: " in capsys.readouterr().err
+    copy = tmp_path / "copy" / "000001.png"
+    copy.parent.mkdir()
+    copy.write_bytes((tmp_path / "set" / "images" / "000001.png").read_bytes())
+    words[1:2] = [str(copy), str(tmp_path / "set" / "images" / "000001.png")]
+    assert main([*words, str(tmp_path / "twice")]) == 2
+    assert f"000001.png and {copy} are one image of {file}" in capsys.readouterr().err
 
 
 @pytest.mark.robustness("lost: data, convert, export and evaluate replace no file unasked")

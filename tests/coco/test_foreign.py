@@ -294,7 +294,7 @@ def test_file_names_that_folders_share(case):
         results = Results.of(dict(zip(names, seen, strict=True)), known)
         assert results.image.tolist() == wanted.image.tolist()
         assert results.boxes.tolist() == wanted.boxes.tolist()
-    with pytest.raises(DataError, match=r"'1.png' names 2 images of the given dict; give its folder, too"):
+    with pytest.raises(DataError, match=r"'1.png' names 2 images of the given dict, left.1.png, right.1.png; give"):
         Results.of({"1.png": seen[0]}, known)
 
 

@@ -194,7 +194,7 @@ def test_boxes_in_another_form_are_refused_with_the_guess():
         ((2**130, 1), None),
         ((1.0, 2.0), [1, 2]),
         (("b", "a"), None),
-        (("2", 2), None),
+        (("2", 3), None),
     ],
 )
 def test_ids_of_every_form(tmp_path, ids, normal):
@@ -207,6 +207,25 @@ def test_ids_of_every_form(tmp_path, ids, normal):
         assert truth.image_ids.tolist() == (normal or list(ids))
         assert truth.image.tolist() == [0, 1]
         assert truth.ids.tolist() == ["x0", "x1"]
+
+
+@pytest.mark.robustness("wrong: a number and its text are one id, which tables could not tell apart: refused")
+@pytest.mark.parametrize("of", ["images", "categories"])
+def test_a_number_and_its_text_are_one_id(of):
+    rows = [{"id": i, "name": "c", "file_name": "c", "width": 9, "height": 9} for i in (2, "2")]
+    with pytest.raises(DataError, match=rf"{of}\[1\] .*id 2 is used twice"):
+        GroundTruth.of({**coco(), of: rows})
+
+
+@pytest.mark.robustness("wrong: of files of one name in several folders the right one is meant, or an error names them")
+def test_a_file_name_means_one_image():
+    files = ("train/a.jpg", "val\\a.jpg", "b.jpg", "sub/b.jpg", "c.jpg", "sub/d.jpg")
+    truth = GroundTruth.of(coco(images=[{"id": 10 + n, "file_name": f} for n, f in enumerate(files)]))
+    names = [*files, "val/a.jpg", "/data/train/a.jpg", "other/c.jpg", "other/d.jpg", 12, "12", "none.jpg"]
+    assert list(map(truth.place, names)) == [0, 1, 2, 3, 4, 5, 1, 0, 4, 5, 2, 2, -1]
+    assert truth.place("/data/sub/b.jpg") == 3
+    with pytest.raises(DataError, match=r"'a.jpg' names 2 images of the given dict, train/a.jpg, val.a.jpg; give its"):
+        truth.place("a.jpg")
 
 
 @pytest.mark.robustness("unclear: UTF-8 with and without mark, UTF-16 and UTF-32 are read")

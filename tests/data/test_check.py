@@ -67,6 +67,8 @@ def test_codes_and_words_of_the_shell(write, capsys):
         assert out.err == ""
     assert main(["data", "check", str(write("r.json", ROWS))]) == 2
     assert "give its file, too" in capsys.readouterr().out
+    assert main(["data", "check", *(str(write(f, c)) for f, c in (("t.json", refused), ("r.json", ROWS)))]) == 2
+    assert "give one that can be used" in capsys.readouterr().out
     assert main(["data", "check"]) == 2
     assert main(["data", "val"]) == 2
 

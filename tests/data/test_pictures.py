@@ -83,6 +83,9 @@ def test_floats_outside_0_to_1_need_a_range_of_the_data_set(tmp_path):
         load_image(path)
     image = load_image(path, value_range=(20, 40))
     np.testing.assert_allclose(image[0], (celsius - 20) / 20, atol=1e-6)
+    for wrong in ((5, 5), (4095,), (0, np.nan), (0, np.inf)):
+        with pytest.raises(DataError, match=r"x.tif: value_range is what is black and what is white"):
+            load_image(path, value_range=wrong)
     with pytest.raises(DataError, match=r"values from 0 to 1\.2"):
         load_image(grey(tmp_path, (celsius - 20) / 12.5, "y.tif"))
 

@@ -113,8 +113,10 @@ def test_the_command(scenes, tmp_path, capsys):
     assert "suppressed: n/a  only results are known" in text
     assert len(list((tmp_path / "out" / "figures").glob("*.png"))) == 2
     assert (tmp_path / "out" / "why.csv").read_text().count("\n") == 1 + sum(len(t["boxes"]) for _, t in data)
-    assert main([*words, "--image", "3", "--json"]) == 0
-    content = json.loads(capsys.readouterr().out)
+    assert main([*words, "--image", "3", "--json", "--out", str(tmp_path / "json")]) == 0
+    written = capsys.readouterr()
+    content = json.loads(written.out)
+    assert "why.csv and" in written.err
     assert {o["image"] for o in content["objects"]} == {3}
     assert len(content["explained"]) == len(content["objects"])
     assert isinstance(content["summary"]["found"], int)
