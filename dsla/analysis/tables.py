@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 
 from ..coco.columns import CORNERS as BOX
-from ..coco.columns import array, comparable, plain_id, with_size
-from ..coco.detections import Results, located
+from ..coco.columns import array, comparable
+from ..coco.detections import Results, checked_table, located
+from ..coco.foreign import are_boxes, fields, images_of, labels_of
 from ..coco.ground_truth import GroundTruth
-from ..coco.problems import some
 from ..errors import DataError
 from ..files import read_toml
 
@@ -164,13 +164,8 @@ def definition(of: str, name: str) -> str:
 
 
 def truth_of(source: Any, max_images: int | None = None) -> GroundTruth:
-    """Ground truth from any of the sources that the module names, or the first images of it.
-
-    Labels of a network are a data set's own; without one they are taken in the order of the ids, as ours are.
-    """
-    truth = GroundTruth.of(source)
-    labels = tuple(source.category_ids) if hasattr(source, "ground_truth") else truth.labels
-    truth = replace(truth, labels=labels)  # its tables go with the analysis, and not with the data set
+    """Ground truth from any of the sources that the module names, or the first images of it."""
+    truth = replace(GroundTruth.of(source))  # its tables go with the analysis, and not with the data set
     return truth if max_images is None or max_images >= len(truth) else truth.part(range(max_images))
 
 
@@ -193,93 +188,77 @@ def stream(
     Raises:
         DataError: detections of unknown images, more dicts than images, missing columns, values not finite.
     """
-    place = {image: i for i, image in enumerate(truth.images)}
-    objects = truth.objects.assign(image_index=truth.objects["image"].map(place).astype(np.int64))
+    objects = truth.objects.assign(image_index=truth.image.astype(np.int64))
     objects = objects.sort_values("image_index", kind="stable")
-    for first, part in _parts(detections, truth, place, chunk):
+    for first, part in _parts(detections, truth, chunk):
         part = part[part["score"] >= score_threshold].sort_values("image_index", kind="stable")
         low, high = np.searchsorted(objects["image_index"], [first, first + chunk])
         yield part.reset_index(drop=True), objects.iloc[low:high].reset_index(drop=True)
 
 
-def _parts(
-    detections: Any, truth: GroundTruth, place: dict[Any, int], chunk: int
-) -> Iterator[tuple[int, pd.DataFrame]]:
+def _parts(detections: Any, truth: GroundTruth, chunk: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """(index of the first image, detections of `chunk` images), not yet sorted."""
     if hasattr(detections, "ground_truth"):
         raise DataError("a data set stands where detections belong: give the arguments in their order")
-    first = detections[0] if isinstance(detections, list) and detections else None
-    streamed = isinstance(first, Mapping) and "boxes" in first
+    streamed = isinstance(detections, list) and are_boxes(detections)
     if isinstance(detections, (str, Path, Mapping, list)) and not streamed:
         detections = Results.of(detections, truth)
     if isinstance(detections, Results):
         detections = detections.to_frame()
     if isinstance(detections, pd.DataFrame):
-        table = _numbered(detections, place)
-        if truth.labels is not None:  # target dicts do not say which classes there are
-            located(table["category"], comparable(truth.category_ids), "a category_id", "the given table")
+        table = _numbered(detections, truth)
         order = np.argsort(table["image_index"].to_numpy(), kind="stable")
-        starts = range(0, max(len(truth.images), 1), chunk)
-        edges = np.searchsorted(table["image_index"].to_numpy()[order], [*starts, len(truth.images)])
+        starts = range(0, max(len(truth), 1), chunk)
+        edges = np.searchsorted(table["image_index"].to_numpy()[order], [*starts, len(truth)])
         for i, first in enumerate(starts):
             yield first, table.iloc[order[edges[i] : edges[i + 1]]]
         return
-    if isinstance(detections, list) and all("image_id" in image for image in detections):
-        detections = sorted(detections, key=lambda image: place.get(plain_id(image["image_id"]), -1))
+    images = images_of(detections)
+    if streamed:
+        images = iter(sorted(images, key=lambda image: -1 if image[0] is None else truth.place(image[0])))
     parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
-    for image in detections:
-        index, before = place.get(plain_id(image["image_id"]), -1) if "image_id" in image else index + 1, index
-        if not before < index < len(truth.images):
+    for key, image in images:
+        index, before = index + 1 if key is None else truth.place(key), index
+        if not before < index < len(truth):
             raise DataError(
-                f"detections of image {image.get('image_id', index)} come after those of image number {before}, "
-                f"but it is not among the {len(truth.images)} images of the ground truth, or stands before that"
+                f"detections of image {index if key is None else key} come after those of image number {before}, "
+                f"but it is not among the {len(truth)} images of the ground truth, or stands before that"
             )
         while index >= first + chunk:
-            yield first, _joined(parts, place)
+            yield first, _joined(parts)
             first, parts = first + chunk, []
         parts.append(_of_dict(image, truth, index))
-    for start in range(first, max(len(truth.images), 1), chunk):
-        yield start, _joined(parts, place)
+    for start in range(first, max(len(truth), 1), chunk):
+        yield start, _joined(parts)
         parts = []
 
 
 def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[str, np.ndarray]:
-    """One image's tensors as columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
-    labels, ids = array(image["labels"]).astype(np.int64), truth.labels
-    if ids is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
-        raise DataError(f"image {truth.images[index]}: a detection has a label outside 0…{len(ids) - 1}")
-    columns = dict(zip(BOX, array(image["boxes"]).reshape(-1, 4).astype(float).T, strict=True))
-    columns["category"] = labels if ids is None else np.array(ids)[labels]
-    given = {"score": "scores"} | {name: name for name in EXTRAS if name in image}
-    columns |= {name: array(image[key]).astype(float) for name, key in given.items()}
-    if len({column.shape for column in columns.values()}) > 1:
-        counts = ", ".join(f"{len(array(image[key]))} {key}" for key in ("boxes", "labels", *given.values()))
-        raise DataError(f"image {truth.images[index]}: {counts}; each detection needs one of each")
-    return columns | {"image": np.repeat(truth.images[index], len(labels)), "detection": np.arange(len(labels))}
+    """One image's detections as columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
+    where = f"image {truth.images[index]}"
+    given = fields(image, where)
+    # Target dicts do not say how many classes there are: every label is an id.
+    category = given["labels"] if truth.labels is None else comparable(truth.label_ids)[labels_of(given, where, truth)]
+    columns = dict(zip(BOX, given["boxes"].T, strict=True)) | {"category": category}
+    columns |= {name: array(image[name]).astype(float) for name in EXTRAS if name in image}
+    columns |= {"score": given["scores"].astype(float), "detection": np.arange(len(category))}
+    home = {"image": truth.images[index], "image_index": index}
+    return columns | {name: np.repeat(value, len(category)) for name, value in home.items()}
 
 
-def _numbered(table: pd.DataFrame, place: dict[Any, int]) -> pd.DataFrame:
+def _numbered(table: pd.DataFrame, truth: GroundTruth) -> pd.DataFrame:
     """A table of detections with image_index, detection, w and h."""
-    missing = [name for name in DETECTION_COLUMNS if name not in table]
-    if missing:
-        raise DataError(f"a table of detections has columns {DETECTION_COLUMNS}; {missing} missing")
-    index = table["image"].map(place)
-    if index.isna().any():
-        strange = table["image"][index.isna()].unique()
-        raise DataError(f"detections of images that the ground truth does not have: {some(list(strange))}")
+    table = checked_table(table, name := "the given table")
+    index = located(table["image"], comparable(truth.image_ids), "an image_id", name)
+    if truth.labels is not None:
+        located(table["category"], comparable(truth.category_ids), "a category_id", name)
     number = table["detection"] if "detection" in table else np.arange(len(table))
-    table = table.assign(image_index=index.astype(np.int64), detection=number)
-    bad = ~np.isfinite(table[[*BOX, "score"]].to_numpy(dtype=float)).all(axis=1)
-    if bad.any():
-        image, number = (table[name].to_numpy()[bad][0] for name in ("image", "detection"))
-        raise DataError(f"image {image}, detection {number}: box or score is not finite")
-    return with_size(table)
+    return table.assign(image_index=index.astype(np.int64), detection=number)
 
 
-def _joined(parts: list[dict[str, np.ndarray]], place: dict[Any, int]) -> pd.DataFrame:
+def _joined(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:
     """The images' columns, one after the other, as a table."""
-    if not parts:
-        return _numbered(pd.DataFrame(columns=[*DETECTION_COLUMNS, "detection"], dtype=float), place)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _numbered(pd.DataFrame(columns), place)
+    names = parts[0] if parts else [*DETECTION_COLUMNS, "image_index", "detection"]
+    columns = {name: np.concatenate([np.zeros(0), *(part[name] for part in parts)][bool(parts) :]) for name in names}
+    return checked_table(pd.DataFrame(columns), "the detections")

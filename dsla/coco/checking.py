@@ -107,7 +107,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     by_row |= {"area": np.where(usable, given, product), "crowd": crowd, "ignore": ignore}
     about = {"name": name, "image_ids": image_ids, "file_names": file_names, "widths": sizes[0], "heights": sizes[1]}
     about |= {"category_ids": category_ids, "category_names": category_names, "problems": problems}
-    about["labels"] = None if targets else tuple(columns.comparable(category_ids).tolist())
+    about["labels"] = None if targets else tuple(category_ids.tolist())
     return about | {column: values[good] for column, values in by_row.items()}
 
 

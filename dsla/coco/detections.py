@@ -65,10 +65,10 @@ class Results:
         name = "the given table" if isinstance(source, pd.DataFrame) else getattr(source, "name", name_of(source))
         source = source.to_table() if isinstance(source, Results) else source
         table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
-        table = _read(source, name) if table is None else _checked(table, name)
+        table = _read(source, name) if table is None else checked_table(table, name)
         image = located(table["image"], truth.image_ids, "an image_id", name, subset)
         category = located(table["category"], truth.category_ids, "a category_id", name)
-        if "file" in table:
+        if "file" in table and not isinstance(source, pd.DataFrame):
             _check_files(table, image, truth, name)
         boxes, score = table[[*CORNERS[:2], *SIZE]].to_numpy(dtype=float), table["score"].to_numpy(dtype=float)
         odd = {
@@ -156,15 +156,21 @@ def _read(source: Any, name: str) -> pd.DataFrame:
     return columns.box_table(boxes).assign(**ids, score=score, file=files)
 
 
-def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A table with w and h."""
+def checked_table(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A table of detections with w and h.
+
+    Raises:
+        DataError: columns are missing, or a box or a score is not finite.
+    """
     if missing := [column for column in ("image", "category", *CORNERS, "score") if column not in table]:
         raise DataError(f"a table of detections has columns image, category, x1, y1, x2, y2, score; {missing} missing")
-    table = columns.with_size(table)[["image", "category", *CORNERS, *SIZE, "score"]]
+    table = columns.with_size(table)
     bad = ~columns.in_reach(table[[*CORNERS, *SIZE, "score"]].to_numpy(dtype=float))
     if bad.any():
-        row, image = int(bad.argmax()), table["image"].to_numpy()[bad][0]
-        raise DataError(f"{name}: image {image}, row {row}: box or score is not finite; mend the row or leave it out")
+        row = int(bad.argmax())
+        where = f"{name}: image {table['image'].iloc[row]}, "
+        where += f"detection {table['detection'].iloc[row]}" if "detection" in table else f"row {row}"
+        raise DataError(f"{where}: box or score is not finite; mend the row or leave it out")
     return table
 
 

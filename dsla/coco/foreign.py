@@ -46,7 +46,7 @@ def as_coco(source: Any) -> Any:
     if are_texts(source):
         names, each = _class_names(Path(source)), _labelled(Path(source))
     elif are_boxes(source):
-        keys = (({"id": n if key is None else key}, one) for n, (key, one) in enumerate(_images(source)))
+        keys = (({"id": n if key is None else key}, one) for n, (key, one) in enumerate(images_of(source)))
         names, each = [], ((i, _objects(one, f"{name_of(source)}, image {i['id']}")) for i, one in keys)
     else:
         return source
@@ -77,14 +77,9 @@ def as_table(source: Any, truth: Any) -> pd.DataFrame | None:
         return None
     images, parts = [], [(np.zeros((0, 4)), np.zeros(0, dtype=object), np.zeros(0))]
     for image, where, given in (_detected if are_texts(source) else _seen)(source, truth):
-        labels, ids = given["labels"], truth.category_ids
-        if "scores" not in given:
-            raise DataError(f"{where}: detections need scores (supervision: confidence)")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
-            strange = next(k for k in labels.tolist() if not 0 <= k < len(ids))
-            raise DataError(f"{where}: class {strange}, but {truth.name} has the classes 0…{len(ids) - 1}")
+        labels = labels_of(given, where, truth)
         images += [image] * len(labels)
-        parts.append((given["boxes"], ids[labels].astype(object), given["scores"]))
+        parts.append((given["boxes"], truth.label_ids[labels].astype(object), given["scores"]))
     boxes, category, score = (np.concatenate(part) for part in zip(*parts, strict=True))
     table = pd.DataFrame(boxes, columns=CORNERS)
     return table.assign(image=pd.Series(images, dtype=object), category=category, score=score)
@@ -107,7 +102,21 @@ def _one(value: Any) -> bool:
     return hasattr(value, "xyxy") or (isinstance(value, Mapping) and "boxes" in value)
 
 
-def _images(source: Any) -> Iterator[tuple[Any, Any]]:
+def labels_of(given: Fields, where: str, truth: Any) -> np.ndarray:
+    """The labels of detections, which have scores, and are classes of the ground truth.
+
+    Raises:
+        DataError: they are not; begins with `where`.
+    """
+    highest, classes = given["labels"].max(initial=-1), len(truth.label_ids)
+    if "scores" not in given:
+        raise DataError(f"{where}: detections need scores (supervision: confidence)")
+    if highest >= classes:
+        raise DataError(f"{where}: class {highest}, but {truth.name} has the classes 0…{classes - 1}")
+    return given["labels"]
+
+
+def images_of(source: Any) -> Iterator[tuple[Any, Any]]:
     """(id, file name, or None by the order; what the image has, as a dict)."""
     mapping = isinstance(source, Mapping) and not _one(source)
     for key, one in source.items() if mapping else ((None, one) for one in ([source] if _one(source) else source)):
@@ -121,7 +130,7 @@ def _images(source: Any) -> Iterator[tuple[Any, Any]]:
 def _seen(source: Any, truth: Any) -> Iterator[tuple[Any, str, Fields]]:
     """(image id, its name in messages, boxes) of each image that dicts or `Detections` are of."""
     name, ids = name_of(source), truth.image_ids.tolist()
-    for n, (key, one) in enumerate(_images(source)):
+    for n, (key, one) in enumerate(images_of(source)):
         if key is None and n >= len(ids):
             raise DataError(f"{name}: more images than the {len(ids)} of {truth.name}, in whose order they are")
         place = n if key is None else truth.place(key)
@@ -144,9 +153,13 @@ def fields(one: Any, where: str) -> Fields:
     if given["boxes"].size and given["boxes"].shape[1:] != (4,):
         raise DataError(f"{where}: boxes are [N, 4], x1, y1, x2, y2; got {list(given['boxes'].shape)}")
     given["boxes"] = given["boxes"].astype(float).reshape(-1, 4)
-    if lengths := {k: len(v) for k, v in given.items() if len(v) != len(given["boxes"])}:
-        raise DataError(f"{where}: {len(given['boxes'])} boxes, but {lengths}")
-    if bad := [k for k in given["labels"].tolist() if not _is_class(k)]:
+    boxes = given.pop("boxes")
+    if lengths := {k: v.size for k, v in given.items() if v.size != len(boxes)}:
+        raise DataError(f"{where}: {len(boxes)} boxes, but {lengths}")
+    given = {"boxes": boxes} | {k: v.reshape(-1) for k, v in given.items()}
+    labels = given["labels"]
+    whole = labels.dtype.kind in "biuf" and bool(((labels >= 0) & (labels < CLASSES) & (labels % 1 == 0)).all())
+    if bad := [] if whole else [k for k in labels.tolist() if not _is_class(k)]:
         raise DataError(f"{where}: labels are whole numbers from 0 to {CLASSES - 1:,}, got {bad[0]!r:.40}")
     given["labels"] = given["labels"].astype(np.int64)
     return given

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..errors import DataError
 from .checking import checked
-from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to, parts_of
+from .columns import EVERY_CLASS, box_table, comparable, corners_of, cut_to, id_array, parts_of
 from .foreign import are_boxes, as_coco
 from .problems import Problems, many, refuse, some
 from .reading import name_of
@@ -74,13 +74,14 @@ class GroundTruth:
         """
         if isinstance(source, GroundTruth):
             return source
-        if isinstance(getattr(source, "truth", None), GroundTruth):
-            return source.truth
-        source = source.ground_truth() if hasattr(source, "ground_truth") else source
-        truth = cls(**checked(as_coco(source), name_of(source), are_boxes(source)))
-        if warn:
-            truth.problems.warn()
-        return truth
+        truth = getattr(source, "truth", None)
+        if not isinstance(truth, GroundTruth):
+            content = source.ground_truth() if hasattr(source, "ground_truth") else source
+            truth = cls(**checked(as_coco(content), name_of(content), are_boxes(content)))
+            if warn:
+                truth.problems.warn()
+        labels = getattr(source, "category_ids", truth.labels)  # a data set's own, else in the order of the ids
+        return truth if labels is None or tuple(labels) == truth.labels else replace(truth, labels=tuple(labels))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -106,6 +107,11 @@ class GroundTruth:
         if (self.category < 0).any():
             raise DataError(f"{self.name}: crowd_boxes have no class; put them among boxes, with iscrowd 1")
         return self.category
+
+    @cached_property
+    def label_ids(self) -> np.ndarray:
+        """[C] category id of each label of a network."""
+        return self.category_ids if self.labels is None else id_array(list(self.labels))
 
     @cached_property
     def images(self) -> list[Any]:

@@ -6,6 +6,7 @@ import tracemalloc
 import weakref
 from functools import partial
 from inspect import signature
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -192,8 +193,33 @@ def test_columns_of_an_image_that_do_not_fit_each_other_are_refused(boxes, label
         return {"boxes": torch.rand(b, 4).cumsum(1), "labels": torch.zeros(c, dtype=int), "scores": torch.rand(s)}
 
     other = detections(*(6 - n for n in (boxes, labels, scores)))
-    with pytest.raises(DataError, match=f"image 0: {boxes} boxes, {labels} labels, {scores} scores; each"):
+    with pytest.raises(DataError, match=f"image 0: {boxes} boxes, but "):
         match([detections(boxes, labels, scores), other], targets)
+
+
+@pytest.mark.robustness("wrong: detections of an image are read in one way, by evaluations and analyses")
+def test_one_reader_of_an_images_detections():
+    """Of a data set whose labels are not in the order of its ids; whole lists, streams and supervision's kind."""
+    rows = [{"id": n, "image_id": 1, "category_id": 10 - n, "bbox": [9 * n, 0, 8, 8]} for n in (1, 2)]
+    categories = [{"id": n, "name": str(n)} for n in (8, 9)]
+    content = {"images": [{"id": 1, "width": 99, "height": 99}], "annotations": rows, "categories": categories}
+    data = SimpleNamespace(ground_truth=lambda: content, category_ids=(9, 8))
+    one = {"boxes": np.array([[9.0, 0, 17, 8], [18, 0, 26, 8]]), "labels": [0, 1], "scores": [0.5, 0.4]}
+    assert coco_evaluation.evaluate_detections(data, [one]).summary["AP"] == pytest.approx(1)
+    other = SimpleNamespace(xyxy=one["boxes"], class_id=np.array([0, 1]), confidence=np.array([[0.5], [0.4]]))
+    for source in ([one], iter([one]), (one,), [other], iter([other])):
+        assert match(source, data)["category"].tolist() == [9, 8]
+        assert match(source if isinstance(source, (list, tuple)) else [one], data)["iou"].tolist() == [1, 1]
+    for wrong, message in (
+        ({"scores": None}, "image 1: detections need scores"),
+        ({"labels": None}, "image 1: boxes need labels"),
+        ({"labels": [0.5, 1]}, "image 1: labels are whole numbers"),
+        ({"boxes": np.zeros((2, 5))}, r"image 1: boxes are \[N, 4\]"),
+        ({"labels": [0, 2]}, "image 1: class 2, but .* has the classes 0…1"),
+    ):
+        for read in (match, lambda a, b: coco_evaluation.evaluate_detections(b, a)):
+            with pytest.raises(DataError, match=message):
+                read([one | wrong], data)
 
 
 def test_crowd_boxes_of_targets_take_every_class():
@@ -225,13 +251,13 @@ def test_bad_input_is_named(one_image):
         match(table.drop(columns="score"), truth)
     with pytest.raises(DataError, match="not finite"):
         match(table.assign(x1=np.nan), truth)
-    with pytest.raises(DataError, match="does not have: 5"):
+    with pytest.raises(DataError, match="with an image_id that the ground truth does not know: 5"):
         match(table.assign(image=5), truth)
     for category in (5, np.nan):
         with pytest.raises(DataError, match=f"with a category_id that the ground truth does not know: {category}"):
             match(table.assign(category=category), truth)
     box = {"boxes": torch.zeros(1, 4), "scores": torch.zeros(1), "labels": torch.tensor([2])}
-    with pytest.raises(DataError, match="label outside"):
+    with pytest.raises(DataError, match="image 1: class 2, but the given dict has the classes 0…1"):
         match([box], truth)
     with pytest.raises(DataError, match="not among the 1 images"):
         match([box | {"labels": torch.tensor([0])}] * 2, truth)

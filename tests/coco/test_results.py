@@ -64,7 +64,7 @@ def test_a_table_is_a_source_of_detections():
         evaluate_detections(TRUTH, table.drop(columns="score"))
     with pytest.raises(DataError, match=r"^the given table: image 2, row 0: .* not finite; mend"):
         evaluate_detections(TRUTH, table.assign(x1=float("nan")))
-    with pytest.raises(DataError, match=r"^image 2, detection 0: .* not finite"):
+    with pytest.raises(DataError, match=r"^the given table: image 2, row 0: .* not finite"):
         match(table.assign(x1=float("nan")), TRUTH)
     with pytest.raises(DataError, match=r"2 detections with a category_id .*: 4; it knows 1, 7"):
         evaluate_detections(TRUTH, table.assign(category=4))
