@@ -51,7 +51,13 @@ def batches(
         max_images: only the first ones.
         device: by default where the model is.
         progress: called with (images done, images in all) after each batch.
+
+    Raises:
+        DataError: fewer than one image, in all or at a time.
     """
+    for name, value in (("batch_size", batch_size), ("max_images", max_images)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} is 1 or more, got {value}")
     device = device_of(model, device)
     model.to(device)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))

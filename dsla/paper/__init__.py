@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         CENTERNESS,
         CLAIMS,
         DSLA,
-        FURTHER,
         PLAIN,
         effects,
         interval,

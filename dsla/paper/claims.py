@@ -46,7 +46,6 @@ class Claim:
 
 
 CLAIMS = tuple(Claim(**row) for row in read("claims")["main"])
-FURTHER = tuple(Claim(**row) for row in read("claims")["further"])
 
 
 @dataclass(frozen=True)

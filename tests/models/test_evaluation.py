@@ -299,6 +299,13 @@ def test_evaluating_a_model():
     assert model.batches == [3, 1]
 
 
+@pytest.mark.parametrize("option", [{"max_images": 0}, {"max_images": -5}, {"batch_size": 0}])
+def test_numbers_of_images_that_are_none_are_refused(option):
+    (name, value) = next(iter(option.items()))
+    with pytest.raises(DataError, match=f"{name} is 1 or more, got {value}"):
+        evaluate(Seer(), Pictures(), **option)
+
+
 def test_evaluating_the_first_images_only():
     series = evaluate(Seer(), Pictures(), max_images=3)
     assert series["AP"] == ONE
