@@ -18,6 +18,7 @@ from PIL import Image
 
 import dsla
 from dsla.cli.main import main
+from dsla.data.sampling import Part
 from dsla.errors import DataError
 from dsla.files import LISTING, OwnFolder, csv_text, locked, refuse_existing, write
 from dsla.models.export import to_onnx
@@ -99,8 +100,9 @@ def test_pictures_of_a_folder_that_is_read_stay(tmp_path, monkeypatch, capsys):
     assert main([*f"analyze results.json {coco} --images data/images --overwrite --html".split(),
                  "data/images/report.html"]) == 0  # fmt: skip
     turned = dsla.CocoDataset("data/images", "data/instances.json")
-    with pytest.raises(DataError, match="read by this command"):
-        turned.to_coco("data", overwrite=True)
+    for dataset in (turned, Part(turned, [0])):
+        with pytest.raises(DataError, match="read by this command"):
+            dataset.to_coco("data", overwrite=True)
 
 
 def test_what_is_there_is_counted_and_what_to_do_is_said(tmp_path):

@@ -32,11 +32,12 @@ def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
     """
     if truth is not None:
         table = match(detections, truth, **options)
-    elif not isinstance(detections, pd.DataFrame | Mapping | list):
-        raise DataError("ranking needs the ground truth, too, or a table with the columns score and iou")
     else:
-        if not {"score", "iou"} <= set(getattr(detections, "columns", ())) or options.keys() - {"iou_threshold"}:
-            raise DataError("ranking without a ground truth takes a table of score and iou, and iou_threshold at most")
+        given = set(detections) if isinstance(detections, pd.DataFrame | Mapping) else set()
+        if not {"score", "iou"} <= given or options.keys() - {"iou_threshold"}:
+            raise DataError(
+                "ranking needs the ground truth, too, or a table of score and iou, and at most iou_threshold"
+            )
         within(**options)
         table = Table(detections).copy()
         columns = {"image": 0, "gt": pd.NA, "ignored": False}

@@ -34,9 +34,8 @@ EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 CHUNK = 256  # images that are looked at together
 SHARE, COUNT = (lambda v: 0 <= v <= 1, "from 0 to 1"), (lambda v: v >= 1, "1 or more")
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of options that are given, and not None
-    **dict.fromkeys(("iou_threshold", "laece_iou"), SHARE),
+    **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold"), SHARE),
     **dict.fromkeys(("max_detections", "max_images", "batch_size"), COUNT),
-    "nms_threshold": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
     "score_threshold": (np.isfinite, "a finite number"),
     "resamples": (lambda v: v >= 0, "0 or more"),
     "level": (lambda v: 0 < v < 1, "above 0 and below 1"),
@@ -237,7 +236,7 @@ def _parts(detections: Any, truth: GroundTruth, chunk: int) -> Iterator[tuple[in
 def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[str, np.ndarray]:
     """One image's detections as columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
     where = f"image {truth.images[index]}"
-    given = fields(image, where)
+    given = fields(image, where, scored=True)
     # Target dicts do not say how many classes there are: every label is an id.
     category = given["labels"] if truth.labels is None else comparable(truth.label_ids)[labels_of(given, where, truth)]
     columns = dict(zip(BOX, given["boxes"].T, strict=True)) | {"category": category}

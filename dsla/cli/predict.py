@@ -99,9 +99,9 @@ def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -
     for number, path in enumerate(paths, 1):
         image_id, size = number, None
         if truth is not None:
-            place = truth.truth.place(os.path.abspath(path))
-            file = parts_of(truth.truth.file_names[place])
-            if place < 0 or parts_of(os.path.abspath(path))[: len(file)] != file:
+            whole = os.path.abspath(path)
+            place = truth.truth.place(whole)
+            if place < 0 or parts_of(whole)[: len(file := parts_of(truth.truth.file_names[place]))] != file:
                 raise DataError(f"{path}: {truth.annotation_json} lists no such image; leave it out, or --annotations")
             if (other := seen.setdefault(place, path)) is not path:
                 raise DataError(f"{path} and {other} are one image of {truth.annotation_json}; leave one of them out")

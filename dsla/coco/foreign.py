@@ -103,14 +103,12 @@ def _one(value: Any) -> bool:
 
 
 def labels_of(given: Fields, where: str, truth: Any) -> np.ndarray:
-    """The labels of detections, which have scores, and are classes of the ground truth.
+    """The labels of detections, which are classes of the ground truth.
 
     Raises:
         DataError: they are not; begins with `where`.
     """
     highest, classes = given["labels"].max(initial=-1), len(truth.label_ids)
-    if "scores" not in given:
-        raise DataError(f"{where}: detections need scores (supervision: confidence)")
     if highest >= classes:
         raise DataError(f"{where}: class {highest}, but {truth.name} has the classes 0…{classes - 1}")
     return given["labels"]
@@ -135,19 +133,21 @@ def _seen(source: Any, truth: Any) -> Iterator[tuple[Any, str, Fields]]:
             raise DataError(f"{name}: more images than the {len(ids)} of {truth.name}, in whose order they are")
         place = n if key is None else truth.place(key)
         image = ids[place] if place >= 0 else key
-        yield image, f"{name}, image {image}", fields(one, f"{name}, image {image}")
+        yield image, f"{name}, image {image}", fields(one, f"{name}, image {image}", scored=True)
 
 
-def fields(one: Any, where: str) -> Fields:
+def fields(one: Any, where: str, scored: bool = False) -> Fields:
     """The columns of what an image has.
 
     Raises:
-        DataError: begins with `where`; shapes and numbers that do not fit, labels that are no classes.
+        DataError: begins with `where`; shapes and numbers that do not fit, labels that are no classes, or no scores.
     """
     if not _one(one):
         raise DataError(f"{where}: a {type(one).__name__} without boxes (supervision: xyxy)")
     if one.get("labels") is None:
         raise DataError(f"{where}: boxes need labels (supervision: class_id)")
+    if scored and one.get("scores") is None:
+        raise DataError(f"{where}: detections need scores (supervision: confidence)")
     names = ("boxes", "labels", "scores", "iscrowd", "area")
     given = {k: array(one[k]) for k in names if one.get(k) is not None}
     if given["boxes"].size and given["boxes"].shape[1:] != (4,):

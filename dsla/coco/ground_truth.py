@@ -207,10 +207,11 @@ class GroundTruth:
         """Places of the images whose file names share most of their last parts with this path, at least the name."""
         parts = parts_of(file)
         shared = {place: _alike(parts, own) for own, place in self._by_name.get(parts[0], ())}
-        return [place for place, count in shared.items() if count == max(shared.values())]
+        most = max(shared.values(), default=0)
+        return [place for place, count in shared.items() if count == most]
 
     def place(self, name: Any) -> int:
-        """Place of the image that an id or a file name means; −1 if there is none.
+        """Place of the image that an id or a file name means, first the one whose whole name ends it; −1 if none.
 
         Raises:
             DataError: it is the name of several images.
@@ -218,7 +219,7 @@ class GroundTruth:
         if (place := self._by_id.get(str(name))) is not None:
             return place
         places, parts = self.named(str(name)), parts_of(str(name))
-        places = [n for n in places if parts_of(self.file_names[n]) == parts] or places
+        places = [n for n in places if parts[: len(own := parts_of(self.file_names[n]))] == own] or places
         if len(places) > 1:
             files = some([self.file_names[n] for n in places], 3)
             raise DataError(f"{name!r} names {len(places)} images of {self.name}, {files}; give its folder, or the id")

@@ -1,5 +1,6 @@
 """Pictures: files, PIL images and arrays of any kind to tensors, with the limits of what is read."""
 
+import re
 import struct
 import warnings
 from functools import cache
@@ -122,7 +123,7 @@ def load_pixels(
                     f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
                     "(dsla.data.pictures.MAX_PIXELS)"
                 )
-            if ";16" in str(opened.tile) and not opened.mode.startswith("I"):  # of a channel's 16 bits Pillow keeps 8
+            if re.search(";16[BLN]", str(opened.tile)) and not opened.mode.startswith("I"):  # Pillow keeps 8 bits
                 what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
                 if value_range is not None:
                     raise DataError(

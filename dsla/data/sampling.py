@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,6 +128,9 @@ class Part(DetectionDataset):
 
     def origin(self) -> list[Any]:
         return [self.dataset.origin(), list(self.indices)]
+
+    def files_read(self) -> Iterator[Path]:
+        return self.dataset.files_read()
 
     @cached_property
     def truth(self) -> GroundTruth:

@@ -38,7 +38,7 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
         DataError: what is no picture.
     """
     check_model(model)
-    single = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) < 4
+    single = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) in (2, 3)
     images = [images] if single else images
     if (text := limits(model)) and not hasattr(images, "image_id"):
         images = list(images)

@@ -146,8 +146,10 @@ def test_summary_by_hand(one_image):
     [("results.json", {}), ({"score": [0.1]}, {}), ({"score": [0.1], "iou": [0.2]}, {"crowd": "background"})],
 )
 def test_without_a_ground_truth_a_table_and_no_other_option(table, options):
-    with pytest.raises(DataError, match="takes a table of score and iou, and iou_threshold at most"):
-        ranking(pd.DataFrame(table) if isinstance(table, dict) else table, **options)
+    with pytest.raises(DataError, match="too, or a table of score and iou, and at most iou_threshold"):
+        ranking(table, **options)
+    columns = {"score": [0.1, 0.3, 0.2], "iou": [0.2, 0.9, 0.4]}
+    assert ranking(columns).equals(ranking(pd.DataFrame(columns)))
 
 
 def test_the_highest_score_falls_into_the_last_bin():

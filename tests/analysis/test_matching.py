@@ -220,6 +220,8 @@ def test_one_reader_of_an_images_detections():
         for read in (match, lambda a, b: coco_evaluation.evaluate_detections(b, a)):
             with pytest.raises(DataError, match=message):
                 read([one | wrong], data)
+    with pytest.raises(DataError, match="image 0: detections need scores"):  # of targets whose labels are ids
+        match([one | {"scores": None}], [one])
 
 
 def test_crowd_boxes_of_targets_take_every_class():
@@ -274,7 +276,7 @@ def test_bad_input_is_named(one_image):
         (calibration, {"laece_iou": -0.1}),
         (calibration, {"max_detections": 0}),
         (suppression, {"nms_threshold": 60}),
-        (oracle, {"nms_threshold": 0.0}),
+        (oracle, {"nms_threshold": -0.1}),
         (errors, {"score_threshold": np.nan}),
     ],
 )

@@ -124,6 +124,9 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     words[1:2] = [str(copy), str(tmp_path / "set" / "images" / "000001.png")]
     assert main([*words, str(tmp_path / "twice")]) == 2
     assert f"000001.png and {copy} are one image of {file}" in capsys.readouterr().err
+    file.write_text(json.dumps(told | {"images": [], "annotations": []}))
+    assert main([*words, str(tmp_path / "none")]) == 2
+    assert f"{file} lists no such image" in capsys.readouterr().err
 
 
 @pytest.mark.robustness("lost: data, convert, export and evaluate replace no file unasked")

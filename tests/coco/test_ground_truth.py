@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from dsla.coco.checking import repeated
 from dsla.coco.ground_truth import GroundTruth
 from dsla.errors import DataError, DataWarning
 
@@ -114,6 +115,14 @@ def test_objects_and_files_listed_twice_are_said():
         images = [{**IMAGES[0], "file_name": one}, {**IMAGES[1], "file_name": other}]
         problems = read(box(), images=images).problems
         assert [p.ids for p in problems] == ([] if other == "a/b.png" else [(5, 2)])
+
+
+def test_repeated_rows_are_those_of_the_slow_search():
+    rng = np.random.default_rng(0)
+    rows, among = rng.integers(-1, 3, (2000, 6)) * [0.5, 1, 1, 1e11, 1, -1], rng.random(2000) < 0.5  # −0.0, too
+    slow = [among[n] and any(among[m] and (rows[m] == rows[n]).all() for m in range(n)) for n in range(len(rows))]
+    assert repeated(rows, among).tolist() == slow
+    assert 0 < sum(slow) < among.sum()
 
 
 @pytest.mark.robustness("unclear: what is odd about a file is said once, with ids")
@@ -224,6 +233,8 @@ def test_a_file_name_means_one_image():
     names = [*files, "val/a.jpg", "/data/train/a.jpg", "other/c.jpg", "other/d.jpg", 12, "12", "none.jpg"]
     assert list(map(truth.place, names)) == [0, 1, 2, 3, 4, 5, 1, 0, 4, 5, 2, 2, -1]
     assert truth.place("/data/sub/b.jpg") == 3
+    nested = GroundTruth.of(coco(images=[{"id": n, "file_name": f} for n, f in enumerate(("val/a.jpg", "a.jpg"))]))
+    assert [nested.place(f"/data/{f}") for f in ("a.jpg", "val/a.jpg", "train/a.jpg")] == [1, 0, 1]
     with pytest.raises(DataError, match=r"'a.jpg' names 2 images of the given dict, train/a.jpg, val.a.jpg; give its"):
         truth.place("a.jpg")
 

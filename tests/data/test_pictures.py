@@ -154,6 +154,16 @@ def test_16_bits_a_channel_in_colour(tmp_path, channels):
         load_image(tmp_path / "a.png", value_range=(0, 4095))
 
 
+@pytest.mark.filterwarnings("error")
+def test_16_bits_a_pixel_are_no_16_bits_a_channel(tmp_path):
+    pixels, masks = struct.pack("<4H", 0xF800, 0x07E0, 0x001F, 0xFFFF), struct.pack("<3I", 0xF800, 0x07E0, 0x001F)
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 1, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    start = struct.pack("<2sIHHI", b"BM", 66 + len(pixels), 0, 0, 66)
+    (tmp_path / "a.bmp").write_bytes(start + header + masks + pixels)
+    image = load_image(tmp_path / "a.bmp", value_range=(0, 255))
+    assert image[:, 0].T.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]
+
+
 @pytest.mark.robustness("wrong: a file of several pictures is said to be read in part")
 def test_files_of_several_pictures_are_said(tmp_path):
     first, second = half_red(), half_red().rotate(180)

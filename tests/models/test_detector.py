@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 from narrow import narrow
@@ -269,7 +270,8 @@ def test_one_picture_of_any_form_is_one_picture():
     model, pixels = dsla.load("scenes-dsla"), torch.randint(0, 256, (64, 80, 3), dtype=torch.uint8).numpy()
     floats = torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
     (expected,) = dsla.predict(model, [floats])
-    for form, count in ((floats, 1), (pixels, 1), ([pixels] * 2, 2), (torch.stack([floats] * 3), 3)):
+    column = pd.Series([pixels] * 2)
+    for form, count in ((floats, 1), (pixels, 1), ([pixels] * 2, 2), (torch.stack([floats] * 3), 3), (column, 2)):
         detections = dsla.predict(model, form)
         assert len(detections) == count
         assert all(torch.equal(one["boxes"], expected["boxes"]) for one in detections)

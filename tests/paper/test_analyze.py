@@ -384,7 +384,7 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
         ([files["strange"]], "strange.json: 1 detection with an image_id that the ground truth does not know: 77"),
         ([files["object"]], "object.json is not a COCO results list"),
         ([files["instances"]], "is not a COCO results list"),
-        ([files["rows"], "--nms", "0"], "nms_threshold is above 0 and at most 1, got 0"),
+        ([files["rows"], "--nms", "2"], "nms_threshold is from 0 to 1, got 2"),
     ):
         code, out, err = run(capsys, *argv, "--annotations", files["instances"])
         assert (code, out, err.count("\n")) == (2, "", 1)
@@ -401,7 +401,7 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
         ({"score_threshold": np.nan}, "score_threshold is a finite number, got nan"),
         ({"resamples": -1}, "resamples is 0 or more, got -1"),
         ({"level": 95}, "level is above 0 and below 1, got 95"),
-        ({"nms_threshold": 0.0}, "nms_threshold is above 0 and at most 1, got 0"),
+        ({"nms_threshold": -1.0}, "nms_threshold is from 0 to 1, got -1"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tmp_path, number, words):
