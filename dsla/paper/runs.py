@@ -250,14 +250,14 @@ def _each(
             say(f"{r.name}, seed {seed}: training, {r.steps} steps")
             yield _run(key, r, seed, out, images, progress)
         return
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = [pool.submit(_run, *run, out, images, False) for run in runs]
         try:
             for done in as_completed(waiting):
                 yield done.result()
         except BaseException:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()).difference(others):
                 process.terminate()  # a training writes its checkpoint
             raise
         finally:

@@ -82,9 +82,7 @@ def test_image_files_missing_cut_or_of_another_size(write, tmp_path):
     seen = []
     (report,) = check([path], tmp_path, lambda done, total: seen.append((done, total)))
     assert report.code == 2
-    assert [(p.kind, p.ids) for p in report] == [
-        ("an image file that is missing, cut or of another size", (2, 3))
-    ]
+    assert [(p.kind, p.ids) for p in report] == [("an image file that is missing, cut or of another size", (2, 3))]
     assert "the image is 100x80, but the annotations say 120x80" in str(report)
     assert seen[-1] == (3, 3)
     (tmp_path / "1.png").unlink()

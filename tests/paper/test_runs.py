@@ -1,6 +1,8 @@
 """Many recipes and seeds in one command: every run once, resumable, and a table that is the runs' means."""
 
 import json
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from scipy import stats
 import dsla
 from dsla.cli.main import main
 from dsla.errors import DataError
+from dsla.paper import runs
 from dsla.paper.definitions import ROWS
 from dsla.paper.protocol import tuning
 from dsla.paper.runs import FILE, chosen, experiments, key_of, read_curves, read_runs, stores, train_or_read
@@ -174,3 +177,16 @@ def test_a_finished_run_on_other_images_is_not_taken_for_this_one(tmp_path):
     weights = [model.state_dict()["head.class_tower.0.weight"] for model in models]
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
+
+
+@pytest.mark.slow
+def test_trainings_that_fail_end_no_process_of_others(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    broken = [("key", "no recipe", 0)]
+    with pytest.raises(AttributeError):
+        list(runs._each(broken, tmp_path, images=1, jobs=2, say=print, progress=False))
+    process.join(0.5)
+    assert process.exitcode is None
+    process.terminate()
+    process.join()
