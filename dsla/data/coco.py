@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ class CocoDataset(DetectionDataset):
 
     def files_read(self) -> Iterator[Path]:
         yield self.annotation_json
-        yield from map(self.path, range(len(self)))
+        for i in range(len(self)):
+            with suppress(DataError):  # an image whose name is that of no file here is not read
+                yield self.path(i)
 
     def load(self, i: int) -> tuple[Tensor, Target]:
         path = self.path(i)

@@ -412,6 +412,7 @@ def test_names_that_no_file_can_have(make, tmp_path, name):
         data[0]
     (report,) = check([data.annotation_json], tmp_path)
     assert [(p.kind, p.count) for p in report] == [("an image file that is missing, cut or of another size", 1)]
+    assert list(data.files_read()) == [data.annotation_json]
 
 
 @pytest.mark.robustness("wrong: what the flag ignore excludes is not taught, and said")
