@@ -214,7 +214,9 @@ def _parts(detections: Any, truth: GroundTruth, chunk: int) -> Iterator[tuple[in
         return
     images = images_of(detections)
     if streamed:
-        images = iter(sorted(images, key=lambda image: -1 if image[0] is None else truth.place(image[0])))
+        listed = list(images)
+        named = all(key is not None for key, _ in listed)
+        images = iter(sorted(listed, key=lambda image: truth.place(image[0])) if named else listed)
     parts: list[dict[str, np.ndarray]] = []
     first, index = 0, -1
     for key, image in images:

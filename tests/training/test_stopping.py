@@ -61,6 +61,12 @@ except Stopped as error:
 """
 
 
+def heard():
+    """Signals are no longer ignored, as they are under nohup."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def scenes():
     return few_scenes()
@@ -73,7 +79,8 @@ def script(tmp_path_factory):
 
     def start(out, resume="resume", wait=0.0, workers=0):
         words = [sys.executable, str(path), str(out), resume, str(wait), str(workers)]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, **pipes, preexec_fn=heard if os.name == "posix" else None)
 
     return start
 

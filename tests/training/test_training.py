@@ -101,8 +101,9 @@ def test_images_without_objects_train(tmp_path):
         quiet(TINY, Listed())
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_images_and_the_last_checkpoint(tmp_path):
-    """The image of step 6 is broken; checkpoints are written each epoch of 2 steps."""
+def test_a_loss_that_is_not_finite_stops_with_the_images_and_the_last_checkpoint(tmp_path, monkeypatch):
+    """The image of step 6 is broken, and nobody looks, as on a GPU; checkpoints are written each epoch of 2 steps."""
+    monkeypatch.setattr("dsla.models.transform.check_range", lambda *_: None)
     torch.manual_seed(0)
     item = (torch.rand(3, 96, 96), torch.tensor([[20.0, 20, 80, 80]]), torch.tensor([1]))
     r = TINY.replace(batch_size=1, steps=10)

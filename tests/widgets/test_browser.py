@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused():
         DetectionBrowser(Two(), dict.fromkeys("abc", FOUND))
     with pytest.raises(DataError, match="a data set comes first, then detections: got list and dict"):
         DetectionBrowser(FOUND, {"x": FOUND})
-    with pytest.raises(DataError, match="label outside"):
+    with pytest.raises(DataError, match="image 0: class 5, but the given dict has the classes 0…1"):
         DetectionBrowser(Two(), {"x": [{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}]})
 
 

@@ -163,7 +163,7 @@ def test_models_and_files_are_the_same_and_agree_with_the_analysis(tmp_path):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="no detections"):
         RankingExplorer(Two(), {})
-    with pytest.raises(DataError, match="label outside"):
+    with pytest.raises(DataError, match="image 0: class 5, but the given dict has the classes 0…1"):
         RankingExplorer([{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}], Two())
 
 
