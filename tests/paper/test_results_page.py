@@ -29,7 +29,8 @@ from dsla.paper import (
 )
 from dsla.paper.definitions import as_text
 from dsla.paper.protocol import missing, tuning
-from dsla.paper.results import _protocol
+from dsla.paper.results import _protocol, protocol_findings, protocol_numbers
+from dsla.paper.runs import read
 from dsla.paper.tables import conditions_markdown
 from dsla.recipes import GROUPS, SHIPPED
 
@@ -175,6 +176,16 @@ def test_the_numbers_of_the_readme_are_those_of_the_runs(runs, findings):
         assert f"{as_text('AP', finding.difference, signed=True)} AP" in README
     low, high = (as_text("AP", v, signed=True) for v in (centerness.low, centerness.high))
     assert f"{as_text('AP', centerness.difference, signed=True)} AP ({low} to {high}) after 2,000 steps" in README
+
+
+def test_the_readme_says_what_the_protocol_has_seen_so_far():
+    runs = read(ROOT / "figures" / "runs.jsonl", protocol=1)
+    found = protocol_findings(protocol_numbers(runs))
+    fast, end = ([found[question][start][0] for start in ("warm", "cold")] for question in ("faster", "higher"))
+    for finding in (*fast, *end):
+        assert f"{as_text('AP', finding.difference, signed=True)} AP" in README
+    assert [f.verdict for f in (*fast, *end)] == ["seen", "seen", "seen", "not seen"]
+    assert f"{_protocol(runs)['seeds']} of 8 seeds" in README
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
