@@ -146,7 +146,7 @@ def saved(page, annotations):
 
 def briefly(page, shots, where):
     """Every widget is drawn; a dragged box takes its labels along; a slider moves through the recorded run."""
-    for name in ("boxes", "detections", "ranking", "replay"):
+    for name in ("boxes", "browser", "ranking", "replay"):
         page.wait_for_selector(f".dsla-{name} canvas")
     boxes = [list(b) for b in BOXES]
     check(page, boxes, f"{where}, as opened")
