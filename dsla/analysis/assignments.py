@@ -1,20 +1,23 @@
 """Assignment statistics: what an assigner does with the objects of a whole data set, before any training."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..coco.ground_truth import GroundTruth
-from ..coco.problems import some
+from ..coco.problems import Problems, some
+from ..data.pictures import picture_size
 from ..errors import DataError
 from ..geometry import InputSize
 from .points import JITTER, Setting, count_points
 from .tables import Measured, Table, summarises, truth_of
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
-Sizes = Sequence[int] | Sequence[Sequence[int]]
+LOOKED_AT = 100  # pictures of a data set whose sizes are compared with those of its file
+Sizes = str | Sequence[int] | Sequence[Sequence[int]]
 
 
 def assignment_statistics(
@@ -34,9 +37,11 @@ def assignment_statistics(
 
     Args:
         assigner: an `Assigner`, its class, or its name in `dsla.assigners` (level ranges then fit the strides).
-        data: a data set, a COCO json (path or dict) or a list of targets; images are not read.
+        data: a data set, a COCO json (path or dict) or a list of targets; images are not read, but the sizes of up to
+            100 files of a data set are held against its annotations, and what differs is said.
         strides, offset: of the points; the offset in strides, by default the method's own (DSLA 0, others 0.5).
         image_sizes: (height, width) in pixels, one for all images or one each; needed where `data` has none.
+            "pictures": those of the files of a data set, whatever its annotations say.
         input_size: what images are scaled to, as a detector's input: "native", (800, 1333) for the shorter and the
             longest longer side, 640 for a padded square; see `dsla.geometry.Frame`. Many small objects have a point at
             800/1333 that have none at the size in which they are stored.
@@ -57,7 +62,7 @@ def assignment_statistics(
     """
     setting = Setting.of(assigner, strides, offset, input_size)
     truth = truth_of(data, max_images)
-    rows, sizes = taught_rows(truth), _sizes(truth, image_sizes)
+    rows, sizes = taught_rows(truth), _sizes(truth, image_sizes, data)
     points = count_points(setting, truth, rows, sizes, jitter=jitter, seed=seed, batch_size=batch_size)
     table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True).join(points))
     table.attrs = {
@@ -77,9 +82,14 @@ def taught_rows(truth: GroundTruth) -> np.ndarray:
     return order[truth.taught[order]]
 
 
-def _sizes(truth: GroundTruth, given: Sizes | None) -> np.ndarray:
+def _sizes(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
     """[B,2] (height, width) of every image."""
     sizes = np.stack([truth.heights, truth.widths], 1)
+    said = list(map(tuple, sizes.tolist()))
+    if isinstance(given, str):
+        if given != "pictures" or not hasattr(data, "path"):
+            raise DataError(f"image_sizes is (height, width), or 'pictures' of a data set with files; got {given!r}")
+        return np.array([picture_size(data.path(i), said[i]) for i in range(len(said))]).reshape(-1, 2)
     if given is not None:
         table = np.asarray(given)
         if table.shape not in ((2,), sizes.shape):
@@ -89,6 +99,12 @@ def _sizes(truth: GroundTruth, given: Sizes | None) -> np.ndarray:
     if len(missing := np.flatnonzero(~sizes.all(1))):
         images = some([truth.images[i] for i in missing])
         raise DataError(f"height and width of images {images} are not known; give image_sizes=(height, width)")
+    other, problems = [], Problems(truth.name)
+    for i in range(0, len(said) if hasattr(data, "path") else 0, -(-len(said) // LOOKED_AT) or 1):
+        with suppress(DataError):  # of a picture that is not there nothing is known
+            other += [truth.images[i]] if picture_size(data.path(i), said[i]) != said[i] else []
+    problems.add("other-size", other)
+    problems.warn()
     return sizes
 
 

@@ -95,6 +95,20 @@ def text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+def picture_size(path: str | Path, said: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image file, of which the head is read: as said, if its stored or upright frame is so.
+
+    Raises:
+        DataError: it is no image, or not there.
+    """
+    try:
+        with Image.open(path, formats=formats()) as opened:
+            stored, upright = (size[::-1] for size in (opened.size, upright_size(opened)))
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{Path(path).absolute()}: cannot be read as an image ({error}).") from error
+    return said if said == stored else upright
+
+
 def load_image(
     path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
 ) -> Tensor:

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import dsla
 from dsla.analysis import assignment_statistics
 from dsla.assigners import DSLA, FCOS, METHODS, FoveaBox
 from dsla.data import Scenes
-from dsla.errors import DataError
+from dsla.errors import DataError, DataWarning
 from dsla.geometry import PointGrid
 
 RANGES = ((0, 16), (16, 1e8))
@@ -196,3 +197,30 @@ def test_the_size_that_the_detector_sees_decides_which_objects_lack_a_point(shar
     ]
     assert lacking[:2] == [34, 7]
     assert 7 < lacking[2] <= 34  # of the 640 pixels of most images nothing is scaled, but for the smaller ones
+
+
+@pytest.mark.robustness("wrong: sizes in the file that are not the pictures' are said where no picture is read")
+def test_sizes_of_the_file_and_of_the_pictures(tmp_path):
+    sizes = {1: (64, 32), 2: (64, 32), 3: (32, 64)}  # width, height; 3 is a photograph to be turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for n, size in sizes.items():
+        size = (96, 48) if n == 2 else size
+        Image.new("RGB", size).save(tmp_path / f"{n}.jpg", exif=exif if n == 3 else b"")
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 32} for n in sizes]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [0, 0, 8, 8]} for n in sizes]
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "x"}]}))
+    data = dsla.CocoDataset(tmp_path, file)
+    at = {"strides": (8, 16), "input_size": 128}
+    with pytest.warns(DataWarning, match=r"another width or height than the picture's: 1 image \(2\)"):
+        as_said = assignment_statistics("fcos", data, **at)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_they_are = assignment_statistics("fcos", data, image_sizes="pictures", **at)
+        assert assignment_statistics("fcos", str(file), **at).equals(as_said)  # of a file nobody knows the pictures
+    assert as_said["x2"].tolist() == [16, 16, 16]
+    assert as_they_are["x2"].round(3).tolist() == [16, 10.667, 16]
+    for wrong in (data, str(file)):
+        with pytest.raises(DataError, match="image_sizes is"):
+            assignment_statistics("fcos", wrong, image_sizes="pictures" if wrong is not data else "photos")
