@@ -384,11 +384,13 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
         ([files["strange"]], "strange.json: 1 detection with an image_id that the ground truth does not know: 77"),
         ([files["object"]], "object.json is not a COCO results list"),
         ([files["instances"]], "is not a COCO results list"),
-        ([files["rows"], "--nms", "2"], "nms_threshold is from 0 to 1, got 2"),
     ):
         code, out, err = run(capsys, *argv, "--annotations", files["instances"])
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert words in err
+    with pytest.raises(SystemExit):
+        run(capsys, files["rows"], "--nms", "2", "--annotations", files["instances"])
+    assert "'2': a number from 0 to 1 is needed" in capsys.readouterr().err
     code, _, err = run(capsys, files["rows"], "--annotations", files["object"])
     assert code == 2
     assert "object.json" in err
