@@ -17,7 +17,7 @@ from .tables import Measured, Table, summarises, truth_of
 
 FEW = 2  # points; an object with no more is taught by so little that it hangs on one or two of them
 LOOKED_AT = 100  # pictures of a data set whose sizes are compared with those of its file
-Sizes = str | Sequence[int] | Sequence[Sequence[int]]
+Sizes = str | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
 
 
 def assignment_statistics(
@@ -62,7 +62,7 @@ def assignment_statistics(
     """
     setting = Setting.of(assigner, strides, offset, input_size)
     truth = truth_of(data, max_images)
-    rows, sizes = taught_rows(truth), _sizes(truth, image_sizes, data)
+    rows, sizes = taught_rows(truth), sizes_of(truth, image_sizes, data)
     points = count_points(setting, truth, rows, sizes, jitter=jitter, seed=seed, batch_size=batch_size)
     table = Table(truth.objects[["image", "gt", "category"]].iloc[rows].reset_index(drop=True).join(points))
     table.attrs = {
@@ -82,8 +82,8 @@ def taught_rows(truth: GroundTruth) -> np.ndarray:
     return order[truth.taught[order]]
 
 
-def _sizes(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
-    """[B,2] (height, width) of every image."""
+def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
+    """[B,2] (height, width) of every image; says where files of a data set are of another size."""
     sizes = np.stack([truth.heights, truth.widths], 1)
     said = list(map(tuple, sizes.tolist()))
     if isinstance(given, str):

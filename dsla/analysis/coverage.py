@@ -14,7 +14,7 @@ import pandas as pd
 from ..coco.engines import SIZES, size_names
 from ..errors import DataError
 from ..geometry import InputSize
-from .assignments import FEW, assignment_statistics, taught_rows
+from .assignments import FEW, assignment_statistics, sizes_of, taught_rows
 from .tables import BOX, Measured, Table, summarises, truth_of
 
 
@@ -45,12 +45,12 @@ def coverage(
     steps = [strides] if isinstance(strides[0], int) else list(strides)
     sizes: list[InputSize] = list(input_sizes) if isinstance(input_sizes, list) else [input_sizes]
     truth = truth_of(data, max_images)
-    rows = taught_rows(truth)
+    rows, shapes = taught_rows(truth), sizes_of(truth, None, data)
     size = size_names(truth.area[rows])
     kind = np.array(list(truth.categories.values()), dtype=object)[truth.category[rows]]
     parts = []
     for method, levels, side in product(methods, steps, sizes):
-        counted = assignment_statistics(method, truth, strides=levels, input_size=side)
+        counted = assignment_statistics(method, truth, strides=levels, input_size=side, image_sizes=shapes)
         corners = counted[BOX].to_numpy(dtype=float)
         half = (corners[:, 2:] - corners[:, :2]).max(axis=1, initial=0) / 2
         level = np.array(levels)[np.searchsorted(8 * np.array(levels[:-1]), half)]
