@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..coco.ground_truth import GroundTruth
+from ..coco.heads import frame, opened
 from ..coco.problems import Problems, some
-from ..data.pictures import picture_size
 from ..errors import DataError
 from ..geometry import InputSize
 from .points import JITTER, Setting, count_points
@@ -89,7 +90,7 @@ def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
     if isinstance(given, str):
         if given != "pictures" or not hasattr(data, "path"):
             raise DataError(f"image_sizes is (height, width), or 'pictures' of a data set with files; got {given!r}")
-        return np.array([picture_size(data.path(i), said[i]) for i in range(len(said))]).reshape(-1, 2)
+        return np.array([_size(data.path(i), said[i]) for i in range(len(said))]).reshape(-1, 2)
     if given is not None:
         table = np.asarray(given)
         if table.shape not in ((2,), sizes.shape):
@@ -102,10 +103,15 @@ def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
     other, problems = [], Problems(truth.name)
     for i in range(0, len(said) if hasattr(data, "path") else 0, -(-len(said) // LOOKED_AT) or 1):
         with suppress(DataError):  # of a picture that is not there nothing is known
-            other += [truth.images[i]] if picture_size(data.path(i), said[i]) != said[i] else []
+            other += [truth.images[i]] if _size(data.path(i), said[i]) != said[i] else []
     problems.add("other-size", other)
     problems.warn()
     return sizes
+
+
+def _size(path: Path, said: tuple[int, int]) -> tuple[int, int]:
+    with opened(path) as picture:
+        return frame(picture, said)
 
 
 @summarises("assignment", few=FEW)

@@ -73,7 +73,7 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], Counter[str]]:
     """
     if missing := [path for path in map(Path, paths) if not (path.is_file() or path.is_dir())]:
         raise DataError(f"{missing[0].absolute()}: no such image or folder")
-    from ..data.pictures import endings
+    from ..coco.heads import endings
 
     readable, images, skipped = endings(), list[Path](), Counter[str]()
     for path in map(Path, paths):

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from PIL import Image
 
 from ..errors import DataError
 from ..files import PICTURES
 from .columns import CORNERS, EVERY_CLASS, array, in_reach, plain_id
+from .heads import frame, opened
 from .problems import refuse
 from .reading import name_of
 
@@ -219,21 +219,11 @@ def _labelled(folder: Path) -> Iterator[tuple[dict[str, Any], Fields]]:
     lost = [f"{texts[stem]}: no image {stem}.jpg, .png … beside it" for stem in texts if stem not in pictures]
     refuse(str(folder), f"text files without an image, whose size is needed; looked in {places[0]}:", lost)
     for stem, file in pictures.items():
-        try:
-            with Image.open(file) as picture:
-                width, height = upright_size(picture)
-        except OSError as error:
-            raise DataError(f"{file}: no image that can be read ({error})") from error
+        with opened(file) as picture:
+            height, width = frame(picture)
         image = int(stem) if stem.isdecimal() else stem
         given = _boxes(texts.get(stem), (width, height), 5)
         yield {"id": image, "file_name": file.name, "width": width, "height": height}, given
-
-
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(width, height) as the picture is seen: the EXIF orientations 5 to 8 exchange them; Pillow does so for TIFF."""
-    width, height = picture.size
-    turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
 
 
 def _boxes(file: Path | None, size: Sequence[int], wanted: int) -> Fields:

@@ -1,7 +1,6 @@
 """Pictures: files, PIL images and arrays of any kind to tensors, with the limits of what is read."""
 
 import re
-import struct
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,23 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..coco.columns import array
-from ..coco.foreign import upright_size
+from ..coco.heads import frame, opened, upright
 from ..errors import DataError, DataWarning
 
 MAX_PIXELS = 100_000_000  # of an image that is read: few bytes can say that they are gigabytes
-_NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}  # other programs would run, or Pillow knows the name only
-
-
-def formats() -> list[str]:
-    """Names of the image formats that are read: Pillow's, also of plugins, without those that it cannot read alone."""
-    Image.init()
-    return sorted(set(Image.OPEN) - _NOT_READ)
-
-
-def endings() -> set[str]:
-    """Endings of the files of these formats, in small letters with their dot."""
-    readable = set(formats())
-    return {ending for ending, name in Image.registered_extensions().items() if name in readable}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -95,20 +81,6 @@ def text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def picture_size(path: str | Path, said: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image file, of which the head is read: as said, if its stored or upright frame is so.
-
-    Raises:
-        DataError: it is no image, or not there.
-    """
-    try:
-        with Image.open(path, formats=formats()) as opened:
-            stored, upright = (size[::-1] for size in (opened.size, upright_size(opened)))
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{Path(path).absolute()}: cannot be read as an image ({error}).") from error
-    return said if said == stored else upright
-
-
 def load_image(
     path: str | Path, size: tuple[int, int] | None = None, value_range: tuple[float, float] | None = None
 ) -> Tensor:
@@ -130,43 +102,35 @@ def load_pixels(
         sizes.
     """
     path = Path(path)
-    try:
-        with Image.open(path, formats=formats()) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise DataError(
-                    f"{path.absolute()}: {text(opened.size)} pixels; images of up to {MAX_PIXELS:,} are read "
-                    "(dsla.data.pictures.MAX_PIXELS)"
-                )
-            if re.search(";16[BLN]", str(opened.tile)) and not opened.mode.startswith("I"):  # Pillow keeps 8 bits
-                what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
-                if value_range is not None:
-                    raise DataError(
-                        f"{path}: {what}, so that a value_range has no effect: convert it to 8 bits or grey"
-                    )
-                _say(f"{path.parent}: {what}; if they hold 12 bits, they are dark: convert them")
-            stored, upright = opened.size, upright_size(opened)
-            wanted = upright if size is None else (size[1], size[0])
-            if wanted not in (stored, upright):
-                other = f" (upright, by its EXIF orientation: {text(upright)})" if upright != stored else ""
-                raise DataError(
-                    f"{path}: the image is {text(stored)}{other}, but the annotations say {text(wanted)} "
-                    "(width x height); correct the file or its entry in 'images'."
-                )
-            if getattr(opened, "is_animated", False) and opened.format != "MPO":  # of a phone, with a preview
-                _say(f"{path.parent}: of a file with several pictures the first is read")
-            if wanted == upright:
-                ImageOps.exif_transpose(opened, in_place=True)
-            pixels = to_pixels(opened, value_range)
-            if value_range is None and opened.mode.startswith("I") and 0 < float(pixels.max()) < 4096 / 65535:
-                dark = f"{path.parent}: a picture of 16 bits has no value above 4095 and is read dark"
-                _say(f"{dark}; if all are of 12 bits, say value_range=(0, 4095) or --value-range 0 4095")
-            return pixels
-    except FileNotFoundError:
-        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
-    except DataError as error:
-        raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
+    with opened(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(
+                f"{path.absolute()}: {text(image.size)} pixels; images of up to {MAX_PIXELS:,} are read "
+                "(dsla.data.pictures.MAX_PIXELS)"
+            )
+        if re.search(";16[BLN]", str(image.tile)) and not image.mode.startswith("I"):  # Pillow keeps 8 bits
+            what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
+            if value_range is not None:
+                raise DataError(f"{path}: {what}, so that a value_range has no effect: convert it to 8 bits or grey")
+            _say(f"{path.parent}: {what}; if they hold 12 bits, they are dark: convert them")
+        wanted, seen = frame(image, size), upright(image)
+        if size and wanted != (size[0], size[1]):
+            other = f" (upright, by its EXIF orientation: {text(seen[::-1])})" if seen != image.size[::-1] else ""
+            raise DataError(
+                f"{path}: the image is {text(image.size)}{other}, but the annotations say {text(size[::-1])} "
+                "(width x height); correct the file or its entry in 'images'."
+            )
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # of a phone, with a preview
+            _say(f"{path.parent}: of a file with several pictures the first is read")
+        if wanted == seen:
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = to_pixels(image, value_range)
+        if image.mode == "F" and np.isnan(np.asarray(image)).any():
+            _say(f"{path.parent}: pixels of a float picture that are not numbers (NaN) are read black")
+        if value_range is None and image.mode.startswith("I") and 0 < float(pixels.max()) < 4096 / 65535:
+            dark = f"{path.parent}: a picture of 16 bits has no value above 4095 and is read dark"
+            _say(f"{dark}; if all are of 12 bits, say value_range=(0, 4095) or --value-range 0 4095")
+        return pixels
 
 
 @cache

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dsla.coco.foreign import upright_size
+from dsla.coco.heads import endings, upright
 from dsla.data import load_image, pictures
-from dsla.data.pictures import endings, image_tensor
-from dsla.errors import DataError
+from dsla.data.pictures import image_tensor
+from dsla.errors import DataError, DataWarning
 
 ORIENTATION = 0x0112
 
@@ -83,6 +83,9 @@ def test_floats_outside_0_to_1_need_a_range_of_the_data_set(tmp_path):
         load_image(path)
     image = load_image(path, value_range=(20, 40))
     np.testing.assert_allclose(image[0], (celsius - 20) / 20, atol=1e-6)
+    unknown = grey(tmp_path, np.where(np.eye(48, 64), np.float32("nan"), celsius), "unknown.tif")
+    with pytest.warns(DataWarning, match=r"pixels of a float picture that are not numbers \(NaN\) are read black"):
+        assert load_image(unknown, value_range=(20, 35))[:, 7, 7].tolist() == [0, 0, 0]
     for wrong in ((5, 5), (4095,), (0, np.nan), (0, np.inf)):
         with pytest.raises(DataError, match=r"x.tif: value_range is what is black and what is white"):
             load_image(path, value_range=wrong)
@@ -184,14 +187,14 @@ def test_turned_tiffs_lie_in_the_upright_frame(tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     half_red((60, 40)).save(tmp_path / "x.tif", exif=exif)
-    upright = load_image(tmp_path / "x.tif")
-    assert upright.shape == (3, 60, 40)
-    assert upright[:, 2, 20].tolist() == [1, 0, 0]
-    assert torch.equal(load_image(tmp_path / "x.tif", (60, 40)), upright)
+    seen = load_image(tmp_path / "x.tif")
+    assert seen.shape == (3, 60, 40)
+    assert seen[:, 2, 20].tolist() == [1, 0, 0]
+    assert torch.equal(load_image(tmp_path / "x.tif", (60, 40)), seen)
     with pytest.raises(DataError, match=r"x\.tif: the image is 40x60, but the annotations say 60x40"):
         load_image(tmp_path / "x.tif", (40, 60))  # Pillow gives no other frame
     with Image.open(tmp_path / "x.tif") as picture:
-        assert upright_size(picture) == (40, 60)
+        assert upright(picture) == (60, 40)
 
 
 @pytest.mark.robustness("wrong: boxes lie in the frame, upright or stored, whose size the file gives")
