@@ -15,10 +15,10 @@ def run(args: Namespace) -> None:
     from ..paper.analyze import as_json, charts, html, short_table, write_folder
 
     read = [*args.results, args.annotations]
-    folder = OwnFolder(args.out, inputs=read, overwrite=args.overwrite) if args.out else None
     if args.images:
         require_folder(args.images)
         read.append(args.images)
+    folder = OwnFolder(args.out, inputs=read, overwrite=args.overwrite) if args.out else None
     if args.html:
         refuse_existing([args.html], inputs=read, overwrite=args.overwrite)
     answers = ask(

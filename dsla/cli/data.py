@@ -21,7 +21,9 @@ def run(args: Namespace) -> int | None:
     from ..data.sources import open_dataset, progress_bar
 
     if args.what != "coco":
-        print(open_dataset(None, args.what, size=args.size, progress=True).to_coco(args.to, overwrite=args.overwrite))
+        drawn = open_dataset(None, args.what, size=args.size, progress=True)
+        file = drawn.to_coco(args.to, overwrite=args.overwrite)
+        print(f"{file}: use it with dsla evaluate WEIGHTS --data {file.parent / 'images'} --annotations {file}")
         return None
     from ..data.download import download_coco
 

@@ -15,7 +15,7 @@ def run(args: Namespace) -> None:
     from ..files import OwnFolder, csv_text, plain
     from ..plots.why import why
 
-    inputs = [p for p in (args.results, args.annotations, args.candidates) if p]
+    inputs = [p for p in (args.results, args.annotations, args.candidates, args.images) if p]
     folder = OwnFolder(args.out, inputs=inputs, overwrite=args.overwrite) if args.out else None
     answers = why(
         args.results, args.annotations, args.method, input_size=args.input_size, strides=args.strides,
@@ -44,10 +44,11 @@ def run(args: Namespace) -> None:
 
 def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
     from ..analysis.breakdown import verdicts_by_points
+    from ..coco.problems import many
 
     cross, definitions = verdicts_by_points(answers.table), numbers.attrs["definitions"]
     setting = f"points: of {answers.setting}; none, few (1 or 2), more"
-    lines = [f"{len(answers.table)} objects", cross.to_string(), setting]
+    lines = [many(len(answers.table), "object"), *([cross.to_string(), setting] if len(answers.table) else [])]
     lines += [f"{name}: {value:.3g}  {definitions[name]}" for name, value in numbers.items()
               if name.startswith("missed_") and value == value]  # fmt: skip
     lines += [f"{name}: n/a  {reason}" for name, reason in numbers.attrs["reasons"].items() if name == "suppressed"]

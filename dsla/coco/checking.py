@@ -138,6 +138,8 @@ def _ids(rows: list[Any], odd: list[Odd], name: str, of: str) -> np.ndarray:
 
 def _categories(rows: list[Category], odd: list[Odd], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     ids = _ids(rows, odd, name, "categories")
+    if columns.EVERY_CLASS in ids.tolist():
+        raise DataError(f"{name}: category_id {columns.EVERY_CLASS} is of crowds of every class; number it otherwise")
     order = columns.ascending(ids)
     return ids[order], tuple(str(ids[n]) if rows[n].name is None else rows[n].name for n in order.tolist())
 

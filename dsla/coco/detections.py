@@ -188,7 +188,7 @@ def located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: b
             f"{name}: {many(int((place < 0).sum()), 'detection')} with {of} that the ground truth does not know: "
             f"{some(strange)}; it knows {some(listed.tolist(), 10)}{columns.types_of(ids, listed)}"
             + " (results carry the file's ids, not 0…C−1)" * ("category" in of)
-            + " (dsla analyze --subset leaves them out)" * ("image" in of)
+            + " (subset=True, in the shell --subset, leaves them out)" * ("image" in of)
         )
     return place.astype(np.int32)
 

@@ -145,8 +145,8 @@ def caption(figure: str, **values: Any) -> str:
 
 
 def number_text(value: float) -> str:
-    """A correlation or a share with two digits."""
-    return f"{value:.2f}" if np.isfinite(value) else "n/a"
+    """A correlation or a share with two digits, and a minus that is one."""
+    return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "n/a"
 
 
 def grouped(table: pd.DataFrame, column: str, values: Sequence[str], wide: float) -> Iterator[tuple[Any, Any, Any]]:

@@ -139,6 +139,8 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
     code, _, _ = run(capsys, "data", "val", "--size", 3, "--to", tmp_path / "d")
     assert code == 0
     (file,) = (tmp_path / "d").rglob("*.json")
+    _, _, said = run(capsys, "evaluate", "scenes-dsla", "--data", tmp_path / "d")
+    assert f"--annotations FILE: --data {tmp_path / 'd' / 'images'} --annotations {file}" in said
     folder = next((tmp_path / "d").rglob("*.png")).parent
     again = dsla.CocoDataset(folder, file)
     for (image, target), (_, expected) in zip(again, dsla.Scenes("val", size=3), strict=True):

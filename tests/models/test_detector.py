@@ -53,7 +53,7 @@ def test_number_of_parameters():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_empty_images_train(name):
-    """B01: a batch with one empty image, and an empty image alone."""
+    """A batch with one empty image, and an empty image alone."""
     model = model_of(name).train()
     for targets in ([target((20.0, 30.0, 70.0, 80.0)), target()], [target()]):
         losses = model([image(96, 128)] * len(targets), targets)
@@ -69,7 +69,7 @@ def test_empty_images_train(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_padding_teaches_and_finds_nothing(name):
-    """B29: 100 × 80 beside 256 × 256, both orders."""
+    """100 × 80 beside 256 × 256, both orders."""
     model = model_of(name, score_threshold=0.01).eval()
     images = [image(80, 100, 1), image(256, 256, 2)]
     targets = [target((40.0, 30.0, 100.0, 80.0), (-5.0, -5.0, 130.0, 110.0)), target((10.0, 20.0, 200.0, 220.0))]
@@ -113,7 +113,7 @@ def test_padding_teaches_and_finds_nothing(name):
     ("name", "coding"), [("scenes-dsla", "exp"), ("scenes-dsla", "relu_stride"), ("scenes-fcos", "exp_stride")]
 )
 def test_overflow(name, coding, bias, precision):
-    """B30: a box branch that explodes gives finite distances, boxes, losses and gradients."""
+    """A box branch that explodes gives finite distances, boxes, losses and gradients."""
     model = model_of(name, box_coding=coding, box_bias=bias).train()
     size = 256 if precision is None else 96  # half precision is slow on a CPU
     images, targets = [image(size, size)], [target((10.0, 20.0, 0.8 * size, 0.85 * size))]

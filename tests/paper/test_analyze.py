@@ -211,7 +211,7 @@ def test_a_subset_is_the_images_that_all_files_have(tmp_path, capsys):
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert "an image_id that the ground truth does not know: 30, 35" in err
-    assert "--subset leaves them out" in err
+    assert "in the shell --subset, leaves them out" in err
     code, out, err = run(capsys, *argv, "--subset")
     assert code == 0
     assert err.count("an image that the ground truth does not have: 16 detections") == 2

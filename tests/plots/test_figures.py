@@ -38,7 +38,7 @@ def test_score_iou_draws_counts_where_they_are():
     assert values[4, 36] == 1
     assert values.sum() == 3
     assert "Spearman n/a" in mains[0].texts[0].get_text()
-    assert "Spearman 0.25\nPearson -0.12\n1,234 boxes" in mains[1].texts[0].get_text()
+    assert "Spearman 0.25\nPearson −0.12\n1,234 boxes" in mains[1].texts[0].get_text()
     margins = [p for ax in figure.axes for p in ax.patches if hasattr(p, "get_data")]
     assert [float(m.get_data().values.sum()) for m in margins] == [0, 0, 2, 2]  # above IoU 0.5 only
 

@@ -120,6 +120,10 @@ def test_the_command(scenes, tmp_path, capsys):
     assert {o["image"] for o in content["objects"]} == {3}
     assert len(content["explained"]) == len(content["objects"])
     assert isinstance(content["summary"]["found"], int)
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    assert main(["why", str(results), "--annotations", str(empty)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "0 objects"
     for more, message in (
         (["--image", "99"], "no image of this id"),
         (["--images", "x"], "--images is for the pictures of --out"),
