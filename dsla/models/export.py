@@ -68,7 +68,7 @@ def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = No
         size: as `to_exported_program` has it.
         overwrite: replace a file that is there.
     Raises:
-        DataError: as `to_exported_program`; or the path has another ending, a file is there, or the packages are not installed.
+        DataError: as `to_exported_program`; or another ending, a file that is there, packages that are not installed.
     """
     if Path(path).suffix.lower() != ".onnx":
         raise DataError(f"{path}: ONNX is written, to a file that ends in .onnx")

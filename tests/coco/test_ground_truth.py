@@ -165,7 +165,7 @@ def test_what_cannot_be_right_is_refused_with_its_culprit(change, words):
     [
         ({"images": [{"file_name": "x.png"}]}, ["images[0] (x.png): needs an 'id'"]),
         ({"images": ["x"]}, ["images[0]: 'x'"]),
-        ({"categories": [{"id": -1, "name": "any"}]}, ["category_id -1 is of crowds of every class; number it otherwise"]),
+        ({"categories": [{"id": -1, "name": "any"}]}, ["category_id -1 is of crowds of every class; number"]),
         ({"images": [IMAGES[0], IMAGES[0]]}, ["images[1] (a.png): id 5 is used twice"]),
         ({"images": [{**IMAGES[0], "width": 1e9, "height": 1e9}]}, ["image 5 (a.png): 1e+09x1e+09"]),
         ({"images": [{**IMAGES[0], "width": 10**400}]}, ["images[0]: width"]),
