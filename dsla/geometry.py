@@ -131,7 +131,8 @@ def _grid_tensors(
         for level, ((h, w), s) in enumerate(zip(shapes, strides, strict=True)):
             row, column = torch.cartesian_prod(torch.arange(h), torch.arange(w)).unbind(-1)
             xy = (torch.stack((column, row), -1).float() + offset) * s
-            levels.append((xy, torch.full((h * w,), float(s)), torch.full((h * w,), level), row, column))
+            stride, of_level = (torch.full((h * w,), value) for value in (s, level))
+            levels.append((xy, stride.float(), of_level, row, column))
         return tuple(torch.cat(column).to(device) for column in zip(*levels, strict=True))
 
 

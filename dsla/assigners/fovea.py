@@ -71,7 +71,7 @@ class FoveaBox(Assigner):
         def label(cells: Cells) -> Tensor:
             if self.smooth:
                 return self._smooth(cells.pairs)["label"]
-            return torch.ones(cells.point.shape, device=grid.device)
+            return torch.ones(cells.point.shape, dtype=torch.float32, device=grid.device)
 
         return Decision(*self.fovea(grid, truth).winners(label))
 

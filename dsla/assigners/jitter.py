@@ -32,8 +32,8 @@ def jittered_predictions(
     if not amount >= 0:
         raise ValueError(f"amount of jitter must be 0 or more, got {amount}")
     count = len(grid)
-    logits = torch.full((len(boxes), count, num_classes), 0.01).logit()
-    distances = torch.empty(len(boxes), count, 4)
+    logits = torch.full((len(boxes), count, num_classes), 0.01, dtype=torch.float32).logit()
+    distances = torch.empty((len(boxes), count, 4), dtype=torch.float32)
     for image, (truth, classes) in enumerate(zip(boxes, labels, strict=True)):
         noise = steps(count, seed + image) * amount
         if not len(truth):

@@ -47,7 +47,7 @@ class MaxIoU(Assigner):
         self.anchor_scale = float(anchor_scale)
 
     def _assign(self, grid: PointGrid, truth: Truth, predictions: HeadOutputs | None) -> Decision:
-        highest = torch.zeros(len(truth.first) * len(grid), device=grid.device)
+        highest = torch.zeros(len(truth.first) * len(grid), dtype=torch.float32, device=grid.device)
 
         def claimed(cells: Cells) -> Tensor:
             iou, best = self._overlaps(cells)
@@ -62,7 +62,7 @@ class MaxIoU(Assigner):
         """IoU of each pair, which are all of an IoU ≥ `negative` and all best ones; best IoU [N] of the boxes in it."""
         anchor, box = pick(anchors(cells.grid, self.anchor_scale), cells.at), pick(cells.truth.boxes, cells.box)
         iou = cells.counted(overlap(anchor, box)[0])
-        best = torch.zeros(len(cells.truth.boxes), device=iou.device)
+        best = iou.new_zeros(len(cells.truth.boxes))
         return iou, best.scatter_reduce_(0, cells.box.expand_as(iou).flatten(), iou.flatten(), "amax")
 
     def _region(self, grid: PointGrid, truth: Truth) -> Region:

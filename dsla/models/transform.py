@@ -58,11 +58,11 @@ class Transform(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> tuple[Tensor, list[Size], list[Target] | None]:
-        """The batch [B, 3, H, W] float32, the size of each image in it, and the targets in its frame."""
+        """The batch [B, 3, H, W] in the network's precision, each image's size in it, and the targets in its frame."""
         before = sizes(images)
         after = [self.size_of(size, None if targets is None else targets[i]) for i, size in enumerate(before)]
         height, width = (-(-max(sides) // COARSEST) * COARSEST for sides in zip(*after, strict=True))
-        batch = torch.empty((len(images), 3, height, width), device=images[0].device)
+        batch = torch.empty((len(images), 3, height, width), dtype=self.mean.dtype, device=images[0].device)
         for place, (image, old, (h, w)) in enumerate(zip(images, before, after, strict=True)):
             picture = image if old == (h, w) else interpolated(image, (h, w))
             here = batch[place, :, :h, :w].copy_(picture)

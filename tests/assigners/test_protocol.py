@@ -347,3 +347,18 @@ class TestOnADevice:
         monkeypatch.setattr(Region, "cells", tables)
         assert same(run(method, boxes, labels, image_sizes=sizes), want)
         assert want.positive.sum() > 30
+
+
+@every
+def test_another_default_precision_changes_nothing(method):
+    """Of a program that works in float64; what a grid keeps must not depend on it either."""
+    boxes = [torch.tensor([[20.0, 30.0, 120.0, 140.0], [5.0, 5.0, 30.0, 25.0]], dtype=torch.float32)]
+    labels = [torch.tensor([0, 1])]
+    expected = run(method, boxes, labels, outputs := ref.head(GRID, boxes))
+    try:
+        torch.set_default_dtype(torch.float64)
+        grid = PointGrid((256, 320), STRIDES, offset=0.5 + 2**-20)  # one that nobody has asked for
+        assert grid.xy.dtype == grid.stride.dtype == torch.float32
+        assert same(run(method, boxes, labels, outputs), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -106,6 +106,21 @@ def test_padding_teaches_and_finds_nothing(name):
         torch.testing.assert_close(value, losses[name_])
 
 
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_network_of_another_precision(precision):
+    """model.half(), .bfloat16() and .double() take images as they come, and teach and detect much the same."""
+    images, targets = [image(96, 128)], [target((10.0, 20.0, 70.0, 80.0))]
+    whole, other = model_of().train(), model_of().to(precision).train()
+    losses, others = whole(images, targets), other(images, targets)
+    sum(others.values()).backward()
+    for name, loss in losses.items():
+        torch.testing.assert_close(others[name].float(), loss, rtol=0.02, atol=1e-3)
+    assert all(p.grad.dtype == precision and p.grad.isfinite().all() for p in other.parameters() if p.grad is not None)
+    with torch.no_grad():
+        scores, lower = (model.eval()(images)[0]["scores"] for model in (whole, other))
+    torch.testing.assert_close(lower[:3].float(), scores[:3], rtol=0.02, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("bias", "precision"), [(12.0, torch.float16), (12.0, torch.bfloat16), (100.0, None), (-100.0, None)]
 )
