@@ -322,11 +322,15 @@ class Frame:
         return text + (f", padded to {self.padded[1]} × {self.padded[0]}" if self.padded != self.size else "")
 
 
+def size_text(input_size: InputSize) -> str:
+    """As a person types it: native, 640, 800/1333."""
+    several = isinstance(input_size, Sequence) and not isinstance(input_size, str)
+    return "/".join(map(str, input_size)) if several else str(input_size)  # type: ignore[arg-type]
+
+
 def _sides(input_size: InputSize) -> tuple[int, ...]:
     """() for native, one side for a letterbox, else the shorter and the longest long side."""
-    if isinstance(input_size, Sequence) and not isinstance(input_size, str):
-        input_size = "/".join(map(str, input_size))
-    text = str(input_size).strip().lower()
+    text = size_text(input_size).strip().lower()
     if text == "native":
         return ()
     match = re.fullmatch(r"(\d+)(?:\s*[/x×]\s*(\d+))?", text)

@@ -7,10 +7,9 @@ an assigner and needs no model, `coverage` compares several. All return a `Table
 """
 
 from .adjacent import adjacency, adjacency_summary, profile, profile_summary
-from .assignments import assignment_statistics, assignment_summary
+from .assignments import assignment_statistics, assignment_summary, coverage, coverage_summary
 from .calibration import calibration, calibration_summary, class_thresholds
 from .confidence import correlations, ranking, ranking_summary, reliability
-from .coverage import coverage, coverage_summary
 from .detectors import Answers, ask
 from .diagnosis import why_summary
 from .matching import match

@@ -19,7 +19,7 @@ from ..assigners.pairs import Truth
 from ..assigners.sparse.keys import winning_key
 from ..coco.columns import corners_of
 from ..coco.ground_truth import GroundTruth
-from ..geometry import Frame, HeadOutputs, InputSize, PointGrid
+from ..geometry import Frame, HeadOutputs, InputSize, PointGrid, size_text
 from .tables import BOX, array
 
 TOGETHER = 2_000_000  # points that are held at a time where a method assigns, so that memory stays bounded
@@ -59,8 +59,8 @@ class Setting:
         return cls(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
 
     def __str__(self) -> str:
-        size = self.input_size if isinstance(self.input_size, (str, int)) else "/".join(map(str, self.input_size))
-        return f"{self.assigner.name}, strides {', '.join(map(str, self.strides))}, input size {size}"
+        strides = ", ".join(map(str, self.strides))
+        return f"{self.assigner.name}, strides {strides}, input size {size_text(self.input_size)}"
 
     def count(self, truth: GroundTruth, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of each object by level [N,L], and its box in the input [N,4]; objects as `objects_of` has them.

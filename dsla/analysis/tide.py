@@ -132,19 +132,14 @@ def fixed_aps(frame: pd.DataFrame, error: str | None = None) -> pd.Series:
     return pd.concat([ap, pd.Series(0.0, index=sorted(emptied))]) if emptied else ap
 
 
-def fixed_ap(frame: pd.DataFrame, error: str | None = None) -> float:
-    """Mean of `fixed_aps` over classes; NaN where there is no object (left)."""
-    return float(fixed_aps(frame, error).mean())
-
-
 @summarises("errors", foreground=0.5, background=0.1)
 def errors_summary(frame: pd.DataFrame, foreground: float, **_: float) -> Measured:
     """How many errors of each kind there are, and the AP that putting right each kind alone would give."""
     count = frame["kind"].value_counts().reindex(["correct", *ERRORS, "ignored", "covered"], fill_value=0)
     objects = count[["correct", "missed", "covered"]].sum()
-    ap = fixed_ap(frame)
+    ap = fixed_aps(frame).mean()  # NaN where there is no object (left)
     values = {"detections": frame["detection"].notna().sum(), "objects": objects} | count.to_dict()
     values |= {f"AP{100 * foreground:g}": ap}  # the evaluation's name for the same number
-    values |= {f"dAP_{error}": fixed_ap(frame, error) - ap for error in ERRORS}
+    values |= {f"dAP_{error}": fixed_aps(frame, error).mean() - ap for error in ERRORS}
     none = {f"dAP_{error}": "no object would be left" for error in ERRORS if not np.isnan(ap)}
     return values, {"": "no object in the ground truth"} | none

@@ -77,7 +77,7 @@ def _draw(args: Namespace, readable: list[str]) -> None:
 
 def _assigned(args: Namespace) -> None:
     """Prints the objects that methods leave without a point; with --to also as a table and a figure."""
-    from ..analysis.coverage import best_setting, coverage
+    from ..analysis.assignments import best_setting, coverage
     from ..files import OwnFolder, csv_text
     from ..plots.comparison import STRIDES
     from ..plots.detectors import coverage_figure

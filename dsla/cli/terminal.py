@@ -3,14 +3,13 @@
 import contextlib
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
-from ..errors import STOPS, Stopped, visible
+from ..errors import visible
+from ..training.stopping import Signals
 
 _BAR = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how a progress bar moves before it writes
 
@@ -40,28 +39,10 @@ def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
 
 
 @contextlib.contextmanager
-def _stops() -> Iterator[None]:
-    """The signals that would end the program at once end the command as Ctrl-C does, which keeps what is done."""
-    main = threading.current_thread() is threading.main_thread()
-    numbers = [n for n in STOPS if main and signal.getsignal(n) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, _stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise Stopped("", number)
-
-
-@contextlib.contextmanager
 def terminal() -> Iterator[None]:
-    """Standard output and error as `Shown`; a warning is a plain line."""
+    """Standard output and error as `Shown`; a warning is a plain line; a signal ends the command as Ctrl-C does."""
     with (
-        _stops(),
+        Signals(at_once=True),
         contextlib.redirect_stdout(Shown(sys.stdout, False)),
         contextlib.redirect_stderr(Shown(sys.stderr, True)),
         warnings.catch_warnings(),

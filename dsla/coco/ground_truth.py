@@ -8,7 +8,6 @@ odd is in `problems`, and said once, when the file is read. Columns are arrays: 
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +205,10 @@ class GroundTruth:
     def named(self, file: str) -> list[int]:
         """Places of the images whose file names share most of their last parts with this path, at least the name."""
         parts = parts_of(file)
-        shared = {place: _alike(parts, own) for own, place in self._by_name.get(parts[0], ())}
-        most = max(shared.values(), default=0)
-        return [place for place, count in shared.items() if count == most]
+        for n in range(len(parts), 0, -1):
+            if alike := [place for own, place in self._by_name.get(parts[0], ()) if own[:n] == parts[:n]]:
+                return alike
+        return []
 
     def place(self, name: Any) -> int:
         """Place of the image that an id or a file name means, first the one whose whole name ends it; −1 if none.
@@ -267,8 +267,3 @@ class GroundTruth:
         categories = [{"id": c, "name": name} for c, name in names]
         info = {"description": self.name}
         return {"info": info, "images": images, "annotations": annotations, "categories": categories}
-
-
-def _alike(parts: tuple[str, ...], others: tuple[str, ...]) -> int:
-    """How many are the same from the start."""
-    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(parts, others, strict=False))))

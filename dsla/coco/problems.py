@@ -73,14 +73,10 @@ class Problems(list[Problem]):
             words = {key: text.format(smallest=SMALLEST, slack=SLACK) for key, text in KINDS[kind].items()}
             self.append(Problem(ids=rows, example=example, **words))
 
-    def text(self) -> str:
-        """All of them, a line each, under the name of the file; empty without any."""
-        return str(self) if self else ""
-
     def warn(self) -> None:
-        """One `DataWarning` with the text, without a line of source, which says nothing about a file."""
+        """One `DataWarning` with all, if there are any; without a line of source, which says nothing about a file."""
         if self:
-            warnings.warn_explicit(self.text(), DataWarning, "<dsla>", 1)
+            warnings.warn_explicit(str(self), DataWarning, "<dsla>", 1)
 
 
 def refuse(name: str, what: str, lines: Sequence[object]) -> None:

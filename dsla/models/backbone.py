@@ -4,7 +4,6 @@ The networks are torchvision's wherever they serve, so that its names and ImageN
 `resnet.py`, Swin in `swin.py`. `SmallNet` is the backbone of the embedded scenes, small enough for a CPU.
 """
 
-from collections import OrderedDict
 from itertools import pairwise
 from typing import TypeVar
 
@@ -102,7 +101,7 @@ class SmallNet(Backbone):
         maps = [self.stem(x)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        return OrderedDict(zip(("c3", "c4", "c5"), maps[-3:], strict=True))
+        return dict(zip(("c3", "c4", "c5"), maps[-3:], strict=True))
 
 
 def pyramid(in_channels: list[int], channels: int, extra_levels: str = "none") -> FeaturePyramidNetwork:

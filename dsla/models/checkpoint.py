@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
+from ..coco.problems import refuse
 from ..errors import DataError
 from ..files import read_toml
 from ..recipes import COCO_RECIPES, Recipe
@@ -21,7 +22,7 @@ from ..recipes import recipe as named
 from .build import outline
 from .detector import Detector
 from .saving import detector_of, save
-from .weights import listed, mismatches, read_checkpoint
+from .weights import mismatches, read_checkpoint
 
 _RULES = read_toml(__file__, "names")
 _NEEDED = ("head.class_logits.weight", "pyramid.inner_blocks.0.0.weight")
@@ -158,8 +159,7 @@ def _rename(state_dict: Mapping[str, Tensor], rules: str, source: str) -> dict[s
             strangers.append(f"{name} {list(value.shape)}")
         else:
             renamed[_counted(match.expand(new), match)] = value
-    if strangers:
-        raise DataError(f"{len(strangers)} names that are not of {source}:\n  {listed(strangers)}")
+    refuse(f"{len(strangers)} names that are not of {source}", "they are, with their shapes:", strangers)
     return renamed
 
 

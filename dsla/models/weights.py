@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..coco.problems import refuse
 from ..errors import DataError
 from ..files import put_in_place
 
@@ -144,14 +145,7 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> N
 
 def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
     """Raises a DataError that lists the names and shapes that do not fit."""
-    wrong = mismatches(wanted, tensors)
-    if wrong:
-        raise DataError(f"{source} does not fit the model:\n  {listed(wrong)}")
-
-
-def listed(lines: list[str]) -> str:
-    """Twenty lines below one another, and how many more there are."""
-    return "\n  ".join(lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else []))
+    refuse(f"{source} does not fit the model", "names or shapes differ:", mismatches(wanted, tensors))
 
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..analysis.resampling import draws, resampled_ap
 from ..analysis.study import Analysed, numbers_of, study
 from ..analysis.tables import series
 from ..coco.problems import some
-from ..data import DetectionDataset, Scenes
+from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..data.sources import open_dataset
 from ..errors import DataError, unknown
@@ -24,7 +23,7 @@ from ..files import add_line
 from ..models.evaluation import evaluate
 from ..recipes import Recipe, recipe
 from .definitions import as_text, read
-from .runs import FILE, Run, evaluations_of, key_of, run_of, train_or_read
+from .runs import FILE, Run, evaluations_of, key_of, run_of, scenes, train_or_read
 from .runs import read as read_store
 from .tables import ap_of
 
@@ -161,17 +160,11 @@ def follow(
     return table.assign(AP=list(map(ap_of, runs)))
 
 
-@cache
-def scenes(name: str) -> Scenes:
-    """The scenes of the protocol for this purpose, drawn."""
-    split, seed, size = PLAN["scenes"][name]
-    return Scenes(split, size=size, seed=seed).prepare()
-
-
 def images(part: str, name: str, data: str) -> DetectionDataset:
     """The images of a part for this purpose: scenes, or photographs of the folder `data`."""
     if "files" not in plan(part):
-        return scenes(name)
+        split, seed, size = PLAN["scenes"][name]
+        return scenes(split, size, seed)
     split, first, end = plan(part)["files"][name]
     photographs = open_dataset(data, split)
     names = sorted((image["file_name"], i) for i, image in enumerate(photographs.ground_truth()["images"]))

@@ -29,8 +29,7 @@ from ..models.weights import content_hash
 from ..models.weights import read as read_weights
 from ..plots.curves import losses_of
 from ..recipes import GROUPS, RECIPES, SHIPPED, recipe
-from ..recipes.recipe import Recipe
-from ..recipes.uses import unused
+from ..recipes.recipe import Recipe, unused
 from .definitions import as_text, title_of
 from .tables import ap_of, method_table
 
@@ -203,8 +202,8 @@ def trained(
     r: Recipe, seed: int, out: Path, images: int | None = None, progress: bool = False
 ) -> tuple[Detector, list[dict[str, Any]]]:
     """The model of a recipe and a seed on the embedded set, and its log; see `train_or_read`."""
-    data = _scenes("train", min(6000, (r.steps or 0) * r.batch_size))
-    val = _scenes("val", images) if r.name in SHIPPED else None
+    data = scenes("train", min(6000, (r.steps or 0) * r.batch_size))
+    val = scenes("val", images) if r.name in SHIPPED else None
     return train_or_read(r, seed, out, data, val=val, every=(r.steps or 0) / _EVALUATIONS, progress=progress)
 
 
@@ -265,14 +264,15 @@ def _each(
 
 
 @cache
-def _scenes(split: str, size: int | None) -> Scenes:
-    return Scenes(split, size=size).prepare()
+def scenes(split: str, size: int | None, seed: int = 0) -> Scenes:
+    """The scenes of a split, drawn."""
+    return Scenes(split, size=size, seed=seed).prepare()
 
 
 def _run(key: str, r: Recipe, seed: int, out: Path, images: int, progress: bool) -> Run:
     model, log = trained(r, seed, out, images, progress)
     curve = {"curve": _curve(log, max(1, (r.steps or 0) // 40)), "evaluations": evaluations_of(log)}
-    return run_of(r.name, model, study(model, _scenes("val", images)), key=key, seed=seed, images=images, **curve)
+    return run_of(r.name, model, study(model, scenes("val", images)), key=key, seed=seed, images=images, **curve)
 
 
 def evaluations_of(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

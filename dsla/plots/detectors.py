@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 
-from ..analysis.coverage import best_setting
+from ..analysis.assignments import best_setting
 from ..coco.columns import CORNERS
 from . import draw, style
 from .style import LOST, SOFT, UNIT, VERDICTS, WIDTH, Picture

@@ -1,6 +1,5 @@
 """Pictures of the method itself, computed by the functions that assign and train, and of what its measures react to."""
 
-from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
@@ -22,13 +21,13 @@ KINDS: dict[str, Any] = {
 }
 
 
-def interval_table(gamma: float = 0.2, levels: Sequence[int] = (0, 1, 2, 3)) -> pd.DataFrame:
+def interval_table() -> pd.DataFrame:
     """kind (hard, relaxed), level, m (pixels), h: the share of the label that the regression range admits."""
     m = torch.linspace(1, 640, 640)
     rows = []
-    for kind, relaxation in (("hard", None), ("relaxed", gamma)):
+    for kind, relaxation in (("hard", None), ("relaxed", 0.2)):
         assigner = DSLA(relaxation=relaxation)
-        for level in levels:
+        for level in range(4):
             # a point in the middle of a box of width 2m and height 2: its largest distance is m
             one = torch.ones_like(m)
             pairs = Pairs(0 * m, 0 * m, (-m, -one, m, one), torch.tensor(1.0), torch.tensor(level))
@@ -51,11 +50,11 @@ def intervals(table: pd.DataFrame) -> Picture:
     return figure
 
 
-def centerness_table(stride: float = 8.0) -> pd.DataFrame:
+def centerness_table() -> pd.DataFrame:
     """core_zone (bool), x, y, label of a fine grid of points around BOX on P3, its regression range left open."""
     y, x = torch.meshgrid(torch.arange(0, 137, 2.0), torch.arange(0, 161, 2.0), indexing="ij")
     x1, y1, x2, y2 = map(torch.tensor, BOX)
-    pairs = Pairs(x, y, (x1, y1, x2, y2), torch.tensor(stride), torch.tensor(0))
+    pairs = Pairs(x, y, (x1, y1, x2, y2), torch.tensor(8.0), torch.tensor(0))
     rows = []
     for core in (False, True):
         label = DSLA(((0, 1e8),), core_zone=core).factors(pairs)["label"]

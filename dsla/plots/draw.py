@@ -75,8 +75,7 @@ def show_image(ax: Axes, pixels: np.ndarray, size: tuple[int, int]) -> None:
     ax.imshow(pixels, extent=(0, width, height, 0), cmap="gray", vmin=0, vmax=255, interpolation=sharp)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def show_near(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float, dim: bool = False) -> float:
@@ -97,23 +96,14 @@ def show_near(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float,
     return float(half)
 
 
-def label_pixels(values: Any, shown: Any = None, alpha: float = 0.82) -> np.ndarray:
-    """Labels [h, w] in 0…1 → colours uint8 [h, w, 4] on the one scale; transparent where `shown` is False.
-
-    By default shown where the label is above 0.
-    """
-    values = np.asarray(values, dtype=np.float32)
-    pixels = LABELS(np.clip(values, 0, 1), bytes=True)
-    pixels[..., 3] = np.where(values > 0 if shown is None else np.asarray(shown), round(alpha * 255), 0)
-    return pixels
-
-
-def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, shown: Any = None) -> None:
-    """Labels [h, w] of a level: each colours the cell, one stride wide, around its point."""
+def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, shown: Any) -> None:
+    """Labels [h, w] in 0…1 of a level, where they are `shown` [h, w]: each colours the cell around its point."""
+    pixels = LABELS(np.clip(np.asarray(values, dtype=np.float32), 0, 1), bytes=True)
+    pixels[..., 3] = np.where(np.asarray(shown), 209, 0)  # a little of the image is seen through
     (h, w), s = grid.shapes[level], grid.strides[level]
     left = (grid.offset - 0.5) * s
     extent = (left, left + w * s, left + h * s, left)
-    ax.imshow(label_pixels(values, shown), extent=extent, interpolation="nearest", zorder=2)
+    ax.imshow(pixels, extent=extent, interpolation="nearest", zorder=2)
 
 
 def show_points(ax: Axes, grid: PointGrid, level: int, positive: np.ndarray, size: float) -> None:

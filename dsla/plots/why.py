@@ -15,8 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..analysis.diagnosis import Offer, diagnosis, judge, objects_of
-from ..analysis.offers import offer_of
+from ..analysis.diagnosis import Offer, diagnosis, judge, objects_of, offer_of
 from ..analysis.points import Setting
 from ..analysis.tables import Table
 from ..assigners import as_assigner

@@ -8,8 +8,12 @@ from typing import Any, Literal, get_type_hints
 from ..assigners.entry import Coupling
 from ..assigners.registry import METHODS, method
 from ..errors import DataError, unknown
-from .uses import BACKBONES, TABLES, unused
+from ..files import read_toml
 from .values import read, typed
+
+TABLES = read_toml(__file__, "fields")
+BACKBONES: dict[str, list[str]] = TABLES["backbones"]
+"""Each backbone, with those fields of recipes that it uses and not all backbones do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +188,24 @@ class Recipe:
             stored["padding"] = "detect" if stored.pop("keep_padding") else "ignore"
         _check_names(stored)
         return cls(**stored)
+
+
+def unused(recipe: Any) -> dict[str, str]:
+    """Fields of the recipe that decide nothing in it, each with the reason.
+
+    Raises:
+        DataError: no such method.
+    """
+    idle = [rule for rule in TABLES["idle"] if getattr(recipe, rule["where"]) == rule.get("is")]
+    reasons = {field: rule["reason"] for rule in idle for field in rule["fields"]}
+    method(recipe.method)  # refuses one that there is not
+    methods = {name: entry.uses for name, entry in METHODS.items()}
+    tables: Any = (("backbone", recipe.backbone, BACKBONES), ("method", recipe.method, methods))
+    for kind, name, uses in tables:
+        for field in {field for fields in uses.values() for field in fields} - {*uses[name]}:
+            users = ", ".join(other for other, fields in uses.items() if field in fields)
+            reasons[field] = f"{kind} {name} does not use it; of {users}"
+    return reasons
 
 
 def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,12 @@ class Signals:
 
     Attributes:
         noted: the signal's number, 0 before.
-        at_once: raise where the signal comes, since a checkpoint of this step is there.
+        at_once: raise where the signal comes, since a checkpoint of this step is there, or nothing makes any.
         message: what is then said.
     """
 
-    def __init__(self) -> None:
-        self.noted, self.at_once, self.message = 0, False, ""
+    def __init__(self, at_once: bool = False) -> None:
+        self.noted, self.at_once, self.message = 0, at_once, ""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":

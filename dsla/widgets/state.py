@@ -9,7 +9,7 @@ from typing import Any
 from ..assigners import ATSS, DEFAULT_RANGES, DSLA, FCOS, GFL, METHODS, Assigner, FoveaBox, MaxIoU, method
 from ..assigners.entry import Method
 from ..errors import DataError
-from ..geometry import InputSize
+from ..geometry import InputSize, size_text
 
 COUPLINGS = ("off", "jittered boxes", "trained model")
 SCRIPTS = {FCOS: "fcos", DSLA: "dsla", FoveaBox: "fovea", MaxIoU: "max-iou", ATSS: "atss", GFL: "atss"}
@@ -25,9 +25,8 @@ def initial(
     their ranges, pixels, one more.  offset: of the points, None: each method's own.  input: the input size, as text.
     coupling: one of `COUPLINGS`.  jitter, seed: of `jittered_predictions`.  level: [row, level] seen large, or None.
     """
-    sides = [input_size] if isinstance(input_size, (str, int)) else input_size
     state = {"rows": list(rows), "strides": list(strides), "bounds": [*bounds_for(strides)], "offset": offset}
-    return state | {"input": "/".join(map(str, sides)), "coupling": "off", "jitter": 0.1, "seed": 0, "level": None}
+    return state | {"input": size_text(input_size), "coupling": "off", "jitter": 0.1, "seed": 0, "level": None}
 
 
 def catalogue(given: Mapping[str, Assigner]) -> dict[str, dict[str, Any]]:

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import dsla
-from dsla.analysis.assignments import assignment_statistics
-from dsla.analysis.coverage import best_setting, coverage
+from dsla.analysis.assignments import assignment_statistics, best_setting, coverage
 from dsla.cli.main import main
 from dsla.plots.detectors import coverage_figure
 

@@ -132,11 +132,11 @@ def test_problems_are_said_once_with_ids_and_no_line_of_source(tmp_path):
     with pytest.warns(DataWarning) as caught:
         truth = GroundTruth.of(path)
     assert len(caught) == 1
-    assert str(caught[0].message) == truth.problems.text()
-    assert truth.problems.text().startswith(
+    assert str(caught[0].message) == str(truth.problems)
+    assert str(truth.problems).startswith(
         f"{path}:\n  no area: width or height below 0.01 px: 38 annotations (2, 3, 4,"
     )
-    assert "20, 21, …), left out; for one: annotation 2 (image 5): bbox" in truth.problems.text()
+    assert "20, 21, …), left out; for one: annotation 2 (image 5): bbox" in str(truth.problems)
     assert warnings.formatwarning(caught[0].message, DataWarning, caught[0].filename, caught[0].lineno).count("\n") == 2
 
 

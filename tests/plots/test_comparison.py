@@ -72,7 +72,7 @@ def test_a_label_is_painted_where_its_point_lies(offset):
     figure = picture(4, 4, layout=None, dpi=100)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, 64), ylim=(64, 0))
-    show_labels(ax, grid, 0, labels)
+    show_labels(ax, grid, 0, labels, labels > 0)
     ax.set(xlim=(0, 64), ylim=(64, 0))
     ax.axis("off")
     canvas = FigureCanvasAgg(figure)

@@ -18,8 +18,7 @@ from dsla import DataError
 from dsla.assigners.registry import METHODS
 from dsla.models.build import assigner, backbone, build
 from dsla.recipes import RECIPES, recipe
-from dsla.recipes.recipe import Recipe
-from dsla.recipes.uses import BACKBONES, unused
+from dsla.recipes.recipe import BACKBONES, Recipe, unused
 from dsla.training.schedule import learning_rate, optimizer_of, total_steps
 
 DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
