@@ -82,13 +82,10 @@ def missed_by_points(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         points (a name in BINS), objects, unfound, share; objects whose points are not known are left out.
     """
-    known = table[table["count"].notna()]
-    edges = list(BINS.values())
-    place = np.searchsorted(edges, known["count"].to_numpy(dtype=float))
-    objects = np.bincount(place, minlength=len(BINS))
-    unfound = np.bincount(place, (known["verdict"] != "found").to_numpy(), len(BINS)).astype(int)
-    share = np.divide(unfound, objects, out=np.full(len(BINS), np.nan), where=objects > 0)
-    return pd.DataFrame({"points": list(BINS), "objects": objects, "unfound": unfound, "share": share})
+    bins = pd.cut(table["count"].astype(float), [-1, *BINS.values()], labels=list(BINS))
+    unfound = (table["verdict"] != "found").groupby(bins, observed=False)
+    counts = unfound.agg(objects="size", unfound="sum", share="mean").rename_axis("points").reset_index()
+    return counts.astype({"points": str})
 
 
 def verdicts_by_points(table: pd.DataFrame) -> pd.DataFrame:

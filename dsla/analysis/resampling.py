@@ -123,17 +123,12 @@ def intervals(values: Mapping[str, float], samples: Samples, level: float = LEVE
         index name; value; low, high: value ± so many standard deviations of the resamples; mean, low_percentile and
         high_percentile of the resamples. NaN without two resamples in which the number is defined.
     """
-    z, rows = NormalDist().inv_cdf((1 + level) / 2), {}
-    for name, sample in samples.items():
-        sure, value = sample[np.isfinite(sample)], values[name]
-        if len(sure) > 1:
-            reach = z * sure.std(ddof=1)
-            ends = np.percentile(sure, [50 * (1 - level), 50 * (1 + level)])
-            rows[name] = [value, value - reach, value + reach, sure.mean(), *ends]
-        else:
-            rows[name] = [value, *[np.nan] * 5]
-    columns = ["value", "low", "high", "mean", "low_percentile", "high_percentile"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("name")
+    drawn = pd.DataFrame(samples, dtype=float)
+    drawn.loc[:, drawn.count() < 2] = np.nan
+    value, reach = pd.Series(values)[drawn.columns], NormalDist().inv_cdf((1 + level) / 2) * drawn.std()
+    low, high = (drawn.quantile((1 + side * level) / 2) for side in (-1, 1))
+    columns = {"value": value, "low": value - reach, "high": value + reach, "mean": drawn.mean()}
+    return pd.DataFrame(columns | {"low_percentile": low, "high_percentile": high}).rename_axis("name")
 
 
 def differences(first: Samples, second: Samples) -> dict[str, np.ndarray]:
