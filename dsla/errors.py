@@ -39,6 +39,14 @@ def unknown(what: str, name: object, names: Iterable[str], more: str = "") -> Da
     return DataError(f"no {what} {name!r}: {hint}")
 
 
+def require_corners(boxes: object, where: str) -> None:
+    """Raises a DataError where torchvision's `BoundingBoxes` say that they are not x1, y1, x2, y2."""
+    form = getattr(getattr(boxes, "format", None), "name", "XYXY")
+    if form != "XYXY":
+        way = 'torchvision.transforms.v2.ConvertBoundingBoxFormat("XYXY")'
+        raise DataError(f"{where}: x1, y1, x2, y2 are needed, but torchvision says {form}; convert them by {way}")
+
+
 def visible(text: str, kept: str = "\n\t") -> str:
     r"""Text of a stranger, such as a file's or a class's name, with its control characters written out, as ``\x1b``.
 

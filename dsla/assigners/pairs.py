@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import require_corners
 from ..geometry import PointGrid, box_area, constant, on_device, short_repr
 
 EXPECTED = "expected boxes [M, 4] and labels [M]"
@@ -90,6 +91,7 @@ def as_boxes(value: Any, image: int) -> Tensor:
     Raises:
         ValueError: anything that is not [M, 4]; the message names the image.
     """
+    require_corners(value, f"image {image} of the batch")
     shape = f"image {image} of the batch: {EXPECTED}, one table of boxes an image"
     try:
         boxes = torch.as_tensor(value, dtype=torch.float32)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ..errors import DataError
+from ..errors import DataError, require_corners
 from ..files import PICTURES
 from .columns import CORNERS, EVERY_CLASS, array, in_reach, plain_id
 from .heads import frame, opened
@@ -148,6 +148,7 @@ def fields(one: Any, where: str, scored: bool = False) -> Fields:
         raise DataError(f"{where}: boxes need labels (supervision: class_id)")
     if scored and one.get("scores") is None:
         raise DataError(f"{where}: detections need scores (supervision: confidence)")
+    require_corners(one["boxes"], where)
     names = ("boxes", "labels", "scores", "iscrowd", "area")
     given = {k: array(one[k]) for k in names if one.get(k) is not None}
     if given["boxes"].size and given["boxes"].shape[1:] != (4,):

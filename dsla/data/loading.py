@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ..coco.columns import plain_id
 from ..coco.ground_truth import GroundTruth
-from ..errors import DataError
+from ..errors import DataError, require_corners
 from ..files import put_in_place, refuse_existing, write
 from .pictures import as_floats
 
@@ -54,6 +54,7 @@ def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
     if image.dtype not in (torch.uint8, torch.float32):
         image = F.to_dtype(image, torch.float32, scale=True)
     height, width = image.shape[-2:]
+    require_corners(target["boxes"], f"image {target.get('image_id')} after its transforms")
     boxes = target["boxes"].as_subclass(Tensor).float()
     boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], 2).reshape(-1, 4)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -1,6 +1,7 @@
 """A model runs over a data set: in evaluation mode, on a device, batch after batch; `evaluate` asks for its AP."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,15 +24,26 @@ Progress = Callable[[int, int], None]  # called with (images done, images in all
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model.eval()` without gradients; afterwards each module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """`model.eval()` without gradients; once no thread looks at it any more, each module is in the mode it was in."""
+    with _lock:
+        lookers, modes = _looked_at.get(model) or (0, [(module, module.training) for module in model.modules()])
+        _looked_at[model] = lookers + 1, modes
+        model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        with _lock:
+            lookers, modes = _looked_at.pop(model)
+            if lookers > 1:
+                _looked_at[model] = lookers - 1, modes
+            else:
+                for module, mode in modes:
+                    module.training = mode
+
+
+_lock = threading.Lock()
+_looked_at: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}  # by how many threads; the modes before
 
 
 def batches(

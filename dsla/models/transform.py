@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from ..coco.columns import plain_id
 from ..data.pictures import check_range
-from ..errors import DataError
+from ..errors import DataError, require_corners
 from ..geometry import resized, scaled
 
 Target = dict[str, Tensor]
@@ -129,10 +129,11 @@ def check_targets(targets: Sequence[Target] | None, images: int, num_classes: in
         got = "none" if targets is None else len(targets)
         raise DataError(f"training needs one target for each of the {images} images, got {got}")
     for place, target in enumerate(targets):
-        problem = _problem(target, num_classes)
-        if problem is not None:
-            name = f"image {plain_id(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
+        name = f"image {plain_id(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
+        if (problem := _problem(target, num_classes)) is not None:
             raise DataError(f"{name}: {problem}")
+        for key in _BOXES:
+            require_corners(target.get(key), name)
     return targets
 
 

@@ -17,7 +17,7 @@ from ..analysis.matching import match
 from ..coco.columns import CORNERS
 from ..coco.problems import many
 from ..data.pictures import image_tensor
-from ..errors import DataError
+from ..errors import DataError, require_corners
 from ..geometry import PointGrid
 from .style import INK, LABELS, VERDICTS, Picture, caption, drawing
 
@@ -33,6 +33,7 @@ def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
     Raises:
         DataError: not four numbers each, not finite, empty or turned around, or wholly outside the image.
     """
+    require_corners(boxes, "boxes")
     try:
         corners = torch.as_tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes))
         corners = corners.to(torch.float32)

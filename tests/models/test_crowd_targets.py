@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
+from torchvision import tv_tensors
 
 import dsla
 from dsla.analysis import oracle
@@ -48,3 +51,29 @@ def test_analyses_of_targets_with_iscrowd():
     found = {"boxes": boxes, "scores": torch.tensor([0.95, 0.9, 0.8]), "labels": torch.zeros(3, dtype=torch.int64)}
     table = oracle([found], [target], nms_threshold=1.0).set_index("variant")
     assert table.loc["score", "AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.robustness("wrong: torchvision's BoundingBoxes of another form than x1, y1, x2, y2 are refused everywhere")
+@pytest.mark.parametrize("form", ["XYWH", "CXCYWH"])
+def test_boxes_of_another_form_are_refused_everywhere(form, tmp_path):
+    def boxes(form):
+        return tv_tensors.BoundingBoxes(torch.tensor([[20.0, 20, 60, 60]]), format=form, canvas_size=(128, 128))
+
+    picture, label = torch.zeros(3, 128, 128), torch.tensor([0])
+    grid = dsla.PointGrid((128, 128), (8, 16, 32, 64, 128))
+    detections = {"boxes": torch.tensor(BOXES), "labels": label, "scores": torch.ones(1)}
+    folder = dsla.Scenes("val", size=1).to_coco(tmp_path)
+    ways = [
+        lambda b: losses({"boxes": b, "labels": label}),
+        lambda b: losses({"boxes": torch.tensor(BOXES), "labels": label, "crowd_boxes": b}),
+        lambda b: dsla.assigners.FCOS()(grid, [b], [label]),
+        lambda b: dsla.compare(picture, b, label),
+        lambda b: dsla.analysis.errors([{**detections, "boxes": b}], [{"boxes": torch.tensor(BOXES), "labels": label}]),
+        lambda b: dsla.analysis.errors([detections], [{"boxes": b, "labels": label}]),
+        lambda b: dsla.CocoDataset(tmp_path / "images", folder, transforms=lambda i, t: (i, {**t, "boxes": b}))[0],
+    ]
+    for way in ways:
+        with suppress(IndexError):  # more boxes than labels come from the data set's transform
+            way(boxes("XYXY"))
+        with pytest.raises(DataError, match=f"x1, y1, x2, y2 are needed, but torchvision says {form}; convert them"):
+            way(boxes(form))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch
 import dsla
 from dsla.analysis import adjacency, errors, ranking, suppression
 from dsla.errors import DataError
+from dsla.models.evaluation import evaluation_mode
 from dsla.models.prediction import predict
 from dsla.widgets import AssignmentExplorer, DetectionBrowser, RankingExplorer
 
@@ -50,6 +53,27 @@ def test_a_model_in_training_stays_in_training(scenes, look):
     LOOKS[look](model, scenes)
     assert modes(model) == before
     assert all(parameter.requires_grad for parameter in model.head.parameters())
+
+
+@pytest.mark.robustness("lost: of two threads that look at a model in training, neither leaves it in evaluation")
+def test_two_threads_that_look_at_a_model_in_training():
+    """As two cells' widgets do: the second begins while the first looks, and ends after it."""
+    model = dsla.load("scenes-dsla").train()
+    before, second_looks, first_done = modes(model), threading.Event(), threading.Event()
+
+    def second():
+        with evaluation_mode(model):
+            second_looks.set()
+            first_done.wait(10)
+            assert not any(modes(model))
+
+    with ThreadPoolExecutor(1) as pool:
+        with evaluation_mode(model):
+            looking = pool.submit(second)
+            assert second_looks.wait(10)
+        first_done.set()
+        looking.result()
+    assert modes(model) == before
 
 
 WRONG = """
