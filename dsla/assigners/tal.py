@@ -59,8 +59,7 @@ class TaskAligned(Assigner):
         highest = metric.amax(1, keepdim=True)
         label = metric / (highest + 1e-7) * iou.where(owned, 0).amax(1, keepdim=True)
         labels, aligned = (  # one pair at most owns a point
-            v.new_zeros(len(keys)).scatter_reduce_(0, row.flatten(), v.flatten(), "amax")
-            for v in (label, metric)
+            v.new_zeros(len(keys)).scatter_reduce_(0, row.flatten(), v.flatten(), "amax") for v in (label, metric)
         )
         where, owner, _ = winners(truth, keys)
         return Decision(where, owner, labels[where].clamp(max=1), {"alignment": aligned[where]})

@@ -87,6 +87,8 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     add("not-finite", ~finite & ~boxless & ~lost, "bbox")
     add("no-area", finite & (size < SMALLEST) & ~lost, "bbox")
 
+    if len(rows) and not (targets or good.any()):
+        raise DataError(f"{name}: no annotation of the file can be used: {'; '.join(map(str, problems))}")
     given, product = columns.numbers_in(rows, "area"), boxes[:, 2] * boxes[:, 3]
     usable = np.isfinite(given) & (given > 0)
     stated = np.array([row.area is not None for row in rows], dtype=bool)
@@ -157,6 +159,8 @@ def _images(
         f"'width' and 'height' are whole, positive, and of less than {LARGEST:.0e} pixels together; correct them:",
         [f"image {ids[n]} ({rows[n].file_name}): {sides[0, n]:g}x{sides[1, n]:g}" for n in np.flatnonzero(bad)],
     )
+    partly = [i for i, row in zip(ids.tolist(), rows, strict=True) if row.neg_category_ids is not None]
+    problems.add("some-classes", partly)
     shared = (files.map(columns.parts_of).duplicated(keep=False) & (files != "")).to_numpy()
     problems.add("shared-file", ids[shared].tolist(), f"{files[shared].iloc[0]!r}" if shared.any() else "")
     return ids, tuple(files.tolist()), sides.astype(np.int64)

@@ -1,9 +1,13 @@
 """Picture files: which formats are read, and what their heads say of size and turn."""
 
+import os
 import struct
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from PIL import Image, ImageFile
 
@@ -36,11 +40,31 @@ def opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
         with Image.open(path, formats=formats()) as image:
             yield image
     except FileNotFoundError:
-        raise DataError(f"{path.absolute()}: no such image file; check the image folder and 'file_name'.") from None
+        hint = f"no such image file{spelling(path)}; check the image folder and 'file_name'."
+        raise DataError(f"{path.absolute()}: {hint}") from None
     except DataError as error:
         raise (error if str(path) in str(error) else DataError(f"{path}: {error}")) from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path.absolute()}: cannot be read as an image ({error}).") from error
+
+
+def spelling(path: Path) -> str:
+    """What to add about a file that is not there: which one is, under other capitals, accents or signs such as %20."""
+    try:
+        near = _spellings(path.parent, path.parent.stat().st_mtime_ns).get(_plain(path.name))
+    except (OSError, ValueError):
+        return ""
+    return f", but one that is spelt {near!a} and not {path.name!a}" if near else ""
+
+
+@lru_cache(maxsize=4)
+def _spellings(folder: Path, changed: int) -> dict[str, str]:
+    """Names of files of a folder by what they share with other spellings; read again once it has changed."""
+    return {_plain(name): name for name in os.listdir(folder)}
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def upright(image: Image.Image) -> tuple[int, int]:

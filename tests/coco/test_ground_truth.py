@@ -194,6 +194,28 @@ def test_boxes_in_another_form_are_refused_with_the_guess():
     assert len(read(*corners, box(9, bbox=(60, 50, 30, 29)), box(10, bbox=(80, 50, 40, 29))).boxes) == 6  # none fits
 
 
+@pytest.mark.robustness("wrong: a file without one annotation that can be used is refused, not read as background")
+@pytest.mark.parametrize(
+    "bbox", ["[10, 10, 40, 30]", [10, 10, 40, 30, 0.5], {"x": 1, "y": 2}, [[10, 10], [40, 30]], None, [10, 10, 0, 0]]
+)
+def test_a_file_without_one_usable_annotation_is_refused(bbox):
+    rows = [{**box(n), "bbox": bbox} for n in (1, 2)]
+    with pytest.raises(DataError, match=r"no annotation of the file can be used: no .*: 2 annotations \(1, 2\)"):
+        read(*rows)
+    assert len(read(*rows, box(3)).boxes) == 1
+    assert len(read().boxes) == 0
+
+
+@pytest.mark.robustness("wrong: files of LVIS, where some classes were looked for, are said to be read as COCO's")
+def test_files_in_which_only_some_classes_were_looked_for(tmp_path):
+    images = [{**image, "neg_category_ids": [3], "not_exhaustive_category_ids": []} for image in IMAGES]
+    (tmp_path / "lvis.json").write_text(json.dumps(coco(box(), images=images)))
+    for source in (tmp_path / "lvis.json", coco(box(), images=images)):
+        (problem,) = GroundTruth.of(source, warn=False).problems
+        assert (problem.ids, problem.level) == ((5, 2), "noted")
+        assert "LVIS's own AP leaves out detections of the others" in str(problem)
+
+
 @pytest.mark.robustness("wrong: ids beyond 2^63, text and mixed ones are read as they stand")
 @pytest.mark.parametrize(
     ("ids", "normal"),
