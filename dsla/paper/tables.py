@@ -11,13 +11,12 @@ import pandas as pd
 
 from ..coco.problems import many
 from ..files import markdown
-from ..recipes import RECIPES
+from ..recipes import RECIPES, SHIPPED
 from . import published
 from .claims import CENTERNESS, DSLA, Claim, Finding, holm, interval, intervals, judge, name_of, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
 
 OURS, PAPER = "embedded set", "paper, COCO"
-CURVES = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # recipes whose training is drawn
 CONDITION_CLAIMS = {
     "AP": Claim("", other=CENTERNESS),
     "Spearman": Claim("", "ranking", "spearman", other=CENTERNESS),
@@ -129,7 +128,7 @@ def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
         source (`OURS`, "release, COCO"), method (of ours; the release's recipe), seed (<NA>: the release's), x (steps
         of ours, epochs of the release), name (loss, AP), value.
     """
-    mine = same_budget(curves[curves["recipe"].isin(CURVES) & curves["name"].isin(["loss", "AP"])])
+    mine = same_budget(curves[curves["recipe"].isin(SHIPPED) & curves["name"].isin(["loss", "AP"])])
     mine = mine.rename(columns={"step": "x"}).assign(source=OURS)
     release = []
     for name, rows, x in (("loss", published.release_losses(), "epochs"), ("AP", published.release_ap(), "epoch")):
