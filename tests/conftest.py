@@ -1,13 +1,23 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and how those that run beside each other share a machine."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: a thread for each, and for those they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXCERPT = Path(__file__).with_name("release") / "excerpt.npz"
+
+
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Of tests that run beside each other (``-n auto``) those of a file stay together: they share what is trained."""
+    if getattr(config.option, "dist", "no") == "load":
+        config.option.dist = "loadfile"
 
 
 @pytest.fixture(scope="session")

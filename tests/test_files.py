@@ -74,6 +74,7 @@ def test_dots_through_a_folder_that_is_not_there(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.png": "mine", "b.txt": "b"}
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("lost: pictures of a folder that a command reads stay, by whatever way")
 def test_pictures_of_a_folder_that_is_read_stay(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -178,6 +178,7 @@ def use_results(source, truth) -> None:
         table.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("strangers: spoilt annotation files end in columns or one message")
 def test_annotation_files(tmp_path):
     path = tmp_path / "t.json"
@@ -208,6 +209,7 @@ def test_results_files(tmp_path):
     hunt(property)
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("strangers: spoilt recipes end in a recipe that can be built, or one message")
 def test_recipes():
     names = st.sampled_from(sorted(RECIPES))

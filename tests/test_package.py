@@ -37,7 +37,7 @@ def test_readme_has_the_two_commands_on_its_first_screen():
     commands = [line.split("  #")[0].strip() for line in first if line.startswith("python -m pip install")]
     assert commands == [
         "python -m pip install -e . && dsla reproduce",
-        'python -m pip install -e ".[test]" && python -m pytest',
+        'python -m pip install -e ".[test]" && python -m pytest -n auto',
     ]
 
 
@@ -82,6 +82,7 @@ def test_readme_names_every_method_and_recipe():
         assert name in text, name
 
 
+@pytest.mark.slow
 def test_importing_the_assigners_loads_no_plotting_or_tables():
     code = "import sys, dsla; dsla.assigners.DSLA(); print([m for m in ('matplotlib', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -62,6 +62,7 @@ def test_building_training_and_evaluating_as_documented(tmp_path):
     assert len(numbers) == 12
 
 
+@pytest.mark.slow
 def test_shipped_weights_say_what_they_are_and_reach_what_they_say():
     """On 60 scenes, loosely: the full number is in the file, from 400."""
     from dsla.models.weights import read, shipped

@@ -19,6 +19,7 @@ SNIPPETS = re.findall(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:this model knows drawn scenes only")
 def test_snippets_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

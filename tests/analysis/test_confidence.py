@@ -48,6 +48,7 @@ def slow(score: list[float], iou: list[float]) -> dict[str, float]:
 pair = st.tuples(st.integers(0, 4).map(lambda v: v / 4), st.integers(0, 6).map(lambda v: v / 6), st.integers(0, 3))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(pair, max_size=30))
 def test_correlations_equal_the_slow_reference_in_every_group(rows):

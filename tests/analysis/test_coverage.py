@@ -82,6 +82,7 @@ def test_two_classes_of_one_name_stay_two():
     assert part["objects"].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_command(data, tmp_path, capsys):
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(data))

@@ -197,6 +197,7 @@ def test_who_took_the_box_and_what_stands_in_a_row(one_image):
     assert table["box_category"].tolist() == [1, 1, 2]
 
 
+@pytest.mark.slow
 def test_verdicts_of_foreign_detectors_sum_to_all_objects(shared):
     folder = shared / "data" / "coco_sample"
     objects = [a for a in json.loads((folder / "instances.json").read_text())["annotations"] if not a["iscrowd"]]

@@ -64,6 +64,7 @@ def test_average_precision_equal_to_pycocotools(random_case, seed, digits):
     np.testing.assert_allclose(table.loc["score"].to_numpy(float), expected.to_numpy(), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolox_nano_results", "nanodet_m_416_results"])
 def test_equal_to_pycocotools_on_real_results(shared, name):
     folder = shared / "data" / "coco_sample"

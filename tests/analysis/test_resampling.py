@@ -109,6 +109,7 @@ def test_shares_and_differences_are_counted_image_by_image():
     assert list(differences(first, second)) == ["found"]
 
 
+@pytest.mark.slow
 def test_two_detectors_are_compared_on_the_same_resamples(shared):
     from dsla.analysis.detectors import ask, compared
 

@@ -81,6 +81,7 @@ def test_labels_outside_0_to_1_are_refused(factor):
         Wild()(GRID, *([v] for v in scene(5)))
 
 
+@pytest.mark.slow
 def test_check_passes_all_of_the_package():
     for method in METHODS.values():
         kept = check(method.assigner())

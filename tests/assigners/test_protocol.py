@@ -177,6 +177,7 @@ def test_half_precision_predictions(method):
         assert same(run(method, boxes, labels, half), b)
 
 
+@pytest.mark.slow
 @every
 def test_fifteen_hundred_boxes(method):
     """As many as the most crowded images; each image alone gives what the pair gives."""

@@ -204,6 +204,7 @@ def check(batches):
         assert counts[name, "rounded"] <= ROUNDED * counts[name, "positive"] + 2, name
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("values: 200 random scenes through all assigners, losses and NMS equal float64 references")
 def test_random_scenes():
     check(200 // BATCH)

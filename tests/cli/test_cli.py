@@ -43,6 +43,7 @@ def run(capsys, *argv):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_train_on_a_coco_folder_leaves_weights_log_and_checkpoint(trained):
     names = {"model.safetensors", "best.safetensors", "log.jsonl", "checkpoint.pt"}
     assert {p.name for p in trained.iterdir()} == names
@@ -51,6 +52,7 @@ def test_train_on_a_coco_folder_leaves_weights_log_and_checkpoint(trained):
     assert model.recipe.steps == 2
 
 
+@pytest.mark.slow
 def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, coco):
     code, out, _ = run(capsys, "train", "scenes-fcos", *SMALL, "--size", 4, "--out", tmp_path / "a")
     assert code == 0
@@ -64,6 +66,7 @@ def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, co
     assert "starting from" in out
 
 
+@pytest.mark.slow
 def test_resume_says_what_it_starts_from(capsys, trained, coco, tmp_path):
     argv = ["train", "scenes-dsla", *SMALL, "--data", coco, "--seed", 1, "--resume", "--out"]
     code, out, _ = run(capsys, *argv, tmp_path / "new")
@@ -73,6 +76,7 @@ def test_resume_says_what_it_starts_from(capsys, trained, coco, tmp_path):
     assert told["run"]["starts from"] == str(trained / "checkpoint.pt")
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_12_numbers(capsys, trained, coco, tmp_path):
     file = tmp_path / "numbers.json"
     code, out, _ = run(capsys, "evaluate", trained / "model.safetensors", "--data", coco, "--per-class", "--json", file)
@@ -85,6 +89,7 @@ def test_evaluate_prints_the_12_numbers(capsys, trained, coco, tmp_path):
     assert "triangle" in out
 
 
+@pytest.mark.slow
 def test_predict_draws_every_image_and_writes_coco_results(capsys, trained, tmp_path):
     torch.manual_seed(0)
     folder = tmp_path / "photos ä"
@@ -107,6 +112,7 @@ def test_predict_draws_every_image_and_writes_coco_results(capsys, trained, tmp_
     assert {p.name for p in out_dir.glob("*.png")} == {"foto 0.png", "foto 1.png"}
 
 
+@pytest.mark.slow
 def test_predict_leaves_nothing_where_no_image_could_be_read(capsys, trained, tmp_path):
     """Nothing then stands in the way of the command with the right file."""
     (tmp_path / "a.json").write_text("{}")
@@ -175,6 +181,7 @@ def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):
     assert last.startswith(f"dsla {argv[0]}: ")
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_in_one_line_that_says_what_to_do(capsys, tmp_path):
     words = ["train", "scenes-dsla", *SMALL, "lr=1e12", "clip=none", "warmup_steps=0", "steps=9", "--size", "4"]
     code, _, err = run(capsys, *words, "--out", tmp_path)
@@ -219,6 +226,7 @@ def test_images_without_a_box_are_left_out_where_the_recipe_says_so(capsys, coco
     assert "empty_images=true" in err
 
 
+@pytest.mark.slow
 def test_evaluating_on_other_classes_is_refused(capsys, trained, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     (tmp_path / "cats.json").write_text(

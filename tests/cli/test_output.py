@@ -149,6 +149,7 @@ def test_data_convert_export_and_evaluate_replace_nothing(tmp_path, capsys, monk
     assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("unclear: output goes on in any code page")
 @pytest.mark.parametrize("code", ["ascii", "cp1252", "latin-1", "cp437"])
 def test_output_goes_on_in_any_code_page(tmp_path, code):
@@ -162,6 +163,7 @@ def test_output_goes_on_in_any_code_page(tmp_path, code):
     assert len(list((tmp_path / "ü").iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("unclear: a closed pipe ends a command quietly")
 def test_a_closed_pipe_ends_quietly():
     for words in ("--help", "train list", "train r50-1x --print"):

@@ -62,6 +62,7 @@ def plugin(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_train_evaluate_and_weights_that_need_the_plugin(plugin, tmp_path, capsys):
     out = tmp_path / "run"
     words = ["scenes-dsla", "method=ellipse", "options=power:2", "steps=2", "--size", "6", "--out", str(out), *SMALL]
@@ -103,6 +104,7 @@ def test_methods_lists_it_with_its_options(plugin, capsys):
         method("ellipse").assigner(power=9)
 
 
+@pytest.mark.slow
 def test_processes_that_this_one_starts_have_it(plugin):
     load_plugin(plugin)
     code = "from dsla.assigners import method; print(method('ellipse').title, method('ellipse').assigner(power=3))"

@@ -55,6 +55,7 @@ def check(truth, rows, caps=CAPS):
     return theirs
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_arrays_are_those_of_pycocotools(seed):
@@ -103,6 +104,7 @@ def test_ids_of_several_kinds():
     same(*random_case(1, names=lambda i: f"{i}" if i % 2 else i))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolox_nano_results", "nanodet_m_416_results"])
 def test_real_results(shared, name):
     folder = shared / "data" / "coco_sample"

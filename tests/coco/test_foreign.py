@@ -339,6 +339,7 @@ def test_no_detection_is_a_subset_of_every_truth(case):
         Results.of([{"image_id": 9, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}], truth, subset=True)
 
 
+@pytest.mark.slow
 def test_the_shell_takes_folders(folders, capsys):
     from dsla.cli.main import main
 

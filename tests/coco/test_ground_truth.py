@@ -117,6 +117,7 @@ def test_objects_and_files_listed_twice_are_said():
         assert [p.ids for p in problems] == ([] if other == "a/b.png" else [(5, 2)])
 
 
+@pytest.mark.slow
 def test_repeated_rows_are_those_of_the_slow_search():
     rng = np.random.default_rng(0)
     rows, among = rng.integers(-1, 3, (2000, 6)) * [0.5, 1, 1, 1e11, 1, -1], rng.random(2000) < 0.5  # −0.0, too

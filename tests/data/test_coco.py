@@ -173,6 +173,7 @@ anything = st.recursive(
 number = st.floats(-20, 150) | st.integers(-20, 150) | st.floats()
 
 
+@pytest.mark.slow
 @given(anything | st.lists(number, min_size=4, max_size=4))
 def test_any_bbox_is_a_finite_box_in_the_image_or_a_reason(bbox):
     with warnings.catch_warnings():
@@ -190,6 +191,7 @@ def test_any_bbox_is_a_finite_box_in_the_image_or_a_reason(bbox):
     assert (corners[2:] > corners[:2]).all()
 
 
+@pytest.mark.slow
 @given(st.lists(anything | st.fixed_dictionaries({}, optional=dict.fromkeys(box(iscrowd=0, area=1), anything))))
 def test_any_annotation_list_is_read_or_reported_or_refused(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "any.json"
@@ -446,6 +448,7 @@ def test_keep_empty_false_with_nothing_left_says_why(make):
         make(coco([box(iscrowd=1)]), keep_empty=False)
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("unclear: names outside ASCII pass from file to figure")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_names_outside_ascii_without_encoding_warning(tmp_path, encoding):

@@ -91,6 +91,7 @@ def test_options_of_another_backbone_are_refused():
         build(recipe("scenes-dsla", backbone="resnet18"), 3)
 
 
+@pytest.mark.slow
 def test_swin_maps_and_stages_that_stay_fixed():
     from dsla.models.swin import SwinFeatures
 

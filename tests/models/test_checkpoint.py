@@ -190,6 +190,7 @@ def as_mmdetection(model):
     return state
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_file_that_gives_the_same(tmp_path, small, capsys):
     torch.manual_seed(0)
     source = build(small[0].replace(extra_levels="input"), 3).eval()
@@ -262,6 +263,7 @@ def test_nothing_is_executed(tmp_path, capsys):
         convert(tmp_path / "part.pth")
 
 
+@pytest.mark.slow
 def test_torchvisions_91_outputs_become_cocos_80_categories(tmp_path, monkeypatch):
     from torchvision.models.detection import fcos_resnet50_fpn
 

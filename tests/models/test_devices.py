@@ -55,6 +55,7 @@ def step(model, optimizer, pictures, targets):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipes())
 def test_a_step_gives_the_cpus_numbers_and_the_host_does_not_wait(name):
     pictures, targets = batch()

@@ -56,6 +56,7 @@ def onnxruntime():
     return pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.slow
 def test_program_and_onnx_equal_eager(model, tmp_path):
     runtime = onnxruntime()
     weights, path = save(model, tmp_path / "m.safetensors"), tmp_path / "deep" / "raw.onnx"
@@ -74,6 +75,7 @@ def test_program_and_onnx_equal_eager(model, tmp_path):
             torch.testing.assert_close(torch.from_numpy(one), other, **CLOSE)
 
 
+@pytest.mark.slow
 def test_program_equals_eager_on_five_levels():
     torch.manual_seed(0)
     five = {"extra_levels": "output", "strides": "8,16,32,64,128", "ranges": "0-32,32-64,64-128,128-256,256-1e8"}
@@ -86,6 +88,7 @@ def test_program_equals_eager_on_five_levels():
                 torch.testing.assert_close(one, other, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_fixed_size(model):
     program = to_exported_program(model, size=(64, 96)).module()
     assert program(images(3, 3, 64, 96))[0].shape == (3, 8 * 12 + 4 * 6 + 2 * 3, 3)
@@ -95,6 +98,7 @@ def test_a_fixed_size(model):
         to_exported_program(model, size=(64, 100))
 
 
+@pytest.mark.slow
 def test_offsets_without_weights_and_in_groups_equal_eager(tmp_path):
     """DCN v1 as in a ResNeXt's stages: strided, in groups, 18 offsets."""
     runtime = onnxruntime()
@@ -113,6 +117,7 @@ def test_offsets_without_weights_and_in_groups_equal_eager(tmp_path):
         torch.testing.assert_close(torch.from_numpy(one), other, **CLOSE)
 
 
+@pytest.mark.slow
 def test_swin_equals_eager_at_its_size(tmp_path):
     """Windows that are padded, shifted, masked and merged: the first stage has both kinds of block, the others one."""
     runtime = onnxruntime()

@@ -80,6 +80,7 @@ def test_every_method_has_a_recipe_for_the_embedded_set():
     assert {RECIPES[n].method for n in SCENES} == set(METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_a_step_of_every_method_teaches_every_parameter(name):
     torch.manual_seed(0)

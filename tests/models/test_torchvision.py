@@ -81,6 +81,7 @@ def test_outputs_and_matches(pair, batch, monkeypatch):
     assert len(raw.outputs.grid.level[assignment.positive.any(0).nonzero().flatten()].unique()) >= 4
 
 
+@pytest.mark.slow
 def test_losses_and_gradients(pair, batch):
     theirs, ours = (m.train() for m in pair)
     images, targets = batch

@@ -170,6 +170,7 @@ def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
         saving.adopt(build(small, num_classes=5).head, path)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
     """A state dict under torchvision's names, classifier and counters included, into a deformable caffe ResNet."""
     torch.manual_seed(3)

@@ -78,6 +78,7 @@ def done(tmp_path_factory):
     return folder, files, truth, rows
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_analyses(done):
     folder, _, truth, rows = done
     assert {p.stem for p in (folder / "out").glob("*.csv")} == set(TABLES)
@@ -96,6 +97,7 @@ def test_tables_are_those_of_the_analyses(done):
         assert len(pd.read_csv(figure.with_suffix(".csv")))
 
 
+@pytest.mark.slow
 def test_the_notebook_loads_every_table_although_figures_have_their_own_of_the_same_name(done, monkeypatch):
     monkeypatch.chdir(done[0] / "out")
     space: dict = {}
@@ -106,6 +108,7 @@ def test_the_notebook_loads_every_table_although_figures_have_their_own_of_the_s
     assert list(space["show"]("errors").columns) == ["method", "error", "gain", "count"]
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_says_the_numbers(done):
     folder, files, truth, rows = done
     page = (folder / "page.html").read_text(encoding="utf-8")
@@ -122,6 +125,7 @@ def test_the_page_is_self_contained_and_says_the_numbers(done):
     assert f"({100 * worst.iloc[0]:+.1f} AP50)" in page
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
     folder, files, _, _ = done
     run(capsys, files["good_results"], files["other"], "--annotations", files["instances"],
@@ -131,6 +135,7 @@ def test_a_second_run_gives_the_same_bytes(done, tmp_path, capsys):
     assert all((tmp_path / p).read_bytes() == (folder / p).read_bytes() for p in made)
 
 
+@pytest.mark.slow
 def test_what_the_shell_prints(done, capsys):
     _, files, truth, rows = done
     code, out, _ = run(capsys, files["other"], "--annotations", files["instances"], "--score", "0.5")
@@ -143,6 +148,7 @@ def test_what_the_shell_prints(done, capsys):
     assert "n/a" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objects", "detections", "expected"),
     [
@@ -175,6 +181,7 @@ def test_undefined_numbers_are_na_with_the_reason(tmp_path, capsys, objects, det
         assert "nan" not in text
 
 
+@pytest.mark.slow
 def test_json_says_every_number_and_counts_are_whole(done, capsys, tmp_path):
     _, files, truth, rows = done
     argv = [files["good_results"], files["other"], "--annotations", files["instances"], "--resamples", "20", "--json"]
@@ -232,6 +239,7 @@ def test_a_subset_is_the_images_that_all_files_have(tmp_path, capsys):
     assert (code, "no image in common" in err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["names", "ids", "json", "coco"])
 def test_images_without_a_detection_count_where_a_list_says_that_they_were_run(tmp_path, capsys, form):
     truth, rows = case()
@@ -274,6 +282,7 @@ def test_the_level_of_the_intervals_is_the_one_asked_for(tmp_path, capsys):
     assert (code, "level is above 0 and below 1" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_whole_numbers_stay_whole_beside_a_detector_that_says_nothing(tmp_path, capsys):
     truth, rows = case()
     files = write(tmp_path, truth, a=rows, empty=[])
@@ -296,6 +305,7 @@ def test_whole_numbers_stay_whole_beside_a_detector_that_says_nothing(tmp_path, 
     assert all(cell.strip().isdigit() for cell in re.split(r"(?<!\\)&", row)[4:15])
 
 
+@pytest.mark.slow
 def test_missed_objects_by_points_are_those_of_why(shared):
     folder = shared / "data" / "coco_sample"
     files = folder / "results" / "nanodet_m_416_results.json", folder / "instances.json"
@@ -311,6 +321,7 @@ def test_missed_objects_by_points_are_those_of_why(shared):
     assert points["share"].is_monotonic_decreasing
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("strangers: photographs that are missing cost analyze neither its numbers nor its page")
 def test_pictures_that_are_not_there_cost_no_answer(tmp_path, capsys):
     """A folder that is none is said before the work; pictures that are missing are named, and the others shown."""
@@ -333,6 +344,7 @@ def test_pictures_that_are_not_there_cost_no_answer(tmp_path, capsys):
     assert run(capsys, *argv, tmp_path)[0] == 0  # not one is there
 
 
+@pytest.mark.slow
 def test_a_gallery_of_the_worst(tmp_path, capsys, shared):
     folder = shared / "data" / "coco_sample"
     argv = [folder / "results" / "yolox_nano_results.json", "--annotations", folder / "instances_val.json", "--subset"]
@@ -349,6 +361,7 @@ def test_a_gallery_of_the_worst(tmp_path, capsys, shared):
     assert (tmp_path / "out" / "figures" / "worst-false-1.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.robustness(
     "unclear: an image without a file name, and one whose name leads out, are named by analyze and why"
 )
@@ -420,6 +433,7 @@ def test_names(tmp_path):
     assert len(names_of([f"{'n' * 90}.json"])[0]) == 36
 
 
+@pytest.mark.slow
 def test_real_results(shared):
     folder = shared / "data" / "coco_sample"
     (found,) = ask([folder / "results" / "yolox_nano_results.json"], folder / "instances.json")

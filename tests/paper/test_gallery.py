@@ -39,6 +39,7 @@ def test_quality_focal_table_vanishes_at_its_target():
     np.testing.assert_allclose(at["entropy"], 0.6108643, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
     from dsla.plots.style import picture_bytes
 
@@ -82,6 +83,7 @@ def test_without_runs_they_are_left_out(tmp_path, capsys, monkeypatch):
     assert "left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_network_is_the_built_one():
     import dsla
 

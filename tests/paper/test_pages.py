@@ -173,6 +173,7 @@ def test_read_on_a_phone_and_in_the_dark():
     assert "overflow-x:auto" in text
 
 
+@pytest.mark.slow
 def test_the_notebook_beside_a_page_loads_the_folder(tmp_path):
     nbclient = pytest.importorskip("nbclient")
     for chart in drawn():

@@ -26,6 +26,7 @@ def values(table):
     return table.pivot(index=["asked", "kind"], columns="change", values="value")
 
 
+@pytest.mark.slow
 def test_as_it_is_they_are_those_of_the_study(table):
     model = load("scenes-dsla")
     model.postprocess = replace(model.postprocess, nms_iou=0.4)
@@ -37,12 +38,14 @@ def test_as_it_is_they_are_those_of_the_study(table):
     assert table[shared].to_numpy() == pytest.approx(numbers[shared].to_numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_new_measures_move_with_no_change_that_keeps_the_order_of_scores_and_their_best(values):
     new = values.xs("new", level="kind")
     for change in CHANGES[:-1]:
         assert new[change].to_numpy() == pytest.approx(new["as it is"].to_numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_old_ones_do(values):
     old = values.xs("old", level="kind")
     moved = (old.sub(old["as it is"], axis=0).abs() > 0.005).T
@@ -53,6 +56,7 @@ def test_old_ones_do(values):
     assert not moved.loc[list(CHANGES[:-1]), follows].any()
 
 
+@pytest.mark.slow
 def test_scores_that_are_fcoss_label_tell_all_apart_and_are_never_right_against_it(values):
     rule = values["FCOS's label as the score"]
     neighbours, follows, *boxes = read("definitions")["reactions"]
@@ -62,6 +66,7 @@ def test_scores_that_are_fcoss_label_tell_all_apart_and_are_never_right_against_
     assert rule[boxes].isna().all()
 
 
+@pytest.mark.slow
 def test_the_figure_shows_the_table(table):
     figure = diagrams.reactions(table)
     shown = [line.get_xdata() for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]

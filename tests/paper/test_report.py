@@ -64,6 +64,7 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("dsla.paper.report.charts", lambda story: iter(()))
 
 
+@pytest.mark.slow
 def test_report_says_the_numbers(done):
     out, result = done
     text = re.sub(r"base64,[^\"]+", "", result.report.read_text(encoding="utf-8"))
@@ -81,6 +82,7 @@ def test_report_says_the_numbers(done):
     assert str(out) not in text
 
 
+@pytest.mark.slow
 def test_files_are_complete(done):
     out, result = done
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
@@ -96,6 +98,7 @@ def test_files_are_complete(done):
     assert {"suppressed", "lost-to-nms", "detections-fcos", "detections-dsla"} < pictures
 
 
+@pytest.mark.slow
 def test_tables_of_figures_agree_with_the_numbers(done):
     out, result = done
 
@@ -113,6 +116,7 @@ def test_tables_of_figures_agree_with_the_numbers(done):
         assert oracles["score"] == pytest.approx(value(method, "AP"), abs=1e-6)  # the oracle's baseline is COCO's AP
 
 
+@pytest.mark.slow
 def test_side_by_side_counts_are_the_assigners(done):
     out, _ = done
     data = Scenes("val", size=IMAGES)
@@ -124,6 +128,7 @@ def test_side_by_side_counts_are_the_assigners(done):
     assert table["points"].tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_same_weights_same_bytes_and_no_second_line(done, models):
     out, _ = done
     before = {p.name: p.read_bytes() for p in [out / "report.html", *(out / "figures").iterdir()]}
@@ -132,6 +137,7 @@ def test_same_weights_same_bytes_and_no_second_line(done, models):
     assert len((out / "runs.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_it_prints_the_table_and_the_place(done, models, undrawn, capsys, tmp_path):
     _, result = done
     text = str(result)
@@ -183,6 +189,7 @@ def test_points_of_an_object(models):
     assert (points["level"] == best["level"]).all()
 
 
+@pytest.mark.slow
 def test_models_that_find_nothing_still_get_a_report(tmp_path):
     torch.manual_seed(0)
     model = dsla.build("scenes-dsla", class_names=Scenes.class_names).eval()  # scores of 0.01: no candidate
@@ -195,6 +202,7 @@ def test_models_that_find_nothing_still_get_a_report(tmp_path):
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
+@pytest.mark.slow
 def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
     reproduce(tmp_path, train=True, seeds=2, images=3, steps=2)
     said = capsys.readouterr().out
@@ -221,6 +229,7 @@ def test_options_of_training_need_training(tmp_path, option, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_notebook_beside_the_report_loads_its_tables_and_figures(done):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     out, _ = done

@@ -49,6 +49,7 @@ def findings(runs):
     return judge_all(CLAIMS, full_trainings(runs))
 
 
+@pytest.mark.slow
 def test_the_page_is_the_one_that_the_runs_give():
     same = results_page(ROOT / "figures") == PAGE
     assert same, "rebuild it: dsla figures --results docs/results.md --overwrite"
@@ -134,6 +135,7 @@ def test_what_no_longer_stands_is_said_with_todays_verdicts(runs):
     assert f"| {now['The IoU alone as the label does worse than FCOS with centerness']} from a warm start" in rows[5]
 
 
+@pytest.mark.slow
 def test_the_protocols_part_is_what_its_runs_say():
     made = [line(p, 0.2) | EXTRA for p in tuning()]
     done = [
@@ -178,6 +180,7 @@ def test_the_numbers_of_the_readme_are_those_of_the_runs(runs, findings):
     assert f"{as_text('AP', centerness.difference, signed=True)} AP ({low} to {high}) after 2,000 steps" in README
 
 
+@pytest.mark.slow
 def test_the_readme_says_what_the_protocol_has_seen_so_far():
     runs = read(ROOT / "figures" / "runs.jsonl", protocol=1)
     found = protocol_findings(protocol_numbers(runs))
@@ -247,6 +250,7 @@ def test_the_weights_that_ship_are_as_the_page_says(runs):
         assert numbers["adjacency", "constant_rule"] > numbers["adjacency", "follows_iou"]
 
 
+@pytest.mark.slow
 def test_few_objects_are_large():
     val = dsla.Scenes("val")
     sides = torch.cat([val[i][1]["boxes"] for i in range(len(val))])

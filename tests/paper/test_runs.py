@@ -35,6 +35,7 @@ def read(out):
     return [json.loads(line) for line in (out / FILE).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_every_run_is_a_line(done):
     out, _, _ = done
     rows = read(out)
@@ -60,6 +61,7 @@ def test_every_run_is_a_line(done):
     assert value["ms"] > 0
 
 
+@pytest.mark.slow
 def test_the_table_is_their_mean(done):
     out, found, _ = done
     assert found["recipe"].tolist() == ["scenes-fcos", "scenes-dsla-merged"]
@@ -75,6 +77,7 @@ def test_the_table_is_their_mean(done):
     assert "| FCOS + centerness | `scenes-fcos` |" in methods_markdown(found)
 
 
+@pytest.mark.slow
 def test_nothing_runs_twice(done, monkeypatch):
     out, found, _ = done
     before = (out / FILE).read_text(encoding="utf-8")
@@ -86,6 +89,7 @@ def test_nothing_runs_twice(done, monkeypatch):
     assert (out / FILE).read_text(encoding="utf-8") == before
 
 
+@pytest.mark.slow
 def test_another_budget_runs_again_and_mixes_with_nothing(done, monkeypatch):
     out, _, _ = done
     found = experiments("scenes-fcos", out, say=lambda _: None, **{**OPTIONS, "seeds": 1, "steps": 2})
@@ -104,6 +108,7 @@ def test_names():
             chosen(name)
 
 
+@pytest.mark.slow
 def test_the_shell(tmp_path, capsys):
     options = ["--recipes", "scenes-fcos-plain", "--steps", "2", "--images", "2", "--out", str(tmp_path)]
     assert main(["reproduce", *options]) == 2

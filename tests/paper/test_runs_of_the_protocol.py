@@ -62,6 +62,7 @@ def test_the_document_says_what_the_other_methods_are_run_with():
     assert (RECIPES["scenes-simota"].quality, PLAN["parts"]["scenes"]) == ("iou", {})
 
 
+@pytest.mark.slow
 def test_ranges_of_the_other_methods_leave_as_few_objects_without_a_point_as_said():
     scenes = Scenes("train", size=400, seed=PLAN["scenes"]["train"][1]).prepare()
     targets = [scenes[i][1] for i in range(len(scenes))]
@@ -165,6 +166,7 @@ def test_the_next_run_is_the_first_that_is_missing():
     assert missing([*runs, *done]) == missing(runs)[3:]
 
 
+@pytest.mark.slow
 def test_parts_are_apart_and_none_changes_the_first():
     first = [line(p) for p in tuning()]
     for part in ("methods", "photographs"):
@@ -202,6 +204,7 @@ def small(monkeypatch):
     protocol.scenes.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeypatch):
     said = []
     table = follow(tmp_path, said.append, part="scenes")
@@ -226,6 +229,7 @@ def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeyp
     assert len(said) == 24
 
 
+@pytest.mark.slow
 def test_further_parts_are_made_on_their_images_and_shown_once_they_are_there(small, tmp_path, monkeypatch, capsys):
     annotations = Scenes("train", size=16).to_coco(tmp_path / "cells")
     for split in ("train", "val"):
@@ -265,6 +269,7 @@ def test_further_parts_are_made_on_their_images_and_shown_once_they_are_there(sm
     assert main([*command, "--data", str(annotations.parent)]) == 0
 
 
+@pytest.mark.slow
 def test_runs_of_the_protocol_are_not_among_the_earlier_ones(small, tmp_path):
     follow(tmp_path, lambda _: None, part="scenes")
     assert read_runs(tmp_path / FILE).empty
@@ -272,6 +277,7 @@ def test_runs_of_the_protocol_are_not_among_the_earlier_ones(small, tmp_path):
     assert len(read_runs(tmp_path / FILE, protocol=1)["lr"].unique()) <= 2
 
 
+@pytest.mark.slow
 def test_the_shell_refuses_what_the_protocol_decides(small, tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     for wrong in (["--protocol"], ["--train", "--protocol", "--seeds", "3"], ["--train", "--protocol", "--steps", "9"]):

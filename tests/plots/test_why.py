@@ -24,6 +24,7 @@ def answers(scenes):
     return dsla.why(*reversed(scenes))
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_for_candidates_and_points(scenes, answers):
     data, model = scenes
     assert model.training
@@ -61,6 +62,7 @@ def test_a_limit_of_images(scenes):
     assert few.table["image"].unique().tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_every_row_has_a_sentence_with_its_numbers(answers):
     for i, row in answers.table.iterrows():
         text = answers.explain(i)
@@ -102,6 +104,7 @@ def test_pictures(answers, tmp_path):
         figure.savefig(tmp_path / "one.png")
 
 
+@pytest.mark.slow
 def test_the_command(scenes, tmp_path, capsys):
     data, model = scenes
     file = data.to_coco(tmp_path / "set")

@@ -142,6 +142,7 @@ def found(tmp_path_factory):
     return *read, two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_losses_and_weights_are_those_of_one_process(found, name):
     """fcos: 3 images in 1 and 2; dsla: some processes without a box; one image: the first process has none at all."""
@@ -170,6 +171,7 @@ def test_some_processes_had_no_box_and_some_no_image():
     assert all(b == [] for b in Order(9, 1, 0, 4, seed=0, part=0, parts=2))
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_weights_of_a_run_that_never_stopped(found):
     for two in found[1:3]:
         for a, b in zip(two["dsla"]["weights"].values(), two["resumed"]["weights"].values(), strict=True):
@@ -179,6 +181,7 @@ def test_resuming_gives_the_weights_of_a_run_that_never_stopped(found):
             assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_every_image_is_evaluated_once(found):
     """Nine images in two processes; an image evaluated twice, or not, would change the numbers."""
     one, *both, _ = found
@@ -187,6 +190,7 @@ def test_every_image_is_evaluated_once(found):
         assert two["evaluation"] == pytest.approx(one["evaluation"], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_what_ranks_tell_each_other(found):
     one, *both, _ = found
     assert (one["averaged"], one["refused"]) == ({"a": 1.0, "b": 4.0}, "")
@@ -196,6 +200,7 @@ def test_what_ranks_tell_each_other(found):
         assert "the processes have different ranks: [0, 1]" in two["refused"]
 
 
+@pytest.mark.slow
 def test_the_shell_command_under_torchrun(tmp_path):
     """One process writes and prints; the log is there line by line."""
     said = torchrun(

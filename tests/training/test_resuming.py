@@ -83,6 +83,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(scenes, tmp_p
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_with_parts_and_chance_in_the_network_gives_the_same_weights(scenes, tmp_path):
     """Three parts a step of four images, multi-scale, drop path's stand-in: a dropout that every step draws anew."""
     r = TINY.replace(min_size=(96, 128), optimizer="adamw")

@@ -113,6 +113,7 @@ def left_by(folder):
     return [read_about(folder / name)["sha256"] for name in (MODEL, BEST)], read_about(folder / BEST)["metric"], rows
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("lost: a second training into a folder with a run is refused, which stays as it was")
 def test_a_folder_with_a_run_is_refused_and_what_is_in_it_stays(scenes, tmp_path, capsys):
     quiet(TINY, scenes, val=scenes, out=tmp_path / "run")
@@ -437,6 +438,7 @@ class Held:
         self.state = state
 
 
+@pytest.mark.slow
 def test_no_bit_of_a_checkpoint_changes_what_is_resumed(tmp_path):
     """Every byte of a small one in turn, one bit each: values, their names, the archive's own tables."""
     path, chance = tmp_path / CHECKPOINT, random.Random(0)

@@ -26,6 +26,7 @@ def scenes():
     return few_scenes()
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_log_says_so(scenes, tmp_path):
     recipe = TINY.replace(steps=30, lr=2e-3)
     result = quiet(recipe, scenes, out=tmp_path, log_every=5)
@@ -57,6 +58,7 @@ def test_resuming_gives_the_weights_and_rates_of_a_run_that_never_stopped(scenes
         assert torch.equal(x, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_network_learns_the_same_and_is_left_as_it_was(scenes, monkeypatch, backend):
     plain = quiet(TINY.replace(steps=3), scenes, log_every=1)
@@ -68,6 +70,7 @@ def test_a_compiled_network_learns_the_same_and_is_left_as_it_was(scenes, monkey
     assert "network" not in vars(result.model)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_read_with_weights_only_and_of_one_recipe(scenes, tmp_path):
     quiet(TINY, scenes, val=scenes, out=tmp_path, stop_after=3, eval_every=1)
     code = f"import torch; s = torch.load({str(tmp_path / 'checkpoint.pt')!r}); print(type(s['step']).__name__)"
@@ -231,6 +234,7 @@ def test_a_finished_run_with_its_evaluation_gets_no_second_one(scenes, tmp_path)
     assert (tmp_path / "log.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_of_another_recipe_begins_anew_and_the_same_one_goes_on(scenes, tmp_path):
     quiet(TINY, scenes, out=tmp_path, stop_after=4)
     whole = train_anew_or_on(TINY, scenes, tmp_path, progress=False, log_every=1).model

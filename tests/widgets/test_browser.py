@@ -206,6 +206,7 @@ def test_what_does_not_fit_is_refused():
         DetectionBrowser(Two(), {"x": [{**FOUND[0], "labels": torch.tensor([0, 0, 5, 0])}]})
 
 
+@pytest.mark.slow
 def test_forty_slider_values_leave_nothing_behind_and_closing_frees():
     gc.collect()
     before, figures = set(_instances), plt.get_fignums()

@@ -79,6 +79,7 @@ def test_errors_of_the_browser_are_shown_too(file):
     assert text.count('model.on("msg:') <= 1
 
 
+@pytest.mark.slow
 def test_forty_values_leave_one_view_no_figure_and_no_warning(view, name):
     figures, widgets = plt.get_fignums(), len(_instances)
     with warnings.catch_warnings():
@@ -90,6 +91,7 @@ def test_forty_values_leave_one_view_no_figure_and_no_warning(view, name):
     assert len(_instances) == widgets
 
 
+@pytest.mark.slow
 def test_closing_frees_what_it_held(name):
     gc.collect()
     before = set(_instances)
@@ -103,6 +105,7 @@ def test_closing_frees_what_it_held(name):
     assert [ref() for ref in held] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_saved_notebook_shows_a_picture_without_a_kernel(view, name):
     """Its own picture of what is seen now, small, and nothing that only a live kernel could draw."""
     data = view._repr_mimebundle_()
@@ -134,6 +137,7 @@ print(plt.get_fignums(), view.error)""",
 )
 
 
+@pytest.mark.slow
 def test_forty_values_in_a_real_kernel_with_inline_figures(tmp_path):
     """The output area holds one picture; shown again, it is that of the last value."""
     nbclient = pytest.importorskip("nbclient")

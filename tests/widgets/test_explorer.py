@@ -300,6 +300,7 @@ def test_upload_and_scenes(explorer, tmp_path):
     assert explorer.surface.scene == 4
 
 
+@pytest.mark.slow
 def test_exports(explorer, monkeypatch):
     sent = []
     monkeypatch.setattr(explorer.surface, "send", lambda content, buffers=None: sent.append((content, buffers)))
@@ -349,6 +350,7 @@ def test_many_changes_leave_no_figures_and_one_view(explorer):
     assert explorer.shown[1].assignment.assigner.relaxation == pytest.approx(0.78)
 
 
+@pytest.mark.slow
 def test_closing_frees_everything():
     gc.collect()
     before = set(_instances)

@@ -94,6 +94,7 @@ for make in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.robustness("unclear: a view that cannot be made is one message, and no 'Exception ignored' follows")
 def test_a_view_that_cannot_be_made_is_one_message():
     done = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True)

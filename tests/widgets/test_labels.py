@@ -168,6 +168,7 @@ def compare(scenes: list[dict]) -> dict[str, int]:
     return tally
 
 
+@pytest.mark.slow
 @needs_node
 def test_labels_in_the_browser_are_those_of_python():
     tally = compare([scene(i) for i in range(300)])

@@ -73,6 +73,7 @@ def test_it_draws_at_most_as_often_as_asked(display, data, tmp_path):
     assert len(display.updates) == 1  # at the end
 
 
+@pytest.mark.slow
 def test_no_figures_pile_up_and_none_warns(display, data, tmp_path):
     plt = pytest.importorskip("matplotlib.pyplot")
     open_before = plt.get_fignums()
@@ -95,6 +96,7 @@ def test_a_failed_training_leaves_what_was_drawn_and_its_error(display, tmp_path
     assert len(display.shown) == 1
 
 
+@pytest.mark.slow
 def test_training_with_the_view_gives_the_same_weights(display, data, tmp_path):
     alone = train(tiny(), data[0], progress=False).model.state_dict()
     live = LiveTraining(every=0)
@@ -112,6 +114,7 @@ def test_the_command_for_one_device_and_for_several():
         command("r50-1x", "runs/a", gpus=0)
 
 
+@pytest.mark.slow
 def test_a_run_in_another_process_is_followed_to_its_end(display, tmp_path):
     options = ["steps=3", "batch_size=2", "warmup_steps=1", "--size", "6", "--device", "cpu"]
     process = start(command("scenes-dsla", tmp_path, options=options), tmp_path)
@@ -123,6 +126,7 @@ def test_a_run_in_another_process_is_followed_to_its_end(display, tmp_path):
     assert (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_what_it_said(display, tmp_path):
     process = start(command("no-such-recipe", tmp_path), tmp_path)
     with pytest.raises(RuntimeError, match="code 2") as error:
@@ -143,6 +147,7 @@ def test_of_several_processes_the_cause_is_told_not_torchruns_report():
     assert cause("\n".join(f"line {n}" for n in range(40))).splitlines() == [f"line {n}" for n in range(25, 40)]
 
 
+@pytest.mark.slow
 def test_starting_touches_nothing_of_an_earlier_run(display, tmp_path):
     """`dsla train` itself refuses the folder; what it says is told, not what an earlier run said."""
     row = {"step": 0, "event": "start", "recipe": tiny().to_dict(), "images": 8}
@@ -214,6 +219,7 @@ assert not matplotlib.pyplot.get_fignums()
 """
 
 
+@pytest.mark.slow
 def test_a_cell_holds_one_picture_the_last_one(tmp_path):
     """Kind of B58: forty drawings leave one output, no figure stays open, nothing warns."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")

@@ -59,6 +59,7 @@ def test_scripts_in_one_scope_can_be_read(entry, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_many_photographs_are_made_smaller_until_they_fit(monkeypatch):
     rng = np.random.default_rng(0)
     noisy = [given(f"{i}", rng.random((900, 1200, 3)).astype(np.float32), ["a"]) for i in range(9)]

@@ -36,7 +36,7 @@ def test_the_scatter_is_the_ranking(explorer):
     assert numbers(series["iou"]).tolist() == pytest.approx([0.9, 5 / 7, 0, 1])
     assert numbers(series["row"], np.int32).tolist() == [0, 1, 2, 3]
     # Of the pairs of 0.6, 0.9, 0.1 with 0.9, 5/7, 1 every one is ranked the wrong way round.
-    assert series["note"] == ("4 detections · of the 3 with IoU ≥ 0.5: Spearman -1.00, wrong pairs of one object 100 %")
+    assert series["note"] == ("4 detections · of the 3 with IoU ≥ 0.5: Spearman −1.00, wrong pairs of one object 100 %")
     assert explorer.surface.least == 0.5
 
 
@@ -175,6 +175,7 @@ def test_an_exception_of_a_callback_is_shown(explorer):
     assert explorer.error == ""
 
 
+@pytest.mark.slow
 def test_nothing_piles_up_and_closing_frees():
     gc.collect()
     before, figures = set(_instances), plt.get_fignums()

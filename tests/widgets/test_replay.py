@@ -104,6 +104,7 @@ def test_table_and_picture(replay, recording):
     assert len(replay._repr_mimebundle_()["image/png"]) < 300_000
 
 
+@pytest.mark.slow
 def test_other_recordings(recording, tmp_path):
     path = recording.save(tmp_path / "own.npz")
     for source in (path, str(path)):

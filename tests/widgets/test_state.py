@@ -33,6 +33,7 @@ def made(state):
     return explorer
 
 
+@pytest.mark.slow
 @needs_node
 def test_rows_of_a_state():
     views = []
