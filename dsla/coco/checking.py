@@ -113,10 +113,8 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
 
 def repeated(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
     """[N] whether a row [N,6] is the same as an earlier one, of those among which is looked."""
-    sums = pd.Series((rows * np.sqrt([2, 3, 5, 7, 11, 13])).sum(1))  # of rows that differ, hardly ever the same
-    alike = np.flatnonzero(among & sums.where(among).duplicated(keep=False))
     again = np.zeros(len(rows), dtype=bool)
-    again[alike] = pd.DataFrame(rows[alike]).duplicated()
+    again[among] = pd.DataFrame(rows[among]).duplicated()
     return again
 
 
