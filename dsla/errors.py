@@ -1,9 +1,12 @@
 """Errors of the package that name the culprit and say what to do."""
 
 import difflib
+import math
 import signal
+import sys
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -45,6 +48,31 @@ def require_corners(boxes: object, where: str) -> None:
     if form != "XYXY":
         way = 'torchvision.transforms.v2.ConvertBoundingBoxFormat("XYXY")'
         raise DataError(f"{where}: x1, y1, x2, y2 are needed, but torchvision says {form}; convert them by {way}")
+
+
+def within(**options: Any) -> None:
+    """Raises a DataError where an option that is a number, of those in `_LIMITS`, is none or means nothing."""
+    for name, value in options.items():
+        least, most, words = _LIMITS.get(name, (None, 0, ""))
+        if least is None or (value is None and name != "iou_threshold"):
+            continue
+        try:
+            fits = least <= value <= most and (type(least) is float or value == int(value))
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            raise DataError(f"{name} is {words}, got {value!r}")
+
+
+_SHARE, _COUNT = (0.0, 1.0, "a number from 0 to 1"), (1, math.inf, "1 or more, a whole number")
+_LIMITS: dict[str, tuple[float, float, str]] = {
+    **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold"), _SHARE),
+    **dict.fromkeys(("max_detections", "max_images", "batch_size"), _COUNT),
+    "score_threshold": (-sys.float_info.max, sys.float_info.max, "a finite number"),
+    "resamples": (0, math.inf, "0 or more, a whole number"),
+    "level": (sys.float_info.min, 1 - sys.float_info.epsilon, "above 0 and below 1"),
+    "num_classes": (1, 65_536, "a whole number from 1 to 65536"),
+}
 
 
 def visible(text: str, kept: str = "\n\t") -> str:

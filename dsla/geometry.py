@@ -8,8 +8,10 @@ in pixels, both float32 whatever the precision of the network (300 × 300 overfl
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from numbers import Real
 from typing import Any
 
 import torch
@@ -35,15 +37,17 @@ def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype =
         return torch.tensor(values, dtype=dtype).to(device)
 
 
-def whole_numbers(what: str, *values: float) -> tuple[int, ...]:
-    """Positive whole numbers as ints.
+def whole_numbers(what: str, values: Any, count: int | None = None) -> tuple[int, ...]:
+    """Positive whole numbers, `count` of them, as ints.
 
     Raises:
         ValueError: others; the message begins with `what`.
     """
-    if not all(float(v).is_integer() and v > 0 for v in values):
-        raise ValueError(f"{what} must be positive whole numbers, got {', '.join(f'{v:g}' for v in values)}")
-    return tuple(int(v) for v in values)
+    with suppress(TypeError, ValueError):  # text, or nothing that has an order
+        if all(v > 0 and float(v).is_integer() for v in values) and len(values) == (count or len(values)):
+            return tuple(int(v) for v in values)
+    got = ", ".join(map(str, values)) if isinstance(values, list | tuple) else repr(values)
+    raise ValueError(f"{what} must be positive whole numbers, got {got}")
 
 
 class PointGrid:
@@ -63,8 +67,8 @@ class PointGrid:
     """
 
     def __init__(self, image_size: Sequence[int], strides: Sequence[int], offset: float = 0.0) -> None:
-        height, width = whole_numbers("height and width of the image", *image_size)
-        strides = whole_numbers("strides", *strides)
+        height, width = whole_numbers("height and width of the image", image_size, 2)
+        strides = whole_numbers("strides", strides)
         self._build([(math.ceil(height / s), math.ceil(width / s)) for s in strides], strides, offset, "cpu")
 
     @classmethod
@@ -78,13 +82,13 @@ class PointGrid:
         """The grid of feature maps with these (h, w); one stride for each."""
         if len(shapes) != len(strides):
             raise ValueError(f"{len(shapes)} feature maps but {len(strides)} strides")
-        maps = [whole_numbers(f"height and width of feature map {i}", h, w) for i, (h, w) in enumerate(shapes)]
+        maps = [whole_numbers(f"height and width of feature map {i}", size, 2) for i, size in enumerate(shapes)]
         grid = cls.__new__(cls)
-        grid._build([(h, w) for h, w in maps], whole_numbers("strides", *strides), offset, str(device))
+        grid._build([(h, w) for h, w in maps], whole_numbers("strides", strides), offset, str(device))
         return grid
 
-    def _build(self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: float, device: str) -> None:
-        if not shapes or not math.isfinite(offset):
+    def _build(self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: Any, device: str) -> None:
+        if not (shapes and isinstance(offset, Real) and math.isfinite(offset)):
             raise ValueError(f"a grid needs at least one level and a finite offset, got {len(shapes)} and {offset}")
         self.shapes, self.strides, self.offset = tuple(shapes), strides, float(offset)
         self.num_points = tuple(h * w for h, w in shapes)

@@ -145,8 +145,18 @@ def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message)
         dsla.PointGrid.from_shapes(shapes, strides)
     with pytest.raises(ValueError, match=r"width of the image must be positive whole numbers, got 8\.5, 8"):
         dsla.PointGrid((8.5, 8), (8,))
-    with pytest.raises(ValueError, match="finite offset"):
-        dsla.PointGrid((8, 8), (8,), offset=float("inf"))
+    for offset in (float("inf"), "0.5", None):
+        with pytest.raises(ValueError, match="finite offset"):
+            dsla.PointGrid((8, 8), (8,), offset=offset)
+
+
+@pytest.mark.parametrize("size", [800, "800x600", (800,), (800, 600, 3), ("800", "600"), None, (float("nan"), 8)])
+def test_image_sizes_that_are_none_are_refused(size):
+    with pytest.raises(ValueError, match="height and width of the image must be positive whole numbers, got"):
+        dsla.PointGrid(size, (8,))
+    for strides in (8, "8", ("8",), None):
+        with pytest.raises(ValueError, match="strides must be positive whole numbers, got"):
+            dsla.PointGrid((64, 64), strides)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8])

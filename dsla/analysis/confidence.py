@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..errors import DataError
+from ..errors import DataError, within
 from .matching import match
-from .tables import Measured, Table, summarises, within
+from .tables import Measured, Table, summarises
 
 FLAT = 1e-6  # values whose spread is below this part of their size are taken as constant (float32 boxes)
 FEW = 64  # boxes of a group whose pairs are counted one by one

@@ -18,7 +18,7 @@ from ..coco.evaluation import Evaluation, evaluate_detections
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import many, some
 from ..coco.reading import name_of
-from ..errors import DataError
+from ..errors import DataError, within
 from .breakdown import confusion, errors_by, missed_by_points
 from .confidence import ranking, reliability
 from .diagnosis import Offer, diagnosis, objects_of
@@ -27,7 +27,7 @@ from .oracles import oracle
 from .points import Setting
 from .resampling import LEVEL, RESAMPLES, Samples, differences, draws, intervals, resampled, share_resampled
 from .study import Analysed, numbers_of, summaries_of
-from .tables import truth_of, within
+from .tables import truth_of
 from .tide import errors
 
 LONGEST = 36  # letters of a name in figures

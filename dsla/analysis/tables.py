@@ -26,20 +26,12 @@ from ..coco.columns import array, comparable
 from ..coco.detections import Results, checked_table, located
 from ..coco.foreign import are_boxes, fields, images_of, labels_of
 from ..coco.ground_truth import GroundTruth
-from ..errors import DataError
+from ..errors import DataError, within
 from ..files import read_toml
 
 DETECTION_COLUMNS = ["image", "category", *BOX, "score"]
 EXTRAS = ("label",)  # what a model adds to its candidates, see `running`
 CHUNK = 256  # images that are looked at together
-SHARE, COUNT = (lambda v: 0 <= v <= 1, "from 0 to 1"), (lambda v: v >= 1, "1 or more")
-LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of options that are given, and not None
-    **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold"), SHARE),
-    **dict.fromkeys(("max_detections", "max_images", "batch_size"), COUNT),
-    "score_threshold": (np.isfinite, "a finite number"),
-    "resamples": (lambda v: v >= 0, "0 or more"),
-    "level": (lambda v: 0 < v < 1, "above 0 and below 1"),
-}
 
 _DEFINITIONS: dict[str, dict[str, str]] = read_toml(__file__, "definitions")
 _SUMMARIES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
@@ -71,13 +63,6 @@ def summary(frame: pd.DataFrame) -> pd.Series:
             "not a table of dsla.analysis: attrs['analysis'] is none of "
             f"{', '.join(sorted(_SUMMARIES))}. Operations that drop `attrs` need them set again"
         ) from None
-
-
-def within(**options: Any) -> None:
-    """Raises DataError where an option is not within its `LIMITS`."""
-    for name, (fits, words) in LIMITS.items():
-        if options.get(name) is not None and not fits(options[name]):
-            raise DataError(f"{name} is {words}, got {options[name]!r}")
 
 
 P = ParamSpec("P")

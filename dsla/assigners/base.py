@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, on_device
 from .assignment import Assignment
+from .options import of_its_types
 from .pairs import Decision, Pairs, Truth, as_boxes
 from .rules import Case, Explanation, Rule, explained, label_rule, region_rules, value_rules
 
@@ -36,6 +37,12 @@ class Assigner(ABC):
     needs_predictions: bool = False
     default_coupling: str = "off"
     point_offset: float = 0.5
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        """Constructors, of a method of your own, too, refuse arguments that are not of their annotated types."""
+        super().__init_subclass__(**rest)
+        if "__init__" in vars(cls):
+            setattr(cls, "__init__", of_its_types(cls.__init__))  # noqa: B010
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, unknown
+from .options import KINDS, NONE, Option, words_of
 
 if TYPE_CHECKING:
     from .base import Assigner
@@ -29,66 +30,6 @@ LABELS = {"soft": "dsla", "hard": "fcos"}
 
 _RANGES = ("regress_ranges", "scale_ranges")
 OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")  # of methods that do not say theirs
-
-
-@dataclass(frozen=True)
-class Option:
-    """An argument of an assigner that people may set.
-
-    Attributes:
-        name: of the constructor's argument.
-        kind: float, int, bool or str.
-        default: the constructor's.
-        meaning: a line for tables and tooltips.
-        low, high: what a number may be, both included; also the ends of a slider.
-        optional: whether None, which switches it off, is a value.
-    """
-
-    name: str
-    kind: type
-    default: Any
-    meaning: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    optional: bool = False
-
-    @classmethod
-    def of(cls, name: str, default: Any = None, **rest: Any) -> "Option":
-        """An option of the type of its default; without one it is a number or none."""
-        return cls(name, float if default is None else type(default), default, optional=default is None, **rest)
-
-    def read(self, value: Any) -> Any:
-        """The value, a number or text from the shell, as the constructor takes it.
-
-        Raises:
-            DataError: of another type, or out of range; says what is possible.
-        """
-        text = str(value).strip().lower()
-        if self.optional and text == "none":
-            return None
-        if self.kind is str:
-            return str(value)
-        try:
-            if self.kind is bool:
-                return WORDS[text]
-            number = float(text)
-            if self.low <= number <= self.high and (self.kind is float or number.is_integer()):
-                return self.kind(number)
-        except (KeyError, ValueError):
-            pass
-        raise DataError(f"{self.name}={value}: {self.range} is needed")
-
-    @property
-    def range(self) -> str:
-        """What it may be, in words: a whole number from 1 to 100."""
-        text = KINDS[self.kind]
-        text += f" from {self.low:g}" if self.low > -math.inf else ""
-        text += f" to {self.high:g}" if self.high < math.inf else ""
-        return text + (", or none" if self.optional else "")
-
-
-KINDS = {float: "a number", bool: "true or false", int: "a whole number", str: "text"}
-WORDS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,13 +163,13 @@ def entry_of(
     every = inspect.signature(kind).parameters
     arguments = {k: p for k, p in every.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     for key in (k for k in arguments if k not in _RANGES):
-        default, words = arguments[key].default, re.findall(r"\w+", inspect.formatannotation(arguments[key].annotation))
+        default, words = arguments[key].default, words_of(arguments[key])
         if default is inspect.Parameter.empty:
             raise DataError(f"{kind.__name__}: argument {key!r} needs a default value, for where only a name is given")
         type_of = next((t for t in KINDS if t.__name__ in words), type(default))
         if type_of in KINDS:
             meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
-            optional = default is None or not {"None", "NoneType", "Optional"}.isdisjoint(words)
+            optional = default is None or not NONE.isdisjoint(words)
             ends = left.pop(key, (-math.inf, math.inf))
             options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
     if left:

@@ -13,7 +13,7 @@ from ..geometry import HeadOutputs, PointGrid, constant
 from .base import Assigner
 from .dsla import smooth_label
 from .pairs import Decision, Pairs, Truth
-from .rules import Case, Rule, label_rule, range_rule
+from .rules import Case, Rule, checked_ranges, label_rule, range_rule
 from .sparse.cells import Cells, Levels
 from .sparse.regions import Region, map_sizes
 
@@ -52,9 +52,9 @@ class FoveaBox(Assigner):
         smooth: bool = False,
         relaxation: float = 0.2,
     ) -> None:
-        self.scale_ranges = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in scale_ranges)
-        if not self.scale_ranges or any(not 0 <= lo < hi for lo, hi in self.scale_ranges):
-            raise ValueError(f"each scale range must be (low, high) with 0 ≤ low < high, got {scale_ranges}")
+        self.scale_ranges = checked_ranges(scale_ranges, None)
+        if any(lo < 0 for lo, _ in self.scale_ranges):
+            raise ValueError(f"each scale range begins at 0 or above, got {scale_ranges}")
         if not 0 < sigma <= 1 or not 0 <= relaxation < 1:
             raise ValueError(f"sigma must be in (0, 1] and relaxation in [0, 1), got {sigma} and {relaxation}")
         self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)

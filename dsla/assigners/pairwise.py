@@ -1,7 +1,7 @@
 """`PairAssigner`: methods whose label for a point and a box depends on these two alone."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,7 +47,11 @@ class PairAssigner(Assigner):
         Raises:
             ValueError: labels outside 0…1; not looked for on a GPU, where it would halt the step.
         """
-        label, within = self.factors(pairs)["label"].float(), pairs.inside()
+        factors, within = self.factors(pairs), pairs.inside()
+        label = factors.get("label") if isinstance(factors, Mapping) else None
+        if not isinstance(label, Tensor):
+            raise ValueError(f"{self.name}: factors() gives a dict with a tensor 'label', not {factors!r:.80}")
+        label = label.float()
         if self.regress_ranges is not None:
             low, high = pairs.of_level(*zip(*self.regress_ranges, strict=True))
             within = within & (pairs.measure >= low) & (pairs.measure <= high)

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -88,9 +89,11 @@ class Explanation:
 
 def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | None) -> tuple[tuple[float, float], ...]:
     """Regression ranges as tuples; infinity becomes 1e8, which float32 sums survive."""
-    checked = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in ranges)
+    checked: tuple[tuple[float, float], ...] = ()
+    with suppress(TypeError, ValueError):  # no pairs of numbers
+        checked = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in ranges)
     if not checked or any(not lo < hi or hi <= 0 for lo, hi in checked):
-        raise ValueError(f"each regression range must be (low, high) with low < high, got {ranges}")
+        raise ValueError(f"each range must be (low, high) with low < high, got {ranges}")
     if center_sampling is not None and not center_sampling > 0:
         raise ValueError(f"center_sampling is a radius in strides, above 0, or None; got {center_sampling}")
     return checked

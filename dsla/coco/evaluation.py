@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import within
 from .detections import Detections, Results
 from .engines import SIZES, Curves, curves
 from .ground_truth import GroundTruth
@@ -80,10 +81,9 @@ def evaluate_detections(
         max_detections: of an image and class that count, the best first; COCO's numbers are those with 100.
 
     Raises:
-        DataError: files or rows that cannot be used.  ValueError: no such engine, or a limit below 1.
+        DataError: files, rows or a limit that cannot be used.  ValueError: no such engine.
     """
-    if max_detections < 1:
-        raise ValueError(f"max_detections is at least 1, got {max_detections}")
+    within(max_detections=max_detections)
     truth = GroundTruth.of(ground_truth)
     results = Results.of(detections, truth)
     caps = (*(cap for cap in CAPS[:-1] if cap < max_detections), max_detections)

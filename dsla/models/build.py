@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assigner, method
-from ..errors import DataError
+from ..errors import DataError, within
 from ..recipes import Recipe
 from ..recipes import recipe as named
 from .backbone import Backbone, SmallNet, pyramid
@@ -20,8 +20,6 @@ from .resnet import NETWORKS, ResNetFeatures
 from .swin import SwinFeatures
 from .transform import Transform
 from .weights import fit, read
-
-MAX_CLASSES = 65_536
 
 
 def build(
@@ -49,8 +47,8 @@ def build(
         if class_names is None:
             raise DataError("how many classes? Give num_classes or class_names")
         num_classes = len(class_names)
-    if not 1 <= num_classes <= MAX_CLASSES:
-        raise DataError(f"{num_classes} classes: from 1 to {MAX_CLASSES} are possible")
+    within(num_classes=num_classes)
+    num_classes = int(num_classes)
     net = backbone(recipe, "imagenet" if weights == "imagenet" else None)
     model = Detector(
         net,

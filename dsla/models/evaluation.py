@@ -17,7 +17,7 @@ from ..coco.matching import CAPS
 from ..coco.problems import some
 from ..data.loading import to_coco_results
 from ..data.sources import refuse_path
-from ..errors import DataError
+from ..errors import DataError, within
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
@@ -67,9 +67,7 @@ def batches(
     Raises:
         DataError: fewer than one image, in all or at a time.
     """
-    for name, value in (("batch_size", batch_size), ("max_images", max_images)):
-        if value is not None and value < 1:
-            raise DataError(f"{name} is 1 or more, got {value}")
+    within(batch_size=batch_size, max_images=max_images)
     device = device_of(model, device)
     model.to(device)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))

@@ -23,7 +23,7 @@ from ..coco.columns import CORNERS, corners_of
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import many, some
-from ..errors import DataError
+from ..errors import DataError, within
 from ..geometry import Frame, InputSize
 from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
@@ -267,6 +267,7 @@ def why(
     Raises:
         DataError: what cannot be used, or stands in the wrong order; names the culprit.
     """
+    within(score_threshold=score_threshold, iou_threshold=iou_threshold)
     for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
         if not (0 <= value <= 1 and (value or name[0] == "s")):
             raise DataError(f"{name} is a number from 0 to 1, got {value!r}")

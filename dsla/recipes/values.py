@@ -4,7 +4,7 @@ import types
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin
 
-from ..assigners.entry import WORDS
+from ..assigners.options import WORDS
 from ..errors import DataError
 
 

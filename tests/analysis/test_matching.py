@@ -14,6 +14,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+import dsla
 from dsla.analysis import assignment_statistics, calibration, errors, match, oracle, ranking, suppression
 from dsla.analysis.tables import stream, truth_of
 from dsla.coco import evaluation as coco_evaluation
@@ -279,12 +280,16 @@ def test_bad_input_is_named(one_image):
         (suppression, {"nms_threshold": 60}),
         (oracle, {"nms_threshold": -0.1}),
         (errors, {"score_threshold": np.nan}),
+        (ranking, {"iou_threshold": "0.5"}),
+        (suppression, {"iou_threshold": None}),
+        (calibration, {"max_detections": 10.5}),
+        (dsla.why, {"iou_threshold": "0.5"}),
     ],
 )
 def test_options_are_numbers_that_mean_something(one_image, analysis, options):
     truth, rows = one_image([(1, 0, 0, 9, 9)], [(1, 0.5, 0, 0, 9, 9)])
     ((name, value),) = options.items()
-    with pytest.raises(DataError, match=f"{name} is .*, got {value}"):
+    with pytest.raises(DataError, match=f"{name} is .*, got {value!r}"):
         analysis(rows, truth, **options)
 
 

@@ -97,7 +97,7 @@ def test_explanation_agrees(smooth):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"scale_ranges": [(4, 4)]}, "scale range must be"),
+        ({"scale_ranges": [(4, 4)]}, "range must be"),
         ({"sigma": 0.0}, "sigma must be in"),
         ({"relaxation": 1.0}, "relaxation in"),
     ],

@@ -1,12 +1,28 @@
 """Every assigner through the same protocol."""
 
+import re
+
 import numpy as np
 import pytest
 import reference_more as ref
 import torch
 
-from dsla.assigners import DSLA, FCOS, METHODS, Assigner, Assignment, FoveaBox
+from dsla.assigners import (
+    ATSS,
+    DSLA,
+    FCOS,
+    GFL,
+    METHODS,
+    Assigner,
+    Assignment,
+    FoveaBox,
+    MaxIoU,
+    PairAssigner,
+    SimOTA,
+    TaskAligned,
+)  # fmt: skip
 from dsla.assigners.sparse.regions import Region
+from dsla.errors import DataError
 from dsla.geometry import HeadOutputs, PointGrid, aligned_iou
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -363,3 +379,48 @@ def test_another_default_precision_changes_nothing(method):
         assert same(run(method, boxes, labels, outputs), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.robustness("wrong: an assigner's argument of another type is refused, not cut or taken for true")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (DSLA, {"relaxation": "0.2"}), (DSLA, {"relaxation": True}), (DSLA, {"truncate": "no"}),
+        (DSLA, {"core_zone": 0.3}), (DSLA, {"center_sampling": "1.5"}), (FCOS, {"center_sampling": [1.5]}),
+        (ATSS, {"topk": 9.5}), (ATSS, {"topk": "9"}), (GFL, {"anchor_scale": None}), (TaskAligned, {"beta": "6"}),
+        (SimOTA, {"candidate_topk": None}), (MaxIoU, {"low_quality": "no"}), (FoveaBox, {"smooth": "false"}),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_refused(kind, options):
+    (name,) = options
+    with pytest.raises(DataError, match=re.escape(f"{name}=") + ".* is needed"):
+        kind(**options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+        kind(nothing=1)
+    assert kind() is not None
+
+
+def test_arguments_of_the_same_type_in_other_forms_are_taken():
+    method = DSLA(relaxation=np.float64(0.25), truncate=np.bool_(False), center_sampling=torch.tensor(1.5))
+    assert (float(method.relaxation), method.truncate, float(method.center_sampling)) == (0.25, False, 1.5)
+    assert (ATSS(topk=np.int64(9)).topk, ATSS(topk=9.0).topk) == (9, 9)
+    assert DSLA(relaxation=None).relaxation == 0
+
+
+@pytest.mark.parametrize("ranges", ["0-64", 64, ((0, 64), (64,)), ((64, 0),), (), None])
+def test_ranges_that_are_none_are_refused(ranges):
+    for make in (lambda: DSLA(regress_ranges=ranges), lambda: FCOS(ranges), lambda: FoveaBox(scale_ranges=ranges)):
+        with pytest.raises(ValueError, match=r"each range must be \(low, high\) with low < high, got"):
+            make()
+
+
+@pytest.mark.parametrize("made", [{}, {"label": 0.5}, 0.5, None])
+def test_factors_without_a_label_are_named(made):
+    class Mine(PairAssigner):
+        name = "Mine"
+
+        def factors(self, pairs):
+            return made
+
+    with pytest.raises(ValueError, match="Mine: factors\\(\\) gives a dict with a tensor 'label', not"):
+        run(Mine(), [[[20.0, 30.0, 120.0, 140.0]]], [[0]])

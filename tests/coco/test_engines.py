@@ -96,7 +96,7 @@ def test_an_evaluation_is_the_same_whatever_the_engine(limit):
 
 
 def test_a_limit_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(DataError, match="max_detections is 1 or more, a whole number, got 0"):
         evaluate_detections(*random_case(0), max_detections=0)
 
 

@@ -299,10 +299,12 @@ def test_evaluating_a_model():
     assert model.batches == [3, 1]
 
 
-@pytest.mark.parametrize("option", [{"max_images": 0}, {"max_images": -5}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "option", [{"max_images": 0}, {"max_images": -5}, {"batch_size": 0}, {"batch_size": "2"}, {"max_images": 2.5}]
+)
 def test_numbers_of_images_that_are_none_are_refused(option):
     (name, value) = next(iter(option.items()))
-    with pytest.raises(DataError, match=f"{name} is 1 or more, got {value}"):
+    with pytest.raises(DataError, match=f"{name} is 1 or more, a whole number, got {value!r}"):
         evaluate(Seer(), Pictures(), **option)
 
 

@@ -39,8 +39,8 @@ def with_metadata(tmp_path, **changes):
         ({"recipe": {"backbone": "resnet101"}}, "does not fit the model"),
         ({"class_names": "abc"}, "its class_names is 'abc'"),
         ({"class_names": [1, 2, 3]}, r"its class_names is \[1, 2, 3\]"),
-        ({"class_names": ["a"] * 70_000}, "70000 classes: from 1 to 65536 are possible"),
-        ({"class_names": []}, "0 classes"),
+        ({"class_names": ["a"] * 70_000}, "num_classes is a whole number from 1 to 65536, got 70000"),
+        ({"class_names": []}, "num_classes is a whole number from 1 to 65536, got 0"),
         ({"metric": 3}, "its metric is 3"),
     ],
 )
@@ -82,3 +82,9 @@ def test_class_names_of_mmdetection_2_and_3():
     assert _class_names({"dataset_meta": {"CLASSES": ("a", "b")}}, 2) == ["a", "b"]
     assert _class_names({"dataset_meta": {"classes": ("a",)}}, 2) == ["class 0", "class 1"]
     assert _class_names({"dataset_meta": 3}, 1) == ["class 0"]
+
+
+@pytest.mark.parametrize("classes", ["80", 2.5, 0, [80], float("nan"), 10**9])
+def test_numbers_of_classes_that_are_none_are_refused(classes):
+    with pytest.raises(DataError, match="num_classes is a whole number from 1 to 65536, got"):
+        dsla.build("scenes-dsla", num_classes=classes)
