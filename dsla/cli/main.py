@@ -7,6 +7,7 @@ inside `run`, so that help and errors of arguments come at once.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -53,7 +54,7 @@ def _run(words: list[str]) -> int:
     module, purpose, example = command(name)
     parser = argparse.ArgumentParser(prog=f"dsla {name}", description=purpose, epilog=example)
     add_options(parser, name)
-    args = parser.parse_intermixed_args(words[1:])
+    args = parser.parse_intermixed_args(list(map(_at_home, words[1:])))
     try:
         refuse_ignored(parser, args, name)
         for file in getattr(args, "plugin", None) or ():
@@ -68,6 +69,12 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt as error:  # a training that a signal stopped says where it goes on
         print(f"\ndsla {name}: {error}" if str(error) else "\ninterrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", 2)
+
+
+def _at_home(word: str) -> str:
+    """A ``~`` that the shell has left, as in ``--out=~/runs``, is the home folder and not one of that name here."""
+    option, equals, path = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + os.path.expanduser(path)
 
 
 def _without_command(words: list[str]) -> int:

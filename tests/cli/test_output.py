@@ -303,3 +303,11 @@ def test_only_what_is_needed_is_said_to_be_missing(words, missing, capsys):
     with pytest.raises(SystemExit):
         main([words])
     assert capsys.readouterr().err.strip().endswith(f"required: {missing}")
+
+
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["explore", "--html=~/page.html"]) == 0
+    assert (tmp_path / "home" / "page.html").is_file()
+    assert not (tmp_path / "~").exists()
