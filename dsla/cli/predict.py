@@ -6,6 +6,7 @@ Example: dsla predict photo.jpg folder/ --weights scenes-dsla --out predictions
 import json
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from signal import SIGINT
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import DataError, Stopped
+from ..errors import DataError, DataWarning, Stopped
 
 if TYPE_CHECKING:
     from ..data import CocoDataset
@@ -90,19 +91,23 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], Counter[str]]:
 def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -> list[Picture]:
     """What is drawn where, as many pictures as images; ids count from 1, or are those of `truth`.
 
+    Images that `truth` does not list, such as those of another split in the same folder, are left out and said.
+
     Raises:
-        DataError: an image that `truth` does not list; a name of several of its images; two pictures of one.
+        DataError: `truth` lists none of them; a name of several of its images; two pictures of one.
     """
     from ..coco.columns import parts_of
+    from ..coco.problems import some
 
-    pictures, taken, seen = [], set(), dict[int, Path]()
+    pictures, taken, seen, others = [], set(), dict[int, Path](), list[Path]()
     for number, path in enumerate(paths, 1):
         image_id, size = number, None
         if truth is not None:
             whole = os.path.abspath(path)
             place = truth.truth.place(whole)
             if place < 0 or parts_of(whole)[: len(file := parts_of(truth.truth.file_names[place]))] != file:
-                raise DataError(f"{path}: {truth.annotation_json} lists no such image; leave it out, or --annotations")
+                others.append(path)
+                continue
             if (other := seen.setdefault(place, path)) is not path:
                 raise DataError(f"{path} and {other} are one image of {truth.annotation_json}; leave one of them out")
             image_id, size = truth.image_id(place), truth.image_size(place)
@@ -110,6 +115,11 @@ def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -
         name = next(n for n in names if n.casefold() not in taken)  # a.jpg and a.png, A.jpg, or one of another folder
         taken.add(name.casefold())
         pictures.append(Picture(path, image_id, size, out / f"{name}.png"))
+    if truth is not None and others:
+        if not pictures:
+            raise DataError(f"{others[0]}: {truth.annotation_json} lists no such image; leave --annotations out")
+        text = f"{truth.annotation_json} lists {len(pictures)} of {len(paths)} images; left out: {some(others, 2)}"
+        warnings.warn_explicit(text, DataWarning, "<dsla>", 1)
     return pictures
 
 

@@ -80,8 +80,10 @@ def _located(path: str | Path) -> Path:
     """The file of a path or of shipped weights by name."""
     path = shipped().get(str(path), Path(path))
     if not path.is_file():
+        there = sorted(file.name for file in path.glob("*.safetensors"))  # none if it is no folder
+        inside = f", a folder with {', '.join(there)}: name one of them" if there else ""
         names = ", ".join(shipped()) or "none"
-        raise DataError(f"no weights at {path.absolute()}; those that ship with the package: {names}")
+        raise DataError(f"no weights at {path.absolute()}{inside}; those that ship with the package: {names}")
     return path
 
 

@@ -116,8 +116,10 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     direct = dsla.evaluate(dsla.load("scenes-dsla"), scenes)
     assert np.allclose(numbers, direct, equal_nan=True)
     picture(tmp_path / "set" / "images" / "other.png")
-    assert main([*words, str(tmp_path / "new")]) == 2
-    assert "other.png: " in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "new")]) == 0
+    err = capsys.readouterr().err
+    assert f"{file} lists 3 of 4 images; left out: {tmp_path / 'set' / 'images' / 'other.png'}" in err
+    assert json.loads((tmp_path / "new" / "detections.json").read_text()) == results
     copy = tmp_path / "copy" / "000001.png"
     copy.parent.mkdir()
     copy.write_bytes((tmp_path / "set" / "images" / "000001.png").read_bytes())

@@ -86,6 +86,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model, monkeypatch):
 def test_wrong_files(tmp_path, model):
     with pytest.raises(DataError, match="no weights at"):
         dsla.load(tmp_path / "nothing.safetensors")
+    dsla.save(model, tmp_path / "best.safetensors")
+    with pytest.raises(DataError, match=r"no weights at .*, a folder with best\.safetensors: name one of them"):
+        dsla.load(tmp_path)
 
     pickled = tmp_path / "model.pth"
     torch.save(model.state_dict(), pickled)
