@@ -57,19 +57,20 @@ def within(**options: Any) -> None:
         if least is None or (value is None and name != "iou_threshold"):
             continue
         try:
-            fits = least <= value <= most and (type(least) is float or value == int(value))
-        except (TypeError, ValueError, OverflowError):
+            fits = least <= value <= most and (type(least) is float or value == most or value == int(value))
+        except (TypeError, ValueError, RuntimeError):
             fits = False
         if not fits:
             raise DataError(f"{name} is {words}, got {value!r}")
 
 
-_SHARE, _COUNT = (0.0, 1.0, "a number from 0 to 1"), (1, math.inf, "1 or more, a whole number")
+_SHARE, _COUNT = (0.0, 1.0, "a number from 0 to 1"), "1 or more, a whole number"
 _LIMITS: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold"), _SHARE),
-    **dict.fromkeys(("max_detections", "max_images", "batch_size"), _COUNT),
+    **dict.fromkeys(("max_detections", "max_images"), (1, math.inf, _COUNT)),
+    "batch_size": (1, sys.maxsize, _COUNT),
     "score_threshold": (-sys.float_info.max, sys.float_info.max, "a finite number"),
-    "resamples": (0, math.inf, "0 or more, a whole number"),
+    "resamples": (0, sys.maxsize, "0 or more, a whole number"),
     "level": (sys.float_info.min, 1 - sys.float_info.epsilon, "above 0 and below 1"),
     "num_classes": (1, 65_536, "a whole number from 1 to 65536"),
 }

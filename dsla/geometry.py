@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from numbers import Real
 from typing import Any
 
 import torch
@@ -44,9 +43,10 @@ def whole_numbers(what: str, values: Any, count: int | None = None) -> tuple[int
         ValueError: others; the message begins with `what`.
     """
     with suppress(TypeError, ValueError):  # text, or nothing that has an order
+        values = values if isinstance(values, str) else tuple(values)
         if all(v > 0 and float(v).is_integer() for v in values) and len(values) == (count or len(values)):
             return tuple(int(v) for v in values)
-    got = ", ".join(map(str, values)) if isinstance(values, list | tuple) else repr(values)
+    got = ", ".join(map(str, values)) if isinstance(values, tuple) else repr(values)
     raise ValueError(f"{what} must be positive whole numbers, got {got}")
 
 
@@ -88,7 +88,10 @@ class PointGrid:
         return grid
 
     def _build(self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: Any, device: str) -> None:
-        if not (shapes and isinstance(offset, Real) and math.isfinite(offset)):
+        finite = False
+        with suppress(TypeError, ValueError, RuntimeError):  # text, or several numbers
+            finite = math.isfinite(offset)
+        if not (shapes and finite):
             raise ValueError(f"a grid needs at least one level and a finite offset, got {len(shapes)} and {offset}")
         self.shapes, self.strides, self.offset = tuple(shapes), strides, float(offset)
         self.num_points = tuple(h * w for h, w in shapes)

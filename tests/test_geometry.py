@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -145,7 +146,7 @@ def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message)
         dsla.PointGrid.from_shapes(shapes, strides)
     with pytest.raises(ValueError, match=r"width of the image must be positive whole numbers, got 8\.5, 8"):
         dsla.PointGrid((8.5, 8), (8,))
-    for offset in (float("inf"), "0.5", None):
+    for offset in (float("inf"), "0.5", None, torch.tensor([0.5, 0.5])):
         with pytest.raises(ValueError, match="finite offset"):
             dsla.PointGrid((8, 8), (8,), offset=offset)
 
@@ -157,6 +158,12 @@ def test_image_sizes_that_are_none_are_refused(size):
     for strides in (8, "8", ("8",), None):
         with pytest.raises(ValueError, match="strides must be positive whole numbers, got"):
             dsla.PointGrid((64, 64), strides)
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor, iter, lambda sides: map(float, sides)])
+def test_sizes_and_strides_in_any_form_are_taken(form):
+    grid = dsla.PointGrid(form((64, 96)), form((8, 16)), offset=torch.tensor(0.5))
+    assert (grid.shapes, grid.strides, grid.offset) == (((8, 12), (4, 6)), (8, 16), 0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8])

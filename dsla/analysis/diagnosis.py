@@ -25,7 +25,7 @@ from .matching import Meeting, meetings, pick
 from .nms import removers
 from .points import Setting
 from .running import candidates, run_raw, suppressed
-from .tables import BOX, Measured, Table, array, summarises
+from .tables import BOX, Measured, Table, array, summarises, truth_of
 
 NEAR = 0.1  # IoU from which a box has to do with an object at all, as in TIDE
 LOWEST = 0.01  # score down to which a model is asked
@@ -78,9 +78,7 @@ def offer_of(
         Its detections and, of what entered NMS, the boxes that overlap an object; its own assigner, strides and input
         size; points by level [N,L] of each object and its box in the input [N,4], from the model's own assignment.
     """
-    truth = GroundTruth.of(dataset)
-    if (most := running.get("max_images")) is not None and most < len(truth):
-        truth = truth.part(range(most))
+    truth = truth_of(dataset, running.get("max_images"))
     if not len(truth):
         raise DataError("the data set has no images")
     if model.assigner is None:

@@ -149,8 +149,9 @@ def definition(of: str, name: str) -> str:
 
 def truth_of(source: Any, max_images: int | None = None) -> GroundTruth:
     """Ground truth from any of the sources that the module names, or the first images of it."""
+    within(max_images=max_images)
     truth = replace(GroundTruth.of(source))  # its tables go with the analysis, and not with the data set
-    return truth if max_images is None or max_images >= len(truth) else truth.part(range(max_images))
+    return truth if max_images is None or max_images >= len(truth) else truth.part(range(int(max_images)))
 
 
 def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:

@@ -81,10 +81,10 @@ def of_its_types(constructor: Callable[..., None]) -> Callable[..., None]:
     arguments, names = inspect.signature(constructor), {kind.__name__: kind for kind in KINDS}
     options = list[Option]()
     for name, argument in arguments.parameters.items():
-        words = set(words_of(argument))
-        kind = next((k for n, k in names.items() if n in words), None)
-        if kind is not None and words <= {*names, *NONE}:
-            options.append(Option(name, kind, argument.default, optional=not NONE.isdisjoint(words)))
+        words, single = set(words_of(argument)), argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+        if single and len(words - NONE) == 1 and words <= {*names, *NONE}:  # not int | str, which may be either
+            optional = argument.default is None or not NONE.isdisjoint(words)
+            options.append(Option(name, names[(words - NONE).pop()], argument.default, optional=optional))
 
     @functools.wraps(constructor)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -93,7 +93,8 @@ def of_its_types(constructor: Callable[..., None]) -> Callable[..., None]:
             given = arguments.bind(self, *args, **kwargs).arguments
         for option in (o for o in options if o.name in given):
             value = given[option.name]
-            value = value.item() if hasattr(value, "item") else value
+            with suppress(AttributeError, ValueError, RuntimeError):  # no array or tensor of one number
+                value = value.item()
             option.read(repr(value) if isinstance(value, str) and option.kind is not str else value)
         constructor(self, *args, **kwargs)
 

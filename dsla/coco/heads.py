@@ -54,7 +54,8 @@ def spelling(path: Path) -> str:
         near = _spellings(path.parent, path.parent.stat().st_mtime_ns).get(_plain(path.name))
     except (OSError, ValueError):
         return ""
-    return f", but one that is spelt {near!a} and not {path.name!a}" if near else ""
+    other = near not in (None, path.name)  # a link that leads nowhere is listed, too
+    return f", but one that is spelt {near!a} and not {path.name!a}" if other else ""
 
 
 @lru_cache(maxsize=4)

@@ -28,7 +28,7 @@ class Image(Struct, gc=False):
     file_name: str | None = None
     width: float | None = None
     height: float | None = None
-    neg_category_ids: list[Any] | None = None  # of LVIS
+    neg_category_ids: Any = None  # of LVIS
 
 
 class Category(Struct, gc=False):

@@ -70,7 +70,8 @@ def batches(
     within(batch_size=batch_size, max_images=max_images)
     device = device_of(model, device)
     model.to(device)
-    total = len(dataset) if max_images is None else min(max_images, len(dataset))
+    total = len(dataset) if max_images is None else int(min(max_images, len(dataset)))
+    batch_size = int(batch_size)
     for start in range(0, total, batch_size):
         samples = [dataset[i] for i in range(start, min(start + batch_size, total))]
         yield [image.to(device) for image, _ in samples], [target for _, target in samples]
@@ -175,7 +176,7 @@ def evaluate(
     truth = GroundTruth.of(dataset)
     notes: tuple[str, ...] = ()
     if max_images is not None and max_images < len(truth):
-        first = {dataset.image_id(i) for i in range(max_images)}
+        first = {dataset.image_id(i) for i in range(int(max_images))}
         truth, total = truth.part([i for i, name in enumerate(truth.image_ids.tolist()) if name in first]), len(truth)
         notes = (f"{len(truth)} of {total} images",)
     results = Results.of(rows, truth, guess=False)

@@ -1,6 +1,7 @@
 """Every assigner through the same protocol."""
 
 import re
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -386,7 +387,8 @@ def test_another_default_precision_changes_nothing(method):
     ("kind", "options"),
     [
         (DSLA, {"relaxation": "0.2"}), (DSLA, {"relaxation": True}), (DSLA, {"truncate": "no"}),
-        (DSLA, {"core_zone": 0.3}), (DSLA, {"center_sampling": "1.5"}), (FCOS, {"center_sampling": [1.5]}),
+        (DSLA, {"core_zone": 0.3}), (DSLA, {"center_sampling": "1.5"}), (DSLA, {"relaxation": np.array([0.1, 0.2])}),
+        (DSLA, {"relaxation": torch.tensor([0.1, 0.2])}), (FCOS, {"center_sampling": [1.5]}),
         (ATSS, {"topk": 9.5}), (ATSS, {"topk": "9"}), (GFL, {"anchor_scale": None}), (TaskAligned, {"beta": "6"}),
         (SimOTA, {"candidate_topk": None}), (MaxIoU, {"low_quality": "no"}), (FoveaBox, {"smooth": "false"}),
     ],
@@ -405,6 +407,22 @@ def test_arguments_of_the_same_type_in_other_forms_are_taken():
     assert (float(method.relaxation), method.truncate, float(method.center_sampling)) == (0.25, False, 1.5)
     assert (ATSS(topk=np.int64(9)).topk, ATSS(topk=9.0).topk) == (9, 9)
     assert DSLA(relaxation=None).relaxation == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int | str, "auto"), ("int | str", "auto"), (bool | float, True), ("bool | int", 5), ("int | float", 2.5),
+        (float, None), ("float", None), (Literal["none", "int"], "int"), ("Literal[1, 2]", 2), ("Any", []),
+    ],
+)  # fmt: skip
+def test_arguments_of_a_method_of_ones_own_may_be_of_several_types(annotation, value):
+    def __init__(self, *sides, chosen=None, **rest):
+        self.chosen = sides, chosen, rest
+
+    __init__.__annotations__ = dict.fromkeys(("sides", "chosen", "rest"), annotation)
+    mine = type("Mine", (PairAssigner,), {"__init__": __init__, "factors": None})
+    assert mine(1.5, 2.5, chosen=value, more=0.5).chosen == ((1.5, 2.5), value, {"more": 0.5})
 
 
 @pytest.mark.parametrize("ranges", ["0-64", 64, ((0, 64), (64,)), ((64, 0),), (), None])

@@ -361,6 +361,13 @@ def test_missing_files_that_are_there_in_another_spelling(make, tmp_path, listed
         CocoDataset(tmp_path, tmp_path / "ann.json", check_files=True)
 
 
+def test_a_link_that_leads_nowhere_is_a_missing_file(make, tmp_path):
+    data = make(coco(images=[{"id": 1, "file_name": "link.png", **SIZE}]))
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"link\.png: no such image file; check the image folder"):
+        data[0]
+
+
 @pytest.mark.robustness("unclear: dsla train names the image files that are missing before it starts")
 def test_train_names_missing_image_files_before_it_starts(make, tmp_path, capsys):
     images = [{"id": n, "file_name": name, **SIZE} for n, name in ((1, "a.png"), (2, "b.png"), (3, "sub/c.png"))]

@@ -308,8 +308,15 @@ def test_numbers_of_images_that_are_none_are_refused(option):
         evaluate(Seer(), Pictures(), **option)
 
 
-def test_evaluating_the_first_images_only():
-    series = evaluate(Seer(), Pictures(), max_images=3)
+def test_numbers_of_images_in_other_forms_are_taken():
+    model = Seer()
+    assert evaluate(model, Pictures(), max_images=float("inf"), batch_size=3.0).attrs["n_images"] == 4
+    assert model.batches == [3, 1]
+
+
+@pytest.mark.parametrize("limit", [3, 3.0, torch.tensor(3)])
+def test_evaluating_the_first_images_only(limit):
+    series = evaluate(Seer(), Pictures(), max_images=limit)
     assert series["AP"] == ONE
     assert series.attrs["n_images"] == 3
     assert series.attrs["notes"] == ["3 of 4 images"]
