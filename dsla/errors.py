@@ -57,7 +57,8 @@ def within(**options: Any) -> None:
         if least is None or (value is None and name != "iou_threshold"):
             continue
         try:
-            fits = least <= value <= most and (type(least) is float or value == most or value == int(value))
+            fits = least <= value <= most and not type(value).__name__.startswith("bool")
+            fits = fits and (type(least) is float or value == most or value == int(value))
         except (TypeError, ValueError, RuntimeError):
             fits = False
         if not fits:

@@ -283,6 +283,7 @@ def test_bad_input_is_named(one_image):
         (ranking, {"iou_threshold": "0.5"}),
         (suppression, {"iou_threshold": None}),
         (calibration, {"max_detections": 10.5}),
+        (calibration, {"max_detections": True}),
         (lambda rows, truth, **options: assignment_statistics("fcos", truth, **options), {"max_images": "3"}),
         (dsla.why, {"iou_threshold": "0.5"}),
     ],
