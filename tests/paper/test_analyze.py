@@ -414,9 +414,9 @@ def test_errors_are_one_line_that_names_the_file(tmp_path, capsys):
     ("number", "words"),
     [
         ({"score_threshold": np.nan}, "score_threshold is a finite number, got nan"),
-        ({"resamples": -1}, "resamples is 0 or more, got -1"),
+        ({"resamples": -1}, "resamples is 0 or more, a whole number, got -1"),
         ({"level": 95}, "level is above 0 and below 1, got 95"),
-        ({"nms_threshold": -1.0}, "nms_threshold is from 0 to 1, got -1"),
+        ({"nms_threshold": -1.0}, "nms_threshold is a number from 0 to 1, got -1"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tmp_path, number, words):
