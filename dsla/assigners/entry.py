@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, unknown
-from .options import KINDS, NONE, Option, words_of
+from .options import KINDS, Option, kind_of
 
 if TYPE_CHECKING:
     from .base import Assigner
@@ -163,13 +163,12 @@ def entry_of(
     every = inspect.signature(kind).parameters
     arguments = {k: p for k, p in every.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     for key in (k for k in arguments if k not in _RANGES):
-        default, words = arguments[key].default, words_of(arguments[key])
+        default, (type_of, optional) = arguments[key].default, kind_of(arguments[key])
         if default is inspect.Parameter.empty:
             raise DataError(f"{kind.__name__}: argument {key!r} needs a default value, for where only a name is given")
-        type_of = next((t for t in KINDS if t.__name__ in words), type(default))
+        type_of = type_of or type(default)
         if type_of in KINDS:
             meaning = re.search(rf"^\s+{re.escape(key)}(?: \([^)]*\))?: (.+)", text, re.MULTILINE)
-            optional = default is None or not NONE.isdisjoint(words)
             ends = left.pop(key, (-math.inf, math.inf))
             options.append(Option(key, type_of, default, meaning[1].rstrip(".") if meaning else "", *ends, optional))
     if left:

@@ -78,13 +78,12 @@ def of_its_types(constructor: Callable[..., None]) -> Callable[..., None]:
     Raises:
         DataError: one that is something else; text is no number here, as it is where people type.
     """
-    arguments, names = inspect.signature(constructor), {kind.__name__: kind for kind in KINDS}
+    arguments = inspect.signature(constructor)
     options = list[Option]()
     for name, argument in arguments.parameters.items():
-        words, single = set(words_of(argument)), argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-        if single and len(words - NONE) == 1 and words <= {*names, *NONE}:  # not int | str, which may be either
-            optional = argument.default is None or not NONE.isdisjoint(words)
-            options.append(Option(name, names[(words - NONE).pop()], argument.default, optional=optional))
+        kind, optional = kind_of(argument)
+        if kind and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
+            options.append(Option(name, kind, argument.default, optional=optional))
 
     @functools.wraps(constructor)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -101,9 +100,10 @@ def of_its_types(constructor: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-def words_of(argument: inspect.Parameter) -> list[str]:
-    """Names in its annotation."""
-    return re.findall(r"\w+", inspect.formatannotation(argument.annotation))
-
-
-NONE = {"None", "NoneType", "Optional"}
+def kind_of(argument: inspect.Parameter) -> tuple[type | None, bool]:
+    """The one kind of `KINDS` that its annotation names, None of several (``int | str``); whether None is a value."""
+    words = set(re.findall(r"\w+", inspect.formatannotation(argument.annotation)))
+    names = words - {"None", "NoneType", "Optional"}
+    optional = argument.default is None or names != words
+    names = {"float"} if names == {"int", "float"} else names  # a number that may be whole
+    return next((kind for kind in KINDS if names == {kind.__name__}), None), optional

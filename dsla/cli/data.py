@@ -23,7 +23,9 @@ def run(args: Namespace) -> int | None:
     if args.what != "coco":
         drawn = open_dataset(None, args.what, size=args.size, progress=True)
         file = drawn.to_coco(args.to, overwrite=args.overwrite)
-        print(f"{file}: use it with dsla evaluate WEIGHTS --data {file.parent / 'images'} --annotations {file}")
+        print(file)
+        about = f"use it with dsla evaluate WEIGHTS --data {file.parent / 'images'} --annotations {file}"
+        print(about, file=sys.stderr)
         return None
     from ..data.download import download_coco
 

@@ -87,8 +87,8 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     add("not-finite", ~finite & ~boxless & ~lost, "bbox")
     add("no-area", finite & (size < SMALLEST) & ~lost, "bbox")
 
-    if len(rows) and not (targets or good.any()):
-        raise DataError(f"{name}: no annotation of the file can be used: {'; '.join(map(str, problems))}")
+    if len(rows) and not (targets or finite.any()):  # rotated, named or keypoints alone, not a slip of one row
+        raise DataError(f"{name}: no annotation of the file has a box of four numbers: {'; '.join(map(str, problems))}")
     given, product = columns.numbers_in(rows, "area"), boxes[:, 2] * boxes[:, 3]
     usable = np.isfinite(given) & (given > 0)
     stated = np.array([row.area is not None for row in rows], dtype=bool)

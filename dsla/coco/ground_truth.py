@@ -6,6 +6,7 @@ odd is in `problems`, and said once, when the file is read. Columns are arrays: 
 """
 
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,9 +195,9 @@ class GroundTruth:
             if os.sep == "/" and "\\" in name and not path.exists():
                 path = folder / name.replace("\\", "/")
             inside = outside or path.resolve().is_relative_to(folder.resolve())
+            regular = True
             with suppress(FileNotFoundError, NotADirectoryError):  # a picture that is not there is said when it is read
-                path.stat()  # of links in a ring nothing else says so in every version of Python
-            regular = not path.exists() or path.is_file()
+                regular = stat.S_ISREG(path.stat().st_mode)
         except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL inside, links in a ring
             raise DataError(f"{where} is the name of no file ({getattr(error, 'strerror', None) or error})") from error
         if not inside:

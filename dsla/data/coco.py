@@ -14,7 +14,7 @@ from torch import Tensor
 from dsla.coco.columns import corners_of
 from dsla.coco.ground_truth import GroundTruth
 from dsla.coco.heads import spelling
-from dsla.coco.problems import refuse
+from dsla.coco.problems import LISTED, refuse
 from dsla.data.loading import DetectionDataset, Target, Transforms
 from dsla.data.pictures import load_pixels
 from dsla.errors import DataError
@@ -75,9 +75,9 @@ class CocoDataset(DetectionDataset):
         if check_files:
             listed = set(os.listdir(self.images_dir)) if self.images_dir.is_dir() else set()  # far cheaper than to ask
             elsewhere = [self.path(i) for i, name in enumerate(truth.file_names) if name not in listed]
-            missing = [f"{path.absolute()}{spelling(path)}" for path in elsewhere if not path.is_file()]
+            missing = [str(path.absolute()) for path in elsewhere if not path.is_file()]
             what = f"image files are missing, {len(missing)} of {len(self)}; check the image folder:"
-            refuse(truth.name, what, missing)
+            refuse(truth.name, what, [p + spelling(Path(p)) for p in missing[:LISTED]] + missing[LISTED:])
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -140,6 +140,20 @@ def test_an_option_that_may_be_none_by_its_annotation(kind):
     assert (option.read("none"), option.read("4"), option.range.endswith("or none")) == (None, 4, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "default", "read"),
+    [(int | str, "auto", str), ("int | float", 3, float), (bool | float, 0.5, float), ("Literal[1, 2]", 2, int)],
+)
+def test_an_option_of_several_types_is_of_its_defaults(kind, default, read):
+    class Some(Middle):
+        def __init__(self, chosen=default):
+            super().__init__()
+
+    Some.__init__.__annotations__["chosen"] = kind
+    (option,) = entry_of("some", Some).options
+    assert (option.kind, option.default) == (read, default)
+
+
 def test_hard_labels_have_no_coupling_and_a_class_is_its_method(registered):
     with pytest.raises(dsla.DataError, match="hard labels are taught as they are"):
         dsla.register("middle-hard", Middle, labels="hard", coupling="on")

@@ -142,9 +142,10 @@ def test_predict_takes_pictures_of_12_bits_in_16(capsys, tmp_path):
 
 
 def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
-    code, _, _ = run(capsys, "data", "val", "--size", 3, "--to", tmp_path / "d")
+    code, out, _ = run(capsys, "data", "val", "--size", 3, "--to", tmp_path / "d")
     assert code == 0
     (file,) = (tmp_path / "d").rglob("*.json")
+    assert out == f"{file}\n"  # for scripts
     _, _, said = run(capsys, "evaluate", "scenes-dsla", "--data", tmp_path / "d")
     assert f"--annotations FILE: --data {tmp_path / 'd' / 'images'} --annotations {file}" in said
     folder = next((tmp_path / "d").rglob("*.png")).parent
