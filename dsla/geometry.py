@@ -47,7 +47,7 @@ def whole_numbers(what: str, values: Any, count: int | None = None) -> tuple[int
         if all(v > 0 and float(v).is_integer() for v in values) and len(values) == (count or len(values)):
             return tuple(int(v) for v in values)
     got = ", ".join(map(str, values)) if isinstance(values, tuple) else repr(values)
-    raise ValueError(f"{what} must be positive whole numbers, got {got}")
+    raise ValueError(f"{what} must be {f'{count} ' if count else ''}positive whole numbers, got {got}")
 
 
 class PointGrid:

@@ -136,7 +136,7 @@ def test_input_sizes_that_are_none(size):
         ([(2, 2)], (-8,), "strides must be positive whole numbers, got -8"),
         ([(2, 2)], (8.5,), "strides must be positive whole numbers, got 8.5"),
         ([(2, 2)], (float("nan"),), "strides must be"),
-        ([(2, 2), (0, 3)], (8, 16), "feature map 1 must be positive whole numbers, got 0, 3"),
+        ([(2, 2), (0, 3)], (8, 16), "feature map 1 must be 2 positive whole numbers, got 0, 3"),
         ([(2, -1)], (8,), "feature map 0 must be"),
         ([], (), "at least one level"),
     ],
@@ -144,7 +144,7 @@ def test_input_sizes_that_are_none(size):
 def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message):
     with pytest.raises(ValueError, match=message):
         dsla.PointGrid.from_shapes(shapes, strides)
-    with pytest.raises(ValueError, match=r"width of the image must be positive whole numbers, got 8\.5, 8"):
+    with pytest.raises(ValueError, match=r"width of the image must be 2 positive whole numbers, got 8\.5, 8"):
         dsla.PointGrid((8.5, 8), (8,))
     for offset in (float("inf"), "0.5", None, torch.tensor([0.5, 0.5])):
         with pytest.raises(ValueError, match="finite offset"):
@@ -153,7 +153,7 @@ def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message)
 
 @pytest.mark.parametrize("size", [800, "800x600", (800,), (800, 600, 3), ("800", "600"), None, (float("nan"), 8)])
 def test_image_sizes_that_are_none_are_refused(size):
-    with pytest.raises(ValueError, match="height and width of the image must be positive whole numbers, got"):
+    with pytest.raises(ValueError, match="height and width of the image must be 2 positive whole numbers, got"):
         dsla.PointGrid(size, (8,))
     for strides in (8, "8", ("8",), None):
         with pytest.raises(ValueError, match="strides must be positive whole numbers, got"):

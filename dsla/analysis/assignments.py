@@ -95,7 +95,8 @@ def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
     said = list(map(tuple, sizes.tolist()))
     if isinstance(given, str):
         if given != "pictures" or not hasattr(data, "path"):
-            raise DataError(f"image_sizes is (height, width), or 'pictures' of a data set with files; got {given!r}")
+            got = f"{given!r} of a {type(data).__name__}"
+            raise DataError(f"image_sizes is (height, width), or 'pictures' of a CocoDataset; got {got}")
         return np.array([_size(data.path(i), said[i]) for i in range(len(said))]).reshape(-1, 2)
     if given is not None:
         table = np.asarray(given)
@@ -202,7 +203,7 @@ def best_setting(frame: pd.DataFrame) -> pd.Series:
     """
     whole = frame[frame["by"] == "all"]
     if whole.empty:
-        raise DataError("no object that a network would be taught, so none that a method leaves without a point")
+        raise DataError("no object that a network would be taught: there is none but crowds and what is left out")
     return whole.sort_values(["none", "few"], kind="stable").iloc[0]
 
 

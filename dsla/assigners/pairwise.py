@@ -50,7 +50,7 @@ class PairAssigner(Assigner):
         factors, within = self.factors(pairs), pairs.inside()
         label = factors.get("label") if isinstance(factors, Mapping) else None
         if not isinstance(label, Tensor):
-            raise ValueError(f"{self.name}: factors() gives a dict with a tensor 'label', not {factors!r:.80}")
+            raise ValueError(f"{self.name}: factors() must give a dict with a tensor 'label', not {factors!r:.80}")
         label = label.float()
         if self.regress_ranges is not None:
             low, high = pairs.of_level(*zip(*self.regress_ranges, strict=True))

@@ -93,7 +93,7 @@ def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | N
     with suppress(TypeError, ValueError):  # no pairs of numbers
         checked = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in ranges)
     if not checked or any(not lo < hi or hi <= 0 for lo, hi in checked):
-        raise ValueError(f"each range must be (low, high) with low < high, got {ranges}")
+        raise ValueError(f"each range must be (low, high) with low < high and 0 < high, got {ranges}")
     if center_sampling is not None and not center_sampling > 0:
         raise ValueError(f"center_sampling is a radius in strides, above 0, or None; got {center_sampling}")
     return checked

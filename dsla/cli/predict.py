@@ -117,7 +117,10 @@ def plan(paths: Sequence[Path], out: Path, truth: "CocoDataset | None" = None) -
         pictures.append(Picture(path, image_id, size, out / f"{name}.png"))
     if truth is not None and others:
         if not pictures:
-            raise DataError(f"{others[0]}: {truth.annotation_json} lists no such image; leave --annotations out")
+            raise DataError(
+                f"{truth.annotation_json} lists none of these {len(paths)} images, as {others[0]}; give the file that "
+                "does, or leave --annotations out"
+            )
         text = f"{truth.annotation_json} lists {len(pictures)} of {len(paths)} images; left out: {some(others, 2)}"
         warnings.warn_explicit(text, DataWarning, "<dsla>", 1)
     return pictures

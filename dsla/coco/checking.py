@@ -88,7 +88,8 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     add("no-area", finite & (size < SMALLEST) & ~lost, "bbox")
 
     if len(rows) and not (targets or finite.any()):  # rotated, named or keypoints alone, not a slip of one row
-        raise DataError(f"{name}: no annotation of the file has a box of four numbers: {'; '.join(map(str, problems))}")
+        what = f"none of {len(rows)} annotations has a bbox of four numbers, x, y, w, h"
+        raise DataError(f"{name}: {what}; convert them, as from rotated boxes or keypoints. {example(0, 'bbox')}")
     given, product = columns.numbers_in(rows, "area"), boxes[:, 2] * boxes[:, 3]
     usable = np.isfinite(given) & (given > 0)
     stated = np.array([row.area is not None for row in rows], dtype=bool)
@@ -139,7 +140,8 @@ def _ids(rows: list[Any], odd: list[Odd], name: str, of: str) -> np.ndarray:
 def _categories(rows: list[Category], odd: list[Odd], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     ids = _ids(rows, odd, name, "categories")
     if columns.EVERY_CLASS in ids.tolist():
-        raise DataError(f"{name}: category_id {columns.EVERY_CLASS} is of crowds of every class; number it otherwise")
+        what = f"a category has the id {columns.EVERY_CLASS}, which is that of crowds of every class; give it another"
+        raise DataError(f"{name}: {what}")
     order = columns.ascending(ids)
     return ids[order], tuple(str(ids[n]) if rows[n].name is None else rows[n].name for n in order.tolist())
 

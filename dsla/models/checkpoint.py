@@ -159,7 +159,8 @@ def _rename(state_dict: Mapping[str, Tensor], rules: str, source: str) -> dict[s
             strangers.append(f"{name} {list(value.shape)}")
         else:
             renamed[_counted(match.expand(new), match)] = value
-    refuse(f"{len(strangers)} names that are not of {source}", "they are, with their shapes:", strangers)
+    what = f"names that are not of {source}; give weights of that model. With their shapes they are:"
+    refuse("the state dict", f"{len(strangers)} {what}", strangers)
     return renamed
 
 

@@ -71,7 +71,7 @@ def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = No
         DataError: as `to_exported_program`; or another ending, a file that is there, packages that are not installed.
     """
     if Path(path).suffix.lower() != ".onnx":
-        raise DataError(f"{path}: ONNX is written, to a file that ends in .onnx")
+        raise DataError(f"{path}: give a path that ends in .onnx, since ONNX is written")
     refuse_existing([path], overwrite=overwrite)
     try:
         import onnx  # noqa: F401

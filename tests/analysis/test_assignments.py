@@ -213,9 +213,9 @@ def test_sizes_of_the_file_and_of_the_pictures(tmp_path):
     file.write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "x"}]}))
     data = dsla.CocoDataset(tmp_path, file)
     at = {"strides": (8, 16), "input_size": 128}
-    with pytest.warns(DataWarning, match=r"another width or height than the picture's: 1 image \(2\)"):
+    with pytest.warns(DataWarning, match=r"than its picture has, of those looked at: 1 image \(2\)"):
         as_said = assignment_statistics("fcos", data, **at)
-    with pytest.warns(DataWarning, match=r"than the picture's: 1 image \(2\)") as said:
+    with pytest.warns(DataWarning, match=r"than its picture has, of those looked at: 1 image \(2\)") as said:
         dsla.analysis.coverage(["fcos", "dsla"], data)
     assert len(said) == 1  # however many settings are counted
     with warnings.catch_warnings():

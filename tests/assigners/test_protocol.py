@@ -428,7 +428,7 @@ def test_arguments_of_a_method_of_ones_own_may_be_of_several_types(annotation, v
 @pytest.mark.parametrize("ranges", ["0-64", 64, ((0, 64), (64,)), ((64, 0),), (), None])
 def test_ranges_that_are_none_are_refused(ranges):
     for make in (lambda: DSLA(regress_ranges=ranges), lambda: FCOS(ranges), lambda: FoveaBox(scale_ranges=ranges)):
-        with pytest.raises(ValueError, match=r"each range must be \(low, high\) with low < high, got"):
+        with pytest.raises(ValueError, match=r"each range must be \(low, high\) with low < high and 0 < high, got"):
             make()
 
 
@@ -440,5 +440,5 @@ def test_factors_without_a_label_are_named(made):
         def factors(self, pairs):
             return made
 
-    with pytest.raises(ValueError, match="Mine: factors\\(\\) gives a dict with a tensor 'label', not"):
+    with pytest.raises(ValueError, match="Mine: factors\\(\\) must give a dict with a tensor 'label', not"):
         run(Mine(), [[[20.0, 30.0, 120.0, 140.0]]], [[0]])

@@ -128,7 +128,7 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     assert f"000001.png and {copy} are one image of {file}" in capsys.readouterr().err
     file.write_text(json.dumps(told | {"images": [], "annotations": []}))
     assert main([*words, str(tmp_path / "none")]) == 2
-    assert f"{file} lists no such image" in capsys.readouterr().err
+    assert f"{file} lists none of these 2 images, as {copy}" in capsys.readouterr().err
 
 
 @pytest.mark.robustness("lost: data, convert, export and evaluate replace no file unasked")

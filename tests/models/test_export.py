@@ -128,7 +128,7 @@ def test_swin_equals_eager_at_its_size(tmp_path):
     batch = images(3, 3, 64, 96)
     with torch.no_grad():
         expected = RawHead(model)(batch)
-    with pytest.raises(DataError, match=r"swin\.pt: ONNX is written, to a file that ends in \.onnx"):
+    with pytest.raises(DataError, match=r"swin\.pt: give a path that ends in \.onnx"):
         to_onnx(model, tmp_path / "swin.pt", (64, 96))
     path = to_onnx(model, tmp_path / "swin.onnx", (64, 96))
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
