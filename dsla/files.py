@@ -63,12 +63,17 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+class InUse(DataError):
+    """Another process, or another thread of this one, is at work in the folder."""
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """The folder is this block's alone, among threads and processes of dsla. Who dies leaves no lock.
 
     Raises:
-        DataError: another is at work there; names its process. Or nothing can be written there.
+        InUse: another is at work there; names its process.
+        DataError: nothing can be written there.
     """
     path, handle = Path(folder) / LOCK, -1
     check_folder(path.parent)
@@ -82,7 +87,7 @@ def locked(folder: str | Path) -> Iterator[None]:
             process = os.read(handle, 20).decode(errors="replace").strip()
             os.close(handle)
             what = "wait for it, end it, or choose another folder"
-            raise DataError(f"{path.parent}: in use by process {process}; {what}") from None
+            raise InUse(f"{path.parent}: in use by process {process}; {what}") from None
         except OSError:  # a file system that knows no locks
             pass
         if not (path.exists() and os.path.samestat(os.fstat(handle), path.stat())):  # its last holder removed it

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ import pandas as pd
 from ..analysis.resampling import draws, resampled_ap
 from ..analysis.study import Analysed, numbers_of, study
 from ..analysis.tables import series
-from ..coco.problems import some
+from ..coco.problems import many, some
 from ..data import DetectionDataset
 from ..data.sampling import Part
 from ..data.sources import open_dataset
 from ..errors import DataError, unknown
-from ..files import add_line
+from ..files import InUse, add_line, locked
 from ..models.evaluation import evaluate
 from ..recipes import Recipe, recipe
 from .definitions import as_text, read
@@ -30,6 +32,7 @@ from .tables import ap_of
 PLAN = read("protocol")
 VERSION: int = PLAN["version"]
 FIRST = "scenes"  # the part whose stages have no name before theirs
+_WAIT = 5.0  # seconds from one look at what other processes have made to the next
 
 
 def plan(part: str = FIRST) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def follow(
 ) -> pd.DataFrame:
     """Make the runs of the protocol that the store in a folder lacks, one after the other, a line each.
 
-    What is stopped goes on from its last checkpoint.
+    What is stopped goes on from its last checkpoint. Of several processes with the same folder each makes another run.
 
     Args:
         out: folder of the store.
@@ -149,12 +152,13 @@ def follow(
     store.parent.mkdir(parents=True, exist_ok=True)
     commit = commit_of(Path(__file__).parent)
     for each in parts:
+        waiting = False
         while left := missing(read_store(store, protocol=VERSION), each):
-            p = left[0]
-            say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {len(left)} runs are missing")
-            run = _made(p, each, data, Path(out), commit, progress)
-            add_line(store, run)
-            say(f"AP {as_text('AP', ap_of(run))}")
+            if not any(_make(p, each, data, store, commit, say, progress) for p in left):
+                if not waiting:
+                    say(f"other processes make the {many(len(left), 'run')} left: waiting")
+                waiting = True
+                time.sleep(_WAIT)
     runs = read_store(store, protocol=VERSION)
     table = pd.DataFrame(runs, columns=["stage", "start", "recipe", "lr", "seed"]).rename(columns={"lr": "rate"})
     return table.assign(AP=list(map(ap_of, runs)))
@@ -169,6 +173,22 @@ def images(part: str, name: str, data: str) -> DetectionDataset:
     photographs = open_dataset(data, split)
     names = sorted((image["file_name"], i) for i, image in enumerate(photographs.ground_truth()["images"]))
     return Part(photographs, sorted(i for place, (_, i) in enumerate(names) if first <= place % 8 < end))
+
+
+def _make(
+    p: Planned, part: str, data: str, store: Path, commit: str, say: Callable[[str], None], progress: bool
+) -> bool:
+    """Whether this added the run to the store: not if another process is making it, or has made it."""
+    folder = store.parent / "runs" / f"{p.recipe.name}-{p.seed}"
+    with suppress(InUse), locked(folder / "claim"):
+        if p not in (left := missing(read_store(store, protocol=VERSION), part)):
+            return False
+        say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {len(left)} runs are missing")
+        run = _made(p, part, data, store.parent, commit, progress)
+        add_line(store, run)
+        say(f"AP {as_text('AP', ap_of(run))}")
+        return True
+    return False
 
 
 def _made(p: Planned, part: str, data: str, out: Path, commit: str, progress: bool) -> Run:

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from dsla.assigners.registry import METHODS
 from dsla.cli.main import main
 from dsla.data import Scenes
 from dsla.errors import DataError
+from dsla.files import InUse
 from dsla.geometry import PointGrid
 from dsla.models.build import assigner
 from dsla.paper import protocol
@@ -186,6 +190,9 @@ def test_parts_are_apart_and_none_changes_the_first():
         plan("photos")
 
 
+EXTRA = {"method": "x", "images": 4, "curve": [], "evaluations": [], "protocol": 1, "commit": ""}
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Two methods, one seed, runs of two or four steps on a few scenes; other methods: one more."""
@@ -227,6 +234,49 @@ def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeyp
     monkeypatch.setattr("dsla.training.loop.train", None)
     assert follow(tmp_path, said.append, part="scenes").equals(table)
     assert len(said) == 24
+
+
+def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(small, tmp_path, monkeypatch):
+    """Threads stand for processes: the lock is the same. Each run takes longer than the look at the store."""
+    made, lock, together, most = [], threading.Lock(), set(), []
+
+    def make(p, part, data, out, commit, progress):
+        with lock:
+            together.add(p)
+            most.append(len(together))
+        time.sleep(0.05)
+        with lock:
+            together.remove(p)
+            made.append((p.stage, p.base, p.start, p.recipe.lr, p.seed))
+        return line(p) | EXTRA
+
+    monkeypatch.setattr(protocol, "_made", make)
+    monkeypatch.setattr(protocol, "_WAIT", 0.02)
+    said = []
+    with ThreadPoolExecutor(3) as pool:
+        tables = list(pool.map(lambda _: follow(tmp_path, said.append, part="scenes"), range(3)))
+    about = ("stage", "recipe", "start", "lr", "seed")
+    assert sorted(made) == sorted(tuple(r[k] for k in about) for r in read(tmp_path / FILE, protocol=1))
+    assert len(made) == 8 + 4
+    assert [stage for stage, *_ in made] == ["tuning"] * 8 + ["main"] * 4  # the grid is whole before a rate is chosen
+    assert max(most) == 3
+    assert all(len(table) == 12 for table in tables)
+    assert not list(tmp_path.rglob(".lock"))
+
+
+def test_a_run_whose_folder_another_has_is_left_to_it(small, tmp_path, monkeypatch):
+    """Also where that is no run of the protocol; what fails otherwise is told."""
+    first, second = tuning()[:2]
+
+    def make(p, *_):
+        if p == first:
+            raise InUse("in use by process 1")
+        raise DataError(f"the disk is full at {p.recipe.lr:g}")
+
+    monkeypatch.setattr(protocol, "_made", make)
+    with pytest.raises(DataError, match=f"the disk is full at {second.recipe.lr:g}"):
+        follow(tmp_path, lambda _: None, part="scenes")
+    assert not list(tmp_path.rglob(".lock"))
 
 
 @pytest.mark.slow
