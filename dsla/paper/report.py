@@ -124,7 +124,7 @@ def reproduce(
     say("figures and report")
     numbers = table_of(runs)
     findings = judge_all(CLAIMS, numbers)
-    origin = "given models" if models else "weights that ship with the package"
+    origin = "given models" if models else "weights that ship with the package: the protocol's, warm start, seed 0"
     about = {
         "dsla": __version__,
         "torch": torch.__version__,

@@ -20,7 +20,7 @@ from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
 from . import claims, tables
 from .claims import Claim, Finding, name_of
-from .definitions import ROWS, as_text
+from .definitions import ROWS, as_text, title_of
 from .pages import page
 from .protocol import FIRST, PLAN, VERSION, missing, plan, settings, stage_of, tuned
 from .runs import ABOUT, Run, read, read_runs, stores, table_of
@@ -29,7 +29,7 @@ STEPS = 1000  # of the trainings in which every method is compared
 
 
 def full_trainings(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the models that ship, at all steps of their recipes."""
+    """The early runs of the recipes whose weights ship, at all steps that the recipes name."""
     return runs[runs["recipe"].map({name: RECIPES[name].steps for name in SHIPPED}) == runs["steps"]]
 
 
@@ -111,10 +111,26 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     return said | {question: Markup(table) for question, table in answers.items()}
 
 
-def _each_shipped(runs: pd.DataFrame, analysis: str, name: str) -> str:
-    """ "FCOS 0.9, DSLA 0.8": the number of each model that ships, whose run is that of seed 0."""
-    runs = runs[(runs["seed"] == 0) & (runs["analysis"] == analysis) & (runs["name"] == name)]
-    return ", ".join(f"{run.method} {as_text(name, run.value)}" for run in runs.itertuples())
+def main_numbers(*paths: str | Path) -> pd.DataFrame:
+    """`read_runs` of the protocol's four methods and of FCOS without a quality branch, one of its further part.
+
+    Only runs of the main stages: a row a number, with start ("warm", "cold") and, for AP, its resamples.
+    """
+    methods = {FIRST: PLAN["methods"], "methods": SHIPPED}
+    wanted = {(stage_of(part, "main"), recipe) for part, recipes in methods.items() for recipe in recipes}
+    return table_of([run for run in read(*paths, protocol=VERSION) if (run["stage"], run["recipe"]) in wanted])
+
+
+def from_each_start(numbers: pd.DataFrame) -> dict[str, tuple[Finding, ...]]:
+    """Start → `claims.CLAIMS`, judged together, of `main_numbers`."""
+    return {start: claims.judge_all(claims.CLAIMS, numbers[numbers["start"] == start]) for start in PLAN["starts"]}
+
+
+def _each_shipped(numbers: pd.DataFrame, analysis: str, name: str) -> str:
+    """ "FCOS 0.9, DSLA 0.8": the number of each model that ships: of the warm start, seed 0."""
+    mine = numbers[(numbers["start"] == "warm") & (numbers["seed"] == 0) & numbers["recipe"].isin(SHIPPED)]
+    values = mine[(mine["analysis"] == analysis) & (mine["name"] == name)].set_index("recipe")["value"]
+    return ", ".join(f"{title_of(recipe)} {as_text(name, values.get(recipe, np.nan))}" for recipe in SHIPPED)
 
 
 def results_page(folder: str | Path = "figures") -> str:
@@ -127,7 +143,7 @@ def results_page(folder: str | Path = "figures") -> str:
     if not paths:
         raise DataError(f"no runs in {Path(folder).absolute()}: `dsla reproduce --train --seeds 3` makes some")
     runs = read_runs(*paths)
-    protocol = read(*paths, protocol=VERSION)
+    protocol, numbers = read(*paths, protocol=VERSION), main_numbers(*paths)
     main = claims.judge_all(claims.CLAIMS, full_trainings(runs))
     ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
@@ -149,7 +165,8 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_now=conditions.set_index(["condition", "number"])["verdict"].to_dict(),
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
-        each=partial(_each_shipped, full_trainings(runs)),
+        asked_again=Markup(tables.starts_markdown(from_each_start(numbers))),
+        each=partial(_each_shipped, numbers),
         settings=len(means),
         alike_and_steps=means["alike"].corr(means["d_score"], method="spearman"),
         without_point=means.xs(STEPS, level="steps")["unlearned"],

@@ -6,7 +6,7 @@ from ..errors import DataError, unknown
 from ..files import read_toml
 from .recipe import Recipe, read_fields
 
-SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these come with the package
+SHIPPED = ("scenes-fcos-plain", "scenes-fcos", "scenes-dsla")  # weights of these ship: docs/weights.md
 
 _COCO, _SCENES = (read_toml(__file__, name) for name in ("coco", "scenes"))
 GROUPS: dict[str, tuple[str, ...]] = {name: tuple(recipes) for name, recipes in _SCENES.pop("groups").items()}
