@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dsla.paper import CLAIMS
+from dsla.paper import from_each_start, main_numbers
 from dsla.paper.definitions import VERDICTS
 
 nbformat = pytest.importorskip("nbformat")
@@ -200,13 +200,19 @@ def test_every_task_has_a_folded_solution_whose_code_knows_its_names(notebook):
         assert {n.id for n in nodes if isinstance(n, ast.Name)} <= known, cell.source
 
 
-def test_a_claim_has_one_verdict_in_all_notebooks():
+def test_a_claim_has_one_verdict_from_each_start_in_all_notebooks_and_it_is_that_of_the_runs():
     texts = [o.get("text", "") for path in NOTEBOOKS for o in outputs(nbformat.read(path, as_version=4))]
-    text = re.sub(r"\s+", " ", " ".join(texts))
+    parts = re.split(r"FROM THE (WARM|COLD) START", re.sub(r"\s+", " ", " ".join(texts)))
+    text = dict.fromkeys(parts[1::2], "")
+    for start, part in zip(parts[1::2], parts[2::2], strict=True):
+        text[start] += part
     verdict = "|".join(re.escape(words) for _, words in VERDICTS.values())
-    for claim in CLAIMS:
-        said = set(re.findall(rf"({verdict})\. {re.escape(claim.text)}\.", text))
-        assert len(said) == 1, (claim.text, said)
+    found = from_each_start(main_numbers(FOLDER.parent / "figures" / "runs.jsonl"))
+    assert [start.upper() for start in found] == list(text)
+    for start, findings in found.items():
+        for finding in findings:
+            said = set(re.findall(rf"({verdict})\. {re.escape(finding.claim.text)}\.", text[start.upper()]))
+            assert said == {VERDICTS[finding.verdict][1]}, finding
 
 
 @pytest.mark.parametrize("bad", ["see |home|ann|x.py", "File |tmp|kernel|2.py", "C:|Users|ann", "(|opt|a|bin)"])
