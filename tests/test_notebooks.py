@@ -212,7 +212,7 @@ def test_a_claim_has_one_verdict_from_each_start_in_all_notebooks_and_it_is_that
     for start, findings in found.items():
         for finding in findings:
             said = set(re.findall(rf"({verdict})\. {re.escape(finding.claim.text)}\.", text[start.upper()]))
-            assert said == {VERDICTS[finding.verdict][1]}, finding
+            assert said == ({VERDICTS[finding.verdict][1]} if finding.seeds else set()), finding
 
 
 @pytest.mark.parametrize("bad", ["see |home|ann|x.py", "File |tmp|kernel|2.py", "C:|Users|ann", "(|opt|a|bin)"])
