@@ -62,8 +62,10 @@ def test_scores_that_are_fcoss_label_tell_all_apart_and_are_never_right_against_
     neighbours, follows, *boxes = read("definitions")["reactions"]
     assert (rule[neighbours, "old"], rule[neighbours, "new"]) == (0, 1)
     assert rule[follows, "new"] == 0
-    assert rule[follows, "old"] > values["as it is"][follows, "old"]
     assert rule[boxes].isna().all()
+    shown = pd.read_csv(ROOT / "figures" / "reactions.csv")  # of more scenes: it is right more often than the model
+    shown = shown[(shown["asked"] == follows) & (shown["kind"] == "old")].set_index("change")["value"]
+    assert shown["FCOS's label as the score"] > shown["as it is"]
 
 
 @pytest.mark.slow
