@@ -207,28 +207,30 @@ def test_the_numbers_of_the_models_that_ship_are_said_as_they_are(main):
         assert ", ".join(f"{m} {as_text(name, values[m])}" for m in ("FCOS", "FCOS + centerness", "DSLA")) in PAGE
 
 
-def test_the_numbers_of_the_readme_are_those_of_the_runs(runs, findings):
-    plain, centerness = findings[:2]
-    short = condition_table(runs).iloc[0]
-    ablation = {f.claim.text: f for f in judge_ablation(runs)}
-    alone = next(f for text, f in ablation.items() if text.startswith("The IoU alone"))
-    for finding in (plain, centerness, short, alone):
-        assert f"{as_text('AP', finding.difference, signed=True)} AP" in README
-    low, high = (as_text("AP", v, signed=True) for v in (centerness.low, centerness.high))
-    assert f"{as_text('AP', centerness.difference, signed=True)} AP ({low} to {high}) after 2,000 steps" in README
-
-
 @pytest.mark.slow
-def test_the_readme_says_what_the_protocol_has_seen_so_far():
-    runs = read(ROOT / "figures" / "runs.jsonl", protocol=1)
-    found = protocol_findings(protocol_numbers(runs))
-    fast, end = ([found[question][start][0] for start in ("warm", "cold")] for question in ("faster", "higher"))
-    for finding in (*fast, *end):
+def test_the_readme_says_what_the_runs_have_seen_so_far(runs, main):
+    """Each number, and the verdict that each of its words stands for."""
+    lines = read(ROOT / "figures" / "runs.jsonl", protocol=1)
+    found, again = protocol_findings(protocol_numbers(lines)), from_each_start(main)
+    fast, end, alone = (
+        [found[question][start][claim] for start in ("warm", "cold")]
+        for question, claim in (("faster", 0), ("higher", 0), ("higher", 3))
+    )
+    plain = again["warm"][0]
+    early = next(f for f in judge_ablation(runs) if f.claim.text.startswith("The IoU alone"))
+    for finding in (*fast, *end, plain, alone[1], early):
         assert f"{as_text('AP', finding.difference, signed=True)} AP" in README
-    assert [f.verdict for f in (*fast, *end)] == ["seen", "seen", "seen", "not seen"]
+    assert [f.verdict for f in (*fast, *end, plain)] == ["seen", "seen", "seen", "not seen", "seen"]
+    assert [f.verdict for f in (*alone, early)] == ["not seen", "seen", "contradicted"]
     low, high = (as_text("AP", v, signed=True) for v in (end[1].low, end[1].high))
     assert f"{as_text('AP', end[1].difference, signed=True)} AP, {low} to {high}" in README
-    assert f"{_protocol(runs)['seeds']} of 8 seeds" in README
+    assert f"{_protocol(lines)['seeds']} of 8 seeds" in README
+    assert f"(warm, {plain.seeds} seeds)" in README
+    assert [again[start][i].verdict for start, i in (("warm", 4), ("warm", 5), ("cold", 5))] == ["seen"] * 3  # ranks
+    ranked, lost = ([found["measures"][start][i].verdict for start in ("warm", "cold")] for i in (2, 4))
+    assert "seen" not in ranked + lost  # among the 60 best
+    assert again["warm"][3].verdict in ("not seen", "contradicted")  # the better box of two neighbours
+    assert not {again[start][7].verdict for start in ("warm", "cold")} & {"seen", "undecided"}  # lost to NMS
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
