@@ -87,7 +87,7 @@ def reproduce(
     if not train:
         for name, given in (("several seeds", seeds > 1), ("steps", steps), ("jobs", jobs > 1)):
             if given:
-                raise DataError(f"weights of one seed are shipped: {name} need training (--train)")
+                raise DataError(f"the weights that ship are evaluated with one seed: {name} need training (--train)")
     missing = sorted(set(SHIPPED) - set(shipped()))
     if missing and not (train or models):
         raise DataError(f"this package came without the weights of {', '.join(missing)}: train them, with --train")
