@@ -64,7 +64,7 @@ def test_building_training_and_evaluating_as_documented(tmp_path):
 
 @pytest.mark.slow
 def test_shipped_weights_say_what_they_are_and_reach_what_they_say():
-    """On 60 scenes, loosely: the full number is in the file, from 400. They are the protocol's warm runs of two seeds."""
+    """Warm runs of the protocol, two seeds. The file says AP on its 400 validation scenes, others than these 60."""
     from dsla.models.weights import read, shipped
     from dsla.paper.protocol import PLAN
     from dsla.recipes import SHIPPED

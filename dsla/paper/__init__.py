@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .exhibits import hard_object, oracle_table, score_iou_chart, worst_objects
     from .gallery import make_figures
     from .report import reproduce
-    from .results import from_each_start, full_trainings, main_numbers, one_budget, results_page
+    from .results import claims_by_start, full_trainings, main_numbers, one_budget, results_page
     from .runs import FILE, experiments, read_curves, read_runs, stores
     from .tables import claims_markdown, condition_table, curve_table, method_table, methods_markdown, study_table
 

@@ -216,9 +216,9 @@ def step_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, 
     return _claims(read("claims")["steps"], analysis=analysis, name=name)
 
 
-def measure_claims() -> tuple[Claim, ...]:
-    """What is looked at beside AP in the runs of the protocol: DSLA against FCOS with centerness."""
-    return tuple(Claim(**row, other=CENTERNESS) for row in read("claims")["measures"])
+def measure_claims(other: str) -> tuple[Claim, ...]:
+    """What is looked at beside AP in the runs of the protocol: DSLA against another method."""
+    return tuple(Claim(**row, other=other) for row in read("claims")["measures"])
 
 
 def ablation_claims() -> tuple[Claim, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,11 +154,13 @@ def follow(
     for each in parts:
         waiting = False
         while left := missing(read_store(store, protocol=VERSION), each):
-            if not any(_make(p, each, data, store, commit, say, progress) for p in left):
-                if not waiting:
-                    say(f"other processes make the {many(len(left), 'run')} left: waiting")
-                waiting = True
-                time.sleep(_WAIT)
+            if any(_claim(p, each, data, store, commit, say, progress) for p in left):
+                waiting = False
+                continue
+            if not waiting:
+                say(f"other processes make the {many(len(left), 'run')} left: waiting")
+            waiting = True
+            time.sleep(_WAIT)
     runs = read_store(store, protocol=VERSION)
     table = pd.DataFrame(runs, columns=["stage", "start", "recipe", "lr", "seed"]).rename(columns={"lr": "rate"})
     return table.assign(AP=list(map(ap_of, runs)))
@@ -175,23 +177,25 @@ def images(part: str, name: str, data: str) -> DetectionDataset:
     return Part(photographs, sorted(i for place, (_, i) in enumerate(names) if first <= place % 8 < end))
 
 
-def _make(
+def _claim(
     p: Planned, part: str, data: str, store: Path, commit: str, say: Callable[[str], None], progress: bool
 ) -> bool:
-    """Whether this added the run to the store: not if another process is making it, or has made it."""
-    folder = store.parent / "runs" / f"{p.recipe.name}-{p.seed}"
-    with suppress(InUse), locked(folder / "claim"):
+    """Whether this made the run and added it to the store: not if another process is making it, or has made it."""
+    with ExitStack() as claims:
+        try:
+            claims.enter_context(locked(store.parent / "runs" / f"{p.recipe.name}-{p.seed}" / "claim"))
+        except InUse:
+            return False
         if p not in (left := missing(read_store(store, protocol=VERSION), part)):
             return False
-        say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {len(left)} runs are missing")
-        run = _made(p, part, data, store.parent, commit, progress)
+        say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {many(len(left), 'run')} missing")
+        run = _make(p, part, data, store.parent, commit, progress)
         add_line(store, run)
         say(f"AP {as_text('AP', ap_of(run))}")
         return True
-    return False
 
 
-def _made(p: Planned, part: str, data: str, out: Path, commit: str, progress: bool) -> Run:
+def _make(p: Planned, part: str, data: str, out: Path, commit: str, progress: bool) -> Run:
     main = p.stage == stage_of(part, "main")
     train, judged = (images(part, name, data) for name in ("train", "test" if main else "tuning"))
     options = {"val": images(part, "validation", data), "every": plan(part)["curve_every"]} if main else {}

@@ -13,6 +13,7 @@ import torch
 
 from .. import __version__
 from ..analysis.study import study
+from ..coco.problems import many
 from ..data import Scenes
 from ..errors import DataError
 from ..files import OwnFolder, add_line, plain, read_lines
@@ -124,7 +125,7 @@ def reproduce(
     say("figures and report")
     numbers = table_of(runs)
     findings = judge_all(CLAIMS, numbers)
-    origin = "given models" if models else "weights that ship with the package: the protocol's, warm start, seed 0"
+    origin = "given models" if models else "weights that ship with the package (the protocol's, warm start, seed 0)"
     about = {
         "dsla": __version__,
         "torch": torch.__version__,
@@ -133,7 +134,7 @@ def reproduce(
         "images": len(dataset),
         "objects": sum(len(dataset.rows(i)) for i in range(len(dataset))),
         "seeds": seeds,
-        "trained": "anew by this command" if train else origin,
+        "trained": f"trained anew by this command, {many(seeds, 'seed')}" if train else origin,
         "recipes": list(detectors),
         "command": "dsla reproduce" + (f" --train --seeds {seeds}" if train else ""),
     }
@@ -141,7 +142,7 @@ def reproduce(
     drawn = {chart.name: chart for chart in charts(story)}
     for chart in drawn.values():
         chart.save(folder)
-    source = f"Data: {about['images']} scenes, {about['data']}; seeds: {seeds}."
+    source = f"Detectors: {about['trained']}. Data: {about['images']} scenes, {about['data']}."
     lines = [f"- **{Path(c.file).name}**: {c.title}. {c.figure.caption} {source}\n" for c in drawn.values()]
     folder.write("figures/captions.md", "".join(lines))
     report = folder.write("report.html", page("reproduce.html", title=TITLE, story=story, about=about, charts=drawn))

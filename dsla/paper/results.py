@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from ..analysis.study import BEST
 from ..analysis.tables import definition
+from ..coco.problems import many
 from ..errors import DataError
 from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
@@ -66,15 +67,12 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
     questions = {
         "faster": (*claims.step_claims("curve", "AP_early"), *claims.step_claims("curve", "AP_area")),
         "higher": claims.step_claims(),
-        "measures": claims.measure_claims(),
+        "measures": claims.measure_claims(claims.CENTERNESS),
     }
     if plan(part)["beside"]:
         pairs = product(map(name_of, plan(part)["beside"]), map(name_of, plan(part)["methods"]))
         questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for o, m in pairs)}
-    by_start = {start: numbers[numbers["start"] == start] for start in PLAN["starts"]}
-    return {
-        q: {start: claims.judge_all(asked, rows) for start, rows in by_start.items()} for q, asked in questions.items()
-    }
+    return {question: claims_by_start(numbers, judged) for question, judged in questions.items()}
 
 
 def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
@@ -91,9 +89,8 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
             for analysis, name in ROWS["protocol"].values()
         ]
         rows.append([name_of(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
-    answers = {
-        question: tables.starts_markdown(findings) for question, findings in protocol_findings(numbers, part).items()
-    }
+    findings = protocol_findings(numbers, part)
+    answers = {question: tables.starts_markdown(by_start) for question, by_start in findings.items()}
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
     stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
     aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in stages["tuning"]}
@@ -107,23 +104,27 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
     at_edge = sum(rate == max(tried) for (_, recipe), rate in rates.items() if recipe not in about["beside"])
     said = {"plan": about, "seeds": seeds, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
-    said["at_edge"] = at_edge
+    trained = [(base, start, int(counts.get((start, base), 0))) for start, base in settings(part)]
+    there = ", ".join(f"{name_of(base)} ({start}, {many(count, 'seed')})" for base, start, count in trained if count)
+    said |= {"at_edge": at_edge, "findings": findings, "there": there}
     return said | {question: Markup(table) for question, table in answers.items()}
 
 
 def main_numbers(*paths: str | Path) -> pd.DataFrame:
     """`read_runs` of the protocol's four methods and of FCOS without a quality branch, one of its further part.
 
-    Only runs of the main stages: a row a number, with start ("warm", "cold") and, for AP, its resamples.
+    Only runs of the main stages: a row a number, with start ("warm", "cold") and, for AP, its resamples. Methods are
+    named as the protocol's tables do.
     """
-    methods = {FIRST: PLAN["methods"], "methods": SHIPPED}
+    methods = {FIRST: PLAN["methods"], "methods": set(SHIPPED) - set(PLAN["methods"])}
     wanted = {(stage_of(part, "main"), recipe) for part, recipes in methods.items() for recipe in recipes}
-    return table_of([run for run in read(*paths, protocol=VERSION) if (run["stage"], run["recipe"]) in wanted])
+    table = table_of([run for run in read(*paths, protocol=VERSION) if (run["stage"], run["recipe"]) in wanted])
+    return table.assign(method=table["recipe"].map(name_of))
 
 
-def from_each_start(numbers: pd.DataFrame) -> dict[str, tuple[Finding, ...]]:
-    """Start → `claims.CLAIMS`, judged together, of `main_numbers`."""
-    return {start: claims.judge_all(claims.CLAIMS, numbers[numbers["start"] == start]) for start in PLAN["starts"]}
+def claims_by_start(numbers: pd.DataFrame, judged: Sequence[Claim] = claims.CLAIMS) -> dict[str, tuple[Finding, ...]]:
+    """Start → claims, by default `claims.CLAIMS`, judged together by `main_numbers`."""
+    return {start: claims.judge_all(judged, numbers[numbers["start"] == start]) for start in PLAN["starts"]}
 
 
 def _each_shipped(numbers: pd.DataFrame, analysis: str, name: str) -> str:
@@ -144,17 +145,19 @@ def results_page(folder: str | Path = "figures") -> str:
         raise DataError(f"no runs in {Path(folder).absolute()}: `dsla reproduce --train --seeds 3` makes some")
     runs = read_runs(*paths)
     protocol, numbers = read(*paths, protocol=VERSION), main_numbers(*paths)
-    main = claims.judge_all(claims.CLAIMS, full_trainings(runs))
+    early = claims.judge_all(claims.CLAIMS, full_trainings(runs))
     ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
+    again = claims_by_start(numbers)
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
     return page(
         "results.md",
-        parts={part: _protocol(protocol, part) for part in PLAN["parts"]},
+        parts=(parts := {part: _protocol(protocol, part) for part in PLAN["parts"]}),
+        ends=parts[FIRST]["findings"]["higher"],
         defined=definition,
         best=BEST,
         figures={path.stem for path in Path(folder).glob("*.svg")},
-        main=main,
-        claims=Markup(tables.claims_markdown(main)),
+        early=early,
+        claims=Markup(tables.claims_markdown(early)),
         methods=Markup(tables.methods_markdown(tables.method_table(one_budget(runs)))),
         ablation=Markup(tables.claims_markdown(ablation)),
         conditions=Markup(tables.conditions_markdown(conditions)),
@@ -165,7 +168,9 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_now=conditions.set_index(["condition", "number"])["verdict"].to_dict(),
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
-        asked_again=Markup(tables.starts_markdown(from_each_start(numbers))),
+        asked_again=Markup(tables.starts_markdown(again)),
+        judged_again={start: sum(f.seeds > 0 for f in findings) for start, findings in again.items()},
+        plain_measures=Markup(tables.starts_markdown(claims_by_start(numbers, claims.measure_claims(claims.PLAIN)))),
         each=partial(_each_shipped, numbers),
         settings=len(means),
         alike_and_steps=means["alike"].corr(means["d_score"], method="spearman"),

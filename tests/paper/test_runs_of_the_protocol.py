@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,19 +237,15 @@ def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeyp
 
 def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(small, tmp_path, monkeypatch):
     """Threads stand for processes: the lock is the same. Each run takes longer than the look at the store."""
-    made, lock, together, most = [], threading.Lock(), set(), []
+    made, first = [], threading.Barrier(3)
 
     def make(p, part, data, out, commit, progress):
-        with lock:
-            together.add(p)
-            most.append(len(together))
-        time.sleep(0.05)
-        with lock:
-            together.remove(p)
-            made.append((p.stage, p.base, p.start, p.recipe.lr, p.seed))
+        if len(made) == 0:
+            first.wait(30)  # for the other two: three runs are made at a time
+        made.append((p.stage, p.base, p.start, p.recipe.lr, p.seed))
         return line(p) | EXTRA
 
-    monkeypatch.setattr(protocol, "_made", make)
+    monkeypatch.setattr(protocol, "_make", make)
     monkeypatch.setattr(protocol, "_WAIT", 0.02)
     said = []
     with ThreadPoolExecutor(3) as pool:
@@ -259,24 +254,21 @@ def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(smal
     assert sorted(made) == sorted(tuple(r[k] for k in about) for r in read(tmp_path / FILE, protocol=1))
     assert len(made) == 8 + 4
     assert [stage for stage, *_ in made] == ["tuning"] * 8 + ["main"] * 4  # the grid is whole before a rate is chosen
-    assert max(most) == 3
     assert all(len(table) == 12 for table in tables)
     assert not list(tmp_path.rglob(".lock"))
 
 
-def test_a_run_whose_folder_another_has_is_left_to_it(small, tmp_path, monkeypatch):
-    """Also where that is no run of the protocol; what fails otherwise is told."""
-    first, second = tuning()[:2]
+def test_what_stops_a_run_is_told_and_leaves_no_claim(small, tmp_path, monkeypatch):
+    """Also that its folder is that of another training, which is none of the protocol's."""
+    for error in (InUse("in use by process 1"), DataError("the disk is full")):
 
-    def make(p, *_):
-        if p == first:
-            raise InUse("in use by process 1")
-        raise DataError(f"the disk is full at {p.recipe.lr:g}")
+        def make(*_, error=error):
+            raise error
 
-    monkeypatch.setattr(protocol, "_made", make)
-    with pytest.raises(DataError, match=f"the disk is full at {second.recipe.lr:g}"):
-        follow(tmp_path, lambda _: None, part="scenes")
-    assert not list(tmp_path.rglob(".lock"))
+        monkeypatch.setattr(protocol, "_make", make)
+        with pytest.raises(DataError, match=str(error)):
+            follow(tmp_path, lambda _: None, part="scenes")
+        assert not list(tmp_path.rglob(".lock"))
 
 
 @pytest.mark.slow
