@@ -125,7 +125,7 @@ def reactions(table: pd.DataFrame) -> Picture:
             for kind, look in KINDS.items():
                 rows = table[(table["asked"] == question) & (table["kind"] == kind)]
                 ax.axvline(rows["value"].iloc[0], color=look["color"], lw=0.8, alpha=0.6)
-                ax.plot(rows["value"], rows["change"].map(changes.index), **{"ls": "none"} | look)
+                ax.plot(rows["value"], rows["change"].map(changes.index), clip_on=False, **{"ls": "none"} | look)
             ax.set_title(fill(question, 20), fontsize=8)
             ax.set(xlim=UNIT, xticks=(0, 0.5, 1))
             rows_of(ax, changes)
