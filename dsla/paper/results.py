@@ -116,14 +116,23 @@ def main_numbers(*paths: str | Path) -> pd.DataFrame:
     Only runs of the main stages: a row a number, with start ("warm", "cold") and, for AP, its resamples. Methods are
     named as the protocol's tables do.
     """
+    return _main_numbers(read(*paths, protocol=VERSION))
+
+
+def _main_numbers(runs: Sequence[Run]) -> pd.DataFrame:
     methods = {FIRST: PLAN["methods"], "methods": set(SHIPPED) - set(PLAN["methods"])}
     wanted = {(stage_of(part, "main"), recipe) for part, recipes in methods.items() for recipe in recipes}
-    table = table_of([run for run in read(*paths, protocol=VERSION) if (run["stage"], run["recipe"]) in wanted])
+    table = table_of([run for run in runs if (run["stage"], run["recipe"]) in wanted])
     return table.assign(method=table["recipe"].map(name_of))
 
 
 def claims_by_start(numbers: pd.DataFrame, judged: Sequence[Claim] = claims.CLAIMS) -> dict[str, tuple[Finding, ...]]:
-    """Start → claims, by default `claims.CLAIMS`, judged together by `main_numbers`."""
+    """Start → claims, by default `claims.CLAIMS`, judged together.
+
+    Args:
+        numbers: with start, as `main_numbers` or `protocol_numbers` has them.
+        judged: the claims of one table.
+    """
     return {start: claims.judge_all(judged, numbers[numbers["start"] == start]) for start in PLAN["starts"]}
 
 
@@ -144,7 +153,8 @@ def results_page(folder: str | Path = "figures") -> str:
     if not paths:
         raise DataError(f"no runs in {Path(folder).absolute()}: `dsla reproduce --train --seeds 3` makes some")
     runs = read_runs(*paths)
-    protocol, numbers = read(*paths, protocol=VERSION), main_numbers(*paths)
+    protocol = read(*paths, protocol=VERSION)
+    numbers = _main_numbers(protocol)
     early = claims.judge_all(claims.CLAIMS, full_trainings(runs))
     ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
     again = claims_by_start(numbers)

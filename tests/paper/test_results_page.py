@@ -13,7 +13,6 @@ import torch
 import dsla
 from dsla.analysis.study import study
 from dsla.cli.main import main as shell
-from dsla.data import Scenes
 from dsla.errors import DataError
 from dsla.models.weights import read as read_weights
 from dsla.paper import (
@@ -35,7 +34,7 @@ from dsla.paper import (
 )
 from dsla.paper.claims import measure_claims
 from dsla.paper.definitions import as_text
-from dsla.paper.protocol import missing, tuning
+from dsla.paper.protocol import images, missing, tuning
 from dsla.paper.results import _protocol, protocol_findings, protocol_numbers
 from dsla.paper.runs import read
 from dsla.paper.tables import conditions_markdown, starts_markdown
@@ -282,8 +281,8 @@ def test_first_boxes_are_as_good_as_the_page_says(scenes):
 @pytest.mark.slow
 def test_the_weights_that_ship_are_as_the_page_says(protocol):
     """DSLA's on all test scenes; that the others are those of the store, a hash says."""
-    scenes = Scenes("test", size=2000, seed=4).prepare()
-    numbers = study(dsla.load("scenes-dsla"), scenes).numbers.set_index(["analysis", "name"])["value"]
+    answers = study(dsla.load("scenes-dsla"), images("scenes", "test", ""))
+    numbers = answers.numbers.set_index(["analysis", "name"])["value"]
     stored = protocol[(protocol["recipe"] == "scenes-dsla") & (protocol["seed"] == 0) & (protocol["start"] == "warm")]
     stored = stored.set_index(["analysis", "name"])["value"]
     for number in (("adjacency", n) for n in ("constant_rule", "follows_iou", "follows_iou_against", "told_apart")):
