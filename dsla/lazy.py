@@ -24,14 +24,14 @@ def lazily(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         for node in imports
         for alias in node.names
     }
-    own = vars(sys.modules[package])
+    namespace = vars(sys.modules[package])
 
     def find(name: str) -> Any:
         module, attribute = places.get(name, (package, name))
         if module != package and hasattr(home := importlib.import_module(module), attribute):
-            return own.setdefault(name, getattr(home, attribute))
+            return namespace.setdefault(name, getattr(home, attribute))
         if importlib.util.find_spec(f"{module}.{attribute}"):
-            return own.setdefault(name, importlib.import_module(f"{module}.{attribute}"))
+            return namespace.setdefault(name, importlib.import_module(f"{module}.{attribute}"))
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return find, lambda: sorted({*own, *places}), list(places)
+    return find, lambda: sorted({*namespace, *places}), list(places)

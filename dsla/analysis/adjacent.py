@@ -82,10 +82,10 @@ def adjacency(
         predicted boxes with the object; d_label, d_score, d_iou (a − b).
     """
     if not isinstance(source, HeadOutputs):
-        shown: dict[str, Any] = {"across_levels": across_levels, "threshold": threshold}
+        options: dict[str, Any] = {"across_levels": across_levels, "threshold": threshold}
         rule = reference or hard_rule(source)
         return over(
-            source, other, lambda raw, **seen: adjacency(raw.outputs, assign(rule, raw), **seen, **shown), **running
+            source, other, lambda raw, **seen: adjacency(raw.outputs, assign(rule, raw), **seen, **options), **running
         )
     outputs, rules = source, other
     taught: Assignment = rules if own is None else own
@@ -143,18 +143,18 @@ def profile(
             object's box along the axis (0 and 1: its sides).
     """
     if not isinstance(source, HeadOutputs):
-        return over(source, other, lambda raw, own, **s: profile(raw.outputs, own, reach=reach, **s), **running)
-    outputs, own = source, other
+        return over(source, other, lambda raw, taught, **s: profile(raw.outputs, taught, reach=reach, **s), **running)
+    outputs, taught = source, other
     with torch.no_grad():
         grid, scores = outputs.grid, Postprocess().scores(outputs) if scores is None else scores
-        iou, target = own.iou(outputs.boxes), own.target(outputs.boxes)
-        image, point = own.positive.nonzero(as_tuple=True)
-        owner = {"image": image, "gt": own.gt_index[image, point]}
+        iou, target = taught.iou(outputs.boxes), taught.target(outputs.boxes)
+        image, point = taught.positive.nonzero(as_tuple=True)
+        owner = {"image": image, "gt": taught.gt_index[image, point]}
         learns = frame_of(owner | {"label": target[image, point], "iou": iou[image, point]})
         learns = learns.sort_values(list(learns), ascending=[True, True, False, False], kind="stable")
         best = torch.tensor(learns.drop_duplicates(["image", "gt"]).index.to_numpy()).to(grid.device)
         image, point = image[best], point[best]
-        thing, category, box = (v[image, point] for v in (own.gt_index, own.category, own.matched_boxes))
+        thing, category, box = (v[image, point] for v in (taught.gt_index, taught.category, taught.matched_boxes))
         height, width = torch.tensor(grid.shapes, device=grid.device)[grid.level[point]].unbind(-1)
         steps, parts = torch.arange(-reach, reach + 1, device=grid.device), []
         for k, (place, size, step) in enumerate(
@@ -168,14 +168,14 @@ def profile(
                 "gt": thing[n],
                 "category": category[n],
                 "level": grid.level[at],
-                "label": target[i, at] * (own.gt_index[i, at] == thing[n]),
+                "label": target[i, at] * (taught.gt_index[i, at] == thing[n]),
                 "score": scores[i, at, category[n]],
                 "iou": aligned_iou(outputs.boxes[i, at], sides),
                 "place": (grid.xy[at, k] - sides[:, k]) / (sides[:, k + 2] - sides[:, k]),
             }
             parts.append(frame_of(columns).assign(axis="xy"[k], offset=array(steps[offset])))
     table = Table(pd.concat(parts, ignore_index=True))
-    table.attrs = {"analysis": "profile", "coupling": own.coupling}
+    table.attrs = {"analysis": "profile", "coupling": taught.coupling}
     return table
 
 

@@ -92,12 +92,12 @@ def taught_rows(truth: GroundTruth) -> np.ndarray:
 def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
     """[B,2] (height, width) of every image; says where files of a data set are of another size."""
     sizes = np.stack([truth.heights, truth.widths], 1)
-    said = list(map(tuple, sizes.tolist()))
+    annotated = list(map(tuple, sizes.tolist()))
     if isinstance(given, str):
         if given != "pictures" or not hasattr(data, "path"):
             got = f"{given!r} of a {type(data).__name__}"
             raise DataError(f"image_sizes is (height, width), or 'pictures' of a CocoDataset; got {got}")
-        return np.array([_size(data.path(i), said[i]) for i in range(len(said))]).reshape(-1, 2)
+        return np.array([_size(data.path(i), annotated[i]) for i in range(len(annotated))]).reshape(-1, 2)
     if given is not None:
         table = np.asarray(given)
         if table.shape not in ((2,), sizes.shape):
@@ -108,17 +108,17 @@ def sizes_of(truth: GroundTruth, given: Sizes | None, data: Any) -> np.ndarray:
         images = some([truth.images[i] for i in missing])
         raise DataError(f"height and width of images {images} are not known; give image_sizes=(height, width)")
     other, problems = [], Problems(truth.name)
-    for i in range(0, len(said) if hasattr(data, "path") else 0, -(-len(said) // LOOKED_AT) or 1):
+    for i in range(0, len(annotated) if hasattr(data, "path") else 0, -(-len(annotated) // LOOKED_AT) or 1):
         with suppress(DataError):  # of a picture that is not there nothing is known
-            other += [truth.images[i]] if _size(data.path(i), said[i]) != said[i] else []
+            other += [truth.images[i]] if _size(data.path(i), annotated[i]) != annotated[i] else []
     problems.add("other-size", other)
     problems.warn()
     return sizes
 
 
-def _size(path: Path, said: tuple[int, int]) -> tuple[int, int]:
+def _size(path: Path, annotated: tuple[int, int]) -> tuple[int, int]:
     with opened(path) as picture:
-        return frame(picture, said)
+        return frame(picture, annotated)
 
 
 @summarises("assignment", few=FEW)

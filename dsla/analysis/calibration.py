@@ -44,7 +44,7 @@ def calibration(
         same at `laece_iou`: loose_iou, loose_ignored. `class_thresholds` makes a row a class of it.
     """
     parts = []
-    known, images = meetings(detections, truth, max_detections=max_detections, **options)
+    annotations, images = meetings(detections, truth, max_detections=max_detections, **options)
     for here in images:
         match, ignored = here.greedy(iou_threshold, laece_iou)
         part = here.rows[["image", "detection", "category", "score"]].copy()
@@ -54,9 +54,9 @@ def calibration(
             part.loc[hit, f"{name}iou"] = here.iou(hit, match[i, hit])
         parts.append(part)
     table = Table(pd.concat(parts, ignore_index=True))
-    real = known.objects["category"][~known.objects["crowd"].astype(bool)]
+    real = annotations.objects["category"][~annotations.objects["crowd"].astype(bool)]
     table.attrs["objects"] = counts = real.value_counts().sort_index().to_dict()
-    table.attrs["names"] = {c: known.categories.get(c, str(c)) for c in counts}
+    table.attrs["names"] = {c: annotations.categories.get(c, str(c)) for c in counts}
     return table
 
 

@@ -89,19 +89,21 @@ def offer_of(
     kept, before = list[dict[str, Any]](), list[dict[str, Any]]()
     for raw, images, ids in run_raw(model, dataset, **running):
         with torch.inference_mode():
-            own = model.assign(raw)
+            assignment = model.assign(raw)
         offered = candidates(model, raw, images, ids, None, ask)
-        edges = [*own.first.tolist(), len(own.boxes)]
+        edges = [*assignment.first.tolist(), len(assignment.boxes)]
         for i, place in enumerate(places(id_array(ids), truth.image_ids).tolist()):
             mine = truth.rows(place)
             taught = mine[truth.taught[mine]]
             if len(taught) != edges[i + 1] - edges[i]:
                 raise DataError(f"image {ids[i]}: the data set teaches other objects than its ground truth has")
-            point = own.positive[i].nonzero()[:, 0]
-            code = array(own.gt_index[i, point] * levels + own.grid.level[point])
+            point = assignment.positive[i].nonzero()[:, 0]
+            code = array(assignment.gt_index[i, point] * levels + assignment.grid.level[point])
             at[taught] = np.bincount(code, minlength=len(taught) * levels).reshape(-1, levels)
-            boxes[taught] = array(own.boxes[edges[i] : edges[i + 1]])
-            objects = torch.as_tensor(corners_of(truth.boxes[mine]), dtype=torch.float32, device=own.boxes.device)
+            boxes[taught] = array(assignment.boxes[edges[i] : edges[i + 1]])
+            objects = torch.as_tensor(
+                corners_of(truth.boxes[mine]), dtype=torch.float32, device=assignment.boxes.device
+            )
             near = (pairwise_iou(offered[i]["boxes"], objects) > NEAR / 2).any(1)
             before.append({k: v[near] for k, v in offered[i].items() if k != "image_id"})
         kept += [suppressed(model, image) for image in offered]

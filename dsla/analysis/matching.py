@@ -123,7 +123,7 @@ def meetings(
     """
     if crowd not in CROWD:
         raise ValueError(f"crowd is {' or '.join(map(repr, CROWD))}, got {crowd!r}")
-    known = truth_of(truth, running.get("max_images"))
+    annotations = truth_of(truth, running.get("max_images"))
     if isinstance(detections, nn.Module):
         if not hasattr(truth, "ground_truth"):
             raise DataError("a model needs a data set to run on, as the second argument")
@@ -134,13 +134,13 @@ def meetings(
         )
 
     def met() -> Iterator[Meeting]:
-        for rows, objects in stream(detections, known, score_threshold=score_threshold):
+        for rows, objects in stream(detections, annotations, score_threshold=score_threshold):
             here = Meeting(rows, objects, class_aware, crowd == "ignore")
             if max_detections is not None:
                 here = replace(here, rows=rows[here.rank < max_detections].reset_index(drop=True))
             yield here
 
-    return known, met()
+    return annotations, met()
 
 
 def average_precision(

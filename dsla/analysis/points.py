@@ -70,9 +70,9 @@ class Setting:
         """
         sizes = np.stack([truth.heights, truth.widths], 1)
         at, boxes = np.zeros((len(rows), len(self.strides)), dtype=np.int64), np.full((len(rows), 4), np.nan)
-        known = (truth.widths * truth.heights > 0)[truth.image[rows]]
-        at[~known] = -1
-        taught = np.flatnonzero(truth.taught[rows] & known)
+        sized = (truth.widths * truth.heights > 0)[truth.image[rows]]
+        at[~sized] = -1
+        taught = np.flatnonzero(truth.taught[rows] & sized)
         points = count_points(self, truth, rows[taught], sizes.clip(1))
         at[taught], boxes[taught] = points[[f"points_{s}" for s in self.strides]], points[BOX]
         return at, boxes
@@ -222,8 +222,8 @@ def _from_assigning(
             image_sizes=[size[i] for i in home[mine].tolist()],
         ).positive
         claimed.append(positive.sum(1))
-        own = together.gt_index[home[mine]] == (mine - together.first[home[mine]])[:, None]
-        row, point = (positive & ~own).nonzero(as_tuple=True)
+        itself = together.gt_index[home[mine]] == (mine - together.first[home[mine]])[:, None]
+        row, point = (positive & ~itself).nonzero(as_tuple=True)
         others[home[mine][row], point] = True
     row, point = together.positive.nonzero(as_tuple=True)
     box = together.gt_index[row, point] + together.first[row]

@@ -83,9 +83,9 @@ def over(model: Any, dataset: Any, analysis: Callable[..., Table], **running: An
     return joined([analysis(raw, **seen_by(model, raw, ids, model.assign(raw))) for raw, _, ids in batches])
 
 
-def seen_by(model: Any, raw: Any, ids: list[int], own: Assignment) -> dict[str, Any]:
+def seen_by(model: Any, raw: Any, ids: list[int], assignment: Assignment) -> dict[str, Any]:
     """What analyses of points are given of a batch beside it: the model's own assignment, its scores, ids."""
-    return {"own": own, "scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
+    return {"own": assignment, "scores": model.postprocess.scores(raw.outputs), "image_ids": ids}
 
 
 def joined(parts: list[Table]) -> Table:

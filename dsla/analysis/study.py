@@ -84,12 +84,12 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     for raw, images, ids in run_raw(model, dataset, batch_size=batch_size):
         with torch.inference_mode():
             began = time.thread_time()  # of this thread, not of the wall, and so of one core where torch has one thread
-            own = model.assign(raw)
+            assignment = model.assign(raw)
             seconds += time.thread_time() - began
-        taught.append(_taught(own))
-        candidates_of += candidates(model, raw, images, ids, own)
+        taught.append(_taught(assignment))
+        candidates_of += candidates(model, raw, images, ids, assignment)
         best += candidates(model, raw, images, ids, None, ask)
-        seen = seen_by(model, raw, ids, own)
+        seen = seen_by(model, raw, ids, assignment)
         pairs.append(adjacency(raw.outputs, assign(rule, raw), **seen))
         lines.append(profile(raw.outputs, seen.pop("own"), **seen))
     detections = [suppressed(model, image) for image in candidates_of]
@@ -114,12 +114,12 @@ def study(model: Detector, dataset: Any, *, batch_size: int = 16, say: Callable[
     return Study(numbers_of(summaries), tables, candidates_of, detections)
 
 
-def _taught(own: Assignment) -> pd.DataFrame:
+def _taught(assignment: Assignment) -> pd.DataFrame:
     """points and mass (the sum of their labels) of each object of a batch."""
-    positive = own.positive
-    index = (own.gt_index + own.first[:, None])[positive]
-    mass = torch.bincount(index, own.label[positive].double(), minlength=len(own.boxes))
-    return pd.DataFrame({"points": array(own.counts()), "mass": array(mass)}, dtype=float)
+    positive = assignment.positive
+    index = (assignment.gt_index + assignment.first[:, None])[positive]
+    mass = torch.bincount(index, assignment.label[positive].double(), minlength=len(assignment.boxes))
+    return pd.DataFrame({"points": array(assignment.counts()), "mass": array(mass)}, dtype=float)
 
 
 def summaries_of(evaluation: Evaluation, tables: Mapping[str, Any]) -> dict[str, pd.Series]:
@@ -169,14 +169,14 @@ def crowding(truth: dict[str, Any], rows: list[dict[str, Any]]) -> pd.Series:
     Args:
         truth: a COCO ground truth.  rows: COCO results.
     """
-    known = GroundTruth.of(truth, warn=False)
-    results = Results.of(rows, known, warn=False, guess=False)
-    real = np.flatnonzero(~known.crowd)
-    image, boxes = known.image[real], known.corners[real]
+    annotations = GroundTruth.of(truth, warn=False)
+    results = Results.of(rows, annotations, warn=False, guess=False)
+    real = np.flatnonzero(~annotations.crowd)
+    image, boxes = annotations.image[real], annotations.corners[real]
     pairs = overlapping(image, image, lambda i, j: iou(boxes[i], boxes[j]))
     crowded = np.unique(image[pairs.detection[(pairs.iou > CROWDED) & (pairs.detection != pairs.object)]])
     ap = {"AP_crowded": np.nan, "AP_apart": np.nan}
-    for name, kept in zip(ap, (crowded, np.setdiff1d(np.arange(len(known)), crowded)), strict=True):
+    for name, kept in zip(ap, (crowded, np.setdiff1d(np.arange(len(annotations)), crowded)), strict=True):
         if len(kept):
             part = results.part(kept)
             ap[name] = evaluate_detections(part.truth, part).summary["AP"]
@@ -227,9 +227,9 @@ def object_points(model: Detector, image: Tensor, target: dict[str, Any], gt: in
     """
     with torch.inference_mode():
         raw = model.forward_raw([image], [target])
-        own: Assignment = model.assign(raw)
+        assignment: Assignment = model.assign(raw)
         outputs, grid, scores = raw.outputs, raw.outputs.grid, model.postprocess.scores(raw.outputs)
-        label = own.target(outputs.boxes)[0] * (own.gt_index[0] == gt)
+        label = assignment.target(outputs.boxes)[0] * (assignment.gt_index[0] == gt)
         assert raw.targets is not None
         box = raw.targets[0]["boxes"][gt]
         overlap = aligned_iou(outputs.boxes[0], box)

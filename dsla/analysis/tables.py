@@ -77,8 +77,8 @@ def analysis(name: str, options: Callable[..., Any]) -> Callable[[Callable[P, Ta
     """
 
     def recorded(function: Callable[P, Table]) -> Callable[P, Table]:
-        own = signature(function)
-        arguments = dict(signature(options).parameters) | dict(own.parameters)
+        declared = signature(function)
+        arguments = dict(signature(options).parameters) | dict(declared.parameters)
         more = [a for a in arguments.values() if a.kind is a.KEYWORD_ONLY]
         settings = {a.name: a.default for a in more}
 
@@ -90,9 +90,9 @@ def analysis(name: str, options: Callable[..., Any]) -> Callable[[Callable[P, Ta
             table.attrs = {"analysis": name} | settings | plain | table.attrs
             return table
 
-        first = [a for a in own.parameters.values() if a.kind is a.POSITIONAL_OR_KEYWORD]
+        first = [a for a in declared.parameters.values() if a.kind is a.POSITIONAL_OR_KEYWORD]
         last = [a for a in signature(options).parameters.values() if a.kind is a.VAR_KEYWORD]
-        analyse.__signature__ = own.replace(parameters=[*first, *more, *last])  # type: ignore[attr-defined]
+        analyse.__signature__ = declared.replace(parameters=[*first, *more, *last])  # type: ignore[attr-defined]
         return analyse
 
     return recorded

@@ -71,10 +71,10 @@ def _draw(args: Namespace, readable: list[str]) -> None:
         dataset = CocoDataset(args.images, truths[0])
         refuse_existing([args.sheet], inputs=dataset.files_read(), overwrite=args.overwrite)
         try:
-            said = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
+            message = str(save(problem_sheet(dataset), args.sheet, overwrite=args.overwrite))
         except DataError as error:
-            said = str(error)
-        print(said, file=sys.stderr)  # the report may be JSON
+            message = str(error)
+        print(message, file=sys.stderr)  # the report may be JSON
 
 
 def _assigned(args: Namespace) -> None:

@@ -210,7 +210,7 @@ class GroundTruth:
         """Places of the images whose file names share most of their last parts with this path, at least the name."""
         parts = parts_of(file)
         for n in range(len(parts), 0, -1):
-            if alike := [place for own, place in self._by_name.get(parts[0], ()) if own[:n] == parts[:n]]:
+            if alike := [place for stored, place in self._by_name.get(parts[0], ()) if stored[:n] == parts[:n]]:
                 return alike
         return []
 
@@ -223,7 +223,7 @@ class GroundTruth:
         if (place := self._by_id.get(str(name))) is not None:
             return place
         places, parts = self.named(str(name)), parts_of(str(name))
-        places = [n for n in places if parts[: len(own := parts_of(self.file_names[n]))] == own] or places
+        places = [n for n in places if parts[: len(whole := parts_of(self.file_names[n]))] == whole] or places
         if len(places) > 1:
             files = some([self.file_names[n] for n in places], 3)
             raise DataError(f"{name!r} names {len(places)} images of {self.name}, {files}; give its folder, or the id")

@@ -74,10 +74,10 @@ def upright(image: Image.Image) -> tuple[int, int]:
     return image.size if turned else image.size[::-1]
 
 
-def frame(image: Image.Image, said: tuple[int, int] | None = None) -> tuple[int, int]:
+def frame(image: Image.Image, annotated: tuple[int, int] | None = None) -> tuple[int, int]:
     """(height, width) of the frame that annotations mean: the stored one where they say its size, else the upright one.
 
     Phone photographs are stored unrotated with an EXIF orientation.
     """
     stored = image.size[::-1]
-    return stored if said is not None and tuple(said) == stored else upright(image)
+    return stored if annotated is not None and tuple(annotated) == stored else upright(image)

@@ -134,16 +134,16 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
         texts = [f"{r['name']}: {r['verdict']}\n{r['count']} points" for _, r in lost.iterrows()]
         kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
     for kind, title, table, words in kinds:
-        shown, problems, unread = [], Problems(images), dict[Any, str]()
+        cases, problems, unread = [], Problems(images), dict[Any, str]()
         for (_, row), text in zip(table.iterrows(), words, strict=True):
             try:
-                shown.append((load_image(truth.file(place[row["image"]], images)), row, text))
+                cases.append((load_image(truth.file(place[row["image"]], images)), row, text))
             except DataError as error:
                 unread[row["image"]] = str(error)
         problems.add("unreadable-file", unread, next(iter(unread.values()), ""))
         problems.warn()
-        if shown:
-            figure = detectors.worst(shown, a.name, kind)
+        if cases:
+            figure = detectors.worst(cases, a.name, kind)
             if unread:
                 figure.caption += f" Not shown, for their files cannot be read: images {some(list(unread))}."
             yield Chart(f"worst-{kind}{end}", title, figure, table, "png")

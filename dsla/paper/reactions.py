@@ -50,10 +50,10 @@ def reaction_table(model: Detector, dataset: DetectionDataset) -> pd.DataFrame:
             numbers["ranking"] = ranking([suppressed(model, image) for image in above], dataset).summary()
             numbers["suppression"] = suppression(above, dataset, **nms).summary()
             numbers["best"] = at_best(boxes, dataset, **nms)
-        for asked, measures in read("definitions")["reactions"].items():
+        for question, measures in read("definitions")["reactions"].items():
             for kind, (analysis, name) in measures.items():
                 value = numbers[analysis][name] if analysis in numbers else np.nan
-                rows.append([asked, kind, analysis, name, change, value])
+                rows.append([question, kind, analysis, name, change, value])
     return pd.DataFrame(rows, columns=["asked", "kind", "analysis", "name", "change", "value"])
 
 

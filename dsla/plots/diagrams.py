@@ -120,8 +120,8 @@ def reactions(table: pd.DataFrame) -> Picture:
     """What measures react to, a panel a question, a row a change; `dsla.paper.reactions.reaction_table`."""
     changes = list(dict.fromkeys(table["change"]))
     with drawing(0.3 * len(changes) + 1.3, caption("reactions", change=changes[0])) as figure:
-        asked = list(dict.fromkeys(table["asked"]))
-        for ax, question in zip(figure.subplots(1, len(asked), sharey=True), asked, strict=True):
+        questions = list(dict.fromkeys(table["asked"]))
+        for ax, question in zip(figure.subplots(1, len(questions), sharey=True), questions, strict=True):
             for kind, look in KINDS.items():
                 rows = table[(table["asked"] == question) & (table["kind"] == kind)]
                 ax.axvline(rows["value"].iloc[0], color=look["color"], lw=0.8, alpha=0.6)

@@ -97,10 +97,10 @@ def show_near(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float,
     return float(half)
 
 
-def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, shown: Any) -> None:
+def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, visible: Any) -> None:
     """Labels [h, w] in 0…1 of a level, where they are `shown` [h, w]: each colours the cell around its point."""
     pixels = LABELS(np.clip(np.asarray(values, dtype=np.float32), 0, 1), bytes=True)
-    pixels[..., 3] = np.where(np.asarray(shown), 209, 0)  # a little of the image is seen through
+    pixels[..., 3] = np.where(np.asarray(visible), 209, 0)  # a little of the image is seen through
     (h, w), s = grid.shapes[level], grid.strides[level]
     left = (grid.offset - 0.5) * s
     extent = (left, left + w * s, left + h * s, left)
@@ -204,7 +204,7 @@ def draw_detections(
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, dtype=np.int64)}
     table, missed = judged(detections, target or nothing, iou_threshold, score_threshold)
-    panels, said = [], {"hit": "", "duplicate": " again", "false": " false"}
+    panels, suffixes = [], {"hit": "", "duplicate": " again", "false": " false"}
     if target is None:
         table["verdict"], counts = "hit", many(len(table), "detection")
         title = text = counts
@@ -213,12 +213,12 @@ def draw_detections(
         texts = [name + " missed" * bool(m) for name, m in zip(names, missed, strict=True)]
         title = f"ground truth: {many(len(missed), 'object')}, {int(missed.sum())} missed"
         panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit").tolist()))
-        hits, again, false = (int((table["verdict"] == v).sum()) for v in said)
+        hits, again, false = (int((table["verdict"] == v).sum()) for v in suffixes)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
         about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
         title, text = f"detections: {counts}", caption("detections", **about)
     columns = (table[c] for c in ("category", "score", "verdict"))
-    texts = [f"{name_of(c, class_names)} {s:.2f}{said[v]}" for c, s, v in zip(*columns, strict=True)]
+    texts = [f"{name_of(c, class_names)} {s:.2f}{suffixes[v]}" for c, s, v in zip(*columns, strict=True)]
     panels.append((title, table[CORNERS], texts, table["verdict"]))
     wide = max(min((7.2, 4.6)[len(panels) - 1], 7.2 * size[1] / size[0]), 3.6 / len(panels))
     high = wide * size[0] / size[1]

@@ -149,13 +149,13 @@ def network(table: pd.DataFrame) -> Picture:
         ends = [*levels, *(place[name][1] for name in head.loc[head["sources"] == EVERY, "name"])]
         ax.vlines(BUS, min(ends), max(ends), color=FAINT, lw=1.4, zorder=0)
         for row in table.itertuples(index=False):
-            x, y, wide = own = place[row.name]
-            _box(ax, own, row)
+            x, y, wide = block = place[row.name]
+            _box(ax, block, row)
             if row.part == "head":
-                _arrow(ax, (BUS, y, 0) if row.sources == EVERY else (x, place[row.sources][1], wide), own)
+                _arrow(ax, (BUS, y, 0) if row.sources == EVERY else (x, place[row.sources][1], wide), block)
             else:
                 for source in row.sources.split():
-                    _arrow(ax, place[source], own)
+                    _arrow(ax, place[source], block)
         for x, text in ((0.0, "backbone"), (2.55, "pyramid"), (5.7, "head, shared by the levels")):
             ax.text(x, max(heights) + 0.75, text, weight="bold", ha="center", fontsize=9)
         ax.set(xlim=(-1, 7.35), ylim=(-0.55, max(heights) + 1))

@@ -28,20 +28,20 @@ def problem_sheet(dataset: CocoDataset) -> Picture:
     kinds = {p.kind: ids.isin(p.ids) for p in dataset.problems if p.of == "annotation"}
     odd = np.any([np.zeros(len(ids), dtype=bool), *kinds.values()], axis=0)
     count = np.bincount(truth.image[odd], minlength=len(truth))
-    shown = []
+    pictures = []
     for i in np.argsort(-count, kind="stable")[: (count > 0).sum()].tolist():
         try:
-            shown.append((i, as_image(dataset.load(i)[0])))
+            pictures.append((i, as_image(dataset.load(i)[0])))
         except DataError:
             continue
-        if len(shown) == MOST:
+        if len(pictures) == MOST:
             break
-    if not shown:
+    if not pictures:
         raise DataError(f"{dataset.annotation_json}: no odd box in a picture that can be read, so there is no sheet")
-    columns = math.ceil(math.sqrt(len(shown)))
-    rows = math.ceil(len(shown) / columns)
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
     figure = picture(3.2 * columns, 3.1 * rows)
-    for place, (i, pixels) in enumerate(shown, 1):
+    for place, (i, pixels) in enumerate(pictures, 1):
         ax, here = figure.add_subplot(rows, columns, place), truth.image == i
         height, width = pixels.shape[:2]
         show_image(ax, pixels, (height, width))

@@ -96,17 +96,17 @@ class Why:
         return "\n".join(lines)
 
     def _verdict(self, row: pd.Series) -> str:
-        verdict, said = row["verdict"], [row["verdict"]]
+        verdict, parts = row["verdict"], [row["verdict"]]
         if verdict == "suppressed" and np.isnan(row["suppressor_score"]):
-            said = ["suppressed by none"]
+            parts = ["suppressed by none"]
         elif verdict == "too loose" and row["box_category"] not in (None, row["category"]):
-            said = ["too loose, other class"]
+            parts = ["too loose, other class"]
         elif verdict == "nothing near" and not np.isnan(row["iou"]):
-            said.append("nearest")
+            parts.append("nearest")
         if self.offer.candidates is None and verdict in ("too loose", "nothing near"):
-            said.append("nms unknown")
+            parts.append("nms unknown")
         values = {**self.table.attrs, **row, "called": self.called(row.name)}
-        return " ".join(WHY[part].format(**values) for part in said)
+        return " ".join(WHY[part].format(**values) for part in parts)
 
     def called(self, i: int) -> str:
         """Class, by name, of the box that decided about row i; empty where no box is near."""

@@ -165,8 +165,8 @@ class Recipe:
             entry.read(values | dict(copy.options if "options" in changes else ()))
         except DataError as error:
             raise DataError(f"recipe {self.name}: {error}") from None
-        known = {option.name for option in entry.options}
-        kept = tuple((k, v) for k, v in copy.options if "options" in changes or k in known)
+        allowed = {option.name for option in entry.options}
+        kept = tuple((k, v) for k, v in copy.options if "options" in changes or k in allowed)
         quality = None if "quality" in idle else copy.quality  # a branch that nothing trains would multiply the scores
         return dataclasses.replace(copy, options=kept, quality=quality)
 

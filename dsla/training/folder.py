@@ -103,8 +103,8 @@ class Records:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:  # torch's own writer has RuntimeErrors for a full disk
             kept = f"the last good one stays: {path}" if path.exists() else "there is none before it"
-            said = (e.strerror for e in (error, error.__context__) if isinstance(e, OSError) and e.strerror)
-            reason = next(said, str(error).splitlines()[0])
+            reasons = (e.strerror for e in (error, error.__context__) if isinstance(e, OSError) and e.strerror)
+            reason = next(reasons, str(error).splitlines()[0])
             raise OSError(
                 f"the checkpoint of step {start.step} could not be written to {self.folder} ({reason}); {kept}. Make "
                 "room on the disk and go on with resume=True (--resume)"

@@ -214,12 +214,13 @@ class Recorder:
             iou, taught = a.iou(outputs.boxes), a.target(outputs.boxes)
             of_class = scores.gather(-1, a.category.clamp(min=0)[..., None])[..., 0]
             score = torch.where(a.positive, of_class, scores.amax(-1))
-            own, own_box = [], []
+            values, own_box = [], []
             for k, target in enumerate(self.targets):
                 objects = torch.arange(len(target["boxes"]), device=device)[:, None]
                 best, point = a.label[k].where(a.gt_index[k] == objects, -1).max(1)  # [M]
                 lost = best[:, None] < 0
-                own.append(torch.stack([v[k, point] for v in (a.label, iou, taught, score)], 1).where(~lost, torch.nan))
+                rows = torch.stack([v[k, point] for v in (a.label, iou, taught, score)], 1)  # [M,4]
+                values.append(rows.where(~lost, torch.nan))
                 boxes = scaled(outputs.boxes[k, point], raw.image_sizes[k], originals[k])
                 own_box.append(boxes.where(~lost, torch.nan))
         self._about |= {"grid": outputs.grid, "sizes": tuple(raw.image_sizes), "class_names": tuple(model.class_names)}
@@ -227,7 +228,7 @@ class Recorder:
         frame = {
             "taught": ((taught.clamp(0, 1) * 254 + 1.5) * a.positive).to(torch.uint8).cpu().numpy(),
             "score": (score.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy(),
-            "own": torch.cat(own).half().cpu().numpy(),
+            "own": torch.cat(values).half().cpu().numpy(),
             "own_box": _sixteenths(torch.cat(own_box)),
         }
         return frame | self._kept(detections)

@@ -207,8 +207,9 @@ def judge(
     table["by"], table["overlap"] = -1, np.nan
     table.loc[removed, "by"], table.loc[removed, "overlap"] = suppressed
     pairs = meeting.overlaps(class_aware=False)
-    own = table["category"].to_numpy()[pairs.detection] == objects["category"].to_numpy()[pairs.object]
-    best = Pairs(pairs.detection, pairs.object, pairs.iou + own).best("detection", len(table))  # of its class first
+    same_class = table["category"].to_numpy()[pairs.detection] == objects["category"].to_numpy()[pairs.object]
+    iou = pairs.iou + same_class  # of its class first
+    best = Pairs(pairs.detection, pairs.object, iou).best("detection", len(table))
     table["object"], table["iou"] = pick(pairs.object, best, -1), pick(pairs.iou, best, 0.0)
     gone = np.flatnonzero((table["by"] >= 0) & (table["object"] >= 0))
     by, place = (table[name].to_numpy()[gone] for name in ("by", "object"))

@@ -93,9 +93,9 @@ class LiveTraining:
         self._next = ended + max(self.every, (ended - began) / SHARE)
 
 
-def cause(said: str, lines: int = 15) -> str:
+def cause(output: str, lines: int = 15) -> str:
     """Why a run failed, of all that it printed: its own last words, not torchrun's report of processes after them."""
-    rows = [row for row in said.replace("\r", "\n").splitlines() if row.strip()]
+    rows = [row for row in output.replace("\r", "\n").splitlines() if row.strip()]
     for i, row in enumerate(rows):
         if row.lstrip().startswith("dsla train: "):
             return "\n".join([row.strip(), *takewhile(lambda more: more.startswith("  "), rows[i + 1 :])])

@@ -39,16 +39,16 @@ def page(pictures: Sequence[Picture], state: dict[str, Any], methods: dict[str, 
     traits = {"state": {**state, "rows": rows, "coupling": coupling}, "catalogue": alone, "scene": scene}
     traits |= {"lut": base64.b64encode(LUT).decode(), "lost": LOST, "width": WIDTH}
     for side, most in [*((side, SMALL) for side in SIDES), (MANY, LARGE)]:
-        shown, size = list[dict[str, Any]](), 0
+        kept, size = list[dict[str, Any]](), 0
         for picture in pictures:
             photo = base64.b64encode(encoded(draw.backdrop(picture.pixels(), side)[0])).decode()
-            shown.append({**picture.plain(pictures[0]), "photo": photo})
+            kept.append({**picture.plain(pictures[0]), "photo": photo})
             if (size := size + len(photo)) > most:
                 break
-        data = json.dumps({"traits": traits, "pictures": shown}, separators=(",", ":"))
+        data = json.dumps({"traits": traits, "pictures": kept}, separators=(",", ":"))
         safe = data.replace("<", "\\u003c")  # no end tag within the script
         text = PAGE.format(style=STYLE, data=safe, script=script("page.js"), title=TITLE)
-        if len(shown) == len(pictures) and len(text.encode()) < most:
+        if len(kept) == len(pictures) and len(text.encode()) < most:
             return text
     raise DataError(f"{len(pictures)} pictures make a page of more than {LARGE / 1e6:g} MB: choose fewer")
 

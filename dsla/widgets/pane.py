@@ -102,9 +102,9 @@ class Pane(w.VBox):
         for part in parts:
             part.unobserve_all()
             part.close()
-            for own in (getattr(part, "layout", None), getattr(part, "style", None)):
-                if isinstance(own, w.Widget):
-                    own.close()
+            for trait in (getattr(part, "layout", None), getattr(part, "style", None)):
+                if isinstance(trait, w.Widget):
+                    trait.close()
         layout = self.layout
         super().close()
         layout.close()

@@ -183,13 +183,13 @@ def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
     for p in pictures:
         image = {"id": p.image["id"] if "id" in p.image else next(free), "file_name": p.image.get("file_name", p.name)}
         images.append(image | {"width": p.size[1], "height": p.size[0]})
-        known = {tuple(row[:4]): row[4:] for row in p.known}
+        annotated = {tuple(row[:4]): row[4:] for row in p.known}
         for x1, y1, x2, y2, label in p.objects or ():
             if not 0 <= label < len(p.ids):
                 only = f"only {len(p.ids)} classes have a name: `name_classes`"
                 raise DataError(f"{p.name}: a box has class {label:g}, but {only}")
             w, h = x2 - x1, y2 - y1
-            *box, area = known.get((x1, y1, x2, y2), [x1, y1, w, h, w * h])
+            *box, area = annotated.get((x1, y1, x2, y2), [x1, y1, w, h, w * h])
             row = {"image_id": image["id"], "category_id": p.ids[int(label)], "bbox": box, "area": area, "iscrowd": 0}
             annotations.append(row)
         annotations += p.others

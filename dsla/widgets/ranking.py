@@ -75,8 +75,8 @@ class RankingExplorer(Pane):
         self._objects: Any = truth.objects[~truth.objects["crowd"].astype(bool)]
         self._place = {image: i for i, image in enumerate(truth.images)}
         self._all = {n: ranking(s, self.dataset, iou_threshold=iou_threshold, **options) for n, s in sources.items()}
-        own = {method(name).name for name in self._all}
-        with distinct([] if len(own) == len(self._all) and own <= set(looks()) else list(self._all)):
+        canonical = {method(name).name for name in self._all}
+        with distinct([] if len(canonical) == len(self._all) and canonical <= set(looks()) else list(self._all)):
             self._colours = {name: method(name).colour for name in self._all}
         classes = [("all classes", ALL), *((name, c) for c, name in self._categories.items())]
         self.bar(

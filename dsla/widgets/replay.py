@@ -103,8 +103,8 @@ class TrainingReplay(Pane):
         r = self.recording
         names = [draw.name_of(label, r.class_names) for label in r.labels]
         objects = pd.DataFrame({"image": r.image, "object": range(len(names)), "name": names})
-        own = pd.DataFrame(r.own.reshape(-1, 4).astype(float), columns=OWN)
-        return pd.DataFrame({"step": r.steps}).merge(objects, how="cross").join(own)
+        best = pd.DataFrame(r.own.reshape(-1, 4).astype(float), columns=OWN)
+        return pd.DataFrame({"step": r.steps}).merge(objects, how="cross").join(best)
 
     def static(self) -> Picture:
         """Four moments of the image shown: the boxes, what was taught, and the scores, on the busiest level."""
@@ -126,9 +126,9 @@ class TrainingReplay(Pane):
                         draw.show_boxes(ax, frame.boxes(torch.tensor(r.objects[m])), look, 1.1, (0, (2, 2)))
                     if np.isfinite(r.own_box[f, m]).all():
                         draw.show_boxes(column[0], frame.boxes(torch.tensor(r.own_box[f, m])), look, 1.5)
-                learns, said = taught[level][f], score[level][f]
+                learns, scores = taught[level][f], score[level][f]
                 draw.show_labels(column[1], r.grid, level, (learns.float() - 1) / 254, learns > 0)
-                draw.show_labels(column[2], r.grid, level, said / 255, said >= 8)
+                draw.show_labels(column[2], r.grid, level, scores / 255, scores >= 8)
                 for ax in column:
                     ax.set(xlim=(0, frame.size[1]), ylim=(frame.size[0], 0))
                 column[0].set_title(f"step {r.steps[f]}")

@@ -120,7 +120,7 @@ class BoxSurface(Surface):
 
     def show(self, rows: list[dict[str, Any]]) -> None:
         """Other labels, of the boxes that are drawn now."""
-        now, before = ([row["shapes"] for row in shown] for shown in (rows, self.frame.get("rows", [])))
+        now, before = ([row["shapes"] for row in drawn] for drawn in (rows, self.frame.get("rows", [])))
         if now != before:
             self.hover = []  # of another grid
         self.frame = {"seq": self.seq, "objects": len(self.objects), "rows": rows}

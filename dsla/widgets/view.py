@@ -150,9 +150,9 @@ class View:
 
     def code(self, name: str, assigner: Assigner) -> str:
         """Python that makes the assigner; a class of the reader's own comes from the registry."""
-        own = name in METHODS and not isinstance(METHODS[name].source, str)
+        custom = name in METHODS and not isinstance(METHODS[name].source, str)
         made = repr(assigner)
-        return f"dsla.assigners.method({name!r}).kind{made[made.index('(') :]}" if own else made
+        return f"dsla.assigners.method({name!r}).kind{made[made.index('(') :]}" if custom else made
 
     def python(self) -> str:
         """Code that makes the same assignments: `assignments`, title → `Assignment`."""
