@@ -152,9 +152,9 @@ def follow(
     store.parent.mkdir(parents=True, exist_ok=True)
     commit = commit_of(Path(__file__).parent)
     for each in parts:
-        waiting = False
+        maker, waiting = _Maker(each, data, store, commit, say, progress), False
         while left := missing(read_store(store, protocol=VERSION), each):
-            if any(_claim(p, each, data, store, commit, say, progress) for p in left):
+            if any(map(maker.claim, left)):
                 waiting = False
                 continue
             if not waiting:
@@ -177,42 +177,61 @@ def images(part: str, name: str, data: str) -> DetectionDataset:
     return Part(photographs, sorted(i for place, (_, i) in enumerate(names) if first <= place % 8 < end))
 
 
-def _claim(
-    p: Planned, part: str, data: str, store: Path, commit: str, say: Callable[[str], None], progress: bool
-) -> bool:
-    """Whether this made the run and added it to the store: not if another process is making it, or has made it."""
-    with ExitStack() as claims:
-        try:
-            claims.enter_context(locked(store.parent / "runs" / f"{p.recipe.name}-{p.seed}" / "claim"))
-        except InUse:
-            return False
-        if p not in (left := missing(read_store(store, protocol=VERSION), part)):
-            return False
-        say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {many(len(left), 'run')} missing")
-        run = _make(p, part, data, store.parent, commit, progress)
-        add_line(store, run)
-        say(f"AP {as_text('AP', ap_of(run))}")
-        return True
+@dataclass(frozen=True)
+class _Maker:
+    """Makes runs of a part, each into the store when it is whole.
 
+    Attributes:
+        part: of the protocol.
+        data: folder of the photographs, "" for scenes.
+        store: the file of the lines; what the runs leave lies beside it.
+        commit: of the package when the command began, not what lies there when a run ends.
+        say: is told what is done.
+        progress: show a bar.
+    """
 
-def _make(p: Planned, part: str, data: str, out: Path, commit: str, progress: bool) -> Run:
-    main = p.stage == stage_of(part, "main")
-    train, judged = (images(part, name, data) for name in ("train", "test" if main else "tuning"))
-    options = {"val": images(part, "validation", data), "every": plan(part)["curve_every"]} if main else {}
-    model, log = train_or_read(p.recipe, p.seed, out, train, progress=progress, **options)
-    more: dict[str, Any] = {}
-    if main:
-        asked = study(model, judged)
-        results: Analysed = asked
-        more["resampled"] = resampled_ap(asked.detections, judged, draws(len(judged), PLAN["resamples"])).round(5)
-        more["evaluations"] = evaluations_of(log)
-    else:
-        numbers = series("evaluation", evaluate(model, judged), {"": "no such object"})
-        results = Analysed(numbers_of({"evaluation": numbers}), {})
-    of_data = {"train": train.fingerprint(), "judged": judged.fingerprint()}
-    about = {"protocol": VERSION, "stage": p.stage, "start": p.start, "lr": p.recipe.lr, "commit": commit}
-    key = key_of(p.recipe, p.seed, len(judged), data=list(of_data.values()))
-    return run_of(p.base, model, results, key=key, seed=p.seed, images=len(judged), data=of_data, **about, **more)
+    part: str
+    data: str
+    store: Path
+    commit: str
+    say: Callable[[str], None]
+    progress: bool
+
+    def claim(self, p: Planned) -> bool:
+        """Whether this made the run: not if another process is making it, or has made it."""
+        with ExitStack() as claims:
+            try:
+                claims.enter_context(locked(self.store.parent / "runs" / f"{p.recipe.name}-{p.seed}" / "claim"))
+            except InUse:
+                return False
+            if p not in (left := missing(read_store(self.store, protocol=VERSION), self.part)):
+                return False
+            self.say(f"{p.recipe.name}, seed {p.seed}: {p.recipe.steps} steps; {many(len(left), 'run')} missing")
+            run = self.make(p)
+            add_line(self.store, run)
+            self.say(f"AP {as_text('AP', ap_of(run))}")
+            return True
+
+    def make(self, p: Planned) -> Run:
+        main, about = p.stage == stage_of(self.part, "main"), plan(self.part)
+        train, judged = (images(self.part, name, self.data) for name in ("train", "test" if main else "tuning"))
+        options: dict[str, Any] = {"progress": self.progress}
+        if main:
+            options |= {"val": images(self.part, "validation", self.data), "every": about["curve_every"]}
+        model, log = train_or_read(p.recipe, p.seed, self.store.parent, train, **options)
+        more: dict[str, Any] = {}
+        results: Analysed
+        if main:
+            results = whole = study(model, judged)
+            more["resampled"] = resampled_ap(whole.detections, judged, draws(len(judged), PLAN["resamples"])).round(5)
+            more["evaluations"] = evaluations_of(log)
+        else:
+            numbers = series("evaluation", evaluate(model, judged), {"": "no such object"})
+            results = Analysed(numbers_of({"evaluation": numbers}), {})
+        of_data = {"train": train.fingerprint(), "judged": judged.fingerprint()}
+        of_plan = {"protocol": VERSION, "stage": p.stage, "start": p.start, "lr": p.recipe.lr, "commit": self.commit}
+        key = key_of(p.recipe, p.seed, len(judged), data=list(of_data.values()))
+        return run_of(p.base, model, results, key=key, seed=p.seed, images=len(judged), data=of_data, **of_plan, **more)
 
 
 def commit_of(folder: Path) -> str:

@@ -103,11 +103,19 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     done = {stage: len(there) for stage, there in stages.items()}
     seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
     at_edge = sum(rate == max(tried) for (_, recipe), rate in rates.items() if recipe not in about["beside"])
-    said = {"plan": about, "seeds": seeds, "done": done, "methods": Markup(methods), "tuning": tuning_grid}
     trained = [(base, start, int(counts.get((start, base), 0))) for start, base in settings(part)]
     there = ", ".join(f"{name_of(base)} ({start}, {many(count, 'seed')})" for base, start, count in trained if count)
-    said |= {"at_edge": at_edge, "findings": findings, "there": there}
-    return said | {question: Markup(table) for question, table in answers.items()}
+    return {
+        "plan": about,
+        "seeds": seeds,
+        "done": done,
+        "there": there,
+        "tuning": tuning_grid,
+        "at_edge": at_edge,
+        "methods": Markup(methods),
+        "findings": findings,
+        **{question: Markup(table) for question, table in answers.items()},
+    }
 
 
 def main_numbers(*paths: str | Path) -> pd.DataFrame:
@@ -120,10 +128,9 @@ def main_numbers(*paths: str | Path) -> pd.DataFrame:
 
 
 def _main_numbers(runs: Sequence[Run]) -> pd.DataFrame:
-    methods = {FIRST: PLAN["methods"], "methods": set(SHIPPED) - set(PLAN["methods"])}
-    wanted = {(stage_of(part, "main"), recipe) for part, recipes in methods.items() for recipe in recipes}
-    table = table_of([run for run in runs if (run["stage"], run["recipe"]) in wanted])
-    return table.assign(method=table["recipe"].map(name_of))
+    first, further = protocol_numbers(runs), protocol_numbers(runs, "methods")
+    others = set(SHIPPED) - set(PLAN["methods"])
+    return pd.concat([first, further[further["recipe"].isin(others)]], ignore_index=True)
 
 
 def claims_by_start(numbers: pd.DataFrame, judged: Sequence[Claim] = claims.CLAIMS) -> dict[str, tuple[Finding, ...]]:

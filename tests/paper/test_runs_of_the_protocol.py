@@ -239,13 +239,13 @@ def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(smal
     """Threads stand for processes: the lock is the same. Each run takes longer than the look at the store."""
     made, first = [], threading.Barrier(3)
 
-    def make(p, part, data, out, commit, progress):
+    def make(maker, p):
         if len(made) == 0:
             first.wait(30)  # for the other two: three runs are made at a time
         made.append((p.stage, p.base, p.start, p.recipe.lr, p.seed))
         return line(p) | EXTRA
 
-    monkeypatch.setattr(protocol, "_make", make)
+    monkeypatch.setattr(protocol._Maker, "make", make)
     monkeypatch.setattr(protocol, "_WAIT", 0.02)
     said = []
     with ThreadPoolExecutor(3) as pool:
@@ -265,7 +265,7 @@ def test_what_stops_a_run_is_told_and_leaves_no_claim(small, tmp_path, monkeypat
         def make(*_, error=error):
             raise error
 
-        monkeypatch.setattr(protocol, "_make", make)
+        monkeypatch.setattr(protocol._Maker, "make", make)
         with pytest.raises(DataError, match=str(error)):
             follow(tmp_path, lambda _: None, part="scenes")
         assert not list(tmp_path.rglob(".lock"))
