@@ -143,7 +143,7 @@ def profile(
             object's box along the axis (0 and 1: its sides).
     """
     if not isinstance(source, HeadOutputs):
-        return over(source, other, lambda raw, taught, **s: profile(raw.outputs, taught, reach=reach, **s), **running)
+        return over(source, other, lambda raw, own, **s: profile(raw.outputs, own, reach=reach, **s), **running)
     outputs, taught = source, other
     with torch.no_grad():
         grid, scores = outputs.grid, Postprocess().scores(outputs) if scores is None else scores
