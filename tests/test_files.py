@@ -67,9 +67,9 @@ def test_dots_through_a_folder_that_is_not_there(tmp_path):
     for options in ({"inputs": [photo], "overwrite": True}, {}):
         with pytest.raises(DataError, match=rf"{photo}: (read by this command|there already)"):
             refuse_existing([around], **options)
-    own = OwnFolder(tmp_path / "new" / "..", inputs=[photo], overwrite=True)
+    folder = OwnFolder(tmp_path / "new" / "..", inputs=[photo], overwrite=True)
     with pytest.raises(DataError, match="read by this command"):
-        own.write("a.png", b"")
+        folder.write("a.png", b"")
     write(tmp_path / "new" / ".." / "b.txt", "b")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.png": "mine", "b.txt": "b"}
 

@@ -69,9 +69,9 @@ boxes = st.lists(st.tuples(*[st.floats(-200, 200, width=32)] * 4), min_size=1, m
 @given(boxes, boxes)
 def test_iou_equals_torchvision_and_is_symmetric(a, b):
     a, b = (torch.tensor([[min(x, z), min(y, w), max(x, z) + 1, max(y, w) + 1] for x, y, z, w in v]) for v in (a, b))
-    found = pairwise_iou(a, b)
-    torch.testing.assert_close(found, box_iou(a, b))
-    torch.testing.assert_close(found, pairwise_iou(b, a).T)
+    iou = pairwise_iou(a, b)
+    torch.testing.assert_close(iou, box_iou(a, b))
+    torch.testing.assert_close(iou, pairwise_iou(b, a).T)
     torch.testing.assert_close(aligned_iou(a, a), torch.ones(len(a)))
 
 

@@ -101,8 +101,8 @@ def test_every_cell_was_run_in_order_and_none_failed_or_warned(notebook):
 
 def test_no_path_or_name_of_one_machine(notebook):
     for text in words(notebook):
-        found = MACHINE.search(text)
-        assert not found, text[max(0, found.start() - 60) : found.end() + 60]
+        match = MACHINE.search(text)
+        assert not match, text[max(0, match.start() - 60) : match.end() + 60]
         assert not re.search(r" at 0x[0-9a-f]{6,}", text), text
         assert getpass.getuser() in ("root", "user") or getpass.getuser() not in text
 
@@ -185,7 +185,7 @@ def test_it_teaches_and_asserts_and_defines_almost_nothing(path, notebook):
 
 def test_every_task_has_a_folded_solution_whose_code_knows_its_names(notebook):
     """That it runs, and asserts what it says, is tested from the root; here, that it can."""
-    known = set(dir(builtins)) | {"__name__"}
+    names = set(dir(builtins)) | {"__name__"}
     for cell in with_solutions(notebook).cells:
         if cell.cell_type == "markdown":
             assert cell.source.count("**Try.**") == cell.source.count("<summary>Solution</summary>"), cell.source
@@ -195,8 +195,8 @@ def test_every_task_has_a_folded_solution_whose_code_knows_its_names(notebook):
         imported = [(a.asname or a.name).split(".")[0] for n in nodes if isinstance(n, IMPORTS) for a in n.names]
         named = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
         defined = [n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
-        known |= {*imported, *named, *defined, *(n.arg for n in nodes if isinstance(n, ast.arg))}
-        assert {n.id for n in nodes if isinstance(n, ast.Name)} <= known, cell.source
+        names |= {*imported, *named, *defined, *(n.arg for n in nodes if isinstance(n, ast.arg))}
+        assert {n.id for n in nodes if isinstance(n, ast.Name)} <= names, cell.source
 
 
 def test_what_notebooks_print_about_a_claim_is_what_the_runs_say_from_each_start():

@@ -26,8 +26,8 @@ def test_environment_yml_equals_pyproject():
     wanted = dict(map(requirement, [*project["dependencies"], *project["optional-dependencies"]["test"]]))
     wanted["python"] = project["requires-python"]
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())
-    found = dict(requirement(d) for d in listed["dependencies"] if isinstance(d, str) and d != "pip")
-    assert found == wanted
+    requirements = dict(requirement(d) for d in listed["dependencies"] if isinstance(d, str) and d != "pip")
+    assert requirements == wanted
     assert listed["channels"] == ["conda-forge"]
     assert listed["dependencies"][-1] == {"pip": ["--no-deps -e ."]}
 

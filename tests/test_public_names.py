@@ -52,8 +52,8 @@ def test_building_training_and_evaluating_as_documented(tmp_path):
     assert set(losses) == {"loss_cls", "loss_box"}
     assert all(torch.isfinite(v) and v.ndim == 0 for v in losses.values())
     with torch.no_grad():
-        found = model.eval()(images)
-    assert [set(f) for f in found] == [{"boxes", "scores", "labels"}] * 2
+        detections = model.eval()(images)
+    assert [set(f) for f in detections] == [{"boxes", "scores", "labels"}] * 2
 
     small = dsla.build(dsla.recipe("scenes-dsla", channels=16, head_convs=1), num_classes=5)
     dsla.save(small, tmp_path / "m.safetensors")
@@ -80,6 +80,6 @@ def test_shipped_weights_say_what_they_are_and_reach_what_they_say():
         assert taught == dsla.recipe(name, lr=taught.lr, steps=PLAN["steps"]).replace(name=taught.name)
         assert (taught.box_bias, about["metric"]["steps"], about["metric"]["seed"]) == (0.7, PLAN["steps"], seed)
         assert tuple(about["class_names"]) == scenes.class_names
-        found = dsla.evaluate(dsla.load(file), scenes)["AP"]
-        assert abs(found - about["metric"]["AP"]) < 0.06
+        ap = dsla.evaluate(dsla.load(file), scenes)["AP"]
+        assert abs(ap - about["metric"]["AP"]) < 0.06
     assert about["metric"]["data"] == "scenes-val"

@@ -95,9 +95,9 @@ def test_across_levels():
     right = {(i, j) for i, j, d in zip(a.tolist(), b.tolist(), direction.tolist(), strict=True) if d == 0}
     assert right == {(0, 1), (1, 2), (3, 4), (4, 5), (6, 7)}
     assert len(neighbours(grid)[0]) == 5 + 3
-    found = HeadOutputs(torch.zeros(1, 8, 2), torch.ones(1, 8, 4), grid)
+    predictions = HeadOutputs(torch.zeros(1, 8, 2), torch.ones(1, 8, 4), grid)
     reference = FCOS(((0, 64), (64, 1e8)))(grid, [BOX], [LABELS])
-    assert adjacency(found, reference, across_levels=True)["direction"].tolist() == ["right", "down", "level"]
+    assert adjacency(predictions, reference, across_levels=True)["direction"].tolist() == ["right", "down", "level"]
 
 
 def test_neighbours_on_many_levels_lie_side_by_side():
@@ -134,22 +134,22 @@ def test_batches_add_up():
 def test_profile_by_hand():
     grid = PointGrid.from_shapes([(3, 3)], (8,), offset=0.5)
     box = torch.tensor([[0.0, 0, 24, 24]])
-    own = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(grid, [box], [torch.tensor([0])], coupling="off")
-    found = HeadOutputs(logit([[[0.1 * (i + 1)] for i in range(9)]]), torch.full((1, 9, 4), 12.0), grid)
-    table = profile(found, own, reach=2).set_index(["axis", "offset"])
+    assignment = DSLA(((0, 64),), relaxation=0.0, core_zone=False)(grid, [box], [torch.tensor([0])], coupling="off")
+    predictions = HeadOutputs(logit([[[0.1 * (i + 1)] for i in range(9)]]), torch.full((1, 9, 4), 12.0), grid)
+    table = profile(predictions, assignment, reach=2).set_index(["axis", "offset"])
     assert table.index.tolist() == [(axis, i) for axis in "xy" for i in (-1, 0, 1)]
     side = math.sqrt(1 / 5)  # centerness 8 px off the centre: sides 4 and 20
     np.testing.assert_allclose(table["label"], [side, 1, side] * 2, rtol=1e-6)
     np.testing.assert_allclose(table["score"], [0.4, 0.5, 0.6, 0.2, 0.5, 0.8], rtol=1e-6)
     np.testing.assert_allclose(table["iou"], [0.5, 1, 0.5] * 2, rtol=1e-6)  # 16·24 of 2·576 − 16·24
     np.testing.assert_allclose(table["place"], [1 / 6, 1 / 2, 5 / 6] * 2, rtol=1e-6)  # 4, 12 and 20 of 24 pixels
-    coupled = profile(found, replace(own, coupling="on"), reach=1).set_index(["axis", "offset"])
+    coupled = profile(predictions, replace(assignment, coupling="on"), reach=1).set_index(["axis", "offset"])
     assert coupled.loc[("x", 1), "label"] == pytest.approx(side / 2)
     empty = DSLA(((0, 64),))(grid, [torch.zeros(0, 4)], [torch.zeros(0).long()])
-    nothing = profile(found, empty)
+    nothing = profile(predictions, empty)
     assert len(nothing) == 0
     numbers = nothing.summary()
     assert numbers["objects"] == 0
     assert set(numbers.attrs["reasons"].values()) == {"no such point"}
-    numbers = profile(found, own, reach=2).summary()
+    numbers = profile(predictions, assignment, reach=2).summary()
     np.testing.assert_allclose(numbers[["score_best", "score_beside", "iou_beside"]], [0.5, 0.5, 0.5], rtol=1e-6)

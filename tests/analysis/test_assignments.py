@@ -215,9 +215,9 @@ def test_sizes_of_the_file_and_of_the_pictures(tmp_path):
     at = {"strides": (8, 16), "input_size": 128}
     with pytest.warns(DataWarning, match=r"than its picture has, of those looked at: 1 image \(2\)"):
         as_said = assignment_statistics("fcos", data, **at)
-    with pytest.warns(DataWarning, match=r"than its picture has, of those looked at: 1 image \(2\)") as said:
+    with pytest.warns(DataWarning, match=r"than its picture has, of those looked at: 1 image \(2\)") as caught:
         dsla.analysis.coverage(["fcos", "dsla"], data)
-    assert len(said) == 1  # however many settings are counted
+    assert len(caught) == 1  # however many settings are counted
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         as_they_are = assignment_statistics("fcos", data, image_sizes="pictures", **at)

@@ -39,8 +39,8 @@ def candidates(scenes, change, background=0):
 @pytest.mark.parametrize("name", CHANGES)
 def test_ranking_and_suppression_at_the_best(scenes, name, background):
     expected = at_best(candidates(scenes, CHANGES["as they are"]), scenes, BEST)
-    found = at_best(candidates(scenes, CHANGES[name], background), scenes, BEST)
-    assert found.to_dict() == pytest.approx(expected.to_dict(), abs=1e-12)
+    numbers = at_best(candidates(scenes, CHANGES[name], background), scenes, BEST)
+    assert numbers.to_dict() == pytest.approx(expected.to_dict(), abs=1e-12)
     assert 0.3 < expected["iou"] < 0.95
     assert 0 < expected["found_share"] <= 1
     assert expected["iou_before"] - expected["iou_after"] == pytest.approx(expected["iou_lost"])
@@ -53,12 +53,12 @@ def test_they_are_what_the_analyses_say_of_the_candidates_that_are_left(scenes):
         {k: v if k == "image_id" else v[best] for k, v in image.items()}
         for image, best in zip(images, order, strict=True)
     ]
-    found, lost = at_best(images, scenes, BEST), suppression(cut, scenes).summary()
-    assert found["lost_over_0.05"] == lost["lost_over_0.05"]
-    assert found["iou_after"] == lost["iou_after"]
-    assert found["found_share"] == lost["found"] / lost["objects"]
-    assert found["spearman"] == pytest.approx(ranking(cut, scenes, iou_threshold=0.0).summary()["spearman_image"])
-    assert "12 best candidates" in found.attrs["definitions"]["iou"]
+    numbers, lost = at_best(images, scenes, BEST), suppression(cut, scenes).summary()
+    assert numbers["lost_over_0.05"] == lost["lost_over_0.05"]
+    assert numbers["iou_after"] == lost["iou_after"]
+    assert numbers["found_share"] == lost["found"] / lost["objects"]
+    assert numbers["spearman"] == pytest.approx(ranking(cut, scenes, iou_threshold=0.0).summary()["spearman_image"])
+    assert "12 best candidates" in numbers.attrs["definitions"]["iou"]
 
 
 def test_the_measures_at_a_threshold_do_change(scenes):
@@ -82,10 +82,10 @@ def test_neighbours_by_rank(scenes, name):
     outputs = HeadOutputs(logits, distances, grid)
     plain = adjacency(outputs, reference).summary()
     scores = CHANGES[name](logits.double().sigmoid())
-    found = adjacency(outputs, reference, scores=scores).summary()
+    numbers = adjacency(outputs, reference, scores=scores).summary()
     for number in ("told_apart", "follows_iou", "follows_iou_against", "constant_rule"):
-        assert found[number] == pytest.approx(plain[number], abs=1e-7)  # single precision makes a few scores equal
-    assert (found["alike"] == plain["alike"]) == (name == "as they are")
+        assert numbers[number] == pytest.approx(plain[number], abs=1e-7)  # single precision makes a few scores equal
+    assert (numbers["alike"] == plain["alike"]) == (name == "as they are")
 
 
 def test_told_apart_is_the_area_below_the_curve_counted_pair_by_pair(scenes):

@@ -24,7 +24,7 @@ def expected_kinds(evaluation):
     """{detection: (kind, annotation id)}, {annotation id: kind of an object without a match}, by plain loops."""
     run = evaluation.coco
     names = {row["id"]: row["original_id"] for row in run.cocoGt.dataset["annotations"]}
-    found, matched, touched, shares = {}, set(), set(), {}
+    kinds, matched, touched, shares = {}, set(), set(), {}
     for image, rows in run.cocoDt.imgToAnns.items():
         objects = [a for a in run.cocoGt.imgToAnns[image] if not a["iscrowd"]]
         table = mask.iou([r["bbox"] for r in rows], [a["bbox"] for a in objects], [0] * len(objects))
@@ -35,46 +35,46 @@ def expected_kinds(evaluation):
         objects = [a for a in run.cocoGt.imgToAnns[entry["image_id"]] if not a["iscrowd"]]
         for number, to, skip in zip(entry["dtIds"], entry["dtMatches"][0], entry["dtIgnore"][0], strict=True):
             if skip:
-                found[number - 1] = ("ignored", None)
+                kinds[number - 1] = ("ignored", None)
                 continue
             if to:
-                found[number - 1] = ("correct", names[int(to)])
+                kinds[number - 1] = ("correct", names[int(to)])
                 matched.add(int(to))
                 continue
             share = shares[number]
-            own = max([(v, -i) for i, v in enumerate(share) if objects[i]["category_id"] == entry["category_id"]]
+            same = max([(v, -i) for i, v in enumerate(share) if objects[i]["category_id"] == entry["category_id"]]
                       or [(0.0, 0)])  # fmt: skip
             other = max([(v, -i) for i, v in enumerate(share) if objects[i]["category_id"] != entry["category_id"]]
                         or [(0.0, 0)])  # fmt: skip
-            if BACKGROUND <= own[0] < FOREGROUND:
-                kind, about = "localisation", own
+            if BACKGROUND <= same[0] < FOREGROUND:
+                kind, about = "localisation", same
             elif other[0] >= FOREGROUND:
                 kind, about = "classification", other
-            elif own[0] >= FOREGROUND:
-                kind, about = "duplicate", own
-            elif max(own[0], other[0]) < BACKGROUND:
+            elif same[0] >= FOREGROUND:
+                kind, about = "duplicate", same
+            elif max(same[0], other[0]) < BACKGROUND:
                 kind, about = "background", None
             else:
                 kind, about = "both", other
             about = None if about is None else objects[-about[1]]["id"]
             if kind in ("localisation", "classification"):
                 touched.add(about)
-            found[number - 1] = (kind, None if about is None else names[about])
+            kinds[number - 1] = (kind, None if about is None else names[about])
     lost = {
         names[a["id"]]: "covered" if a["id"] in touched else "missed"
         for a in run.cocoGt.dataset["annotations"]
         if not a["iscrowd"] and a["id"] not in matched
     }
-    return found, lost
+    return kinds, lost
 
 
 def kinds_of(table):
     here = table["detection"].notna()
-    found = {
+    kinds = {
         int(number): (kind, None if pd.isna(gt) else int(gt))
         for number, kind, gt in table.loc[here, ["detection", "kind", "gt"]].itertuples(index=False)
     }
-    return found, dict(zip(table.loc[~here, "gt"].astype(int), table.loc[~here, "kind"], strict=True))
+    return kinds, dict(zip(table.loc[~here, "gt"].astype(int), table.loc[~here, "kind"], strict=True))
 
 
 def repaired(truth, rows, table, error):
@@ -82,13 +82,13 @@ def repaired(truth, rows, table, error):
     if error == "missed":
         gone = set(table.loc[table["kind"] == "missed", "gt"])
         return {**truth, "annotations": [a for a in truth["annotations"] if a["id"] not in gone]}, rows
-    own = table[table["kind"] == error]
-    gone = set(own["detection"])
+    mistakes = table[table["kind"] == error]
+    gone = set(mistakes["detection"])
     fixed = [row for i, row in enumerate(rows) if i not in gone]
     if error in ("classification", "localisation"):
         objects = {a["id"]: a for a in truth["annotations"]}
         free = set(table.loc[table["kind"] == "covered", "gt"])
-        for gt, group in own.groupby("gt"):
+        for gt, group in mistakes.groupby("gt"):
             if gt in free:
                 row = dict(rows[int(group.loc[group["score"].idxmax(), "detection"])])
                 key = "bbox" if error == "localisation" else "category_id"
@@ -200,8 +200,8 @@ def test_order_of_detections_and_images_does_not_matter(random_case, seed):
     order = np.random.default_rng(seed).permutation(len(rows))
     turned = {**truth, "images": truth["images"][::-1]}
     ours, theirs = errors(rows, truth), errors([rows[i] for i in order], turned)
-    found, lost = kinds_of(theirs)
-    assert ({int(order[k]): v for k, v in found.items()}, lost) == kinds_of(ours)
+    kinds, lost = kinds_of(theirs)
+    assert ({int(order[k]): v for k, v in kinds.items()}, lost) == kinds_of(ours)
     pd.testing.assert_series_equal(ours.summary(), theirs.summary(), rtol=1e-12)
 
 
@@ -240,10 +240,12 @@ def test_undefined_numbers_have_a_reason(one_image):
 def test_lists_of_tensors():
     import torch
 
-    found = [{"boxes": torch.tensor([[0.0, 0, 10, 10]]), "scores": torch.tensor([0.5]), "labels": torch.tensor([1])}]
+    detections = [
+        {"boxes": torch.tensor([[0.0, 0, 10, 10]]), "scores": torch.tensor([0.5]), "labels": torch.tensor([1])}
+    ]
     target = {"boxes": torch.tensor([[0.0, 0, 10, 9]]), "labels": torch.tensor([0])}
-    table = errors(found, [target])
+    table = errors(detections, [target])
     assert table["kind"].tolist() == ["classification", "covered"]
     assert table["gt"].tolist() == [0, 0]
-    inside = errors(found, [target | {"crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}])
+    inside = errors(detections, [target | {"crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}])
     assert inside["kind"].tolist() == ["ignored", "missed"]  # a crowd without a class is one of every class

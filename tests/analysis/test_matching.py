@@ -29,14 +29,14 @@ def coco_matches(evaluation, threshold):
     run = evaluation.coco
     names = {row["id"]: row["original_id"] for row in run.cocoGt.dataset["annotations"]}
     level = int(np.argmin(np.abs(run.params.iouThrs - threshold)))
-    found = {}
+    matches = {}
     for entry in run.evalImgs:
         if entry is not None and entry["aRng"] == run.params.areaRng[0]:
             taken, ignored = entry["dtMatches"][level], entry["dtIgnore"][level]
             for number, to, skip in zip(entry["dtIds"], taken, ignored, strict=True):
                 # pycocotools notes a match with a crowd region, too: for us that is "ignored"
-                found[number - 1] = (None if skip or not to else names[int(to)], bool(skip))
-    return found
+                matches[number - 1] = (None if skip or not to else names[int(to)], bool(skip))
+    return matches
 
 
 def our_matches(truth, rows, threshold):
@@ -142,14 +142,14 @@ def test_order_of_detections_and_images_does_not_matter(random_case, seed):
 @pytest.mark.parametrize("chunk", [1, 2, 5, 100])
 def test_chunks_hold_every_row_once(random_case, chunk):
     truth, rows = random_case(1)
-    known = truth_of(truth)
-    parts = list(stream(rows, known, chunk=chunk))
+    ground_truth = truth_of(truth)
+    parts = list(stream(rows, ground_truth, chunk=chunk))
     assert sorted(pd.concat([p for p, _ in parts])["detection"]) == list(range(len(rows)))
     assert sorted(pd.concat([o for _, o in parts])["gt"]) == list(range(len(truth["annotations"])))
-    assert len(parts) == -(-len(known.images) // chunk)
-    for i, (found, objects) in enumerate(parts):
+    assert len(parts) == -(-len(ground_truth.images) // chunk)
+    for i, (detections, objects) in enumerate(parts):
         allowed = set(range(i * chunk, (i + 1) * chunk))
-        assert set(found["image_index"]) | set(objects["image_index"]) <= allowed
+        assert set(detections["image_index"]) | set(objects["image_index"]) <= allowed
 
 
 def as_tensors(truth, rows):
@@ -160,25 +160,25 @@ def as_tensors(truth, rows):
         xywh = torch.tensor([r["bbox"] for r in some], dtype=torch.float64).reshape(-1, 4)
         return torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
 
-    targets, found = [], []
+    targets, detections = [], []
     for image in truth["images"]:
         mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         real, crowd = [a for a in mine if not a["iscrowd"]], [a for a in mine if a["iscrowd"]]
         hits = [r for r in rows if r["image_id"] == image["id"]]
         targets.append({"boxes": boxes(real), "labels": torch.tensor([label[a["category_id"]] for a in real]).long(),
                         "crowd_boxes": boxes(crowd), "image_id": image["id"]})  # fmt: skip
-        found.append({"boxes": boxes(hits), "labels": torch.tensor([label[r["category_id"]] for r in hits]).long(),
+        detections.append({"boxes": boxes(hits), "labels": torch.tensor([label[r["category_id"]] for r in hits]).long(),
                       "scores": torch.tensor([r["score"] for r in hits], dtype=torch.float64)})  # fmt: skip
-    return targets, found
+    return targets, detections
 
 
 def test_files_tables_and_tensors_agree(tmp_path, random_case):
     truth, rows = random_case(3, crowds=False)
-    targets, found = as_tensors(truth, rows)
+    targets, detections = as_tensors(truth, rows)
     numbers = ["image", "iou", "score"]
     expected = match(rows, truth)[numbers].to_numpy(float)
     table = match(rows, truth)[["image", "category", "x1", "y1", "x2", "y2", "score"]]
-    by_tensors = [match(found, truth), match(found, targets), match(iter(found), targets)]
+    by_tensors = [match(detections, truth), match(detections, targets), match(iter(detections), targets)]
     for other in (match(pd.DataFrame(table), truth), *by_tensors):
         np.testing.assert_allclose(other[numbers].to_numpy(float), expected)
     assert by_tensors[0]["category"].tolist() == match(rows, truth)["category"].tolist()
@@ -229,21 +229,21 @@ def test_one_reader_of_an_images_detections():
 def test_crowd_boxes_of_targets_take_every_class():
     target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(),
               "crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}  # fmt: skip
-    found = {"boxes": torch.tensor([[5.0, 5, 20, 20], [60, 60, 70, 70]]), "labels": torch.tensor([4, 4]),
+    detections = {"boxes": torch.tensor([[5.0, 5, 20, 20], [60, 60, 70, 70]]), "labels": torch.tensor([4, 4]),
              "scores": torch.tensor([0.5, 0.5])}  # fmt: skip
-    assert match([found], [target])["ignored"].tolist() == [True, False]
+    assert match([detections], [target])["ignored"].tolist() == [True, False]
 
 
 def test_images_may_be_left_out_and_mixed_when_they_are_named(random_case):
     truth, rows = random_case(3)
-    _, found = as_tensors(truth, rows)
-    named = [f | {"image_id": image["id"]} for f, image in zip(found, truth["images"], strict=True)]
+    _, detections = as_tensors(truth, rows)
+    named = [f | {"image_id": image["id"]} for f, image in zip(detections, truth["images"], strict=True)]
     kept = [named[4], named[1]]
     table = match(kept, truth)
     assert set(table["image"]) <= {41, 11}
     assert len(table) == sum(len(f["scores"]) for f in kept)
     with pytest.raises(DataError, match="image 77"):
-        match([found[0] | {"image_id": 77}], truth)
+        match([detections[0] | {"image_id": 77}], truth)
 
 
 def test_bad_input_is_named(one_image):
@@ -303,9 +303,9 @@ def test_iou_and_join():
     assert iou(np.zeros((1, 4)), np.zeros((1, 4))).tolist() == [0.0]
     left, right = rng.integers(0, 5, 20), rng.integers(0, 5, 10)
     pairs = {(i, j) for i in range(20) for j in range(10) if left[i] == right[j]}
-    found = list(zip(*join(left, right), strict=True))
-    assert set(found) == pairs
-    assert found == sorted(found)
+    joined = list(zip(*join(left, right), strict=True))
+    assert set(joined) == pairs
+    assert joined == sorted(joined)
     assert len(THRESHOLDS) == 10
 
 
@@ -360,10 +360,10 @@ def test_images_are_read_one_after_the_other(analysis):
     def detections():
         for _ in targets:
             most.append(sum(one() is not None for one in alive))
-            found = {"boxes": torch.rand(5, 4), "scores": torch.rand(5), "labels": torch.zeros(5).long()}
-            alive.extend(weakref.ref(found[name]) for name in found)
-            yield found
-            del found
+            prediction = {"boxes": torch.rand(5, 4), "scores": torch.rand(5), "labels": torch.zeros(5).long()}
+            alive.extend(weakref.ref(prediction[name]) for name in prediction)
+            yield prediction
+            del prediction
 
     analysis(detections(), targets)
     assert len(most) == 40

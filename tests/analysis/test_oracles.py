@@ -42,13 +42,13 @@ def test_every_variant_by_hand(one_image):
 
 def test_static_labels_of_candidates():
     target = {"boxes": torch.tensor([[0.0, 0, 100, 100]]), "labels": torch.tensor([0])}
-    found = {
+    candidates = {
         "boxes": torch.tensor([[0.0, 0, 100, 71], [0, 0, 100, 96], [0, 0, 100, 98]]),
         "scores": torch.tensor([0.9, 0.5, 0.4]),
         "labels": torch.tensor([0, 0, 0]),
         "label": torch.tensor([0.8, 0.7, 0.0]),
     }
-    ap = ap_of(oracle([found], [target]))
+    ap = ap_of(oracle([candidates], [target]))
     assert ap[["label", "dynamic"]].tolist() == pytest.approx([0.5, 1.0])  # 0.8 · 0.71 < 0.7 · 0.96
 
 
@@ -111,9 +111,9 @@ def slow(truth, rows, variant, limit):
     objects = [a for a in truth["annotations"] if not a["iscrowd"]]
 
     def best(row):
-        own = [a for a in objects if (a["image_id"], a["category_id"]) == (row["image_id"], row["category_id"])]
-        share = mask.iou([row["bbox"]], [a["bbox"] for a in own], [0] * len(own)) if own else [[]]
-        return max(zip(np.round(share[0], 12), range(0, -len(own), -1), own, strict=True), default=(0.0, 0, None))
+        same = [a for a in objects if (a["image_id"], a["category_id"]) == (row["image_id"], row["category_id"])]
+        share = mask.iou([row["bbox"]], [a["bbox"] for a in same], [0] * len(same)) if same else [[]]
+        return max(zip(np.round(share[0], 12), range(0, -len(same), -1), same, strict=True), default=(0.0, 0, None))
 
     hits = [best(row) for row in rows]
     changed = []

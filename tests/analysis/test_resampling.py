@@ -30,12 +30,12 @@ def case(seed, images=9, classes=3):
         for _ in range(rng.integers(1, 6)):
             side = float(rng.choice([20, 60, 150]))
             box = [*rng.uniform(0, 200, 2), side, side * rng.uniform(0.7, 1.3)]
-            own = {"image_id": image["id"], "category_id": int(rng.integers(1, classes + 1))}
+            ids = {"image_id": image["id"], "category_id": int(rng.integers(1, classes + 1))}
             crowd = int(rng.random() < 0.15)
-            truth["annotations"].append({"id": len(truth["annotations"]) + 1, "bbox": box, "iscrowd": crowd, **own})
+            truth["annotations"].append({"id": len(truth["annotations"]) + 1, "bbox": box, "iscrowd": crowd, **ids})
             for noise in (0.03, 0.15):
                 moved = np.array(box) + rng.normal(0, noise, 4) * side
-                rows.append({**own, "bbox": moved.tolist(), "score": float(next(scores))})
+                rows.append({**ids, "bbox": moved.tolist(), "score": float(next(scores))})
         noise = {"image_id": image["id"], "category_id": 1, "bbox": [300.0, 300.0, 40.0, 40.0]}
         rows.append({**noise, "score": float(next(scores))})
     return truth, rows
@@ -101,10 +101,10 @@ def test_an_interval_is_the_number_and_the_spread_of_its_resamples():
 
 def test_shares_and_differences_are_counted_image_by_image():
     weights = np.array([[1, 1], [2, 0], [0, 2]])
-    found, image = np.array([True, False, True]), np.array([0, 0, 1])
-    first = {"found": share_resampled(found, image, weights)}
+    hits, image = np.array([True, False, True]), np.array([0, 0, 1])
+    first = {"found": share_resampled(hits, image, weights)}
     assert first["found"].tolist() == pytest.approx([2 / 3, 1 / 2, 1])
-    second = {"found": share_resampled(~found, image, weights), "other": np.zeros(3)}
+    second = {"found": share_resampled(~hits, image, weights), "other": np.zeros(3)}
     assert differences(first, second)["found"].tolist() == pytest.approx([1 / 3, 0, 1])
     assert list(differences(first, second)) == ["found"]
 
@@ -117,10 +117,10 @@ def test_two_detectors_are_compared_on_the_same_resamples(shared):
     files = [folder / "results" / f"{name}_results.json" for name in ("yolox_nano", "nanodet_m_416")]
     answers = ask(files, folder / "instances.json", resamples=60)
     table = compared(answers)[0].set_index("name")
-    own = [a.tables["intervals"].set_index("name") for a in answers]
+    tables = [a.tables["intervals"].set_index("name") for a in answers]
     ap = table.loc["AP"]
-    assert ap["value"] == pytest.approx(own[0].loc["AP", "value"] - own[1].loc["AP", "value"])
-    reach = [t.loc["AP", "high"] - t.loc["AP", "low"] for t in own]
+    assert ap["value"] == pytest.approx(tables[0].loc["AP", "value"] - tables[1].loc["AP", "value"])
+    reach = [t.loc["AP", "high"] - t.loc["AP", "low"] for t in tables]
     assert ap["high"] - ap["low"] < 0.8 * np.hypot(*reach)  # what is hard for both cancels
     assert ap["low"] > 0  # YOLOX-nano is better than NanoDet-m, whichever images of this kind are taken
     assert table.loc["AP_small", "low"] < 0 < table.loc["AP_small", "high"]

@@ -33,27 +33,27 @@ def model(request, scenes):
 
 
 def test_detections_are_those_of_the_model(model, scenes):
-    found = list(run(model, scenes, batch_size=4))
+    detections = list(run(model, scenes, batch_size=4))
     assert model.training
     model.eval()
     with torch.no_grad():
         expected = model([scenes[i][0] for i in range(4)])
-    assert [f["image_id"] for f in found] == [scenes.image_id(i) for i in range(6)]
-    for one, other in zip(found, expected, strict=False):
+    assert [f["image_id"] for f in detections] == [scenes.image_id(i) for i in range(6)]
+    for one, other in zip(detections, expected, strict=False):
         torch.testing.assert_close(one["boxes"], other["boxes"])
         torch.testing.assert_close(one["scores"], other["scores"])
 
 
 def test_candidates_carry_the_static_labels(model, scenes):
-    found = list(run(model, scenes, before_nms=True, batch_size=6))
+    candidates = list(run(model, scenes, before_nms=True, batch_size=6))
     raw, images, _ = next(run_raw(model, scenes, batch_size=6))
     assert len(images) == 6
     assignment = model.assign(raw)
-    for i, one in enumerate(found):
+    for i, one in enumerate(candidates):
         for point, label, taught in zip(*(one[k].tolist() for k in ("points", "labels", "label")), strict=True):
             same = int(assignment.category[i, point]) == label
             assert taught == (float(assignment.label[i, point]) if same else 0.0)
-    assert sum(float(one["label"].sum()) for one in found) > 0
+    assert sum(float(one["label"].sum()) for one in candidates) > 0
 
 
 def test_every_analysis_runs_on_a_model(model, scenes):
@@ -120,10 +120,10 @@ def test_profile_of_a_model(model, scenes):
 
 
 def test_one_run_serves_several_analyses(model, scenes):
-    found = study(model.eval(), scenes, batch_size=4)
+    studied = study(model.eval(), scenes, batch_size=4)
     pairs, lines = adjacency(model, scenes, batch_size=4), profile(model, scenes, batch_size=4)
-    pd.testing.assert_frame_equal(pd.DataFrame(found.tables["adjacency"]), pd.DataFrame(pairs))
-    pd.testing.assert_frame_equal(pd.DataFrame(found.tables["profile"]), pd.DataFrame(lines))
+    pd.testing.assert_frame_equal(pd.DataFrame(studied.tables["adjacency"]), pd.DataFrame(pairs))
+    pd.testing.assert_frame_equal(pd.DataFrame(studied.tables["profile"]), pd.DataFrame(lines))
 
 
 def test_no_image_is_an_error(model):

@@ -103,9 +103,9 @@ def test_crowds_are_no_objects(one_image):
 @pytest.mark.parametrize("threshold", [0.3, 0.6])
 def test_nms_equals_torchvision(random_case, threshold):
     truth, rows = random_case(5, images=20, digits=2)
-    for found, _ in stream(rows, truth_of(truth), chunk=7):
-        kept = kept_by_nms(found, threshold)
-        for _, part in found.groupby("image_index"):
+    for detections, _ in stream(rows, truth_of(truth), chunk=7):
+        kept = kept_by_nms(detections, threshold)
+        for _, part in detections.groupby("image_index"):
             boxes = torch.tensor(part[["x1", "y1", "x2", "y2"]].to_numpy())
             labels = torch.tensor(part["category"].to_numpy())
             expected = batched_nms(boxes, torch.tensor(part["score"].to_numpy()), labels, threshold)

@@ -166,12 +166,12 @@ def simota(
 def scene(seed, images=1, boxes=12, size=(256, 320), classes=5, smallest=4.0, largest=240.0):
     """Random boxes, some of them partly outside, of log-uniform sides; and their classes."""
     g = torch.Generator().manual_seed(seed)
-    found = []
+    per_image = []
     for _ in range(images):
         side = smallest * (largest / smallest) ** torch.rand(boxes, 2, generator=g)
         centre = torch.rand(boxes, 2, generator=g) * torch.tensor([size[1], size[0]])
-        found.append(torch.cat((centre - side / 2, centre + side / 2), 1))
-    return found, [torch.randint(classes, (boxes,), generator=g) for _ in range(images)]
+        per_image.append(torch.cat((centre - side / 2, centre + side / 2), 1))
+    return per_image, [torch.randint(classes, (boxes,), generator=g) for _ in range(images)]
 
 
 def head(grid, boxes, classes=5, seed=0, amount=0.15):
@@ -180,15 +180,15 @@ def head(grid, boxes, classes=5, seed=0, amount=0.15):
 
     g = torch.Generator().manual_seed(seed)
     distances = []
-    for found in boxes:
+    for image_boxes in boxes:
         free = grid.stride[:, None] * 4 * torch.rand(len(grid), 4, generator=g)
-        if len(found):
-            each = sides(grid.xy, found)
+        if len(image_boxes):
+            each = sides(grid.xy, image_boxes)
             which = each.amin(-1).argmax(1)
-            own = each[torch.arange(len(grid)), which]
-            extent = (found[which, 2:] - found[which, :2]).repeat(1, 2)
-            own = (own + amount * extent * torch.randn(own.shape, generator=g)).clamp(min=0)
-            free = torch.where(torch.rand(len(grid), 1, generator=g) < 0.8, own, free)
+            chosen = each[torch.arange(len(grid)), which]
+            extent = (image_boxes[which, 2:] - image_boxes[which, :2]).repeat(1, 2)
+            chosen = (chosen + amount * extent * torch.randn(chosen.shape, generator=g)).clamp(min=0)
+            free = torch.where(torch.rand(len(grid), 1, generator=g) < 0.8, chosen, free)
         distances.append(free)
     logits = torch.randn(len(boxes), len(grid), classes, generator=g) * 2 - 2
     return HeadOutputs(logits, torch.stack(distances), grid)

@@ -119,11 +119,11 @@ def test_explanation_gives_candidates_and_threshold():
     a = ATSS()(grid, [box[None]], [torch.tensor([0])])
     near = ATSS().candidates(grid, Truth.of([box[None]], [torch.zeros(1)], grid.device))
     for point in [*near.point[0].tolist(), 0, 700]:
-        found = ATSS().explain(grid, point, box)
-        assert found.admitted == bool(a.positive[0, point])
-        assert found["candidate"].passed == (point in near.point[0][near.valid[0]].tolist())
-    assert found["threshold"].text.endswith(f"= {float(near.threshold):.4g}")
-    assert "42 candidates in all" in found["candidate"].text  # 9 at three levels, all 20 … of the small ones
+        explanation = ATSS().explain(grid, point, box)
+        assert explanation.admitted == bool(a.positive[0, point])
+        assert explanation["candidate"].passed == (point in near.point[0][near.valid[0]].tolist())
+    assert explanation["threshold"].text.endswith(f"= {float(near.threshold):.4g}")
+    assert "42 candidates in all" in explanation["candidate"].text  # 9 at three levels, all 20 … of the small ones
 
 
 @pytest.mark.parametrize("bad", [{"topk": 0}, {"anchor_scale": 0.0}])

@@ -201,10 +201,10 @@ def test_explain_says_what_the_assignment_does():
     box = [20.0, 24, 84, 70]
     for assigner in (DSLA(RANGES, center_sampling=1.5), DSLA(RANGES), FCOS(RANGES)):
         label = one(assigner, GRID, box).label[0]
-        found = [assigner.explain(GRID, p, box) for p in range(len(GRID))]
-        assert [e.label for e in found] == label.tolist()
-        assert [e.admitted for e in found] == (label > 0).tolist()
-        for e in found:
+        explanations = [assigner.explain(GRID, p, box) for p in range(len(GRID))]
+        assert [e.label for e in explanations] == label.tolist()
+        assert [e.admitted for e in explanations] == (label > 0).tolist()
+        for e in explanations:
             assert e.admitted or "excluded" in str(e)
             assert e["inside the box"].passed == (e["inside the box"].value > 0)
     assert "centre sampling" in str(DSLA(RANGES, center_sampling=1.5).explain(GRID, 0, box))
@@ -234,18 +234,18 @@ def test_to_frame_holds_one_row_a_positive_point_with_the_factors_of_its_label()
 
 def test_what_is_taught_follows_the_predicted_boxes():
     boxes = random_boxes(7, 4)
-    said = dsla.assigners.jittered_predictions(GRID, [boxes], [torch.arange(4)], 0.2, 4).boxes
+    predicted = dsla.assigners.jittered_predictions(GRID, [boxes], [torch.arange(4)], 0.2, 4).boxes
     a, hard = one(DSLA(RANGES), GRID, boxes), one(FCOS(RANGES), GRID, boxes)
-    on, off, alone = (replace(a, coupling=coupling).target(said) for coupling in ("on", "off", "iou-only"))
-    assert torch.equal(a.target(said), on)
+    on, off, alone = (replace(a, coupling=coupling).target(predicted) for coupling in ("on", "off", "iou-only"))
+    assert torch.equal(a.target(predicted), on)
     assert torch.equal(off, a.label)
-    assert torch.equal(hard.target(said), hard.label)  # FCOS couples with nothing
+    assert torch.equal(hard.target(predicted), hard.label)  # FCOS couples with nothing
     background = a.gt_index[0] < 0
     assert background.any()
     assert (on[0, background] == 0).all()
     assert (alone[0, background] == 0).all()
     for p in (~background).nonzero().flatten().tolist():
-        x1, y1, x2, y2 = said[0, p].double().tolist()
+        x1, y1, x2, y2 = predicted[0, p].double().tolist()
         u1, v1, u2, v2 = boxes[a.gt_index[0, p]].double().tolist()
         both = max(0, min(x2, u2) - max(x1, u1)) * max(0, min(y2, v2) - max(y1, v1))
         iou = both / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - both)
@@ -255,7 +255,7 @@ def test_what_is_taught_follows_the_predicted_boxes():
         replace(a, coupling="sometimes")
     for coupling in ("on", "off", "iou-only"):
         asked_for = DSLA(RANGES)(GRID, [boxes], [torch.arange(4)], coupling=coupling)
-        assert torch.equal(asked_for.target(said), replace(a, coupling=coupling).target(said))
+        assert torch.equal(asked_for.target(predicted), replace(a, coupling=coupling).target(predicted))
 
 
 def test_an_object_without_a_point_is_counted():
@@ -392,8 +392,8 @@ def test_points_centerness_and_relaxation_equal_the_release(recorded):
             grid = dsla.PointGrid.from_shapes(shapes, strides, offset)
             assert np.array_equal(grid.xy.numpy(), z[f"{c}_{name}"])
     z = recorded("scores")
-    found = centerness(*torch.tensor(z["centerness_in"]).unbind(1))
-    np.testing.assert_allclose(found.numpy(), z["centerness_out"], atol=1e-7)
+    values = centerness(*torch.tensor(z["centerness_in"]).unbind(1))
+    np.testing.assert_allclose(values.numpy(), z["centerness_out"], atol=1e-7)
     for s in range(int(z["num_sets"])):
         assigner = DSLA(z[f"s{s}_ranges"].tolist(), relaxation=float(z[f"s{s}_factor"]))
         assert np.array_equal(np.array(assigner.relaxed_ranges), z[f"s{s}_relaxed"])

@@ -88,8 +88,8 @@ def test_explanation_agrees(smooth):
     box = torch.tensor([30.0, 20.0, 110.0, 80.0])
     a = method(grid, [box[None]], [torch.tensor([0])])
     for point in [*a.positive[0].nonzero().flatten().tolist(), *range(0, len(grid), 7)]:
-        found = method.explain(grid, point, box)
-        assert found.label == pytest.approx(float(a.label[0, point]), abs=1e-6), str(found)
+        explanation = method.explain(grid, point, box)
+        assert explanation.label == pytest.approx(float(a.label[0, point]), abs=1e-6), str(explanation)
     assert a.positive.sum() == (17 if smooth else 5)  # relaxed, 64 reaches up to 76.8
     assert method.explain(grid, len(grid) - 1, box)["scale range"].passed is False
 

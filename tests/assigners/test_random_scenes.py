@@ -173,12 +173,14 @@ def check_suppression(seed, counts):
     boxes = torch.cat((centre - side / 2, centre + side / 2), 1)
     boxes[30:] = boxes[:30] + 2 * torch.randn(30, 4, generator=g)
     kind = (torch.float32, torch.float16, torch.bfloat16)[seed % 3]
-    found = {"boxes": boxes.to(kind), "scores": torch.rand(60, generator=g).to(kind)}
-    found["labels"] = torch.randint(0, CLASSES, (60,), generator=g)
-    kept = Postprocess(nms_iou=0.5, max_detections=None).suppress({**found, "row": torch.arange(60)})["row"].tolist()
-    order = found["scores"].double().argsort(descending=True, stable=True).tolist()
-    iou = ref.iou_table(found["boxes"].double(), found["boxes"].double()).tolist()
-    classes = found["labels"].tolist()
+    candidates = {"boxes": boxes.to(kind), "scores": torch.rand(60, generator=g).to(kind)}
+    candidates["labels"] = torch.randint(0, CLASSES, (60,), generator=g)
+    kept = (
+        Postprocess(nms_iou=0.5, max_detections=None).suppress({**candidates, "row": torch.arange(60)})["row"].tolist()
+    )
+    order = candidates["scores"].double().argsort(descending=True, stable=True).tolist()
+    iou = ref.iou_table(candidates["boxes"].double(), candidates["boxes"].double()).tolist()
+    classes = candidates["labels"].tolist()
     wanted = {}
     for threshold in (0.5, 0.5 - 1e-7, 0.5 + 1e-7):
         rows = wanted.setdefault(threshold, [])

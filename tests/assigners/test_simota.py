@@ -52,9 +52,9 @@ def test_recorded_candidates_k_and_costs(recorded):
         if "cost" in case:
             point = torch.tensor(np.flatnonzero(case["candidate"]))[:, None].expand(-1, len(boxes))
             box = torch.arange(len(boxes)).expand_as(point)
-            own = case["cost"] < 1e7
-            np.testing.assert_array_equal(scene.both(box, point), own)
-            np.testing.assert_allclose(scene.cost(box, point)[own], case["cost"][own], atol=2e-5)
+            in_both = case["cost"] < 1e7
+            np.testing.assert_array_equal(scene.both(box, point), in_both)
+            np.testing.assert_allclose(scene.cost(box, point)[in_both], case["cost"][in_both], atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,16 @@ def test_explanation_agrees():
     for box in range(3):
         others = torch.cat((boxes[1][:box], boxes[1][box + 1 :]))
         for point in [*a.positive[1].nonzero().flatten().tolist(), *range(0, len(grid), 40)]:
-            found = SimOTA().explain(
+            explanation = SimOTA().explain(
                 grid, point, boxes[1][box], predictions=outputs, image=1, category=int(labels[1][box]), others=others
             )
             won = int(a.gt_index[1, point]) == box
-            assert found.admitted or not won  # who is admitted can still lose the point to another box
-            lost += found.admitted and not won
+            assert explanation.admitted or not won  # who is admitted can still lose the point to another box
+            lost += explanation.admitted and not won
             if won:
                 k = int(a.extras["dynamic_k"][1, point])
-                assert found["dynamic k"].value == k
-                assert found["cost"].value == pytest.approx(float(a.extras["cost"][1, point]), rel=1e-6)
+                assert explanation["dynamic k"].value == k
+                assert explanation["cost"].value == pytest.approx(float(a.extras["cost"][1, point]), rel=1e-6)
     assert lost < 10
     with pytest.raises(ValueError, match="pass predictions=HeadOutputs"):
         SimOTA().explain(grid, 0, boxes[0][0])

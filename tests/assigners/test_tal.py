@@ -140,9 +140,11 @@ def test_explanation_agrees():
     outputs = ref.head(grid, [torch.zeros(0, 4), boxes])
     a = TaskAligned()(grid, [boxes[:0], boxes], [labels[:0], labels], predictions=outputs)
     for point in [*a.positive[1].nonzero().flatten().tolist(), *range(0, len(grid), 16)]:
-        found = TaskAligned().explain(grid, point, boxes[0], predictions=outputs, image=1, category=int(labels[0]))
-        assert found.label == pytest.approx(float(a.label[1, point]), abs=1e-7)
-        assert found["alignment"].value >= 0
+        explanation = TaskAligned().explain(
+            grid, point, boxes[0], predictions=outputs, image=1, category=int(labels[0])
+        )
+        assert explanation.label == pytest.approx(float(a.label[1, point]), abs=1e-7)
+        assert explanation["alignment"].value >= 0
     assert 3 < a.positive.sum() <= 13
     with pytest.raises(ValueError, match="image 2 is not in predictions of 2 images"):
         TaskAligned().explain(grid, 0, boxes[0], predictions=outputs, image=2)

@@ -62,8 +62,8 @@ def alone(shots):
 def desktop(browser, shots, boxes):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     page = context.new_page()
-    errors, asked = watch(page), []
-    page.on("request", lambda request: asked.append(request.url))
+    errors, requests = watch(page), []
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(PAGE.as_uri())
     said(page, expected(boxes, FCOS(), DSLA()), "as opened")
     mouse = Mouse(page, 512)
@@ -95,7 +95,7 @@ def desktop(browser, shots, boxes):
     cut.goto(page.url[:-40])
     cut.wait_for_selector(".dsla-wrong >> text=damaged")
     assert not errors, errors
-    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    assert [url for url in requests if not url.startswith(("file:", "blob:", "data:"))] == []
     context.close()
 
 

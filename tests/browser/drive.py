@@ -107,12 +107,12 @@ def replay(page, shots, name="replay"):
     wait(page, f"() => {cold}.includes('taught 0.0')", "nothing taught yet: the first boxes fit nothing")
     page.screenshot(path=shots / "replay-cold.png")
     wrong = page.get_by_role("button", name="break it")
-    said = "document.querySelector('.dsla-replay .dsla-wrong').textContent"
+    message = "document.querySelector('.dsla-replay .dsla-wrong').textContent"
     wrong.click()
-    wait(page, f"() => {said}.startsWith('TypeError')", "what went wrong in the browser, in the widget")
+    wait(page, f"() => {message}.startsWith('TypeError')", "what went wrong in the browser, in the widget")
     page.screenshot(path=shots / "replay-error.png")
     wrong.click()
-    wait(page, f"() => {said} === ''", "that it works again")
+    wait(page, f"() => {message} === ''", "that it works again")
 
 
 def own_data(shots):

@@ -35,12 +35,12 @@ def server(folder: Path, arguments: list[str], ready: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    own = {f"JUPYTER_{k}_DIR": str(folder / f".{k.lower()}") for k in ("CONFIG", "DATA", "RUNTIME")}
-    own |= {f"JUPYTERLAB_{k}_DIR": str(folder / f".{k.lower()}") for k in ("SETTINGS", "WORKSPACES")}
+    variables = {f"JUPYTER_{k}_DIR": str(folder / f".{k.lower()}") for k in ("CONFIG", "DATA", "RUNTIME")}
+    variables |= {f"JUPYTERLAB_{k}_DIR": str(folder / f".{k.lower()}") for k in ("SETTINGS", "WORKSPACES")}
     command = [sys.executable, "-m", *arguments, f"--port={port}"]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | own, stdout=log, stderr=log, start_new_session=True
+            command, cwd=folder, env=os.environ | variables, stdout=log, stderr=log, start_new_session=True
         )
         try:
             address = f"http://127.0.0.1:{port}"
@@ -76,18 +76,18 @@ def write_notebook(path: Path, cells: list[str]) -> None:
 
 def _arguments(where: str, folder: Path, token: str) -> tuple[list[str], str, str]:
     """(command line, path that answers once it runs, path of the notebook) of a front end."""
-    own = ["--no-browser"] if where == "voila" else [
+    options = ["--no-browser"] if where == "voila" else [
         "--no-browser", "--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--ServerApp.ip=127.0.0.1",
     ]  # fmt: skip
     if where == "voila":  # which stumbles over what Notebook 7 adds to JupyterLab
         without = "--VoilaConfiguration.extension_denylist=@jupyter-notebook/lab-extension"
-        return ["voila", "views.ipynb", *own, without, "--Voila.ip=127.0.0.1"], "/static/nothing", "/"
+        return ["voila", "views.ipynb", *options, without, "--Voila.ip=127.0.0.1"], "/static/nothing", "/"
     if where == "notebook":
         ready, page = f"/api?token={token}", f"/notebooks/views.ipynb?token={token}"
-        return ["notebook", *own, "--JupyterNotebookApp.expose_app_in_browser=True"], ready, page
+        return ["notebook", *options, "--JupyterNotebookApp.expose_app_in_browser=True"], ready, page
     ready, page = f"/api?token={token}", f"/lab/tree/views.ipynb?token={token}"
-    return ["jupyterlab", *own, "--LabApp.expose_app_in_browser=True"], ready, page
+    return ["jupyterlab", *options, "--LabApp.expose_app_in_browser=True"], ready, page
 
 
 @contextmanager

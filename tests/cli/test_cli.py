@@ -57,9 +57,9 @@ def test_train_on_the_embedded_set_and_on_files_of_ones_own(capsys, tmp_path, co
     code, out, _ = run(capsys, "train", "scenes-fcos", *SMALL, "--size", 4, "--out", tmp_path / "a")
     assert code == 0
     assert "4 images of scenes-train, 5 classes" in out
-    own = ["--data", coco / "train2017", "--annotations", coco / "annotations" / "instances_train2017.json"]
+    files = ["--data", coco / "train2017", "--annotations", coco / "annotations" / "instances_train2017.json"]
     code, out, _ = run(
-        capsys, "train", "scenes-dsla", *SMALL, *own, "--weights", tmp_path / "a" / "model.safetensors",
+        capsys, "train", "scenes-dsla", *SMALL, *files, "--weights", tmp_path / "a" / "model.safetensors",
         "--out", tmp_path / "b",
     )  # fmt: skip
     assert code == 0
@@ -146,8 +146,8 @@ def test_data_writes_a_set_that_loads_again(capsys, tmp_path):
     assert code == 0
     (file,) = (tmp_path / "d").rglob("*.json")
     assert out == f"{file}\n"  # for scripts
-    _, _, said = run(capsys, "evaluate", "scenes-dsla", "--data", tmp_path / "d")
-    assert f"--annotations FILE: --data {tmp_path / 'd' / 'images'} --annotations {file}" in said
+    _, _, err = run(capsys, "evaluate", "scenes-dsla", "--data", tmp_path / "d")
+    assert f"--annotations FILE: --data {tmp_path / 'd' / 'images'} --annotations {file}" in err
     folder = next((tmp_path / "d").rglob("*.png")).parent
     again = dsla.CocoDataset(folder, file)
     for (image, target), (_, expected) in zip(again, dsla.Scenes("val", size=3), strict=True):
@@ -197,11 +197,11 @@ def test_what_is_said_of_the_rate(capsys, coco, tmp_path):
     """Scaled by the option, left by the field, and not a word where nothing changes."""
     few = ["train", "scenes-dsla", "channels=16", "head_convs=1", "steps=1", "warmup_steps=0", "--data", coco]
     words = (["--batch-size", "2"], ["batch_size=2", "amp=bf16", "--device", "cpu"])
-    said = [run(capsys, *few, *more, "--out", tmp_path)[1] for more in words]
-    assert "amp" not in said[0]
-    assert "amp=bf16 is of GPUs: on cpu it is float32" in said[1]
-    assert "learning rate 0.004 × 2/16 = 0.0005: scaled linearly with the images a step" in said[0]
-    assert "learning rate 0.004, not scaled with batch_size; --batch-size 2 scales it" in said[1]
+    printed = [run(capsys, *few, *more, "--out", tmp_path)[1] for more in words]
+    assert "amp" not in printed[0]
+    assert "amp=bf16 is of GPUs: on cpu it is float32" in printed[1]
+    assert "learning rate 0.004 × 2/16 = 0.0005: scaled linearly with the images a step" in printed[0]
+    assert "learning rate 0.004, not scaled with batch_size; --batch-size 2 scales it" in printed[1]
     for words in (["lr=0.1", "batch_size=2"], ["batch_size=16"], []):
         assert "scaling" not in json.loads(run(capsys, *few, *words, "--print")[1])["run"]
 
@@ -213,13 +213,13 @@ def test_images_without_a_box_are_left_out_where_the_recipe_says_so(capsys, coco
     (tmp_path / "own.json").write_text(json.dumps(told))
     (tmp_path / "none.json").write_text(json.dumps({**told, "annotations": []}))
     words = ["--data", coco / "train2017", "--annotations"]
-    said = "images without a box, left out as the recipe's empty_images says"
+    message = "images without a box, left out as the recipe's empty_images says"
     _, out, _ = run(capsys, "train", "r50-1x", *words, tmp_path / "own.json", "--print")
-    assert json.loads(out)["run"]["data"] == f"3 images of own, 5 classes; {said}: 1"
+    assert json.loads(out)["run"]["data"] == f"3 images of own, 5 classes; {message}: 1"
     left = ["scenes-dsla", *SMALL, "empty_images=false", "--out", tmp_path / "run"]
     code, out, _ = run(capsys, "train", *left, *words, tmp_path / "own.json")
     assert code == 0
-    assert f"{said}: 1" in out
+    assert f"{message}: 1" in out
     assert dsla.training.loop.read_log(tmp_path / "run" / "log.jsonl")[0]["images"] == 3
     code, _, err = run(capsys, "train", *left, *words, tmp_path / "none.json")
     assert code == 2

@@ -74,10 +74,10 @@ def test_train_evaluate_and_weights_that_need_the_plugin(plugin, tmp_path, capsy
     os.environ[VARIABLE] = ""
     capsys.readouterr()
     assert main(["evaluate", str(weights), "--size", "4"]) == 2
-    said = capsys.readouterr().err
-    assert str(weights) in said
-    assert "'ellipse'" in said
-    assert "--plugin FILE.py" in said
+    err = capsys.readouterr().err
+    assert str(weights) in err
+    assert "'ellipse'" in err
+    assert "--plugin FILE.py" in err
     assert main(["train", "scenes-dsla", "method=ellipse", "--size", "4"]) == 2
     assert "no method 'ellipse'" in capsys.readouterr().err
 
@@ -143,9 +143,9 @@ def test_a_broken_file_is_named_with_its_line_and_leaves_nothing(text, message, 
     path.write_text(text)
     before = dict(METHODS)
     assert main(["methods", "--plugin", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert f"plugin {path}" in said
-    assert message in said
+    err = capsys.readouterr().err
+    assert f"plugin {path}" in err
+    assert message in err
     assert before == METHODS
     assert os.environ[VARIABLE] == ""
 
@@ -162,8 +162,8 @@ def test_two_of_one_name_name_both_places(plugin, tmp_path, capsys):
     other = tmp_path / "other.py"
     other.write_text(ELLIPSE)
     assert main(["methods", "--plugin", str(plugin), "--plugin", str(other)]) == 2
-    said = capsys.readouterr().err
-    assert f"plugin {other}, line 27: there is a method 'ellipse' already ({plugin}, line 27)" in said
+    err = capsys.readouterr().err
+    assert f"plugin {other}, line 27: there is a method 'ellipse' already ({plugin}, line 27)" in err
     twice = tmp_path / "twice.py"
     twice.write_text(ELLIPSE.replace('"ellipse"', '"one"') + "\n\nclass B(Ellipse): ...\n\n\ndsla.register('one', B)\n")
     assert main(["methods", "--plugin", str(twice)]) == 2

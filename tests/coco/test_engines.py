@@ -35,8 +35,8 @@ def random_case(seed, images=7, names=lambda i: i):
                 moved = np.array(box) + rng.normal(0, 0.1, 4) * np.tile(box[2:], 2) * (rng.random() < 0.8)
                 kind = one["category_id"] if rng.random() < 0.8 else names(int(rng.choice(kinds)))
                 moved[2:] = moved[2:].clip(0 if rng.random() < 0.1 else 1)
-                found = {"image_id": one["image_id"], "category_id": kind, "bbox": moved.round(1).tolist()}
-                rows += [{**found, "score": float(rng.integers(0, 12) / 12)}] * (1 + (rng.random() < 0.1))
+                detection = {"image_id": one["image_id"], "category_id": kind, "bbox": moved.round(1).tolist()}
+                rows += [{**detection, "score": float(rng.integers(0, 12) / 12)}] * (1 + (rng.random() < 0.1))
     if objects:
         same = {k: objects[0][k] for k in ("image_id", "category_id")}
         for _ in range(130 * (rng.random() < 0.3)):

@@ -89,7 +89,7 @@ def folders(case, tmp_path):
 def forms(case, folders):
     """By name: ground truth and detections."""
     truth, _, objects, detections = case
-    known = GroundTruth.of(truth)
+    ground_truth = GroundTruth.of(truth)
     seen = {i: Detections(b, k, s) for i, (b, k, s) in detections.items()}
     dicts = [
         {"boxes": torch.tensor(b), "labels": torch.tensor(k), "scores": torch.tensor(s)}
@@ -98,7 +98,7 @@ def forms(case, folders):
     targets = [{"boxes": torch.tensor(b), "labels": torch.tensor(k)} for b, k in objects.values()]
     return {
         "yolo": folders,
-        "yolo results": (known, folders[1]),
+        "yolo results": (ground_truth, folders[1]),
         "supervision by id": (truth, seen),
         "supervision by file": (truth, {f"photos/{s}.png": d for s, d in zip(SIZES, seen.values(), strict=True)}),
         "supervision in order": (truth, list(seen.values())),
@@ -118,11 +118,11 @@ def test_every_form_gives_the_numbers_of_coco(case, folders, name):
     truth, rows, _, _ = case
     expected = evaluate_detections(truth, rows)
     ground_truth, detections = forms(case, folders)[name]
-    found = evaluate_detections(ground_truth, detections)
+    evaluation = evaluate_detections(ground_truth, detections)
     assert 0.2 < expected.summary["AP"] < 0.95
-    np.testing.assert_allclose(found.summary, expected.summary, atol=1e-9)
-    assert found.per_class["objects"].tolist() == expected.per_class["objects"].tolist()
-    assert found.n_images == 3
+    np.testing.assert_allclose(evaluation.summary, expected.summary, atol=1e-9)
+    assert evaluation.per_class["objects"].tolist() == expected.per_class["objects"].tolist()
+    assert evaluation.n_images == 3
     kinds = errors(detections, ground_truth)["kind"]
     assert kinds.value_counts().to_dict() == errors(rows, truth)["kind"].value_counts().to_dict()
 
@@ -195,7 +195,7 @@ def test_a_bad_line_is_named(folders, line, words):
 @pytest.mark.robustness("unclear: what detections in the form of other libraries lack is named with the image")
 def test_what_is_missing_is_named(case, folders, tmp_path):
     truth, _, _, detections = case
-    known, (labels, predictions) = GroundTruth.of(truth), folders
+    ground_truth, (labels, predictions) = GroundTruth.of(truth), folders
     boxes, kinds, scores = detections[3]
     for source, words in (
         ([Detections(boxes, kinds)], "image 3: detections need scores"),
@@ -208,7 +208,7 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
         (tmp_path, "a folder without .txt files"),
     ):
         with pytest.raises(DataError) as caught:
-            Results.of(source, known)
+            Results.of(source, ground_truth)
         assert words in str(caught.value)
     for one, words in (
         ({"boxes": boxes, "labels": kinds + 0.5}, "image 1: labels are whole numbers from 0 to 99,999, got "),
@@ -232,7 +232,7 @@ def test_what_is_missing_is_named(case, folders, tmp_path):
         GroundTruth.of(labels)
     (predictions / "b.txt").write_text("1 0.5 0.5 0.2 0.2 0.9\n1 0.5 0.5 0.2 0.2\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"b.txt.*\n.*line 2: .*score \(as by save_conf=True\)"):
-        Results.of(predictions, known)
+        Results.of(predictions, ground_truth)
 
 
 @pytest.mark.robustness("wrong: target dicts mean the same in an evaluation and in an analysis")
@@ -288,14 +288,14 @@ def test_file_names_that_folders_share(case):
     truth, _, _, detections = case
     files = ["left/1.png", "right\\1.png", "b/2.png"]
     truth = {**truth, "images": [{**image, "file_name": f} for image, f in zip(truth["images"], files, strict=True)]}
-    known, seen = GroundTruth.of(truth), [Detections(b, k, s) for b, k, s in detections.values()]
-    wanted = Results.of(seen, known)
+    ground_truth, seen = GroundTruth.of(truth), [Detections(b, k, s) for b, k, s in detections.values()]
+    wanted = Results.of(seen, ground_truth)
     for names in (["left/1.png", "right/1.png", "2.png"], ["/data/left/1.png", "x/right/1.png", "other/2.png"]):
-        results = Results.of(dict(zip(names, seen, strict=True)), known)
+        results = Results.of(dict(zip(names, seen, strict=True)), ground_truth)
         assert results.image.tolist() == wanted.image.tolist()
         assert results.boxes.tolist() == wanted.boxes.tolist()
     with pytest.raises(DataError, match=r"'1.png' names 2 images of the given dict, left.1.png, right.1.png; give"):
-        Results.of({"1.png": seen[0]}, known)
+        Results.of({"1.png": seen[0]}, ground_truth)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])

@@ -77,8 +77,8 @@ def test_policy_by_kind():
         box(8, image=99), box(9, ignore=1), box(10, area=1e12), box(11, area=0), box(1, area=-3),
         {**box(12), "bbox": None, "segmentation": [[10, 20, 30, 20, 30, 50, 10, 50], [5, 21, 6, 21, 6, 22]]},
     )  # fmt: skip
-    found = {p.kind: (p.level, p.ids) for p in truth.problems}
-    assert found == {
+    problems = {p.kind: (p.level, p.ids) for p in truth.problems}
+    assert problems == {
         "no such image id in 'images'": ("dropped", (8,)),
         "polygons or a mask, but no box": ("mended", (12,)),
         "no bbox of four numbers": ("dropped", (5,)),

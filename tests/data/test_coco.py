@@ -221,8 +221,12 @@ def test_category_ids_with_gaps_and_out_of_order_map_one_way(make):
     assert data.class_names == ("ant", "bee", "zebra")
     assert data[0][1]["labels"].tolist() == [2, 0, 1]
     assert [a["category_id"] for a in data.ground_truth()["annotations"]] == [90, 3, 7]
-    found = {"boxes": torch.ones(3, 4), "scores": torch.tensor([0.5, 0.25, 1.0]), "labels": torch.tensor([2, 0, 1])}
-    assert [row["category_id"] for row in to_coco_results(data, [1], [found])] == [90, 3, 7]
+    detections = {
+        "boxes": torch.ones(3, 4),
+        "scores": torch.tensor([0.5, 0.25, 1.0]),
+        "labels": torch.tensor([2, 0, 1]),
+    }
+    assert [row["category_id"] for row in to_coco_results(data, [1], [detections])] == [90, 3, 7]
 
 
 def test_annotation_id_zero_and_absent_ids_are_numbered_from_one(make):

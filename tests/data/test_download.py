@@ -76,11 +76,11 @@ def md5(data):
 @pytest.mark.robustness("strangers: a transfer that is cut goes on where it stopped")
 def test_a_transfer_that_is_cut_goes_on_where_it_stopped(server, tmp_path):
     server.files["/a"], server.cut = DATA, 100_000
-    said = []
-    path = fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), lambda *row: said.append(row), wait=0)
+    progress = []
+    path = fetch(f"{server.url}/a", tmp_path / "a", md5(DATA), lambda *row: progress.append(row), wait=0)
     assert path.read_bytes() == DATA
     assert [r for _, r in server.asked] == [None, "bytes=100000-", "bytes=200000-"]
-    assert said[-1] == ("a", 300_000, 300_000)
+    assert progress[-1] == ("a", 300_000, 300_000)
     assert not (tmp_path / "a.part").exists()
 
 
@@ -162,12 +162,12 @@ def test_a_split_opens_as_a_data_set_and_is_not_fetched_twice(server, coco, tmp_
     assert image.shape == (3, 30, 40)
     assert (target["boxes"].tolist(), data.class_names) == ([[1, 2, 31, 22]], ("car",))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["annotations", "val2017"]
-    asked = len(server.asked)
+    requests = len(server.asked)
     download_coco("val2017", tmp_path, server=server.url, splits=coco)
-    assert len(server.asked) == asked == 2
+    assert len(server.asked) == requests == 2
     with pytest.raises(DataError, match="404"):
         download_coco("train2017", tmp_path, server=server.url, splits=coco)
-    assert len(server.asked) == asked + 1  # the annotations of both came with the first
+    assert len(server.asked) == requests + 1  # the annotations of both came with the first
     with pytest.raises(DataError, match="val2017, train2017"):
         download_coco("test", tmp_path, server=server.url, splits=coco)
 

@@ -115,12 +115,12 @@ boxes = st.lists(st.tuples(*[st.floats(0, 50, width=32)] * 4, st.integers(0, 1),
 
 @given(st.lists(boxes, max_size=4))
 def test_results_hold_every_detection_once(images):
-    found = []
+    detections = []
     for rows in images:
         table = torch.tensor(rows).reshape(-1, 6)
         corners = torch.cat([table[:, :2], table[:, :2] + table[:, 2:4]], 1)
-        found.append({"boxes": corners, "labels": table[:, 4].long(), "scores": table[:, 5]})
-    rows = to_coco_results(One(), list(range(10, 10 + len(images))), found)
+        detections.append({"boxes": corners, "labels": table[:, 4].long(), "scores": table[:, 5]})
+    rows = to_coco_results(One(), list(range(10, 10 + len(images))), detections)
     expected = [(10 + n, *row) for n, image in enumerate(images) for row in image]
     assert len(rows) == len(expected)
     for row, (image_id, x, y, w, h, label, score) in zip(rows, expected, strict=True):
@@ -130,9 +130,9 @@ def test_results_hold_every_detection_once(images):
 
 
 def test_results_refuse_what_does_not_fit():
-    found = {"boxes": torch.zeros(1, 4), "scores": torch.ones(1), "labels": torch.tensor([2])}
+    detections = {"boxes": torch.zeros(1, 4), "scores": torch.ones(1), "labels": torch.tensor([2])}
     with pytest.raises(DataError, match=r"image 4: .*outside 0..1"):
-        to_coco_results(One(), [4], [found])
+        to_coco_results(One(), [4], [detections])
     with pytest.raises(DataError, match="2 image ids but 1 detection"):
-        to_coco_results(One(), [4, 5], [found])
+        to_coco_results(One(), [4, 5], [detections])
     assert to_coco_results(One(), [], []) == []

@@ -150,8 +150,8 @@ def test_16_bits_a_channel_in_colour(tmp_path, channels):
         image = load_image(tmp_path / "a.png")
         load_image(tmp_path / "b.png")
     what = "colour or opacity in channels of 16 bits, of which the upper 8 are read"
-    said = f"{tmp_path}: {what}; if they hold 12 bits, they are dark: convert them"
-    assert [str(w.message) for w in caught] == [said]
+    message = f"{tmp_path}: {what}; if they hold 12 bits, they are dark: convert them"
+    assert [str(w.message) for w in caught] == [message]
     assert image.unique().tolist() == pytest.approx([0x40 / 255], abs=1e-6)
     with pytest.raises(DataError, match=rf"a\.png: {what}, so that a value_range has no effect"):
         load_image(tmp_path / "a.png", value_range=(0, 4095))
@@ -177,8 +177,8 @@ def test_files_of_several_pictures_are_said(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             image = load_image(folder / name)
-        said = [f"{folder}: of a file with several pictures the first is read"]
-        assert [str(w.message) for w in caught] == ([] if name == "a.mpo" else said)  # a phone's, with a preview
+        messages = [f"{folder}: of a file with several pictures the first is read"]
+        assert [str(w.message) for w in caught] == ([] if name == "a.mpo" else messages)  # a phone's, with a preview
         assert image[0, :, :28].min() > 0.9
         assert image[0, :, 36:].max() < 0.1
 

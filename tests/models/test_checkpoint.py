@@ -196,9 +196,9 @@ def test_a_checkpoint_becomes_a_file_that_gives_the_same(tmp_path, small, capsys
     source = build(small[0].replace(extra_levels="input"), 3).eval()
     meta = {"CLASSES": ("disc", "ring", "bar"), "epoch": 12}
     torch.save({"meta": meta, "state_dict": as_mmdetection(source), "optimizer": {}}, tmp_path / "theirs.pth")
-    found = convert(tmp_path / "theirs.pth", tmp_path / "ours.safetensors")
-    assert found.others == ("r50-1x-static",)  # only what it was taught differs
-    again = dsla.load(found.path)
+    converted = convert(tmp_path / "theirs.pth", tmp_path / "ours.safetensors")
+    assert converted.others == ("r50-1x-static",)  # only what it was taught differs
+    again = dsla.load(converted.path)
     assert again.recipe.name == "r50-1x"
     assert again.recipe.extra_levels == "input"
     assert again.class_names == ("disc", "ring", "bar")
@@ -210,10 +210,10 @@ def test_a_checkpoint_becomes_a_file_that_gives_the_same(tmp_path, small, capsys
     assert torch.equal(one.distances, two.distances)
     assert convert(tmp_path / "theirs.pth", recipe=small[1]).model.recipe.coupling == "off"
     assert main(["convert", str(tmp_path / "theirs.pth"), "--out", str(tmp_path / "shell.safetensors")]) == 0
-    said = capsys.readouterr().out
-    assert "r50-1x, P6 from the input, 3 classes" in said
-    assert "its tensors also fit r50-1x-static: --recipe chooses" in said
-    assert content_hash(read(tmp_path / "shell.safetensors")[1]) == content_hash(read(found.path)[1])
+    printed = capsys.readouterr().out
+    assert "r50-1x, P6 from the input, 3 classes" in printed
+    assert "its tensors also fit r50-1x-static: --recipe chooses" in printed
+    assert content_hash(read(tmp_path / "shell.safetensors")[1]) == content_hash(read(converted.path)[1])
 
 
 def test_what_does_not_fit_is_listed_against_the_nearest(tmp_path, small):
@@ -270,11 +270,11 @@ def test_torchvisions_91_outputs_become_cocos_80_categories(tmp_path, monkeypatc
     monkeypatch.setattr(checkpoint, "save", lambda model, out, overwrite: out)
     theirs_ = fcos_resnet50_fpn(weights=None, weights_backbone=None)
     torch.save(theirs_.state_dict(), tmp_path / "fcos.pth")
-    found = convert(tmp_path / "fcos.pth", tmp_path / "ours.safetensors")
-    assert found.model.recipe.name == "torchvision-fcos-r50"
-    assert found.model.num_classes == 80
-    names = found.model.class_names
+    converted = convert(tmp_path / "fcos.pth", tmp_path / "ours.safetensors")
+    assert converted.model.recipe.name == "torchvision-fcos-r50"
+    assert converted.model.num_classes == 80
+    names = converted.model.class_names
     assert (names[0], names[11], names[-1]) == ("person", "stop sign", "toothbrush")  # ids 1, 13, 90
     bias = theirs_.head.classification_head.cls_logits
-    assert torch.equal(found.model.head.class_logits.weight[11], bias.weight[13])
-    assert torch.equal(found.model.head.class_logits.weight[79], bias.weight[90])
+    assert torch.equal(converted.model.head.class_logits.weight[11], bias.weight[13])
+    assert torch.equal(converted.model.head.class_logits.weight[79], bias.weight[90])

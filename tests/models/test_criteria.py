@@ -41,7 +41,7 @@ def bce(p, y):
 def test_dsla_criterion_equals_a_slow_reference(coupling):
     out = outputs()
     a = DSLA(RANGES, truncate=False)(GRID, BOXES, LABELS, coupling=coupling)
-    found = DSLACriterion(coupling, cls_weight=2.0, box_loss="iou")(out, a)
+    losses = DSLACriterion(coupling, cls_weight=2.0, box_loss="iou")(out, a)
     cls = box = sum_dynamic = sum_static = 0.0
     p = 1 / (1 + np.exp(-out.logits.detach().double().numpy()))
     for i in range(2):
@@ -56,8 +56,8 @@ def test_dsla_criterion_equals_a_slow_reference(coupling):
                 box += y_s * -np.log(max(q, 1e-6))
             cls += (np.abs(target - p[i, n]) ** 2 * bce(p[i, n], target)).sum()
     assert sum_static > 1  # the scene has something to teach
-    assert float(found["loss_cls"].detach()) == pytest.approx(2 * cls / max(sum_dynamic, 1), rel=1e-5)
-    assert float(found["loss_box"].detach()) == pytest.approx(box / max(sum_static, 1), rel=1e-5)
+    assert float(losses["loss_cls"].detach()) == pytest.approx(2 * cls / max(sum_dynamic, 1), rel=1e-5)
+    assert float(losses["loss_box"].detach()) == pytest.approx(box / max(sum_static, 1), rel=1e-5)
 
 
 def test_soft_labels_under_the_focal_loss_are_taught_as_the_assignment_shows_them():
@@ -67,15 +67,15 @@ def test_soft_labels_under_the_focal_loss_are_taught_as_the_assignment_shows_the
     for i, n in a.positive.nonzero().tolist():
         targets[i, n, a.category[i, n]] = a.target(out.boxes.detach())[i, n]
     expected = focal_loss(out.logits, targets).sum() / a.positive.sum()
-    found = FCOSCriterion(quality=None)(out, a)["loss_cls"]
-    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    loss = FCOSCriterion(quality=None)(out, a)["loss_cls"]
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 @pytest.mark.parametrize("quality", ["centerness", "iou"])
 def test_fcos_criterion_equals_a_slow_reference(quality):
     out = outputs(quality=True)
     a = FCOS(RANGES)(GRID, BOXES, LABELS)
-    found = FCOSCriterion(quality=quality, box_loss="iou")(out, a)
+    losses = FCOSCriterion(quality=quality, box_loss="iou")(out, a)
     p = 1 / (1 + np.exp(-out.logits.detach().double().numpy()))
     b = 1 / (1 + np.exp(-out.quality.detach().double().numpy()))
     cls = box = branch = weights = count = 0.0
@@ -93,9 +93,9 @@ def test_fcos_criterion_equals_a_slow_reference(quality):
                 branch += bce(b[i, n], c if quality == "centerness" else q)
             weight = np.where(target > 0, 0.25, 0.75)
             cls += (weight * np.abs(target - p[i, n]) ** 2 * bce(p[i, n], target)).sum()
-    assert float(found["loss_cls"].detach()) == pytest.approx(cls / count, rel=1e-5)
-    assert float(found["loss_box"].detach()) == pytest.approx(box / weights, rel=1e-5)
-    assert float(found["loss_quality"].detach()) == pytest.approx(branch / count, rel=1e-5)
+    assert float(losses["loss_cls"].detach()) == pytest.approx(cls / count, rel=1e-5)
+    assert float(losses["loss_box"].detach()) == pytest.approx(box / weights, rel=1e-5)
+    assert float(losses["loss_quality"].detach()) == pytest.approx(branch / count, rel=1e-5)
 
 
 @pytest.mark.parametrize("criterion", [DSLACriterion(), FCOSCriterion(), FCOSCriterion(box_weighting="none")])

@@ -48,8 +48,8 @@ def test_analyses_of_targets_with_iscrowd():
     target = {"boxes": torch.tensor([*BOXES, [100.0, 0, 200, 200]]), "labels": torch.tensor([0, 0]),
               "iscrowd": torch.tensor([0, 1])}  # fmt: skip
     boxes = torch.tensor([[110.0, 10, 150, 60], [150, 100, 190, 160], *BOXES])
-    found = {"boxes": boxes, "scores": torch.tensor([0.95, 0.9, 0.8]), "labels": torch.zeros(3, dtype=torch.int64)}
-    table = oracle([found], [target], nms_threshold=1.0).set_index("variant")
+    detections = {"boxes": boxes, "scores": torch.tensor([0.95, 0.9, 0.8]), "labels": torch.zeros(3, dtype=torch.int64)}
+    table = oracle([detections], [target], nms_threshold=1.0).set_index("variant")
     assert table.loc["score", "AP"] == pytest.approx(1.0)
 
 

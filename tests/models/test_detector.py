@@ -75,7 +75,7 @@ def test_padding_teaches_and_finds_nothing(name):
     targets = [target((40.0, 30.0, 100.0, 80.0), (-5.0, -5.0, 130.0, 110.0)), target((10.0, 20.0, 200.0, 220.0))]
     with torch.no_grad():
         raw, swapped = model.forward_raw(images, targets), model.forward_raw(images[::-1], targets[::-1])
-        found, found_swapped = model(images), model(images[::-1])
+        detections, detections_swapped = model(images), model(images[::-1])
         candidates = model.candidates(images)[0]
     assert raw.image_sizes == [(80, 100), (256, 256)]
     assignment = model.assign(raw)
@@ -89,11 +89,11 @@ def test_padding_teaches_and_finds_nothing(name):
     assert not assignment.ignored[1].any()
     assert torch.equal(model.assign(swapped).gt_index, assignment.gt_index.flip(0))
 
-    assert len(found[0]["boxes"]) > 5
-    assert (found[0]["boxes"] >= 0).all()
-    assert (found[0]["boxes"] <= torch.tensor([100.0, 80.0, 100.0, 80.0])).all()
+    assert len(detections[0]["boxes"]) > 5
+    assert (detections[0]["boxes"] >= 0).all()
+    assert (detections[0]["boxes"] <= torch.tensor([100.0, 80.0, 100.0, 80.0])).all()
     assert not outside[candidates["points"]].any()
-    for one, other in zip(found, found_swapped[::-1], strict=True):
+    for one, other in zip(detections, detections_swapped[::-1], strict=True):
         for key in ("boxes", "scores", "labels"):
             torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-4)
     alone = model.forward_raw(images[1:]).outputs  # the largest image has no padding: batch or not is the same
@@ -143,9 +143,9 @@ def test_overflow(name, coding, bias, precision):
     sum(losses.values()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     with torch.no_grad():
-        found = model.eval()(images)[0]
-    assert found["boxes"].isfinite().all()
-    assert (found["boxes"] <= size).all()
+        detections = model.eval()(images)[0]
+    assert detections["boxes"].isfinite().all()
+    assert (detections["boxes"] <= size).all()
 
 
 def test_crowds_follow_the_resized_image():
@@ -250,10 +250,10 @@ def test_images_of_extreme_aspect_keep_a_pixel_train_and_detect(size):
     taught = {**target((0.0, 0.0, float(size[1]), float(size[0]))), "crowd_boxes": torch.zeros(0, 4)}
     losses = model.train()([image(*size)], [taught])
     assert all(v.isfinite() for v in losses.values())
-    found = model.eval()([image(*size)])[0]["boxes"]
-    assert len(found)
-    assert found.isfinite().all()
-    assert (found[:, 2:] <= torch.tensor([size[1], size[0]])).all()
+    boxes = model.eval()([image(*size)])[0]["boxes"]
+    assert len(boxes)
+    assert boxes.isfinite().all()
+    assert (boxes[:, 2:] <= torch.tensor([size[1], size[0]])).all()
 
 
 @pytest.mark.parametrize(

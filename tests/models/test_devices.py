@@ -71,8 +71,8 @@ def test_a_step_gives_the_cpus_numbers_and_the_host_does_not_wait(name):
         second = step(model, optimizer, there, targets)
         waits = dict(gpu.waits)
         assert all(isinstance(v, OnGpu) and v.device == GPU for v in second.values())
-        found = [{k: float(v.detach()) for k, v in losses.items()} for losses in (first, second)]
-    assert found == expected
+        on_gpu = [{k: float(v.detach()) for k, v in losses.items()} for losses in (first, second)]
+    assert on_gpu == expected
     assert sum(waits.values()) <= READS_BACK.get(dsla.recipe(name).method, 0), waits
 
 
@@ -107,9 +107,9 @@ def test_no_more_pairs_are_looked_at_than_there_are(assigner, largest):
         with pytest.MonkeyPatch.context() as patch:
             keys = Cells.keys
             patch.setattr(Cells, "keys", lambda c, v, into: counts.append(c.valid.numel()) or keys(c, v, into))
-            found = assigner(there, [boxes], [torch.zeros(60)])
+            assignment = assigner(there, [boxes], [torch.zeros(60)])
         for name in ("gt_index", "label"):
-            assert torch.equal(getattr(found, name).cpu(), getattr(expected, name))
+            assert torch.equal(getattr(assignment, name).cpu(), getattr(expected, name))
     assert 0 < sum(counts) <= largest * len(boxes) * len(grid)
 
 

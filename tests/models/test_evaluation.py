@@ -45,10 +45,10 @@ THREE_SIZES = [(1, 1, [10, 10, 20, 20]), (1, 1, [50, 50, 50, 40]), (1, 1, [90, 9
 
 def test_average_precision_by_hand():
     truth = truth_of([(1, 1, [0, 0, 40, 40]), (1, 1, [100, 100, 40, 40])], {1: "a"})
-    found = perfect(truth)
-    found[0]["score"], found[1]["score"] = 0.9, 0.7
-    found.append({"image_id": 1, "category_id": 1, "bbox": [50, 0, 20, 20], "score": 0.8})
-    result = evaluate_detections(truth, found)
+    detections = perfect(truth)
+    detections[0]["score"], detections[1]["score"] = 0.9, 0.7
+    detections.append({"image_id": 1, "category_id": 1, "bbox": [50, 0, 20, 20], "score": 0.8})
+    result = evaluate_detections(truth, detections)
     # precision 1 for recall 0, 0.01 … 0.5 (51 of 101 points), then 2/3
     assert result.summary["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert result.summary["AR@1"] == 0.5
@@ -59,8 +59,8 @@ def test_average_precision_by_hand():
 
 def test_average_precision_at_thresholds_by_hand():
     truth = truth_of([(1, 1, [0, 0, 100, 100])], {1: "a"})
-    found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 72], "score": 0.5}]  # IoU 0.72
-    summary = evaluate_detections(truth, found).summary
+    detections = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 72], "score": 0.5}]  # IoU 0.72
+    summary = evaluate_detections(truth, detections).summary
     assert (summary["AP50"], summary["AP75"]) == pytest.approx((1.0, 0.0))
     assert summary["AP"] == pytest.approx(0.5)  # 0.50, 0.55, 0.60, 0.65, 0.70 of ten thresholds
 
@@ -124,8 +124,8 @@ def test_no_detection_at_all_is_zero():
 
 def test_undefined_values_are_not_numbers():
     truth = truth_of([(1, 1, [10, 10, 20, 20]), (1, 1, [40, 10, 16, 16])], {1: "seen", 2: "unseen"})
-    found = perfect(truth)
-    result = evaluate_detections(truth, found)
+    detections = perfect(truth)
+    result = evaluate_detections(truth, detections)
     defined = {"AP", "AP50", "AP75", "AP_small", "AR@1", "AR@10", "AR@100", "AR_small"}
     assert set(result.summary.dropna().index) == defined
     assert result.summary["AP"] == ONE
@@ -139,8 +139,8 @@ def test_undefined_values_are_not_numbers():
     assert "-1" not in str(result)
     assert re.search(r"AP_medium +n/a", str(result))
 
-    found.append({"image_id": 1, "category_id": 2, "bbox": [60, 60, 30, 30], "score": 0.99})
-    result = evaluate_detections(truth, found)
+    detections.append({"image_id": 1, "category_id": 2, "bbox": [60, 60, 30, 30], "score": 0.99})
+    result = evaluate_detections(truth, detections)
     assert result.summary["AP"] == ONE
     assert result.notes == ("1 detection in a class without ground truth: unseen",)
 
@@ -155,9 +155,9 @@ def test_nothing_to_find_is_undefined():
 def test_crowd_takes_detections_without_counting_them():
     truth = truth_of([(1, 1, [0, 0, 40, 40]), (1, 1, [100, 100, 90, 90])], {1: "a"})
     truth["annotations"][1]["iscrowd"] = 1
-    found = [{"image_id": 1, "category_id": 1, "bbox": [110, 110, 20, 20], "score": 0.9}, perfect(truth)[0]]
-    found[1]["score"] = 0.5
-    assert evaluate_detections(truth, found).summary["AP"] == ONE
+    detections = [{"image_id": 1, "category_id": 1, "bbox": [110, 110, 20, 20], "score": 0.9}, perfect(truth)[0]]
+    detections[1]["score"] = 0.5
+    assert evaluate_detections(truth, detections).summary["AP"] == ONE
 
 
 def test_byte_order_mark_and_names_beyond_ascii(tmp_path):
@@ -180,10 +180,10 @@ def test_byte_order_mark_and_names_beyond_ascii(tmp_path):
 )
 def test_a_bad_detection_is_named(change, words):
     truth = truth_of(THREE_SIZES, {1: "a"})
-    found = perfect(truth)
-    found[1] |= change
+    detections = perfect(truth)
+    detections[1] |= change
     with pytest.raises(DataError) as error:
-        evaluate_detections(truth, found)
+        evaluate_detections(truth, detections)
     assert all(word in str(error.value) for word in words)
 
 

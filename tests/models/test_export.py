@@ -42,8 +42,8 @@ def test_what_goes_in_and_comes_out(model):
         outputs = dict(zip(names_of(model), RawHead(model)(batch), strict=True))
         expected = model(list(batch))
     grid = PointGrid((128, 96), model.head.strides, model.head.offset)
-    found = model.postprocess.candidates(HeadOutputs(grid=grid, **outputs), [(128, 96)] * 2)
-    for one, other in zip(map(model.postprocess.suppress, found), expected, strict=True):
+    candidates = model.postprocess.candidates(HeadOutputs(grid=grid, **outputs), [(128, 96)] * 2)
+    for one, other in zip(map(model.postprocess.suppress, candidates), expected, strict=True):
         assert len(other["boxes"]) > 5
         torch.testing.assert_close(one["boxes"], other["boxes"], rtol=1e-4, atol=1e-2)
         torch.testing.assert_close(one["scores"], other["scores"], **CLOSE)

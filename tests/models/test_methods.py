@@ -70,9 +70,9 @@ def test_a_name_is_enough_everywhere(name):
     assert explorer.error == ""
     space = {}
     exec(explorer.python(), space)
-    again, shown = space["assignments"][entry.title], explorer.assignments[entry.title]
-    assert torch.equal(again.label, shown.label)
-    assert again.coupling == shown.coupling == entry.coupling
+    again, assignment = space["assignments"][entry.title], explorer.assignments[entry.title]
+    assert torch.equal(again.label, assignment.label)
+    assert again.coupling == assignment.coupling == entry.coupling
     explorer.close()
 
 
@@ -90,8 +90,8 @@ def test_a_step_of_every_method_teaches_every_parameter(name):
     sum(losses.values()).backward()
     assert all(torch.isfinite(v) and v > 0 for v in losses.values())
     raw = model.forward_raw(list(images), list(targets))
-    found = model.assign(raw)
-    assert (found.counts() > 0).float().mean() > 0.5  # most objects are taught by some point
+    assignment = model.assign(raw)
+    assert (assignment.counts() > 0).float().mean() > 0.5  # most objects are taught by some point
     untouched = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert untouched == []
 

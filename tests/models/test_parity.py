@@ -126,8 +126,8 @@ def test_whole_network(recorded):
     torch.testing.assert_close(out.distances, levels(data, "bbox_l"), **FORWARD)
 
     size, original = frames([data["img_shape"]] * len(image), [data["scale_factor"]] * len(image))
-    found = detections(model.postprocess, out, size, original)
-    for i, got in enumerate(found):
+    results = detections(model.postprocess, out, size, original)
+    for i, got in enumerate(results):
         if data["dets_robust"][i]:
             same_detections(got, data[f"dets_i{i}"], data[f"labels_i{i}"], tolerance=1e-3)
 
@@ -173,8 +173,8 @@ def test_get_bboxes(recorded):
             keep_padding=True,
         )
         outputs = HeadOutputs(logits + run["logit_shift"], distances, grid)
-        found = detections(postprocess, outputs, size, original if run["rescale"] else None)
-        for i, got in enumerate(found):
+        results = detections(postprocess, outputs, size, original if run["rescale"] else None)
+        for i, got in enumerate(results):
             if run["robust"][i]:
                 same_detections(got, data[f"r{k}_dets_i{i}"], data[f"r{k}_labels_i{i}"])
 
@@ -187,8 +187,8 @@ def test_candidates_before_nms(recorded):
     outputs = HeadOutputs(levels(data, "cls_l", count), levels(data, "bbox_l", count), grid)
     size, original = frames(data["img_shape"], data["scale_factor"])
     threshold = json.loads(str(data["runs_json"]))[0]["test_cfg"]["score_thr"]
-    found = Postprocess(score_threshold=threshold, keep_padding=True).candidates(outputs, size, original)
-    for i, got in enumerate(found):
+    candidates = Postprocess(score_threshold=threshold, keep_padding=True).candidates(outputs, size, original)
+    for i, got in enumerate(candidates):
         scores = torch.from_numpy(data[f"raw_scores_i{i}"])[:, :-1]  # the last column is background
         row, label = (scores > threshold).nonzero(as_tuple=True)
         dets = np.concatenate((data[f"raw_boxes_i{i}"][row], scores[row, label][:, None].numpy()), 1)

@@ -24,7 +24,7 @@ def outputs(seed, quality=False):
 
 def reference(out, image, options):
     """One pair after the other; NMS by looking back at everything kept."""
-    grid, found = out.grid, []
+    grid, candidates = out.grid, []
     for level in range(len(SHAPES)):
         pairs = []
         for p in (grid.level == level).nonzero().flatten().tolist():
@@ -43,9 +43,9 @@ def reference(out, image, options):
             pairs = [pair for pair in pairs if pair[2] in kept]
         else:
             pairs = sorted(pairs, reverse=True)[: options.top_k]
-        found += [pair[1:] for pair in pairs if pair[0] > options.score_threshold]
+        candidates += [pair[1:] for pair in pairs if pair[0] > options.score_threshold]
     kept = []
-    for score, p, c in sorted(found, reverse=True):
+    for score, p, c in sorted(candidates, reverse=True):
         box = out.boxes[image, p].clone()
         box[0::2] = box[0::2].clamp(0, SIZE[1])
         box[1::2] = box[1::2].clamp(0, SIZE[0])
@@ -97,9 +97,9 @@ def test_original_sizes_and_points():
 def test_nothing_found():
     out = outputs(0)
     out.logits[:] = -30.0
-    found = [Postprocess().suppress(c) for c in Postprocess().candidates(out, [SIZE, SIZE])]
-    assert [tuple(d["boxes"].shape) for d in found] == [(0, 4), (0, 4)]
-    assert found[0]["labels"].dtype == torch.int64
+    detections = [Postprocess().suppress(c) for c in Postprocess().candidates(out, [SIZE, SIZE])]
+    assert [tuple(d["boxes"].shape) for d in detections] == [(0, 4), (0, 4)]
+    assert detections[0]["labels"].dtype == torch.int64
 
 
 def crowded(seed, count, classes=3, corner=250.0):

@@ -106,8 +106,8 @@ def test_detections(pair, batch):
     theirs, ours = (m.eval() for m in pair)
     images, _ = batch
     with torch.no_grad():
-        expected, found = theirs(images), ours(images)
-    for theirs_, ours_ in zip(expected, found, strict=True):
+        expected, detections = theirs(images), ours(images)
+    for theirs_, ours_ in zip(expected, detections, strict=True):
         assert len(theirs_["boxes"]) > 20
         assert torch.equal(ours_["labels"], theirs_["labels"])
         torch.testing.assert_close(ours_["scores"], theirs_["scores"], rtol=1e-4, atol=1e-5)

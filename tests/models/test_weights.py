@@ -165,10 +165,10 @@ def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
     path = saving.save(build(small, num_classes=5), tmp_path / "five.safetensors")
     model = build(small, num_classes=2)
     left = saving.adopt(model, path)
-    given, own = weights.read(path)[1], model.state_dict()
-    other = {k for k in own if own[k].shape != given[k].shape}
+    given, loaded = weights.read(path)[1], model.state_dict()
+    other = {k for k in loaded if loaded[k].shape != given[k].shape}
     assert len(left) == len(other) == 2  # weight and bias of the class logits
-    assert all(torch.equal(own[k], given[k]) for k in own if k not in other)
+    assert all(torch.equal(loaded[k], given[k]) for k in loaded if k not in other)
     with pytest.raises(DataError, match="no tensor fits"):
         saving.adopt(build(small, num_classes=5).head, path)
 
@@ -183,12 +183,12 @@ def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
     model = build(small, num_classes=2)
     head = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
     assert saving.adopt(model, tmp_path / "msra.pth") == []
-    own = model.state_dict()
-    shared = {k: v for k, v in state.items() if f"backbone.{k}" in own}
+    loaded = model.state_dict()
+    shared = {k: v for k, v in state.items() if f"backbone.{k}" in loaded}
     assert len(shared) > 260
-    assert all(torch.equal(own[f"backbone.{k}"], v) for k, v in shared.items())
-    assert all(torch.equal(own[k], v) for k, v in head.items())
-    assert all(not own[k].any() for k in own if "conv_offset" in k)
+    assert all(torch.equal(loaded[f"backbone.{k}"], v) for k, v in shared.items())
+    assert all(torch.equal(loaded[k], v) for k, v in head.items())
+    assert all(not loaded[k].any() for k in loaded if "conv_offset" in k)
     del state["layer1.0.conv1.weight"]
     state["layer4.2.conv3.weight"] = torch.zeros(7, 512, 1, 1)
     torch.save(state, tmp_path / "cut.pt")

@@ -50,12 +50,12 @@ def case(seed=0, images=8):
     for image in truth["images"]:
         for _ in range(4):
             box = [*rng.integers(0, 120, 2).tolist(), *rng.integers(15, 70, 2).tolist()]
-            own = {"image_id": image["id"], "category_id": int(rng.choice([2, 9]))}
-            truth["annotations"].append({"id": len(truth["annotations"]) + 70, "bbox": box, **own})
+            ids = {"image_id": image["id"], "category_id": int(rng.choice([2, 9]))}
+            truth["annotations"].append({"id": len(truth["annotations"]) + 70, "bbox": box, **ids})
             for noise in (0.05, 0.2):
                 moved = (np.array(box) + rng.normal(0, noise, 4) * np.array(box[2:] * 2)).round(2)
                 moved[2:] = moved[2:].clip(1)
-                rows.append({**own, "bbox": moved.tolist(), "score": float(rng.random())})
+                rows.append({**ids, "bbox": moved.tolist(), "score": float(rng.random())})
     return truth, rows
 
 
@@ -224,13 +224,13 @@ def test_a_subset_is_the_images_that_all_files_have(tmp_path, capsys):
     assert err.count("an image that the ground truth does not have: 16 detections") == 2
     inside = [r for r in rows if r["image_id"] in ids[2:6]]
     expected = evaluate_detections(few, inside).summary["AP"]
-    for found in json.loads(out)["detectors"].values():
-        numbers = {(row["analysis"], row["name"]): row["value"] for row in found["numbers"]}
+    for detector in json.loads(out)["detectors"].values():
+        numbers = {(row["analysis"], row["name"]): row["value"] for row in detector["numbers"]}
         assert numbers["evaluation", "AP"] == pytest.approx(expected, abs=1e-6)
-        assert found["images"] == 4
-        assert "4 of 6 images of the annotations" in " ".join(found["notes"])
+        assert detector["images"] == 4
+        assert "4 of 6 images of the annotations" in " ".join(detector["notes"])
         assert "whether on the other 2 nothing was found or no detector was run, results do not say" in " ".join(
-            found["notes"]
+            detector["notes"]
         )
     files = write(
         tmp_path, few, a=[r for r in rows if r["image_id"] == ids[2]], b=[r for r in rows if r["image_id"] == ids[3]]
@@ -256,11 +256,11 @@ def test_images_without_a_detection_count_where_a_list_says_that_they_were_run(t
     part = truth | {"images": truth["images"][:3],
                     "annotations": [a for a in truth["annotations"] if a["image_id"] in ids[:3]]}  # fmt: skip
     for name, last in (("a", 2), ("b", 3)):
-        found = json.loads(out)["detectors"][name]
+        detector = json.loads(out)["detectors"][name]
         expected = evaluate_detections(part, [r for r in rows if r["image_id"] in ids[:last]]).summary["AP"]
-        assert found["images"] == 3
-        assert next(n["value"] for n in found["numbers"] if n["name"] == "AP") == pytest.approx(expected, abs=1e-6)
-        assert f"3 of {len(ids)} images of the annotations: those that are listed" in found["notes"]
+        assert detector["images"] == 3
+        assert next(n["value"] for n in detector["numbers"] if n["name"] == "AP") == pytest.approx(expected, abs=1e-6)
+        assert f"3 of {len(ids)} images of the annotations: those that are listed" in detector["notes"]
     for text, words in (("elsewhere.jpg", "1 image that"), ("\n", "no image is listed"), (None, "can be read")):
         listing.write_text(text) if text else listing.unlink()
         code, _, err = run(capsys, *argv, "--images-file", listing)
@@ -309,10 +309,10 @@ def test_whole_numbers_stay_whole_beside_a_detector_that_says_nothing(tmp_path, 
 def test_missed_objects_by_points_are_those_of_why(shared):
     folder = shared / "data" / "coco_sample"
     files = folder / "results" / "nanodet_m_416_results.json", folder / "instances.json"
-    (found,) = ask(files[:1], files[1], setting=Setting.of("fcos", STRIDES, input_size=416), resamples=0)
+    (answer,) = ask(files[:1], files[1], setting=Setting.of("fcos", STRIDES, input_size=416), resamples=0)
     why = dsla.why(*files, input_size=416)
-    assert (found.tables["why"]["verdict"] == why.table["verdict"]).all()
-    numbers, points = why.summary(), found.tables["points"].set_index("points")
+    assert (answer.tables["why"]["verdict"] == why.table["verdict"]).all()
+    numbers, points = why.summary(), answer.tables["points"].set_index("points")
     assert points.loc["0", ["objects", "share"]].tolist() == pytest.approx(
         [numbers["objects_none"], numbers["missed_none"]]
     )
@@ -436,13 +436,13 @@ def test_names(tmp_path):
 @pytest.mark.slow
 def test_real_results(shared):
     folder = shared / "data" / "coco_sample"
-    (found,) = ask([folder / "results" / "yolox_nano_results.json"], folder / "instances.json")
-    assert found.name == "yolox_nano"
-    assert found.value("evaluation", "AP") == pytest.approx(0.315, abs=5e-4)  # as the README of the results says
-    assert found.value("errors", "AP50") == pytest.approx(found.value("evaluation", "AP50"), abs=1e-9)
-    assert found.value("oracle", "AP_score") == pytest.approx(found.value("evaluation", "AP"), abs=0.01)  # a second NMS
-    assert not found.numbers["value"].isna().any()
-    assert (found.numbers["reason"] == "").all()
+    (yolox,) = ask([folder / "results" / "yolox_nano_results.json"], folder / "instances.json")
+    assert yolox.name == "yolox_nano"
+    assert yolox.value("evaluation", "AP") == pytest.approx(0.315, abs=5e-4)  # as the README of the results says
+    assert yolox.value("errors", "AP50") == pytest.approx(yolox.value("evaluation", "AP50"), abs=1e-9)
+    assert yolox.value("oracle", "AP_score") == pytest.approx(yolox.value("evaluation", "AP"), abs=0.01)  # a second NMS
+    assert not yolox.numbers["value"].isna().any()
+    assert (yolox.numbers["reason"] == "").all()
 
 
 def test_looks_of_other_peoples_detectors():

@@ -50,19 +50,19 @@ def test_interval_by_hand():
     ],
 )
 def test_verdicts(claim, better, other, verdict):
-    found = judge(claim, numbers(claim, better, other))
-    assert found.verdict == verdict
+    finding = judge(claim, numbers(claim, better, other))
+    assert finding.verdict == verdict
 
 
 def test_seeds_are_compared_in_pairs():
     # each seed moves both methods by far more than the methods differ
     other = np.array([0.1, 0.3, 0.5])
-    found = judge(HIGHER, numbers(HIGHER, other + np.array([0.010, 0.011, 0.012]), other))
-    assert found.verdict == "seen"
-    assert found.difference == pytest.approx(0.011)
+    finding = judge(HIGHER, numbers(HIGHER, other + np.array([0.010, 0.011, 0.012]), other))
+    assert finding.verdict == "seen"
+    assert finding.difference == pytest.approx(0.011)
     half = 4.302653 * 0.001 / np.sqrt(3)
-    assert (found.low, found.high) == pytest.approx((0.011 - half, 0.011 + half), abs=1e-6)
-    assert found.sentence == ("AP: DSLA 31.1, FCOS 30.0, difference +1.1, 95 % interval +0.9 to +1.3, 3 seeds.")
+    assert (finding.low, finding.high) == pytest.approx((0.011 - half, 0.011 + half), abs=1e-6)
+    assert finding.sentence == ("AP: DSLA 31.1, FCOS 30.0, difference +1.1, 95 % interval +0.9 to +1.3, 3 seeds.")
 
 
 def test_the_deviation_is_that_of_least_squares_over_all_methods():
@@ -76,25 +76,25 @@ def test_the_deviation_is_that_of_least_squares_over_all_methods():
     assert freedom == 12 - 6
     assert square == pytest.approx(rest / 6)
     rows = table.reset_index().melt("seed", var_name="method").assign(analysis="evaluation", name="AP")
-    found = judge(HIGHER, rows)
+    finding = judge(HIGHER, rows)
     half = stats.t.ppf(0.975, 6) * np.sqrt(2 * rest / 6 / 4)
-    assert (found.high - found.low) / 2 == pytest.approx(half)
-    assert found.difference == pytest.approx((table["DSLA"] - table["FCOS"]).mean())
+    assert (finding.high - finding.low) / 2 == pytest.approx(half)
+    assert finding.difference == pytest.approx((table["DSLA"] - table["FCOS"]).mean())
 
 
 def test_of_two_methods_it_is_the_paired_t_test():
     better, other = [0.33, 0.36, 0.31, 0.35], [0.32, 0.33, 0.31, 0.32]
-    found = judge(HIGHER, numbers(HIGHER, better, other))
+    finding = judge(HIGHER, numbers(HIGHER, better, other))
     expected = stats.ttest_rel(better, other)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert finding.p == pytest.approx(expected.pvalue)
+    assert (finding.low, finding.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
 def test_holm_by_the_textbook():
     ps = [0.01, 0.04, 0.03, 0.005, np.nan]
-    found = holm(Finding(HIGHER, "undecided", 3, difference=0.1, low=0.0, high=0.2, p=p) for p in ps)
-    np.testing.assert_allclose([f.p for f in found], [0.03, 0.06, 0.06, 0.02, np.nan])
-    assert [f.verdict for f in found] == ["seen", "undecided", "undecided", "seen", "undecided"]
+    findings = holm(Finding(HIGHER, "undecided", 3, difference=0.1, low=0.0, high=0.2, p=p) for p in ps)
+    np.testing.assert_allclose([f.p for f in findings], [0.03, 0.06, 0.06, 0.02, np.nan])
+    assert [f.verdict for f in findings] == ["seen", "undecided", "undecided", "seen", "undecided"]
 
 
 def test_the_claims_of_a_table_are_corrected_together():
@@ -116,16 +116,16 @@ def test_other_images_widen_the_interval():
     rows = numbers(HIGHER, [0.35, 0.36, 0.355], [0.31, 0.32, 0.316])
     drawn = {"DSLA": [0.30, 0.32, 0.34], "FCOS": [0.31, 0.31, 0.31]}  # the difference has variance 0.0004 over draws
     kept = rows.assign(resampled=[drawn[m] for m in rows["method"]])
-    found, without = judge(HIGHER, kept), judge(HIGHER, rows)
-    widths = [((f.high - f.low) / 2 / stats.t.ppf(0.975, 2)) ** 2 for f in (found, without)]
+    finding, without = judge(HIGHER, kept), judge(HIGHER, rows)
+    widths = [((f.high - f.low) / 2 / stats.t.ppf(0.975, 2)) ** 2 for f in (finding, without)]
     assert widths[0] - widths[1] == pytest.approx(0.0004)
-    assert found.difference == without.difference
+    assert finding.difference == without.difference
 
 
 def test_a_seed_that_one_method_lacks_is_left_out():
-    found = judge(HIGHER, numbers(HIGHER, [0.5, 0.5, 0.9], [0.4, 0.41]))
-    assert found.seeds == 2
-    assert found.better == 0.5
+    finding = judge(HIGHER, numbers(HIGHER, [0.5, 0.5, 0.9], [0.4, 0.41]))
+    assert finding.seeds == 2
+    assert finding.better == 0.5
 
 
 @pytest.mark.robustness("wrong: two runs of one method and seed are refused by name, not averaged")

@@ -17,8 +17,8 @@ def numbers(analysis, name, dsla, fcos):
 
 
 def test_effects_are_differences_in_the_numbers_unit():
-    found = judge(AP, numbers("evaluation", "AP", [0.42, 0.43, 0.44], [0.40, 0.40, 0.40]))
-    row = effects([found]).loc["DSLA does better"]
+    finding = judge(AP, numbers("evaluation", "AP", [0.42, 0.43, 0.44], [0.40, 0.40, 0.40]))
+    row = effects([finding]).loc["DSLA does better"]
     # Differences 2, 3, 4 points: 3 ± 4.3027 · 1 / √3
     assert row["difference"] == pytest.approx(3)
     assert row["low"] == pytest.approx(3 - 2.4841, abs=1e-3)
@@ -39,19 +39,19 @@ def test_effects_are_differences_in_the_numbers_unit():
     ],
 )
 def test_the_sentence_says_whether_the_claim_holds(dsla, words):
-    found = judge(AP, numbers("evaluation", "AP", dsla, [0.40] * len(dsla)))
-    first, second = str(found).split("\n")
+    finding = judge(AP, numbers("evaluation", "AP", dsla, [0.40] * len(dsla)))
+    first, second = str(finding).split("\n")
     assert first == f"{words}. DSLA does better."
-    assert second.strip() == found.sentence
+    assert second.strip() == finding.sentence
 
 
 def test_a_number_that_claims_do_not_name_is_named_in_lines_that_break_between_words():
-    found = judge(COST, numbers("oracle", "ranking_cost", [0.2, 0.21], [0.3, 0.29]))
-    lines = str(found).split("\n")
+    finding = judge(COST, numbers("oracle", "ranking_cost", [0.2, 0.21], [0.3, 0.29]))
+    lines = str(finding).split("\n")
     text = " ".join(line.strip() for line in lines)
     assert len(lines) == 3
     assert max(map(len, lines)) <= 92
-    assert text.endswith(found.sentence)
+    assert text.endswith(finding.sentence)
     assert "AP that scores equal to the IoU would add: DSLA 20.5, FCOS 29.5" in text
 
 

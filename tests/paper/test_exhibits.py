@@ -12,12 +12,12 @@ from dsla.paper.exhibits import _found_by_all, _stands_out
 
 def seen(box=(30, 40, 70, 80), colour=1.0, score=0.9):
     """Whether a box in this colour on grey is an example; one method detects it exactly, another with this score."""
-    image, found = torch.full((3, 128, 128), 0.5), torch.tensor([box], dtype=torch.float32)
+    image, boxes = torch.full((3, 128, 128), 0.5), torch.tensor([box], dtype=torch.float32)
     x1, y1, x2, y2 = box
     image[:, y1:y2, x1:x2] = colour
-    target = {"boxes": found, "labels": torch.tensor([2])}
+    target = {"boxes": boxes, "labels": torch.tensor([2])}
     studies = {
-        name: SimpleNamespace(detections=[{"boxes": found, "labels": torch.tensor([2]), "scores": torch.tensor([s])}])
+        name: SimpleNamespace(detections=[{"boxes": boxes, "labels": torch.tensor([2]), "scores": torch.tensor([s])}])
         for name, s in (("FCOS", 0.9), ("DSLA", score))
     }
     return (0, 0) in _found_by_all(studies, [target]) and _stands_out([(image, target)], 0, 0)

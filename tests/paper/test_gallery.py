@@ -60,13 +60,13 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
 
 
 def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, capsys):
-    found = {name: (figure, table) for name, figure, table in gallery._figures_over_seeds(tmp_path, True)}
-    assert "protocol" in found  # runs of its main stage are there
+    figures = {name: (figure, table) for name, figure, table in gallery._figures_over_seeds(tmp_path, True)}
+    assert "protocol" in figures  # runs of its main stage are there
     early = ["ablation", "gamma", "conditions", "training-curves"]
-    assert [name for name in found if name != "protocol"] == early
+    assert [name for name in figures if name != "protocol"] == early
     for name in early:
-        assert "3 seeds" in found[name][0].caption
-    table = found["ablation"][1].set_index(["recipe", "source"])
+        assert "3 seeds" in figures[name][0].caption
+    table = figures["ablation"][1].set_index(["recipe", "source"])
     assert table.loc[("scenes-dsla", "paper, COCO"), "AP"] == 0.381
     mine = table.loc[("scenes-dsla", "embedded set")]
     seeds = mine[mine["seed"].notna()]["AP"]

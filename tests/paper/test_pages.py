@@ -128,18 +128,18 @@ def test_images_are_the_figures():
 
 
 def test_text_is_escaped_and_numbers_are_shown():
-    said = " ".join(parsed(made()).text)
-    assert "1 < 2" in said
-    assert "DSLA <b>" in said
-    assert "Title & more" in said
-    assert "0.123" in said
-    assert "n/a" in said
-    assert "of <all>" in said
-    assert "Spearman, score and IoU" in said  # what a row is called
-    assert "undecided, one seed" in said
-    assert "AP: DSLA 40.0, FCOS 30.0, difference +10.0 in one seed" in said
-    assert "Published: +1.5 AP." in said
-    assert "figures/dots.png" in said
+    text = " ".join(parsed(made()).text)
+    assert "1 < 2" in text
+    assert "DSLA <b>" in text
+    assert "Title & more" in text
+    assert "0.123" in text
+    assert "n/a" in text
+    assert "of <all>" in text
+    assert "Spearman, score and IoU" in text  # what a row is called
+    assert "undecided, one seed" in text
+    assert "AP: DSLA 40.0, FCOS 30.0, difference +10.0 in one seed" in text
+    assert "Published: +1.5 AP." in text
+    assert "figures/dots.png" in text
 
 
 @pytest.mark.parametrize(

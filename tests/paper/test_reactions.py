@@ -69,10 +69,10 @@ def test_scores_that_are_fcoss_label_tell_all_apart_and_are_never_right_against_
 @pytest.mark.slow
 def test_the_figure_shows_the_table(table):
     figure = diagrams.reactions(table)
-    shown = [line.get_xdata() for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
+    points = [line.get_xdata() for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
     expected = [rows["value"].tolist() for _, rows in table.groupby(["asked", "kind"], sort=False)]
-    assert len(shown) == len(expected) == 8
-    for x, of_table in zip(shown, expected, strict=True):
+    assert len(points) == len(expected) == 8
+    for x, of_table in zip(points, expected, strict=True):
         assert list(x) == pytest.approx(of_table, nan_ok=True)
 
 

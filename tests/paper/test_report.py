@@ -43,13 +43,13 @@ class Told(Detector):
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    found = {}
+    detectors = {}
     for name, amount in AMOUNTS.items():
         model = dsla.build(name, class_names=Scenes.class_names).eval()
         model.__class__ = Told
         model.amount = amount
-        found[name] = model
-    return found
+        detectors[name] = model
+    return detectors
 
 
 @pytest.fixture(scope="module")
@@ -149,27 +149,27 @@ def test_it_prints_the_table_and_the_place(done, models, undrawn, capsys, tmp_pa
     twice = dataclasses.replace(result, numbers=pd.concat([result.numbers, again], ignore_index=True))
     assert str(twice).count("  undecided  ") == len(result.findings)
     reproduce(tmp_path, models={"scenes-dsla": models["scenes-dsla"]}, images=4)
-    said = capsys.readouterr().out
-    assert "DSLA: ranking, suppression and oracles" in said
-    assert said.strip().endswith(f"report: {(tmp_path / 'report.html').resolve()}")
+    printed = capsys.readouterr().out
+    assert "DSLA: ranking, suppression and oracles" in printed
+    assert printed.strip().endswith(f"report: {(tmp_path / 'report.html').resolve()}")
 
 
 def test_study_equals_the_analyses_one_by_one(models):
     model, data = models["scenes-fcos-plain"], Scenes("val", size=IMAGES)
-    found = study(model, data)
-    lost = suppression(found.candidates, data, nms_threshold=0.6)
-    pd.testing.assert_frame_equal(pd.DataFrame(found.tables["suppression"]), pd.DataFrame(lost))
+    studied = study(model, data)
+    lost = suppression(studied.candidates, data, nms_threshold=0.6)
+    pd.testing.assert_frame_equal(pd.DataFrame(studied.tables["suppression"]), pd.DataFrame(lost))
     coco = dsla.coco.evaluation.evaluate_detections(
         data.ground_truth(),
-        dsla.data.to_coco_results(data, [data.image_id(i) for i in range(IMAGES)], found.detections),
+        dsla.data.to_coco_results(data, [data.image_id(i) for i in range(IMAGES)], studied.detections),
     )
-    assert found.value("evaluation", "AP") == coco.summary["AP"]
-    steps = score_steps(found.tables["adjacency"]).set_index("difference")["share"]
-    gap = found.tables["adjacency"]["d_score"].abs()
+    assert studied.value("evaluation", "AP") == coco.summary["AP"]
+    steps = score_steps(studied.tables["adjacency"]).set_index("difference")["share"]
+    gap = studied.tables["adjacency"]["d_score"].abs()
     assert steps[0.25] == pytest.approx((gap <= 0.25).mean())
     assert steps[1.0] == 1
-    part = iou_losses(found.tables["suppression"]).set_index("loss")["share"]
-    assert part[0.1] == pytest.approx(found.value("suppression", "lost_over_0.1"))
+    part = iou_losses(studied.tables["suppression"]).set_index("loss")["share"]
+    assert part[0.1] == pytest.approx(studied.value("suppression", "lost_over_0.1"))
 
 
 def test_points_of_an_object(models):
@@ -177,14 +177,14 @@ def test_points_of_an_object(models):
     image, target = data[1]
     points = object_points(model, image, target, 0)
     raw = model.forward_raw([image], [target])
-    own = model.assign(raw)
+    assignment = model.assign(raw)
     assert points["best"].sum() == 1
     best = points[points["best"]].iloc[0]
     assert best["label"] == points["label"].max()
     at = int(((raw.outputs.grid.xy == torch.tensor([best["x"], best["y"]])).all(1)
               & (raw.outputs.grid.level == int(best["level"]))).nonzero())  # fmt: skip
-    assert own.gt_index[0, at] == 0
-    expected = own.label[0, at] * own.iou(raw.outputs.boxes)[0, at]
+    assert assignment.gt_index[0, at] == 0
+    expected = assignment.label[0, at] * assignment.iou(raw.outputs.boxes)[0, at]
     assert best["label"] == pytest.approx(float(expected))
     assert (points["level"] == best["level"]).all()
 
@@ -205,15 +205,15 @@ def test_models_that_find_nothing_still_get_a_report(tmp_path):
 @pytest.mark.slow
 def test_training_is_resumed_not_repeated(undrawn, tmp_path, capsys):
     reproduce(tmp_path, train=True, seeds=2, images=3, steps=2)
-    said = capsys.readouterr().out
-    assert said.count("training, 2 steps") == 6
+    printed = capsys.readouterr().out
+    assert printed.count("training, 2 steps") == 6
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 6
     weights = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("model.safetensors")}
     assert {p.parent.name for p in weights} == {f"{n}-{s}" for n in AMOUNTS for s in (0, 1)}
     result = reproduce(tmp_path, train=True, seeds=2, images=3, steps=2)
-    said = capsys.readouterr().out
-    assert "training," not in said
-    assert "6 runs, 6 of them there" in said
+    printed = capsys.readouterr().out
+    assert "training," not in printed
+    assert "6 runs, 6 of them there" in printed
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 6
     assert set(result.numbers["seed"]) == {0, 1}
     assert {p: p.read_bytes() for p in weights} == weights

@@ -93,19 +93,19 @@ def test_weights_that_ship_are_runs_of_the_store(protocol):
 
 
 def test_questions_of_the_early_runs_are_put_to_the_protocol_s_from_each_start(protocol):
-    found = claims_by_start(protocol)
-    assert starts_markdown(found) in PAGE
+    by_start = claims_by_start(protocol)
+    assert starts_markdown(by_start) in PAGE
     higher = protocol_findings(protocol_numbers(read(ROOT / "figures" / "runs.jsonl", protocol=1)))["higher"]
     for start in ("warm", "cold"):
-        again, asked = found[start][1], higher[start][0]
+        again, finding = by_start[start][1], higher[start][0]
         assert again.claim.text == "DSLA finds objects better than FCOS with its centerness branch"
         for name in ("seeds", "difference", "low", "high", "power"):  # Holm's p is that of another table
-            assert getattr(again, name) == pytest.approx(getattr(asked, name))
+            assert getattr(again, name) == pytest.approx(getattr(finding, name))
         aps = protocol[(protocol["start"] == start) & (protocol["name"] == "AP")]
         pairs = aps.pivot(index="seed", columns="method", values="value").reindex(columns=["DSLA", "FCOS"]).dropna()
-        assert found[start][0].seeds == len(pairs)
+        assert by_start[start][0].seeds == len(pairs)
         if len(pairs):
-            assert found[start][0].difference == pytest.approx((pairs["DSLA"] - pairs["FCOS"]).mean())
+            assert by_start[start][0].difference == pytest.approx((pairs["DSLA"] - pairs["FCOS"]).mean())
 
 
 def test_its_claims_of_the_ablation_are_those_of_the_runs(runs):

@@ -26,9 +26,9 @@ OPTIONS = {"seeds": 2, "steps": 3, "images": 4}
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("experiments")
-    said = []
-    found = experiments("scenes-fcos, scenes-dsla-merged", out, say=said.append, **OPTIONS)
-    return out, found, said
+    printed = []
+    table = experiments("scenes-fcos, scenes-dsla-merged", out, say=printed.append, **OPTIONS)
+    return out, table, printed
 
 
 def read(out):
@@ -63,46 +63,46 @@ def test_every_run_is_a_line(done):
 
 @pytest.mark.slow
 def test_the_table_is_their_mean(done):
-    out, found, _ = done
-    assert found["recipe"].tolist() == ["scenes-fcos", "scenes-dsla-merged"]
-    assert found["seeds"].tolist() == [2, 2]
+    out, table, _ = done
+    assert table["recipe"].tolist() == ["scenes-fcos", "scenes-dsla-merged"]
+    assert table["seeds"].tolist() == [2, 2]
     mine = [
         next(n["value"] for n in row["numbers"] if n["name"] == "follows_iou")
         for row in read(out)
         if row["recipe"] == "scenes-fcos"
     ]
-    assert found["follows IoU"][0] == pytest.approx(sum(mine) / 2)
+    assert table["follows IoU"][0] == pytest.approx(sum(mine) / 2)
     half = stats.t.ppf(0.975, 1) * abs(mine[0] - mine[1]) / 2
-    assert found["follows IoU high"][0] - found["follows IoU"][0] == pytest.approx(half)
-    assert "| FCOS + centerness | `scenes-fcos` |" in methods_markdown(found)
+    assert table["follows IoU high"][0] - table["follows IoU"][0] == pytest.approx(half)
+    assert "| FCOS + centerness | `scenes-fcos` |" in methods_markdown(table)
 
 
 @pytest.mark.slow
 def test_nothing_runs_twice(done, monkeypatch):
-    out, found, _ = done
+    out, table, _ = done
     before = (out / FILE).read_text(encoding="utf-8")
     monkeypatch.setattr("dsla.training.loop.train", None)
-    said = []
-    again = experiments("scenes-fcos, scenes-dsla-merged", out, say=said.append, **OPTIONS)
-    assert said == ["4 runs, 4 of them there"]
-    assert again.equals(found)
+    printed = []
+    again = experiments("scenes-fcos, scenes-dsla-merged", out, say=printed.append, **OPTIONS)
+    assert printed == ["4 runs, 4 of them there"]
+    assert again.equals(table)
     assert (out / FILE).read_text(encoding="utf-8") == before
 
 
 @pytest.mark.slow
 def test_another_budget_runs_again_and_mixes_with_nothing(done, monkeypatch):
     out, _, _ = done
-    found = experiments("scenes-fcos", out, say=lambda _: None, **{**OPTIONS, "seeds": 1, "steps": 2})
-    assert found["steps"].tolist() == [2]
-    assert found["seeds"].tolist() == [1]
+    table = experiments("scenes-fcos", out, say=lambda _: None, **{**OPTIONS, "seeds": 1, "steps": 2})
+    assert table["steps"].tolist() == [2]
+    assert table["seeds"].tolist() == [1]
     assert len(read(out)) >= 5
 
 
 def test_names():
     assert [r.name for r in chosen("gamma,scenes-dsla")] == list(GROUPS["gamma"])
     assert {r.name for r in chosen("all")} == {name for group in GROUPS.values() for name in group}
-    own = dsla.recipe("scenes-dsla").replace(name="mine", relaxation=0.25)
-    assert chosen([own, "scenes-fcos"])[0] is own
+    recipe = dsla.recipe("scenes-dsla").replace(name="mine", relaxation=0.25)
+    assert chosen([recipe, "scenes-fcos"])[0] is recipe
     for name in ("r50-1x", "scenes-dlsa", ""):
         with pytest.raises(DataError, match="no recipe of the embedded set"):
             chosen(name)

@@ -32,8 +32,8 @@ TEXT = " ".join((ROOT / "docs" / "protocol.md").read_text(encoding="utf-8").spli
 
 def test_the_document_says_what_the_runs_are_made_from():
     for name, (split, seed, size) in PLAN["scenes"].items():
-        shown = {"train": "training"}.get(name, name)
-        assert f"| {shown} | {split} | {seed} | {size:,} |" in TEXT
+        title = {"train": "training"}.get(name, name)
+        assert f"| {title} | {split} | {seed} | {size:,} |" in TEXT
     assert len({seed for _, seed, _ in PLAN["scenes"].values()} | {0}) == 5  # the recipes were made on seed 0
     low, middle, high = PLAN["tuning"]["rates"]
     grid, seed = f"the best of {low:g}, {middle:g} and {high:g}", PLAN["tuning"]["seed"]
@@ -212,8 +212,8 @@ def small(monkeypatch):
 
 @pytest.mark.slow
 def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeypatch):
-    said = []
-    table = follow(tmp_path, said.append, part="scenes")
+    printed = []
+    table = follow(tmp_path, printed.append, part="scenes")
     assert table["stage"].tolist() == ["tuning"] * 8 + ["main"] * 4
     assert set(table["seed"]) == {0}
     lines = [json.loads(text) for text in (tmp_path / FILE).read_text(encoding="utf-8").splitlines()]
@@ -231,8 +231,8 @@ def test_every_run_is_made_once_and_what_is_there_stays(small, tmp_path, monkeyp
     }
     assert len({r["key"] for r in lines}) == 12
     monkeypatch.setattr("dsla.training.loop.train", None)
-    assert follow(tmp_path, said.append, part="scenes").equals(table)
-    assert len(said) == 24
+    assert follow(tmp_path, printed.append, part="scenes").equals(table)
+    assert len(printed) == 24
 
 
 def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(small, tmp_path, monkeypatch):
@@ -247,9 +247,9 @@ def test_processes_side_by_side_make_each_run_once_and_wait_for_one_another(smal
 
     monkeypatch.setattr(protocol._Maker, "make", make)
     monkeypatch.setattr(protocol, "_WAIT", 0.02)
-    said = []
+    printed = []
     with ThreadPoolExecutor(3) as pool:
-        tables = list(pool.map(lambda _: follow(tmp_path, said.append, part="scenes"), range(3)))
+        tables = list(pool.map(lambda _: follow(tmp_path, printed.append, part="scenes"), range(3)))
     about = ("stage", "recipe", "start", "lr", "seed")
     assert sorted(made) == sorted(tuple(r[k] for k in about) for r in read(tmp_path / FILE, protocol=1))
     assert len(made) == 8 + 4
@@ -346,6 +346,6 @@ def test_the_figure_shows_every_run_as_a_point():
     assert table["seed"].value_counts().to_dict() == {0: 24, 1: 3}
     figure = trends.protocol(table)
     points = [c.get_offsets().data for ax in figure.axes for c in ax.collections]
-    shown = sorted(float(y) for offsets in points for y in offsets[:, 1])
-    assert shown == pytest.approx(sorted(100 * table["AP"]))
+    heights = sorted(float(y) for offsets in points for y in offsets[:, 1])
+    assert heights == pytest.approx(sorted(100 * table["AP"]))
     assert "1 to 2 of its seeds" in figure.caption

@@ -43,9 +43,9 @@ def test_numbers_shown_are_those_of_the_assignments():
         assert second == 0
         assert f"{first} points learn an object · per object {first}, 0 · 1 object without a point" in texts(figure)
         for level, ax in enumerate(axes[1:]):
-            shown = ax.images[1].get_array()[..., 3] > 0
+            visible = ax.images[1].get_array()[..., 3] > 0
             wanted = grid.split(expected.gt_index)[level][0].numpy() >= 0
-            assert (shown == wanted).all()
+            assert (visible == wanted).all()
             count = int(wanted.sum())
             title = ax.get_title(loc="left")
             assert title.startswith(f"P{level + 3} · stride {8 << level} · ")
@@ -104,8 +104,8 @@ def test_kinds_of_images_give_the_same_picture(tmp_path):
     ]
     for kind in kinds:
         assert np.allclose(as_image(kind), values / 255, atol=1e-6)
-    shown = compare(path, [[4, 4, 30, 30]], assigners="FCOS").axes[0].images[0].get_array()
-    assert (np.asarray(shown) == values).all()
+    pixels = compare(path, [[4, 4, 30, 30]], assigners="FCOS").axes[0].images[0].get_array()
+    assert (np.asarray(pixels) == values).all()
 
 
 def test_assigners_by_name_class_object_list_and_dict():
@@ -220,17 +220,17 @@ def test_jittered_predictions():
     inside = ((grid.xy > torch.tensor(big[:2])) & (grid.xy < torch.tensor(big[2:]))).all(1)
     means = []
     for amount in (0.05, 0.2, 0.5):
-        found = jittered_predictions(grid, boxes, labels, amount, 2, seed=1)
+        outputs = jittered_predictions(grid, boxes, labels, amount, 2, seed=1)
         again = jittered_predictions(grid, boxes, labels, amount, 2, seed=1)
         other = jittered_predictions(grid, boxes, labels, amount, 2, seed=2)
-        assert torch.equal(found.distances, again.distances)
-        assert not torch.equal(found.distances, other.distances)
-        assert (found.distances >= 0).all()
-        assert found.logits.isfinite().all()
-        assert found.distances.isfinite().all()
-        means.append(float(aligned_iou(found.boxes[0, inside], exact.boxes[0, inside]).mean()))
+        assert torch.equal(outputs.distances, again.distances)
+        assert not torch.equal(outputs.distances, other.distances)
+        assert (outputs.distances >= 0).all()
+        assert outputs.logits.isfinite().all()
+        assert outputs.distances.isfinite().all()
+        means.append(float(aligned_iou(outputs.boxes[0, inside], exact.boxes[0, inside]).mean()))
     assert 1 > means[0] > means[1] > means[2] > 0
-    assert found.logits[1].sigmoid().max() < 0.011  # no object: background everywhere
+    assert outputs.logits[1].sigmoid().max() < 0.011  # no object: background everywhere
     with pytest.raises(ValueError, match="jitter"):
         jittered_predictions(grid, boxes, labels, -1, 2)
 

@@ -63,8 +63,8 @@ def test_without_a_target_all_above_the_threshold_are_drawn():
 
 def test_tags_do_not_cover_each_other():
     boxes = torch.tensor([[10.0 + i, 10.0 + i, 60.0 + i, 50.0 + i] for i in range(12)])
-    found = {"boxes": boxes, "scores": torch.linspace(0.9, 0.5, 12), "labels": torch.zeros(12).long()}
-    figure = draw_detections(np.zeros((100, 100, 3)), found, ("bicycle",))
+    detections = {"boxes": boxes, "scores": torch.linspace(0.9, 0.5, 12), "labels": torch.zeros(12).long()}
+    figure = draw_detections(np.zeros((100, 100, 3)), detections, ("bicycle",))
     figure.canvas.draw()
     extents = [t.get_window_extent() for t in figure.axes[0].texts]
     assert len(extents) >= 4

@@ -37,9 +37,9 @@ def test_the_dynamic_label_is_the_static_one_times_the_iou_of_the_box():
 def test_perfect_boxes_leave_the_label_of_points_that_predict_their_own_object():
     assignment, outputs = made(DSLA(), jitter=0.0)
     static, dynamic = (row.assignment.label for row in label_rows(assignment, {"dynamic": outputs}))
-    own = torch.isclose(assignment.iou(outputs.boxes), torch.ones(()))
-    assert own.any()
-    torch.testing.assert_close(dynamic[own], static[own])
+    exact = torch.isclose(assignment.iou(outputs.boxes), torch.ones(()))
+    assert exact.any()
+    torch.testing.assert_close(dynamic[exact], static[exact])
 
 
 def test_an_assigner_without_coupling_keeps_its_labels():
@@ -56,10 +56,10 @@ def test_the_picture_shows_these_labels_and_the_table_sums_them():
     assert len(panels) == 2
     for ax, row in zip(panels, rows, strict=True):
         label = assignment.grid.split(row.assignment.label)[0][0].numpy()
-        shown = ax.images[1].get_array()
-        where = shown[..., 3] > 0
+        pixels = ax.images[1].get_array()
+        where = pixels[..., 3] > 0
         assert where.sum() > 5
-        np.testing.assert_allclose(shown[where][:, :3], LABELS(label[where], bytes=True)[:, :3], atol=1)
+        np.testing.assert_allclose(pixels[where][:, :3], LABELS(label[where], bytes=True)[:, :3], atol=1)
     table = label_table(rows).groupby("row")["sum"].sum()
     for row in rows:
         assert table[row.title] == pytest.approx(float(row.assignment.label.sum()), rel=1e-5)

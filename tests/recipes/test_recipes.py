@@ -242,12 +242,12 @@ def test_nms_of_mmdetections_fcos():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"relaxation": 5}, "from 0 to 0.95"), ({"center_sampling": "-1"}, "from 0.25 to 8, or none"),
      ({"select_by": "class"}, "there is no quality branch")],
 )  # fmt: skip
-def test_values_of_fields_are_checked_where_they_are_typed(change, said):
-    with pytest.raises(DataError, match=said):
+def test_values_of_fields_are_checked_where_they_are_typed(change, message):
+    with pytest.raises(DataError, match=message):
         recipe("scenes-dsla", **change)
     assert recipe("scenes-dsla", method="FCOS").method == "fcos"  # a class and its name are one method
 

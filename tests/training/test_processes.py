@@ -87,36 +87,36 @@ def model_of(recipe):
 def work(folder):
     """All that several processes are asked; each leaves what it got."""
     with process_group("cpu"):
-        found = {}
+        report = {}
         for name, recipe in RUNS.items():
             result = train(
                 recipe, data_of(name), out=folder / name, model=model_of(recipe), log_every=1, progress=False
             )
-            found[name] = {"rows": result.log, "weights": result.model.state_dict()}
+            report[name] = {"rows": result.log, "weights": result.model.state_dict()}
         r = RUNS["dsla"]
         options = {"out": folder / "resumed", "log_every": 1, "progress": False}
         train(r, data_of("dsla"), model=model_of(r), stop_after=2, **options)
         result = train(r, data_of("dsla"), model=model_of(r), resume=True, **options)
-        found["resumed"] = {"rows": result.log, "weights": result.model.state_dict()}
+        report["resumed"] = {"rows": result.log, "weights": result.model.state_dict()}
         parts = {**options, "accumulate": 2, "out": folder / "parts"}
         whole = train(r, data_of("dsla"), model=model_of(r), **{**parts, "out": folder / "whole"})
         train(r, data_of("dsla"), model=model_of(r), stop_after=2, **parts)
         result = train(r, data_of("dsla"), model=model_of(r), resume=True, **parts)
-        found["in parts"] = {"weights": result.model.state_dict(), "unbroken": whole.model.state_dict()}
+        report["in parts"] = {"weights": result.model.state_dict(), "unbroken": whole.model.state_dict()}
         low = dsla.build(r.replace(score_threshold=0.0), class_names=Some.class_names)
         low.load_state_dict(dsla.build(r, class_names=Some.class_names).state_dict())
         torch.manual_seed(5)
         for p in low.parameters():
             torch.nn.init.normal_(p, std=0.1)
-        found["evaluation"] = {k: float(v) for k, v in evaluate_together(low, Some()).items()}
-        found["gathered"] = gathered({"rank": rank()})
-        found["averaged"] = averaged({"a": torch.tensor(1.0 + rank()), "b": torch.tensor(4.0)})
+        report["evaluation"] = {k: float(v) for k, v in evaluate_together(low, Some()).items()}
+        report["gathered"] = gathered({"rank": rank()})
+        report["averaged"] = averaged({"a": torch.tensor(1.0 + rank()), "b": torch.tensor(4.0)})
         try:
             agree(rank() if world() > 1 else 0, "ranks")
-            found["refused"] = ""
+            report["refused"] = ""
         except dsla.errors.DataError as error:
-            found["refused"] = str(error)
-        torch.save(found, folder / f"rank{rank()}.pt")
+            report["refused"] = str(error)
+        torch.save(report, folder / f"rank{rank()}.pt")
 
 
 def torchrun(*command, cwd=None):
@@ -131,7 +131,7 @@ def torchrun(*command, cwd=None):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def reports(tmp_path_factory):
     """What one process got, and each of two."""
     if not torch.distributed.is_available():
         pytest.skip("this PyTorch is built without torch.distributed")
@@ -144,9 +144,9 @@ def found(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_losses_and_weights_are_those_of_one_process(found, name):
+def test_losses_and_weights_are_those_of_one_process(reports, name):
     """fcos: 3 images in 1 and 2; dsla: some processes without a box; one image: the first process has none at all."""
-    one, *both, folder = found
+    one, *both, folder = reports
     rows = [r for r in one[name]["rows"] if "loss" in r]
     for two in both:
         for a, b in zip(rows, (r for r in two[name]["rows"] if "loss" in r), strict=True):
@@ -172,27 +172,27 @@ def test_some_processes_had_no_box_and_some_no_image():
 
 
 @pytest.mark.slow
-def test_resuming_gives_the_weights_of_a_run_that_never_stopped(found):
-    for two in found[1:3]:
+def test_resuming_gives_the_weights_of_a_run_that_never_stopped(reports):
+    for two in reports[1:3]:
         for a, b in zip(two["dsla"]["weights"].values(), two["resumed"]["weights"].values(), strict=True):
             assert torch.equal(a, b)
-    for each in found[:3]:  # with accumulation, in one process and in two
+    for each in reports[:3]:  # with accumulation, in one process and in two
         for a, b in zip(each["in parts"]["weights"].values(), each["in parts"]["unbroken"].values(), strict=True):
             assert torch.equal(a, b)
 
 
 @pytest.mark.slow
-def test_every_image_is_evaluated_once(found):
+def test_every_image_is_evaluated_once(reports):
     """Nine images in two processes; an image evaluated twice, or not, would change the numbers."""
-    one, *both, _ = found
+    one, *both, _ = reports
     assert one["evaluation"]["AR@100"] > 0
     for two in both:
         assert two["evaluation"] == pytest.approx(one["evaluation"], nan_ok=True)
 
 
 @pytest.mark.slow
-def test_what_ranks_tell_each_other(found):
-    one, *both, _ = found
+def test_what_ranks_tell_each_other(reports):
+    one, *both, _ = reports
     assert (one["averaged"], one["refused"]) == ({"a": 1.0, "b": 4.0}, "")
     assert [each["gathered"] for each in (one, *both)] == [[{"rank": 0}], [{"rank": 0}, {"rank": 1}], []]
     for two in both:
@@ -203,15 +203,15 @@ def test_what_ranks_tell_each_other(found):
 @pytest.mark.slow
 def test_the_shell_command_under_torchrun(tmp_path):
     """One process writes and prints; the log is there line by line."""
-    said = torchrun(
+    printed = torchrun(
         *("-m", "dsla", "train", "scenes-dsla", "steps=4", "channels=16", "head_convs=1", "warmup_steps=0"),
         *("--batch-size", "4", "--accumulate", "2", "--size", "6", "--out", str(tmp_path / "run"), "--device", "cpu"),
     )
-    assert said.count("spread over 2 processes and 2 parts one after another") == 1
-    assert "learning rate 0.001 " in said  # 0.004 at 16 images a step
+    assert printed.count("spread over 2 processes and 2 parts one after another") == 1
+    assert "learning rate 0.001 " in printed  # 0.004 at 16 images a step
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [0, 4, 4]
-    assert rows[0]["plan"] in said
+    assert rows[0]["plan"] in printed
     assert rows[-1]["event"] == "evaluate"
     assert dsla.load(tmp_path / "run" / "model.safetensors").class_names == dsla.Scenes("val", size=1).class_names
 

@@ -44,7 +44,7 @@ def test_a_frame_is_what_the_detector_says_after_that_step(run):
     with torch.inference_mode():
         raw = model.eval().forward_raw(list(images), list(targets))
         a, outputs = model.assign(raw), raw.outputs
-        found = model(list(images))
+        detections = model(list(images))
     assert recording.grid.shapes == outputs.grid.shapes
     positive = (a.gt_index >= 0).numpy()
     taught = dynamic_target(a.label, a.iou(outputs.boxes)).numpy()
@@ -53,10 +53,10 @@ def test_a_frame_is_what_the_detector_says_after_that_step(run):
     assert positive.any(axis=1).all()
     assert np.abs((last[positive] - 1.0) / 254 - taught[positive]).max() <= 0.5 / 254 + 1e-6
     scores = outputs.logits.sigmoid().numpy()
-    own = np.take_along_axis(scores, a.category.clamp(min=0).numpy()[..., None], 2)[..., 0]
-    wanted = np.where(positive, own, scores.max(-1))
+    class_score = np.take_along_axis(scores, a.category.clamp(min=0).numpy()[..., None], 2)[..., 0]
+    wanted = np.where(positive, class_score, scores.max(-1))
     assert np.abs(recording.score[-1] / 255 - wanted).max() <= 0.5 / 255 + 1e-6
-    for k, one in enumerate(found):
+    for k, one in enumerate(detections):
         n = min(20, len(one["scores"]))
         assert (recording.box_score[-1, k] > 0).sum() == n
         assert np.allclose(recording.boxes[-1, k, :n], one["boxes"][:n], atol=0.07)
@@ -67,7 +67,7 @@ def test_a_frame_is_what_the_detector_says_after_that_step(run):
     point = int(torch.where(a.gt_index[0] == 0, a.label[0], -1).argmax())
     assert recording.own[-1, 0, 0] == pytest.approx(float(a.label[0, point]), abs=1e-3)
     assert recording.own[-1, 0, 2] == pytest.approx(taught[0, point], abs=1e-3)
-    assert recording.own[-1, 0, 3] == pytest.approx(own[0, point], abs=1e-3)
+    assert recording.own[-1, 0, 3] == pytest.approx(class_score[0, point], abs=1e-3)
     assert np.allclose(recording.own_box[-1, 0], outputs.boxes[0, point], atol=0.07)
 
 

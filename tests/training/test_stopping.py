@@ -207,9 +207,9 @@ def test_signals_end_with_a_checkpoint_that_goes_on_to_the_same_weights(script, 
     run = script(tmp_path / "run", wait=0.1)
     until(lambda: (tmp_path / "run" / "step").exists())
     run.send_signal(number)
-    said = ended(run, 128 + number)
+    printed = ended(run, 128 + number)
     state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
-    assert f"stopped after step {state['step']} of 24; go on from {tmp_path / 'run' / CHECKPOINT} with" in said
+    assert f"stopped after step {state['step']} of 24; go on from {tmp_path / 'run' / CHECKPOINT} with" in printed
     ended(script(tmp_path / "run"))
     assert left_by(tmp_path / "run") == through
 

@@ -282,8 +282,8 @@ def test_tensorboard_has_the_rows_of_the_log(scenes, tmp_path):
     events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     rows = [r for r in read_log(tmp_path / "log.jsonl") if "loss" in r]
-    found = events.Scalars("training/loss")
-    assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in found] == [(r["step"], r["loss"]) for r in rows]
+    scalars = events.Scalars("training/loss")
+    assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in scalars] == [(r["step"], r["loss"]) for r in rows]
     with pytest.raises(DataError, match="folder"):
         quiet(TINY, scenes, tensorboard=True)
 

@@ -46,8 +46,8 @@ def test_the_object_of_a_box_is_of_its_class_where_it_overlaps_one():
     best, value = table["object"].to_numpy(), table["iou"].to_numpy()
     overlaps = box_iou(boxes.double(), (boxes[:50] + 2).double()).numpy()
     assert np.array_equal(best < 0, overlaps.max(1) == 0)
-    own = np.where(labels.numpy()[:, None] == labels[:50].numpy(), overlaps, 0)  # of its class first
-    assert np.allclose(value, np.where(own.max(1) > 0, own.max(1), overlaps.max(1)))
+    same_class = np.where(labels.numpy()[:, None] == labels[:50].numpy(), overlaps, 0)  # of its class first
+    assert np.allclose(value, np.where(same_class.max(1) > 0, same_class.max(1), overlaps.max(1)))
     assert np.allclose(overlaps[np.arange(400), best][best >= 0], value[best >= 0])
     by = table["by"].to_numpy()
     gone = (by >= 0) & (best >= 0)
@@ -159,11 +159,15 @@ def test_one_image_after_the_other_agrees_with_the_analyses():
         browser.controls["image"].value = i
         image, target = scenes[i]
         with torch.no_grad():
-            found = model.candidates([image])[0]
+            candidates = model.candidates([image])[0]
         table = browser.tables["FCOS"]
-        kept = [nms(found["boxes"][k], found["scores"][k], 0.5) for c in range(5) for k in [found["labels"] == c]]
+        kept = [
+            nms(candidates["boxes"][k], candidates["scores"][k], 0.5)
+            for c in range(5)
+            for k in [candidates["labels"] == c]
+        ]
         assert table["kept"].sum() == sum(len(k) for k in kept)
-        lost = suppression([found], [target], nms_threshold=0.5)
+        lost = suppression([candidates], [target], nms_threshold=0.5)
         for _, row in lost[lost["suppressor"].notna()].iterrows():
             same = table[np.isclose(table["score"], row["best_score"]) & np.isclose(table["iou"], row["iou_before"])]
             assert len(same) == 1

@@ -22,7 +22,7 @@ EXACT = {"candidate", "threshold", "IoU", "best anchor", "fovea"}  # rules whose
 @pytest.mark.parametrize("method", CASES)
 def test_rules_are_pythons(method):
     grid = {"shapes": GRID.shapes, "strides": GRID.strides, "offset": GRID.offset, "size": (256, 384)}
-    asked, expected = [], []
+    questions, expected = [], []
     for assigner in CASES[method]:
         for box in BOXES:
             positive = (assigner(GRID, [[box]], [[0]]).gt_index[0] >= 0).nonzero()[:, 0].tolist()
@@ -30,12 +30,12 @@ def test_rules_are_pythons(method):
                 x, y = GRID.xy[point].tolist()
                 place = {"x": x, "y": y, "stride": int(GRID.stride[point]), "level": int(GRID.level[point])}
                 options = assigner.options()
-                asked.append(
+                questions.append(
                     {"method": method, "options": options, "place": {**place, "point": point}, "box": box, "grid": grid}
                 )
                 expected.append(assigner.explain(GRID, point, box).rules)
     verdicts = set()
-    for question, rules, wanted in zip(asked, node("explain.mjs", asked), expected, strict=True):
+    for question, rules, wanted in zip(questions, node("explain.mjs", questions), expected, strict=True):
         there = {rule.name: rule for rule in wanted}
         for name, text, verdict in rules:
             assert name in there, (name, list(there))

@@ -157,11 +157,11 @@ def test_every_row_with_every_coupling_and_its_code(name):
         code = explorer.python().replace("image = ...", "image = given")
         space = {"given": torch.zeros(3, *SIZE)}
         exec(code, space)
-        found, shown = space["assignments"][METHODS[name].title], explorer.assignments[METHODS[name].title]
+        again, assignment = space["assignments"][METHODS[name].title], explorer.assignments[METHODS[name].title]
         for field in ("gt_index", "label", "category", "ignored"):
-            assert torch.equal(getattr(found, field), getattr(shown, field)), (coupling, field)
-        assert found.grid.shapes == shown.grid.shapes
-        assert repr(found.assigner) == repr(shown.assigner)
+            assert torch.equal(getattr(again, field), getattr(assignment, field)), (coupling, field)
+        assert again.grid.shapes == assignment.grid.shapes
+        assert repr(again.assigner) == repr(assignment.assigner)
     explorer.close()
 
 
@@ -169,9 +169,9 @@ def test_jittered_boxes_multiply_the_labels_that_follow_the_iou(explorer):
     explorer.set(jitter=0.2, coupling="jittered boxes")
     assert explorer.error == ""
     boxes, labels, grid = torch.tensor(BOXES), torch.tensor([0, 1, 0]), PointGrid(SIZE, (8, 16, 32, 64, 128), 0.0)
-    said = jittered_predictions(grid, [boxes], [labels], 0.2, 2)
+    predicted = jittered_predictions(grid, [boxes], [labels], 0.2, 2)
     a = expected(BOXES, DSLA(), 0.0)
-    target = dynamic_target(a.label, a.iou(said.boxes))
+    target = dynamic_target(a.label, a.iou(predicted.boxes))
     fcos, dsla = explorer.shown
     assert torch.equal(dsla.values, target[0])
     assert torch.equal(fcos.values, expected(BOXES, FCOS(), 0.5).label[0])  # FCOS's labels do not follow the IoU
@@ -276,10 +276,10 @@ def test_what_cannot_be_shown_is_refused():
 
 
 def test_given_assigners_stay_as_they_are(explorer):
-    own = DSLA(relaxation=0.5)
-    view = AssignmentExplorer(GREY, BOXES, assigners={"mine": own, "theirs": "dsla"})
+    assigner = DSLA(relaxation=0.5)
+    view = AssignmentExplorer(GREY, BOXES, assigners={"mine": assigner, "theirs": "dsla"})
     view.set(relaxation=0.1)
-    agree(view, [expected(BOXES, own, 0.0), expected(BOXES, DSLA(relaxation=0.1), 0.0)])
+    agree(view, [expected(BOXES, assigner, 0.0), expected(BOXES, DSLA(relaxation=0.1), 0.0)])
     view.close()
 
 

@@ -123,7 +123,7 @@ def test_arguments_in_the_wrong_order_say_so(scenes, call):
 
 @pytest.mark.robustness("unclear: a path, a name or class names in the wrong place say what belongs there")
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda m, d: dsla.evaluate(m, "instances.json"), "instances.json: a path stands where a data set belongs"),
         (lambda m, d: dsla.train(m.recipe, "photos"), "photos: a path stands where a data set belongs"),
@@ -134,8 +134,8 @@ def test_arguments_in_the_wrong_order_say_so(scenes, call):
         (lambda m, d: AssignmentExplorer(d, images="ab"), "images in another folder: dsla.CocoDataset"),
     ],
 )
-def test_what_stands_for_something_else_says_what_belongs_there(scenes, call, said):
-    with pytest.raises(DataError, match=said):
+def test_what_stands_for_something_else_says_what_belongs_there(scenes, call, message):
+    with pytest.raises(DataError, match=message):
         call(dsla.load("scenes-dsla"), scenes)
 
 

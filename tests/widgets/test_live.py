@@ -229,6 +229,6 @@ def test_a_cell_holds_one_picture_the_last_one(tmp_path):
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    (shown,) = [o for o in code.outputs if o.output_type == "display_data"]
+    (output,) = [o for o in code.outputs if o.output_type == "display_data"]
     assert not [o for o in code.outputs if o.output_type == "stream"]
-    assert shown.data["image/png"] == last.outputs[0].data["image/png"]  # that of the fortieth row
+    assert output.data["image/png"] == last.outputs[0].data["image/png"]  # that of the fortieth row

@@ -204,7 +204,7 @@ def test_the_browser_saves_and_filters_the_same(folder):
     plain = [p.plain(pictures[0]) for p in pictures]
     assert "names" not in plain[1]  # once for all
     state, entries = initial([{"method": "fcos", "options": {}}], (8, 16, 32, 64, 128), None, "native"), catalogue({})
-    asked = [
+    filters = [
         {"hidden": hidden, "name": name, "small": small, "state": state | {"rows": rows}, "catalogue": entries}
         for hidden, name, small, rows in (
             ([], "", False, state["rows"]),
@@ -217,7 +217,7 @@ def test_the_browser_saves_and_filters_the_same(folder):
         )
     ]
     answer, named = node(
-        "coco.mjs", [{"pictures": plain, "filters": asked}, {"pictures": plain, "names": ["dog", "mug", "bird"]}]
+        "coco.mjs", [{"pictures": plain, "filters": filters}, {"pictures": plain, "names": ["dog", "mug", "bird"]}]
     )
     assert answer["coco"] == coco_of(pictures)
     assert answer["shown"] == [[0, 1, 2], [], [0, 1], [0, 1], [1], [], []]
@@ -244,9 +244,9 @@ def test_python_says_which_objects_no_point_learns_for_methods_of_its_own(explor
     sent = []
     monkeypatch.setattr(explorer.surface, "send", lambda content, buffers=None: sent.append(content))
     leave(explorer, 1, [*explorer.surface.objects, [78, 58, 80, 60, 0]])
-    for asked, methods in enumerate((["fcos", "dsla"], ["dsla", "tal"], ["tal"])):
+    for number, methods in enumerate((["fcos", "dsla"], ["dsla", "tal"], ["tal"])):
         explorer.set(rows=methods)
-        hear(explorer, type="lost", asked=asked, row=len(methods) - 1, pictures=[0, 2, 1])
+        hear(explorer, type="lost", asked=number, row=len(methods) - 1, pictures=[0, 2, 1])
     assert explorer.error == ""
     dsla, tal, alone = (content["lost"] for content in sent if content["type"] == "lost")
     assert dsla == [[2], [], [0]]  # the box in the corner, the tiny one
@@ -260,8 +260,8 @@ def test_python_says_which_objects_no_point_learns_for_methods_of_its_own(explor
     assert explorer.error == "OSError: gone"
     plain = explorer.pictures.plain()
     filter_ = {"hidden": ["learned"], "name": "", "small": False, "lost": dsla}
-    asked = [filter_, filter_ | {"lost": [[], [], []]}, filter_ | {"name": "cup"}]
-    (answer,) = node("coco.mjs", [{"pictures": [plain[i] for i in (0, 2, 1)], "filters": asked}])
+    filters = [filter_, filter_ | {"lost": [[], [], []]}, filter_ | {"name": "cup"}]
+    (answer,) = node("coco.mjs", [{"pictures": [plain[i] for i in (0, 2, 1)], "filters": filters}])
     assert answer["shown"] == [[0, 2], [], []]
 
 

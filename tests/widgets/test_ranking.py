@@ -134,8 +134,8 @@ def test_a_perfect_box_of_the_wrong_class_is_told():
 def test_models_and_files_are_the_same_and_agree_with_the_analysis(tmp_path):
     scenes, model = dsla.Scenes("test", size=12), dsla.load("scenes-fcos")
     file = tmp_path / "theirs_results.json"
-    found = predict_dataset(model, scenes)
-    file.write_text(json.dumps(found))
+    rows = predict_dataset(model, scenes)
+    file.write_text(json.dumps(rows))
     explorer = RankingExplorer(scenes, {"run": model, "file": file})
     alone = RankingExplorer(file, scenes)
     assert list(alone.tables) == ["theirs"]

@@ -60,8 +60,8 @@ def test_the_film_is_the_recording(replay, recording):
     for name in ("taught", "score"):
         sent = np.frombuffer(film[name], dtype=np.uint8).reshape(frames, images, points)
         assert np.array_equal(sent, getattr(recording, name))
-    own = np.frombuffer(film["own"], dtype=np.float32).reshape(frames, film["rows"], 4)
-    assert np.array_equal(own, recording.own.astype(np.float32), equal_nan=True)
+    per_object = np.frombuffer(film["own"], dtype=np.float32).reshape(frames, film["rows"], 4)
+    assert np.array_equal(per_object, recording.own.astype(np.float32), equal_nan=True)
     boxes = np.frombuffer(film["boxes"], dtype=np.float32).reshape(frames, images, film["kept"], 4)
     assert np.array_equal(boxes, recording.boxes.astype(np.float32))
     losses = np.frombuffer(film["losses"], dtype=np.float32).reshape(len(film["loss_steps"]), -1)

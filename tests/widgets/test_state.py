@@ -45,28 +45,28 @@ def test_rows_of_a_state():
         views.append(initial([{"method": name}], (8, 16, 32, 64, 128), None, "native"))
     views.append({**initial([{"method": "dsla"}], (4, 8), 0.25, "native"), "bounds": [10, 40, 1e8]})
     entries = catalogue({})
-    asked = [{"state": s, "objects": OBJECTS, "size": SIZE, "catalogue": entries} for s in views]
-    for state, answer in zip(views, node("state.mjs", asked), strict=True):
+    questions = [{"state": s, "objects": OBJECTS, "size": SIZE, "catalogue": entries} for s in views]
+    for state, answer in zip(views, node("state.mjs", questions), strict=True):
         explorer = made(state)
         frame = Frame.of(SIZE, state["input"])
         assert answer["frame"] == {"size": list(frame.size), "padded": list(frame.padded)}
-        for here, shown in zip(answer["rows"], explorer.shown, strict=True):
-            there = drawn(shown)
+        for here, row in zip(answer["rows"], explorer.shown, strict=True):
+            there = drawn(row)
             for key in ("title", "follows", "shapes", "strides", "offset"):
                 assert here[key] == there[key], (key, state)
             assert here["scale"] == pytest.approx(there["scale"])
             assert np.array_equal(here["gt"], np.frombuffer(there["gt"], np.int32)), state
             values = np.frombuffer(there["values"], np.float32)
             assert np.abs(np.float32(here["values"]) - values).max() <= 1e-6, state
-            assert here["counts"] == shown.counts.tolist()
-            levels = shown.assignment.gt_index[0].split(shown.assignment.grid.num_points)
+            assert here["counts"] == row.counts.tolist()
+            levels = row.assignment.gt_index[0].split(row.assignment.grid.num_points)
             assert here["totals"] == [int((level >= 0).sum()) for level in levels]
             assert [sorted(at) for at in here["at"]] == [level[level >= 0].unique().tolist() for level in levels]
             bytes_ = np.concatenate([np.uint8(m) for m in here["maps"]])
             assert ((bytes_ > 0) == (np.array(here["gt"]) >= 0)).all()
             seen = bytes_ > 0
             assert np.abs((bytes_[seen] - 1.0) / 254 - values[seen]).max(initial=0) <= 0.5 / 254 + 1e-6
-            lost = int((shown.counts == 0).sum())
+            lost = int((row.counts == 0).sum())
             assert (f"{lost} object" in here["note"]) == (lost > 0)
         explorer.close()
 

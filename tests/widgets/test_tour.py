@@ -20,9 +20,9 @@ STEPS = 6
 
 def verdicts(*scenes):
     """What the tour says of steps with moved boxes: {"done", "text", "objects", "state"} of each."""
-    asked = json.dumps({"scenes": scenes, "base": STATE, "catalogue": catalogue({})})
+    request = json.dumps({"scenes": scenes, "base": STATE, "catalogue": catalogue({})})
     script = Path(__file__).with_name("tour.mjs")
-    done = subprocess.run([NODE, script], input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run([NODE, script], input=request, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["steps"] == STEPS
