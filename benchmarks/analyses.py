@@ -45,8 +45,8 @@ def evaluation(engine: str, folder: Path) -> dict[str, float]:
 
 
 def whole(name: str, folder: Path) -> dict[str, float]:
-    known = truth_of(folder / "instances.json")
-    return dict(getattr(analysis, name)(folder / "results.json", known).summary())
+    ground_truth = truth_of(folder / "instances.json")
+    return dict(getattr(analysis, name)(folder / "results.json", ground_truth).summary())
 
 
 def loop(name: str, folder: Path) -> dict[str, float]:
@@ -91,14 +91,14 @@ def measured(*words: Any) -> dict[str, Any]:
 
 def side_by_side(jobs: dict[str, tuple[Any, ...]], rounds: int) -> pd.DataFrame:
     """One row a job; ratios are of the last one to each, as are the largest differences of numbers that both have."""
-    found = [{name: measured(*words) for name, words in jobs.items()} for _ in range(rounds)]
+    measurements = [{name: measured(*words) for name, words in jobs.items()} for _ in range(rounds)]
     peer = list(jobs)[-1]
     rows = []
     for name in jobs:
-        mine, other = found[0][name]["numbers"], found[0][peer]["numbers"]
-        row = {"": name, **{k: statistics.median(r[name][k] for r in found) for k in ("seconds", "GB", "more")}}
-        row["times faster"] = statistics.median(r[peer]["seconds"] / r[name]["seconds"] for r in found)
-        grown = [(r[peer]["more"], r[name]["more"]) for r in found]
+        mine, other = measurements[0][name]["numbers"], measurements[0][peer]["numbers"]
+        row = {"": name, **{k: statistics.median(r[name][k] for r in measurements) for k in ("seconds", "GB", "more")}}
+        row["times faster"] = statistics.median(r[peer]["seconds"] / r[name]["seconds"] for r in measurements)
+        grown = [(r[peer]["more"], r[name]["more"]) for r in measurements]
         row["times less"] = statistics.median(b / a if min(a, b) > 0.02 else np.nan for b, a in grown)
         row["differs"] = f"{np.nanmax([abs(mine[k] - other[k]) for k in mine.keys() & other.keys()]):.0e}"
         rows.append(row)
@@ -149,9 +149,9 @@ def main() -> None:
     rows = []
     for analysed in ("suppression", "oracle"):
         for images in (args.images // 4, args.images // 2, args.images):
-            found = measured("stream", analysed, images, args.candidates)
+            measurement = measured("stream", analysed, images, args.candidates)
             boxes = images * args.candidates * 6 * 8 / 1e9
-            rows.append((analysed, images, found["seconds"], found["GB"], found["more"], boxes))
+            rows.append((analysed, images, measurement["seconds"], measurement["GB"], measurement["more"], boxes))
     columns = ["analysis", "images", "seconds", "GB", "more", "GB of all boxes"]
     print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 

@@ -29,27 +29,27 @@ SIZE, STRIDES = (800, 1344), (8, 16, 32, 64, 128)
 def scenes(images: int, boxes: int, classes: int, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
     """Boxes of log-uniform sides from 12 to 480 pixels, wholly in the image."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    per_image = []
     for _ in range(images):
         side = torch.exp(torch.rand(boxes, 2, generator=generator) * 3.69) * 12
         limit = torch.tensor([SIZE[1], SIZE[0]]) - side
         corner = torch.rand(boxes, 2, generator=generator) * limit
-        found.append(torch.cat((corner, corner + side), 1))
-    return found, [torch.randint(classes, (boxes,), generator=generator) for _ in range(images)]
+        per_image.append(torch.cat((corner, corner + side), 1))
+    return per_image, [torch.randint(classes, (boxes,), generator=generator) for _ in range(images)]
 
 
 def predictions(grid: PointGrid, boxes: list[Tensor], classes: int, seed: int = 0) -> HeadOutputs:
     """A half-trained head: inside an object its box, sides moved by a tenth; elsewhere four strides wide."""
     generator = torch.Generator().manual_seed(seed)
     distances = []
-    for found in boxes:
-        sides = boxes_to_distances(grid.xy[:, None], found)  # [P, M, 4]
-        area = (found[:, 2:] - found[:, :2]).prod(-1)
+    for image_boxes in boxes:
+        sides = boxes_to_distances(grid.xy[:, None], image_boxes)  # [P, M, 4]
+        area = (image_boxes[:, 2:] - image_boxes[:, :2]).prod(-1)
         which = area.expand(len(grid), -1).masked_fill(sides.amin(-1) <= 0, torch.inf).min(1)
-        own = sides[torch.arange(len(grid)), which.indices]
-        size = (found[:, 2:] - found[:, :2])[which.indices].repeat(1, 2)
-        jittered = (own + 0.1 * size * torch.randn(own.shape, generator=generator)).clamp(min=0)
-        free = 2 * grid.stride[:, None] * torch.exp(0.5 * torch.randn(own.shape, generator=generator))
+        chosen = sides[torch.arange(len(grid)), which.indices]
+        size = (image_boxes[:, 2:] - image_boxes[:, :2])[which.indices].repeat(1, 2)
+        jittered = (chosen + 0.1 * size * torch.randn(chosen.shape, generator=generator)).clamp(min=0)
+        free = 2 * grid.stride[:, None] * torch.exp(0.5 * torch.randn(chosen.shape, generator=generator))
         distances.append(torch.where(which.values[:, None] < torch.inf, jittered, free))
     logits = torch.randn(len(boxes), len(grid), classes, generator=generator) * 1.5 - 3
     return HeadOutputs(logits, torch.stack(distances), grid)

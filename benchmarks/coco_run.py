@@ -99,8 +99,8 @@ def main() -> None:
             rows += [(part, *map(float, line.split()[1:])) for line in lines if line.startswith("memory")]
         table = pd.DataFrame(rows, columns=["part", "step", "MB"])
         print(table.to_string(index=False, float_format=lambda v: f"{v:.0f}"))
-        for part, own in table.groupby("part", sort=False):
-            first, last = own.iloc[1], own.iloc[-1]  # before, buffers are filled
+        for part, group in table.groupby("part", sort=False):
+            first, last = group.iloc[1], group.iloc[-1]  # before, buffers are filled
             print(f"{part}: {last['MB'] - first['MB']:+.0f} MB from step {first['step']:.0f} to {last['step']:.0f}")
         log = read_log(folder / "run" / "log.jsonl")
         epoch = next(row["epoch"] for row in reversed(log) if "epoch" in row)

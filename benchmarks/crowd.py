@@ -47,9 +47,9 @@ def detections(truth: dict[str, Any], count: int, seed: int = 1) -> Iterator[dic
     for a in truth["annotations"]:
         objects[a["image_id"]].append([*a["bbox"], label[a["category_id"]]])
     for image, rows in objects.items():
-        own = np.array(rows, dtype=float).reshape(-1, 5)
-        near = 3 * count // 4 if len(own) else 0
-        base = own[rng.integers(0, max(len(own), 1), near)]
+        table = np.array(rows, dtype=float).reshape(-1, 5)
+        near = 3 * count // 4 if len(table) else 0
+        base = table[rng.integers(0, max(len(table), 1), near)]
         noise = rng.exponential(0.08, (near, 1))
         moved = base[:, :4] + rng.normal(size=(near, 4)) * noise * np.tile(base[:, 2:4], 2)
         far = rng.uniform(size=(count - near, 4)) * [WIDTH * 0.8, HEIGHT * 0.8, 120, 120]
@@ -60,8 +60,8 @@ def detections(truth: dict[str, Any], count: int, seed: int = 1) -> Iterator[dic
         named = np.where(rng.uniform(size=count) < 0.1, other, named)
         sure = np.concatenate([1.5 - 10 * noise[:, 0], np.full(count - near, -3.0)]) + rng.normal(size=count)
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        found = {"boxes": torch.tensor(xyxy), "scores": torch.tensor(1 / (1 + np.exp(-sure))).float()}
-        yield {**found, "labels": torch.tensor(named), "image_id": image}
+        prediction = {"boxes": torch.tensor(xyxy), "scores": torch.tensor(1 / (1 + np.exp(-sure))).float()}
+        yield {**prediction, "labels": torch.tensor(named), "image_id": image}
 
 
 def write(folder: Path, images: int, count: int) -> tuple[Path, Path]:
@@ -69,11 +69,13 @@ def write(folder: Path, images: int, count: int) -> tuple[Path, Path]:
     truth = ground_truth(images)
     ids = sorted(c["id"] for c in truth["categories"])
     rows = []
-    for found in detections(truth, count):
-        columns = (found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist())
+    for prediction in detections(truth, count):
+        columns = (prediction["boxes"].tolist(), prediction["scores"].tolist(), prediction["labels"].tolist())
         for (x1, y1, x2, y2), score, k in zip(*columns, strict=True):
             box = [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]
-            rows.append({"image_id": found["image_id"], "category_id": ids[k], "bbox": box, "score": round(score, 5)})
+            rows.append(
+                {"image_id": prediction["image_id"], "category_id": ids[k], "bbox": box, "score": round(score, 5)}
+            )
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in (("instances.json", truth), ("results.json", rows)):
         (folder / name).write_text(json.dumps(value), encoding="utf-8")

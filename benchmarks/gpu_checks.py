@@ -171,11 +171,11 @@ def training(report: Any) -> None:
             report.row("training", f"{recipe.name} on {device}", error=f"{type(error).__name__}: {error}"[:400])
     if report.device.type == "cuda":
         model = dsla.load("scenes-dsla")
-        found = {}
+        by_device = {}
         for device in ("cpu", "cuda"):
             numbers = dsla.evaluate(model.to(device), val, engine="numpy")
-            found[device] = {k: float(numbers[k]) for k in ("AP", "AP50", "AR@100")}
-        report.row("training", "shipped weights, 200 scenes", **found)
+            by_device[device] = {k: float(numbers[k]) for k in ("AP", "AP50", "AR@100")}
+        report.row("training", "shipped weights, 200 scenes", **by_device)
     torch.set_num_threads(before)
 
 

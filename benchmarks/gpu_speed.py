@@ -262,8 +262,8 @@ def kernels(report: Any) -> None:
         for _ in range(runs):
             work()
         wait(report.device)
-    own = "self_device_time_total" if report.device.type == "cuda" else "self_cpu_time_total"
-    rows = [(getattr(e, own) / 1e3 / runs, e.count // runs, e.key) for e in recorded.key_averages()]
+    attribute = "self_device_time_total" if report.device.type == "cuda" else "self_cpu_time_total"
+    rows = [(getattr(e, attribute) / 1e3 / runs, e.count // runs, e.key) for e in recorded.key_averages()]
     rows = sorted(row for row in rows if row[0] > 0)[::-1]
     if report.device.type == "cuda":  # operations count the kernels that they start once more
         rows = [row for row in rows if not row[2].startswith(("aten::", "autograd::", "Optimizer", "torch"))]

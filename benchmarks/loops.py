@@ -23,25 +23,25 @@ def by_image(rows: Rows) -> dict[Any, Rows]:
 
 def ranking(truth: dict[str, Any], rows: Rows) -> dict[str, float]:
     """Spearman correlations of score and IoU over all, mean per image and per object, of boxes with IoU ≥ 0.5."""
-    objects, found = by_image(truth["annotations"]), by_image(rows)
+    objects, detections = by_image(truth["annotations"]), by_image(rows)
     scores, ious, image_means, object_means = [], [], [], []
     for image in truth["images"]:
-        mine, pairs = found[image["id"]], []
+        mine, pairs = detections[image["id"]], []
         real = [a for a in objects[image["id"]] if not a["iscrowd"]]
         crowds = [a for a in objects[image["id"]] if a["iscrowd"]]
         taken: set[int] = set()
         for row in sorted(mine, key=lambda r: -r["score"]):
-            own = [a for a in real if a["category_id"] == row["category_id"]]
-            share = mask.iou([row["bbox"]], [a["bbox"] for a in own], [0] * len(own))[0] if own else np.zeros(0)
-            free = [i for i, a in enumerate(own) if a["id"] not in taken and share[i] >= 0.5]
+            same = [a for a in real if a["category_id"] == row["category_id"]]
+            share = mask.iou([row["bbox"]], [a["bbox"] for a in same], [0] * len(same))[0] if same else np.zeros(0)
+            free = [i for i, a in enumerate(same) if a["id"] not in taken and share[i] >= 0.5]
             if free:
-                taken.add(own[max(free, key=lambda i: share[i])]["id"])
+                taken.add(same[max(free, key=lambda i: share[i])]["id"])
             else:
                 around = [a["bbox"] for a in crowds if a["category_id"] == row["category_id"]]
                 if around and mask.iou([row["bbox"]], around, [1] * len(around)).max() >= 0.5:
                     continue
-            if len(own) and share.max() >= 0.5:
-                pairs.append((row["score"], round(share.max(), 12), own[int(share.argmax())]["id"]))
+            if len(same) and share.max() >= 0.5:
+                pairs.append((row["score"], round(share.max(), 12), same[int(share.argmax())]["id"]))
         scores += [p[0] for p in pairs]
         ious += [p[1] for p in pairs]
         image_means.append(spearman(pairs))
@@ -64,11 +64,11 @@ def spearman(pairs: list[tuple[float, float, int]]) -> float:
 
 def suppression(truth: dict[str, Any], rows: Rows, threshold: float = 0.6) -> dict[str, float]:
     """Objects with a candidate of IoU ≥ 0.5, and the mean of their best IoU before and after NMS."""
-    objects, found = by_image(truth["annotations"]), by_image(rows)
+    objects, detections = by_image(truth["annotations"]), by_image(rows)
     before, after = [], []
     for image in truth["images"]:
         for kind in {a["category_id"] for a in objects[image["id"]]}:
-            mine = [r for r in found[image["id"]] if r["category_id"] == kind]
+            mine = [r for r in detections[image["id"]] if r["category_id"] == kind]
             real = [a for a in objects[image["id"]] if a["category_id"] == kind and not a["iscrowd"]]
             if not mine or not real:
                 continue

@@ -118,10 +118,10 @@ def figure(table: pd.DataFrame) -> Any:
         axes = picture.subplots(len(parts), 2, squeeze=False)
         for row, part in zip(axes, parts, strict=True):
             for ax, (column, unit) in zip(row, units.items(), strict=True):
-                for name, own in table[table["part"] == part].groupby("name", sort=False):
-                    (x0, x1), (y0, y1) = own["x"].iloc[-2:], own[column].iloc[-2:]
-                    slope = np.log(max(y1, 1e-9) / max(y0, 1e-9)) / np.log(x1 / x0) if len(own) > 1 else np.nan
-                    ax.plot(own["x"], own[column], marker="o", label=f"{name}, slope {slope:.1f}")
+                for name, group in table[table["part"] == part].groupby("name", sort=False):
+                    (x0, x1), (y0, y1) = group["x"].iloc[-2:], group[column].iloc[-2:]
+                    slope = np.log(max(y1, 1e-9) / max(y0, 1e-9)) / np.log(x1 / x0) if len(group) > 1 else np.nan
+                    ax.plot(group["x"], group[column], marker="o", label=f"{name}, slope {slope:.1f}")
                 ax.set(xscale="log", yscale="log", xlabel=part, ylabel=unit)
                 every = table.loc[table["part"] == part, ["x", column]]
                 ax.set_xticks(every["x"].unique(), [f"{x:,.0f}" for x in every["x"].unique()])

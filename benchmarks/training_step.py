@@ -59,9 +59,9 @@ def in_turn(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
 
 def table(title: str, seconds: dict[str, list[float]], peer: str = "torchvision") -> None:
     print(f"\n{title:<34} median s   of {peer}'s time")
-    for name, own in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(own, seconds[peer], strict=True))
-        print(f"{name:<34} {statistics.median(own):8.3f}   {ratio:.2f}")
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, seconds[peer], strict=True))
+        print(f"{name:<34} {statistics.median(times):8.3f}   {ratio:.2f}")
 
 
 def main() -> None:
