@@ -35,7 +35,7 @@ def modules() -> dict[str, Path]:
     return paths
 
 
-def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+def imports(name: str, path: Path, there: dict[str, Path]) -> set[str]:
     """Modules of the package that a file imports, wherever in the file the import stands."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     targets = set()
@@ -48,16 +48,16 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
             whole = ".".join(part for part in base if part)
             for alias in node.names:
                 inner = f"{whole}.{alias.name}" if whole else alias.name
-                targets.add(inner if inner in known else whole)
-    return {t for t in targets if t in known and t}
+                targets.add(inner if inner in there else whole)
+    return {t for t in targets if t in there and t}
 
 
 def graph() -> dict[str, set[str]]:
     """Arrows between files; a folder's face counts as the files that it hands on, so it is no room of its own."""
-    known = modules()
+    paths = modules()
     return {
-        name: imports(name, path, known) - {name}
-        for name, path in known.items()
+        name: imports(name, path, paths) - {name}
+        for name, path in paths.items()
         if name and name.split(".")[-1] not in FACES
     }
 
@@ -138,3 +138,25 @@ class _Text:
 def test_files_are_short():
     long = {p.name: n for p in ROOT.rglob("*.py") if (n := p.read_text(encoding="utf-8").count("\n")) > 350}
     assert not long
+
+
+VAGUE = {"found", "said", "asked", "shown", "known", "own"}  # of what? a name says what the thing is
+KEPT = {("analysis/adjacent.py", "own"), ("training/recorder.py", "own"), ("widgets/pictures.py", "known")}  # public
+
+
+def vague_names(text: str) -> set[str]:
+    """Vague names that variables, fields and arguments of a file are given."""
+    nodes = list(ast.walk(ast.parse(text)))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return (stored | {node.arg for node in nodes if isinstance(node, ast.arg)}) & VAGUE
+
+
+def test_names_say_what_the_thing_is():
+    places = [*ROOT.rglob("*.py"), *(p for part in ("tests", "benchmarks") for p in (ROOT.parent / part).rglob("*.py"))]
+    vague = {
+        (place.relative_to(ROOT if ROOT in place.parents else ROOT.parent).as_posix(), name)
+        for place in places
+        for name in vague_names(place.read_text(encoding="utf-8"))
+    }
+    assert vague == KEPT
+    assert vague_names("found = 1\ndef f(own): ...\nfor said, x in y: known: int = 2") == VAGUE - {"asked", "shown"}
