@@ -79,20 +79,22 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     """What the page says of a part of the protocol."""
     numbers, about = protocol_numbers(runs, part), plan(part)
     counts = numbers.groupby(["start", "recipe"])["seed"].nunique()
+    stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
     rates, rows = dict[tuple[str, str], float](), []
     if stage_of(part, "tuning") not in {p.stage for p in missing(runs, part)}:
         rates = {s: rate for s, rate in tuned(runs).items() if s[1] in about["beside"]} | tuned(runs, part)
     for (start, recipe), rate in rates.items():
+        if not stages["main"] or (start, recipe) not in counts:
+            continue
         mine = numbers[(numbers["recipe"] == recipe) & (numbers["start"] == start)]
         means = [
             as_text(name, mine.loc[(mine["analysis"] == analysis) & (mine["name"] == name), "value"].mean())
             for analysis, name in ROWS["protocol"].values()
         ]
-        rows.append([name_of(recipe), start, f"{rate:g}", str(counts.get((start, recipe), 0)), *means])
+        rows.append([name_of(recipe), start, f"{rate:g}", str(counts[start, recipe]), *means])
     findings = protocol_findings(numbers, part)
     answers = {question: tables.starts_markdown(by_start) for question, by_start in findings.items()}
     methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
-    stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
     aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in stages["tuning"]}
     tried = about["tuning"]["rates"]
     grid = [
@@ -101,13 +103,13 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     ]
     tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid))
     done = {stage: len(there) for stage, there in stages.items()}
-    seeds = min(int(counts.get(setting, 0)) for setting in settings(part))
     at_edge = sum(rate == max(tried) for (_, recipe), rate in rates.items() if recipe not in about["beside"])
-    trained = [(base, start, int(counts.get((start, base), 0))) for start, base in settings(part)]
-    there = ", ".join(f"{name_of(base)} ({start}, {many(count, 'seed')})" for base, start, count in trained if count)
+    seeds = {(start, base): int(counts.get((start, base), 0)) for start, base in settings(part)}
+    there = ", ".join(f"{name_of(base)} ({start}, {many(n, 'seed')})" for (start, base), n in seeds.items() if n)
     return {
         "plan": about,
-        "seeds": seeds,
+        "seeds": min(seeds.values()),
+        "most": max(seeds.values()),
         "done": done,
         "there": there,
         "tuning": tuning_grid,

@@ -145,7 +145,7 @@ def claims_markdown(findings: Iterable[Finding]) -> str:
 
 
 def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
-    """The same claims from several starts: what is asked, published, then a column a start."""
+    """The same claims from several starts: what is asked, published, then a column a start; those that a run asks."""
 
     def cell(f: Finding) -> str:
         if not f.seeds:
@@ -156,10 +156,12 @@ def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
 
     rows = []
     for each in zip(*findings.values(), strict=True):
+        if not any(f.seeds for f in each):
+            continue
         claim = each[0].claim
         number = PHRASES.get(claim.name, claim.name)
         rows.append([claim.text, number, claim.published or "–", *map(cell, each)])
-    return markdown(["claim", "asked of", "published (COCO)", *findings], rows)
+    return markdown(["claim", "asked of", "published (COCO)", *findings], rows) if rows else ""
 
 
 def _power(f: Finding) -> str:

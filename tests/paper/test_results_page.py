@@ -202,6 +202,29 @@ def test_the_protocols_part_is_what_its_runs_say():
     assert balanced["seeds"] == 1  # the second seed has one of its eight settings
 
 
+def test_what_no_run_asks_yet_has_no_row():
+    grid = [line(p, 0.2) | EXTRA for p in (*tuning(), *tuning("methods"))]
+    part = _protocol(grid, "methods")
+    assert (part["done"], part["methods"], part["others"]) == ({"tuning": 60, "main": 0}, "", "")
+    assert part["tuning"].count("20.0") == 60
+    first = [line(p, 0.5) | EXTRA for p in missing(grid)[:2]]  # FCOS with centerness, seed 0, warm and cold
+    made = [line(p, 0.4) | EXTRA for p in missing([*grid, *first], "methods")[:3]]
+    part = _protocol([*grid, *first, *made], "methods")
+    rows = [row.split(" | ")[:4] for row in part["methods"].splitlines()[2:]]
+    assert [(method.removeprefix("| "), start, seeds) for method, start, _, seeds in rows] == [
+        ("FCOS + centerness", "warm", "1"),
+        ("FCOS + centerness", "cold", "1"),
+        ("FCOS", "warm", "1"),
+        ("FCOS", "cold", "1"),
+        ("FCOS + IoU", "warm", "1"),
+    ]
+    rows = [row.removeprefix("| ").split(" | ") for row in part["others"].splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"{m} does better than FCOS + centerness" for m in ("FCOS", "FCOS + IoU")]
+    assert rows[0][3:] == ["−10.0, 1 seed, undecided", "−10.0, 1 seed, undecided |"]
+    assert rows[1][3:] == ["−10.0, 1 seed, undecided", "– |"]
+    assert (part["seeds"], part["most"]) == (0, 1)
+
+
 def test_the_numbers_of_the_models_that_ship_are_said_as_they_are(protocol):
     shipped = protocol[(protocol["seed"] == 0) & (protocol["start"] == "warm")]
     for analysis, name in (("adjacency", "constant_rule"), ("adjacency", "follows_iou_against"), ("best", "spearman")):
