@@ -108,9 +108,12 @@ def ap_of(run: dict[str, Any]) -> float:
 
 
 def protocol_table(runs: Iterable[dict[str, Any]], stage: str = "main") -> pd.DataFrame:
-    """AP of every run of a stage of the protocol: start, method, seed, step, scenes (validation, test), AP."""
-    rows = []
-    for run in runs:
+    """AP of every run of a stage of the protocol: start, method, seed, step, scenes (validation, test), AP.
+
+    In the order of its starts, then of the store, in which runs come as they ended.
+    """
+    rows, starts = [], list(read("protocol")["starts"])
+    for run in sorted(runs, key=lambda run: starts.index(run["start"])):
         if run["stage"] == stage:
             about = {"start": run["start"], "method": name_of(run["recipe"]), "seed": run["seed"]}
             rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]

@@ -61,9 +61,9 @@ def test_own_figures_have_tables_and_captions_and_equal_bytes_on_a_second_run():
 
 def test_figures_over_seeds_hold_the_runs_and_the_published_numbers(tmp_path, capsys):
     figures = {name: (figure, table) for name, figure, table in gallery._figures_over_seeds(tmp_path, True)}
-    assert "protocol" in figures  # runs of its main stage are there
+    assert {"protocol", "photographs"} <= set(figures)  # runs of their main stages are there
     early = ["ablation", "gamma", "conditions", "training-curves"]
-    assert [name for name in figures if name != "protocol"] == early
+    assert [name for name in figures if name not in ("protocol", "photographs")] == early
     for name in early:
         assert "3 seeds" in figures[name][0].caption
     table = figures["ablation"][1].set_index(["recipe", "source"])
