@@ -343,7 +343,8 @@ def test_the_figure_shows_every_run_as_a_point():
     table = protocol_table(runs)
     assert len(table) == 9 * 3
     assert list(dict.fromkeys(table["start"])) == ["warm", "cold"]
-    assert table[table["scenes"] == "test"]["AP"].tolist() == pytest.approx([0.4 + i / 100 for i in (0, 2, 4, 6, 8, 1, 3, 5, 7)])
+    ends = table.loc[table["scenes"] == "test", "AP"].tolist()
+    assert ends == pytest.approx([0.4 + i / 100 for i in (0, 2, 4, 6, 8, 1, 3, 5, 7)])
     assert table["seed"].value_counts().to_dict() == {0: 24, 1: 3}
     figure = trends.protocol(table)
     points = [c.get_offsets().data for ax in figure.axes for c in ax.collections]
