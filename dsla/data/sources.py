@@ -82,6 +82,5 @@ def open_dataset(
         f"{root.absolute()}: no annotations of split {split!r} (tried {', '.join(str(f.absolute()) for f in tried)}). "
         "A COCO folder holds annotations/instances_<split>.json and a folder <split> of images; for any other layout "
         "give the images' folder and --annotations FILE"
-        + f": --data {root / 'images'} --annotations {root / 'instances.json'}"
-        * (root / "instances.json").exists()
+        + f": --data {root / 'images'} --annotations {root / 'instances.json'}" * (root / "instances.json").exists()
     )

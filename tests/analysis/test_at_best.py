@@ -64,12 +64,12 @@ def test_they_are_what_the_analyses_say_of_the_candidates_that_are_left(scenes):
 def test_the_measures_at_a_threshold_do_change(scenes):
     """Which is why the others are there."""
 
-    def found(change, background):
+    def iou_above_threshold(change, background):
         images = candidates(scenes, change, background)
         kept = [{k: v if k == "image_id" else v[i["scores"] > 0.3] for k, v in i.items()} for i in images]
         return suppression(kept, scenes).summary()["iou_before"]
 
-    assert found(CHANGES["halved"], 0) < found(CHANGES["as they are"], 0)
+    assert iou_above_threshold(CHANGES["halved"], 0) < iou_above_threshold(CHANGES["as they are"], 0)
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -41,7 +41,7 @@ def expected(boxes, *assigners):
     return totals
 
 
-def said(page, wanted, what):
+def wait_for_heads(page, wanted, what):
     wait(page, f"() => JSON.stringify({HEADS}) === '{wanted}'.replaceAll(' ', '')", f"{what}: {wanted}")
 
 
@@ -65,13 +65,13 @@ def desktop(browser, shots, boxes):
     errors, requests = watch(page), []
     page.on("request", lambda request: requests.append(request.url))
     page.goto(PAGE.as_uri())
-    said(page, expected(boxes, FCOS(), DSLA()), "as opened")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA()), "as opened")
     mouse = Mouse(page, 512)
     mouse.drag((180, 60), (120, 250), steps=12)
     boxes[1] = mouse.hint()
-    said(page, expected(boxes, FCOS(), DSLA()), "after the move")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA()), "after the move")
     field(page, "relaxation").fill("0.4")
-    said(page, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "another relaxation")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "another relaxation")
     field(page, "IoU coupling").select_option(label="jittered boxes")
     page.wait_for_selector(".dsla-note >> text=label × IoU of the predicted box")
     page.mouse.move(*mouse.at(boxes[1][0] + 70, boxes[1][1] + 70))
@@ -87,7 +87,7 @@ def desktop(browser, shots, boxes):
     # The view is in the address; one of another version is refused with a word.
     again = context.new_page()
     again.goto(page.url)
-    said(again, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "the view of the address")
+    wait_for_heads(again, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "the view of the address")
     newer = context.new_page()
     newer.goto(page.url.replace("#v=1&", "#v=2&"))
     newer.wait_for_selector(".dsla-wrong >> text=a view of version 2; this page reads version 1")
@@ -121,7 +121,7 @@ def tour(page):
         page.wait_for_selector(f".dsla-tour b >> text={number} of 6 · {title}")
         assert "Not yet" in verdict.inner_text()
     page.get_by_role("button", name="end", exact=True).click()
-    said(page, heads, "after the tour")
+    wait_for_heads(page, heads, "after the tour")
 
 
 def phone(browser, shots, boxes):
@@ -132,7 +132,7 @@ def phone(browser, shots, boxes):
     page = context.new_page()
     errors = watch(page)
     page.goto(PAGE.as_uri())
-    said(page, expected(boxes, FCOS(), DSLA()), "on the phone")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA()), "on the phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     stage = page.locator(".dsla-stage")
     stage.scroll_into_view_if_needed()
@@ -152,7 +152,7 @@ def phone(browser, shots, boxes):
     for i in range(1, 9):
         touch("touchMove", 180 - 8 * i, 60 + 20 * i)
     touch("touchCancel")
-    said(page, expected(boxes, FCOS(), DSLA()), "after a cancelled gesture")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA()), "after a cancelled gesture")
     touch("touchStart", 180, 60)
     for i in range(1, 9):
         touch("touchMove", 180 - 8 * i, 60 + 20 * i)
@@ -160,7 +160,7 @@ def phone(browser, shots, boxes):
     text = page.locator(".dsla-bar .dsla-hint").first
     wait(page, f"() => JSON.stringify({HEADS}) !== '{json.dumps(expected(boxes, FCOS(), DSLA()))}'", "the move")
     boxes[1] = [float(v) for v in re.findall(r"[\d.]+", text.inner_text())]
-    said(page, expected(boxes, FCOS(), DSLA()), "after the finger")
+    wait_for_heads(page, expected(boxes, FCOS(), DSLA()), "after the finger")
     page.screenshot(path=shots / "phone.png", full_page=True)
     Image.new("RGB", (3000, 4000), (90, 120, 60)).save(shots / "upload.jpg")
     page.locator("input[type=file]").set_input_files(shots / "upload.jpg")
