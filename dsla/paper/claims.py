@@ -8,6 +8,7 @@ protocol in `docs/protocol.md`.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from textwrap import wrap
 from typing import Any
 
@@ -254,7 +255,8 @@ def name_of(recipe: str) -> str:
     return ablation_names().get(recipe) or title_of(recipe)
 
 
+@cache  # asked for every row of a table of runs
 def ablation_names() -> dict[str, str]:
-    """Recipe → what sentences call it."""
+    """Recipe → what sentences call it; one dictionary for all, to be read."""
     sweep = published.gamma_sweep().set_index("recipe")["gamma"]
     return {str(recipe): f"γ = {gamma:g}" for recipe, gamma in sweep.items()} | read("claims")["ablation"]
