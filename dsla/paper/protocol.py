@@ -57,7 +57,7 @@ class Planned:
 
     Attributes:
         stage: see `stage_of`.
-        start: "warm" or "cold".
+        start: of the part's starts, "warm" or "cold" unless it has others.
         base: name of the recipe that it changes.
         recipe: as it is trained.
         seed: of the training.
@@ -70,26 +70,31 @@ class Planned:
     seed: int
 
     @classmethod
-    def of(cls, stage: str, start: str, base: str, rate: float, seed: int, steps: int) -> Planned:
+    def of(cls, part: str, stage: str, start: str, base: str, rate: float, seed: int, steps: int) -> Planned:
+        stage = stage_of(part, stage)
         name = f"{base}-{start}-{stage}-{rate:g}"
-        changed = recipe(base, box_bias=PLAN["starts"][start], lr=rate, steps=steps).replace(name=name)
+        changed = recipe(base, **plan(part)["starts"][start], lr=rate, steps=steps).replace(name=name)
         return cls(stage, start, base, changed, seed)
 
 
 def settings(part: str = FIRST) -> list[tuple[str, str]]:
     """(start, recipe) of a part, in its order."""
-    return [(start, base) for base in plan(part)["methods"] for start in PLAN["starts"]]
+    return [(start, base) for base in plan(part)["methods"] for start in plan(part)["starts"]]
 
 
 def tuning(part: str = FIRST) -> list[Planned]:
-    """The grid: each method from each start at each rate, one seed."""
-    grid, stage = plan(part)["tuning"], stage_of(part, "tuning")
+    """The grid: each method from each start at each rate, one seed; none where the part names the rate."""
+    if "rate" in plan(part):
+        return []
+    grid = plan(part)["tuning"]
     each = [(*setting, rate) for setting in settings(part) for rate in grid["rates"]]
-    return [Planned.of(stage, *setting, grid["seed"], grid["steps"]) for setting in each]
+    return [Planned.of(part, "tuning", *setting, grid["seed"], grid["steps"]) for setting in each]
 
 
 def tuned(runs: Iterable[Run], part: str = FIRST) -> dict[tuple[str, str], float]:
-    """(start, recipe) → the rate of highest AP on the tuning images, of equal ones the lower."""
+    """(start, recipe) → the rate: the named one, or that of highest AP on the tuning images, of equals the lower."""
+    if "rate" in plan(part):
+        return dict.fromkeys(settings(part), plan(part)["rate"])
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for run in runs:
         if run["stage"] == stage_of(part, "tuning"):
@@ -106,9 +111,9 @@ def planned(runs: Iterable[Run], part: str = FIRST) -> list[Planned]:
     runs, grid = list(runs), tuning(part)
     if _left(grid, runs):
         return grid
-    rates, stage, steps = tuned(runs, part), stage_of(part, "main"), plan(part)["steps"]
+    rates, steps = tuned(runs, part), plan(part)["steps"]
     each = [(*s, rates[s], seed) for seed in range(plan(part)["seeds"]) for s in settings(part)]
-    return [*grid, *(Planned.of(stage, *setting, steps) for setting in each)]
+    return [*grid, *(Planned.of(part, "main", *setting, steps) for setting in each)]
 
 
 def missing(runs: Iterable[Run], part: str = FIRST) -> list[Planned]:

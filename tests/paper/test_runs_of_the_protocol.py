@@ -44,8 +44,8 @@ def test_the_document_says_what_the_runs_are_made_from():
     assert f"its AP on {PLAN['resamples']} resamples of the test scenes" in TEXT
     assert f"is {100 * PLAN['effect']:g} AP" in TEXT
     assert f"# The protocol of the runs, version {PLAN['version']}" in TEXT
-    for start, bias in PLAN["starts"].items():
-        assert f"*{start}*, `box_bias` {bias:g}".replace("-", "−") in TEXT
+    for start, fields in PLAN["starts"].items():
+        assert f"*{start}*, `box_bias` {fields['box_bias']:g}".replace("-", "−") in TEXT
     assert all(f"`{name}`" in TEXT for name in PLAN["methods"])
 
 
@@ -105,6 +105,21 @@ def test_the_document_says_what_photographs_are_run_with():
     assert first == PLAN["methods"]
     assert [ablation_names()[name] for name in first] == [title_of(name) for name in part["methods"]]
     assert part["early"] / part["steps"] == PLAN["early"] / PLAN["steps"] == 0.25
+
+
+def test_the_document_says_what_the_parts_about_a_rate_and_a_start_are_run_with():
+    text, (rate, head) = FURTHER.split("## One rate")[1], map(plan, ("rate", "head"))
+    runs = f"warm, at {rate['rate']:g}, without a tuning × {rate['seeds']} seeds (0 to 7) × {rate['steps']:,} steps"
+    assert runs in text
+    assert tuning("rate") == []
+    assert tuned([], "rate") == {("warm", "scenes-fcos"): 8e-3}
+    assert [(p.recipe.lr, p.recipe.box_bias, p.seed) for p in planned([], "rate")] == [(8e-3, 0.7, s) for s in range(8)]
+    assert f"4 methods × 3 rates × {head['tuning']['steps']} steps, seed 0" in text
+    grid = tuning("head")
+    assert planned([line(p) for p in grid], "head") == grid
+    assert {(p.start, p.recipe.box_coding, p.recipe.box_bias) for p in grid} == {("published", "exp", 0.0)}
+    published = RECIPES["r50-1x"]
+    assert (published.box_coding, published.box_bias) == ("exp", 0.0)
 
 
 def test_photographs_are_split_by_the_rule(shared):
