@@ -25,6 +25,7 @@ SEEN, NOT_SEEN, CONTRADICTED, UNDECIDED, UNDEFINED = VERDICTS
 PLAIN, CENTERNESS, DSLA = "FCOS", "FCOS + centerness", "DSLA"
 WIDTH = 92  # characters of a line
 LEVEL = 0.05  # of a test, and of all tests of a table together
+LEAST, EFFECT = read("claims")["least"], read("protocol")["effect"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Claim:
     """`better` has a higher (sign 1) or lower (−1) number than `other`.
 
     Attributes:
-        least: the effect asked for: what an interval must exclude for "not seen".
         published: what the paper reports, if anything.
+        reported: that difference as a number, NaN if it is none of this number.
     """
 
     text: str
@@ -42,8 +43,13 @@ class Claim:
     better: str = DSLA
     other: str = PLAIN
     sign: int = 1
-    least: float = 0.015
     published: str = ""
+    reported: float = np.nan
+
+    @property
+    def least(self) -> float:
+        """The effect asked for, which an interval must exclude for "not seen": each number has one."""
+        return float(LEAST.get(self.analysis, {}).get(self.name, EFFECT))
 
 
 CLAIMS = tuple(Claim(**row) for row in read("claims")["main"])
@@ -92,7 +98,7 @@ class Finding:
         return "\n".join((*wrap(f"{words}. {self.claim.text}.", WIDTH, subsequent_indent=indent), *measured))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"sentence": self.sentence}
+        return asdict(self) | {"claim": asdict(self.claim) | {"least": self.claim.least}, "sentence": self.sentence}
 
 
 def judge(claim: Claim, numbers: pd.DataFrame) -> Finding:
@@ -131,12 +137,16 @@ def judge_all(claims: Iterable[Claim], numbers: pd.DataFrame) -> tuple[Finding, 
 
 
 def holm(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Holm's correction for the number of findings that have a p, and the verdicts that follow."""
+    """Holm's correction, and the verdicts that follow.
+
+    It is for the number of all findings, also those that no run decides yet: what is seen is not to fall because a run
+    comes.
+    """
     findings = list(findings)
     order = sorted((i for i, f in enumerate(findings) if np.isfinite(f.p)), key=lambda i: findings[i].p)
     highest = 0.0
     for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * findings[i].p))
+        highest = max(highest, min(1.0, (len(findings) - place) * findings[i].p))
         findings[i] = _decided(replace(findings[i], p=highest))
     return tuple(findings)
 
@@ -161,10 +171,17 @@ def pooled(table: pd.DataFrame) -> tuple[float, int]:
 
 
 def _of_images(rows: pd.DataFrame, names: list[str]) -> float:
-    """Variance of the mean difference over resamples of the images, seeds as they are; 0 where runs keep none."""
+    """Variance of the mean difference over resamples of the images, seeds as they are; 0 where no run keeps any.
+
+    Raises:
+        DataError: some of the runs keep them, some do not; names one that does not.
+    """
     kept = rows[rows["method"].isin(names)]
-    if "resampled" not in kept or kept["resampled"].isna().any():
+    if "resampled" not in kept or kept["resampled"].isna().all():
         return 0.0
+    if len(without := kept[kept["resampled"].isna()]):
+        method, seed = without[["method", "seed"]].iloc[0]
+        raise DataError(f"{method}, seed {seed}, has no resamples of its images, as others have: leave it out")
     better, other = (np.mean(kept.loc[kept["method"] == m, "resampled"].tolist(), axis=0) for m in names)
     return float(np.var(better - other, ddof=1))
 
@@ -217,6 +234,11 @@ def step_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, 
     return _claims(read("claims")["steps"], analysis=analysis, name=name)
 
 
+def rate_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, ...]:
+    """What is asked of runs at one rate for both methods."""
+    return tuple(Claim(**row, analysis=analysis, name=name) for row in read("claims")["rate"])
+
+
 def measure_claims(other: str) -> tuple[Claim, ...]:
     """What is looked at beside AP in the runs of the protocol: DSLA against another method."""
     return tuple(Claim(**row, other=other) for row in read("claims")["measures"])
@@ -240,7 +262,8 @@ def _claims(pairs: Iterable[dict[str, Any]], **about: str) -> tuple[Claim, ...]:
     for row in pairs:
         high, low = (ap[row[k]] for k in ("better", "other"))
         gain = f"{as_text('AP', high - low, signed=True)} AP ({as_text('AP', low)} → {as_text('AP', high)})"
-        claims.append(Claim(**row | about | {k: names[row[k]] for k in ("better", "other")}, published=gain))
+        pair = {k: names[row[k]] for k in ("better", "other")}
+        claims.append(Claim(**row | about | pair, published=gain, reported=high - low))
     return tuple(claims)
 
 

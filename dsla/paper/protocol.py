@@ -176,7 +176,7 @@ def images(part: str, name: str, data: str) -> DetectionDataset:
     if "files" not in plan(part):
         split, seed, size = PLAN["scenes"][name]
         return scenes(split, size, seed)
-    split, first, end = plan(part)["files"][name]
+    split, first, end, _ = plan(part)["files"][name]
     photographs = open_dataset(data, split)
     names = sorted((image["file_name"], i) for i, image in enumerate(photographs.ground_truth()["images"]))
     return Part(photographs, sorted(i for place, (_, i) in enumerate(names) if first <= place % 8 < end))

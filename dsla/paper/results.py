@@ -3,7 +3,7 @@
 ``dsla figures --results docs/results.md`` makes it anew from the runs in ``figures/``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,9 +21,9 @@ from ..files import markdown
 from ..recipes import GROUPS, RECIPES, SHIPPED
 from . import claims, tables
 from .claims import Claim, Finding, name_of
-from .definitions import ROWS, as_text, title_of
+from .definitions import PHRASES, ROWS, as_text, title_of
 from .pages import page
-from .protocol import FIRST, PLAN, VERSION, missing, plan, settings, stage_of, tuned
+from .protocol import FIRST, PLAN, VERSION, plan, settings, stage_of, tuned, tuning
 from .runs import ABOUT, Run, read, read_runs, stores, table_of
 
 STEPS = 1000  # of the trainings in which every method is compared
@@ -43,10 +43,13 @@ def one_budget(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
     """`read_runs` of the main stage of a part, with method; and analysis curve: AP_early, and AP_area, its mean.
 
-    With those of the first part that the plan puts beside them, of the same seeds.
+    With those of the first part that the plan puts beside them, of the same seeds and starts. Where the plan names a
+    rate, it is part of the name of the method.
     """
     about, stage = plan(part), stage_of(part, "main")
-    beside = [r for r in runs if r["stage"] == "main" and r["recipe"] in about["beside"] and r["seed"] < about["seeds"]]
+    asked = product(about["starts"], about["beside"], range(about["seeds"]))
+    wanted = {("main", *setting) for setting in asked}
+    beside = [r for r in runs if (r["stage"], r["start"], r["recipe"], r["seed"]) in wanted]
     runs = [*beside, *(run for run in runs if run["stage"] == stage)]
     curves = []
     for run in runs:
@@ -56,68 +59,120 @@ def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
         curves += [line | {"name": name, "value": value} for name, value in numbers.items()]
     table = table_of(runs)
     table = pd.concat([table, pd.DataFrame(curves, columns=table.columns)]) if curves else table
-    return table.assign(method=table["recipe"].map(name_of))
+    methods = table["recipe"].map(name_of)
+    if "rate" in about:
+        methods += np.where(table["stage"] == stage, f" at {about['rate']:g}", "")
+    return table.assign(method=methods)
 
 
 def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dict[str, tuple[Finding, ...]]]:
     """Question → start → its claims, judged together.
 
-    "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these.
+    "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these,
+    unless it names a rate: its own claims, faster and higher.
     """
-    questions = {
-        "faster": (*claims.step_claims("curve", "AP_early"), *claims.step_claims("curve", "AP_area")),
-        "higher": claims.step_claims(),
-        "measures": claims.measure_claims(claims.CENTERNESS),
-    }
-    if plan(part)["beside"]:
-        pairs = product(map(name_of, plan(part)["beside"]), map(name_of, plan(part)["methods"]))
+    about, asked = plan(part), claims.rate_claims if "rate" in plan(part) else claims.step_claims
+    questions = {"faster": (*asked("curve", "AP_early"), *asked("curve", "AP_area")), "higher": asked()}
+    if not about["beside"]:
+        questions["measures"] = claims.measure_claims(claims.CENTERNESS)
+    elif "rate" not in about:
+        pairs = product(map(name_of, about["beside"]), map(name_of, about["methods"]))
         questions = {"others": tuple(Claim(f"{m} does better than {o}", better=m, other=o) for o, m in pairs)}
-    return {question: claims_by_start(numbers, judged) for question, judged in questions.items()}
+    return {question: claims_by_start(numbers, judged, about["starts"]) for question, judged in questions.items()}
 
 
 def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     """What the page says of a part of the protocol."""
     numbers, about = protocol_numbers(runs, part), plan(part)
-    counts = numbers.groupby(["start", "recipe"])["seed"].nunique()
     stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
-    rates, rows = dict[tuple[str, str], float](), []
-    if stage_of(part, "tuning") not in {p.stage for p in missing(runs, part)}:
-        rates = {s: rate for s, rate in tuned(runs).items() if s[1] in about["beside"]} | tuned(runs, part)
-    for (start, recipe), rate in rates.items():
-        if not stages["main"] or (start, recipe) not in counts:
-            continue
-        mine = numbers[(numbers["recipe"] == recipe) & (numbers["start"] == start)]
-        means = [
-            as_text(name, mine.loc[(mine["analysis"] == analysis) & (mine["name"] == name), "value"].mean())
-            for analysis, name in ROWS["protocol"].values()
-        ]
-        rows.append([name_of(recipe), start, f"{rate:g}", str(counts[start, recipe]), *means])
+    there = {(r["start"], r["recipe"], r["seed"]) for r in stages["main"]}
+    seeds = {s: sum((*s, seed) in there for seed in range(about["seeds"])) for s in settings(part)}
     findings = protocol_findings(numbers, part)
     answers = {question: tables.starts_markdown(by_start) for question, by_start in findings.items()}
-    methods = markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows) if rows else ""
     aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in stages["tuning"]}
     tried = about["tuning"]["rates"]
     grid = [
         [name_of(base), start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in tried)]
         for start, base in settings(part)
     ]
-    tuning_grid = Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid))
-    done = {stage: len(there) for stage, there in stages.items()}
-    at_edge = sum(rate == max(tried) for (_, recipe), rate in rates.items() if recipe not in about["beside"])
-    seeds = {(start, base): int(counts.get((start, base), 0)) for start, base in settings(part)}
-    there = ", ".join(f"{name_of(base)} ({start}, {many(n, 'seed')})" for (start, base), n in seeds.items() if n)
+    wanted = {"tuning": len(tuning(part)), "main": len(seeds) * about["seeds"]}
+    done = {stage: len(made) for stage, made in stages.items()}
+    rates = tuned(runs, part) if done["tuning"] == wanted["tuning"] else {}
     return {
         "plan": about,
+        "settings": len(seeds),
         "seeds": min(seeds.values()),
         "most": max(seeds.values()),
+        "wanted": wanted,
         "done": done,
-        "there": there,
-        "tuning": tuning_grid,
-        "at_edge": at_edge,
-        "methods": Markup(methods),
+        "there": ", ".join(f"{name_of(base)} ({start}, {many(n, 'seed')})" for (start, base), n in seeds.items() if n),
+        "tuning": Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid)),
+        "inside": [f"{name_of(base)}, {start}" for (start, base), rate in rates.items() if rate < max(tried)],
+        "methods": Markup(_methods(numbers, about) if rates and done["main"] else ""),
         "findings": findings,
+        "narrow": _too_narrow(numbers, findings, part),
         **{question: Markup(table) for question, table in answers.items()},
     }
+
+
+def _overview(parts: dict[str, dict[str, Any]]) -> str:
+    """The claims of the ablation, published and measured: on scenes and on photographs, from each start."""
+    rows, steps = [], claims.step_claims()
+    for question, words in (("faster", "learns faster"), ("higher", "ends higher")):
+        for i, claim in enumerate(steps):
+            each = [parts[part]["findings"][question][s][i] for part in (FIRST, "photographs") for s in PLAN["starts"]]
+            rows.append([claim.text, words, claim.published, *map(tables.measured, each)])
+    columns = [f"{name}, {start}" for name in ("scenes", "photographs") for start in PLAN["starts"]]
+    return markdown(["claim", "asked", "published (COCO)", *columns], rows)
+
+
+def _heads(runs: Sequence[Run]) -> str:
+    """AP at the best rate of the grid of each of the four methods, from each start and with the published head's."""
+    best: dict[tuple[str, str], float] = {}
+    for run in runs:
+        if run["stage"] in ("tuning", "head-tuning"):
+            key = run["start"], run["recipe"]
+            best[key] = max(best.get(key, 0.0), float(np.nan_to_num(tables.ap_of(run))))
+    starts = [*plan("head")["starts"], *PLAN["starts"]]
+    if not all((start, base) in best for start, base in product(starts, PLAN["methods"])):
+        return ""
+    rows = [[name_of(base), *(as_text("AP", best[start, base]) for start in starts)] for base in PLAN["methods"]]
+    return markdown(["method", *starts], rows)
+
+
+def _methods(numbers: pd.DataFrame, about: dict[str, Any]) -> str:
+    """A row a method and a start: rate, seeds, and the mean of each of the protocol's numbers."""
+    rows, recipes, starts = [], [*about["beside"], *about["methods"]], list(about["starts"])
+    each = numbers.groupby(["recipe", "method", "start", "lr"], sort=False)
+    order = sorted(each.groups, key=lambda setting: (recipes.index(setting[0]), starts.index(setting[2])))
+    for _, name, start, rate in order:
+        mine = numbers[(numbers["method"] == name) & (numbers["start"] == start)]
+        means = [
+            as_text(number, mine.loc[(mine["analysis"] == analysis) & (mine["name"] == number), "value"].mean())
+            for analysis, number in ROWS["protocol"].values()
+        ]
+        rows.append([name, start, f"{rate:g}", str(mine["seed"].nunique()), *means])
+    return markdown(["method", "start", "rate", "seeds", *ROWS["protocol"]], rows)
+
+
+def _too_narrow(numbers: pd.DataFrame, findings: dict[str, dict[str, tuple[Finding, ...]]], part: str) -> list[str]:
+    """Claims about the curve that are decided, and would not be if its images vary as so many test images do."""
+    if "faster" not in findings or "resampled" not in numbers:
+        return []
+    about, key = plan(part), ["start", "method", "seed"]
+    kept = numbers[numbers["name"].eq("AP") & numbers["analysis"].eq("evaluation")].set_index(key)
+    wider = (kept["images"] / about.get("files", about["scenes"])["validation"][-1]) ** 0.5
+    drawn = {k: wider[k] * (np.asarray(kept["resampled"][k]) - np.mean(kept["resampled"][k])) for k in kept.index}
+    curve = numbers[numbers["analysis"] == "curve"]
+    curve = curve.assign(resampled=[list(drawn[k]) for k in curve[key].itertuples(index=False, name=None)])
+    asked = [f.claim for f in next(iter(findings["faster"].values()))]
+    wide = claims_by_start(curve, asked, about["starts"])
+    return [
+        f"{f.claim.text} ({PHRASES[f.claim.name]}, {start})"
+        for start, each in findings["faster"].items()
+        for f, w in zip(each, wide[start], strict=True)
+        if f.verdict in (claims.SEEN, claims.CONTRADICTED) and w.verdict != f.verdict
+    ]
 
 
 def main_numbers(*paths: str | Path) -> pd.DataFrame:
@@ -135,14 +190,17 @@ def _main_numbers(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat([first, further[further["recipe"].isin(others)]], ignore_index=True)
 
 
-def claims_by_start(numbers: pd.DataFrame, judged: Sequence[Claim] = claims.CLAIMS) -> dict[str, tuple[Finding, ...]]:
+def claims_by_start(
+    numbers: pd.DataFrame, judged: Sequence[Claim] = claims.CLAIMS, starts: Iterable[str] = tuple(PLAN["starts"])
+) -> dict[str, tuple[Finding, ...]]:
     """Start → claims, by default `claims.CLAIMS`, judged together.
 
     Args:
         numbers: with start, as `main_numbers` or `protocol_numbers` has them.
         judged: the claims of one table.
+        starts: those asked of.
     """
-    return {start: claims.judge_all(judged, numbers[numbers["start"] == start]) for start in PLAN["starts"]}
+    return {start: claims.judge_all(judged, numbers[numbers["start"] == start]) for start in starts}
 
 
 def _each_shipped(numbers: pd.DataFrame, analysis: str, name: str) -> str:
@@ -168,6 +226,7 @@ def results_page(folder: str | Path = "figures") -> str:
     ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
     again = claims_by_start(numbers)
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
+    by_recipe = claims.same_budget(runs).assign(method=lambda table: table["recipe"])
     return page(
         "results.md",
         parts=(parts := {part: _protocol(protocol, part) for part in PLAN["parts"]}),
@@ -187,7 +246,11 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_now=conditions.set_index(["condition", "number"])["verdict"].to_dict(),
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
+        overview=Markup(_overview(parts)),
+        heads=Markup(_heads(protocol)),
+        static=claims.judge(Claim("", better="scenes-dsla-static", other="scenes-fcos"), by_recipe),
         asked_again=Markup(tables.starts_markdown(again)),
+        asked_again_count=len(claims.CLAIMS),
         judged_again={start: sum(f.seeds > 0 for f in findings) for start, findings in again.items()},
         plain_measures=Markup(tables.starts_markdown(claims_by_start(numbers, claims.measure_claims(claims.PLAIN)))),
         each=partial(_each_shipped, numbers),

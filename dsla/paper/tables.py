@@ -13,7 +13,7 @@ from ..coco.problems import many
 from ..files import markdown
 from ..recipes import RECIPES, SHIPPED
 from . import published
-from .claims import CENTERNESS, DSLA, Claim, Finding, holm, interval, intervals, judge, name_of, same_budget
+from .claims import CENTERNESS, DSLA, NOT_SEEN, Claim, Finding, holm, interval, intervals, judge, name_of, same_budget
 from .definitions import PHRASES, ROWS, as_text, is_in, read
 
 OURS, PAPER = "embedded set", "paper, COCO"
@@ -143,28 +143,41 @@ def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
 
 def claims_markdown(findings: Iterable[Finding]) -> str:
     """Findings: claim, published, measured, power for the effect asked for, verdict."""
-    rows = [(f.claim.text, f.claim.published or "–", f.sentence, _power(f), f.verdict) for f in findings]
+    rows = [(f.claim.text, f.claim.published or "–", f.sentence, _power(f), _verdict(f)) for f in findings]
     return markdown(["claim", "published (COCO)", "measured on the embedded set", "power", "verdict"], rows)
 
 
 def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
     """The same claims from several starts: what is asked, published, then a column a start; those that a run asks."""
-
-    def cell(f: Finding) -> str:
-        if not f.seeds:
-            return "–"
-        difference, low, high = (as_text(f.claim.name, v, signed=True) for v in (f.difference, f.low, f.high))
-        within = f" ({low} to {high}), power {_power(f)}" if np.isfinite(f.low) else ""
-        return f"{difference}{within}, {many(f.seeds, 'seed')}, {f.verdict}"
-
     rows = []
     for each in zip(*findings.values(), strict=True):
         if not any(f.seeds for f in each):
             continue
         claim = each[0].claim
         number = PHRASES.get(claim.name, claim.name)
-        rows.append([claim.text, number, claim.published or "–", *map(cell, each)])
-    return markdown(["claim", "asked of", "published (COCO)", *findings], rows) if rows else ""
+        rows.append([claim.text, number, as_text(claim.name, claim.least), claim.published or "–", *map(_cell, each)])
+    return markdown(["claim", "asked of", "effect asked for", "published (COCO)", *findings], rows) if rows else ""
+
+
+def measured(f: Finding, power: str = "") -> str:
+    """Difference, interval, `power` in words, seeds, verdict; "–" where no run decides."""
+    if not f.seeds:
+        return "–"
+    difference, low, high = (as_text(f.claim.name, v, signed=True) for v in (f.difference, f.low, f.high))
+    within = f" ({low} to {high}){power}" if np.isfinite(f.low) else ""
+    return f"{difference}{within}, {many(f.seeds, 'seed')}, {_verdict(f)}"
+
+
+def _cell(f: Finding) -> str:
+    return measured(f, f", power {_power(f)}")
+
+
+def _verdict(f: Finding) -> str:
+    """The verdict; where it is "not seen" although the interval holds what the paper reports, with that."""
+    held = f.claim.analysis == "evaluation" and f.low <= f.claim.reported <= f.high
+    if f.verdict != NOT_SEEN or not held:
+        return f.verdict
+    return f"{f.verdict} (the published {as_text(f.claim.name, f.claim.reported, signed=True)} is in the interval)"
 
 
 def _power(f: Finding) -> str:

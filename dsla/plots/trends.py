@@ -118,9 +118,8 @@ def training_curves(table: pd.DataFrame) -> Picture:
         axes = figure.subplots(2, 2, sharex="col")
         for (left, right), (name, scale, top) in zip(axes, (("loss", 1, 2.0), ("AP", 100, None)), strict=True):
             for look, runs in style.by_method(ours[ours["name"] == name]):
-                spread = runs.groupby("x")["value"].agg(["mean", "min", "max"]) * scale
-                left.fill_between(spread.index, spread["min"], spread["max"], color=look.colour, alpha=0.18, lw=0)
-                left.plot(spread.index, spread["mean"], **look.drawn)
+                left.scatter(runs["x"], runs["value"] * scale, s=9, color=look.colour, alpha=0.5, lw=0)
+                left.plot(runs.groupby("x")["value"].mean() * scale, **look.drawn, lw=1.2)
             for run, rows in release[release["name"] == name].groupby("method", sort=False):
                 rows = rows.sort_values("x")
                 drawn = PUBLISHED[str(run)].drawn | {"label": f"{run} (published)"}

@@ -222,6 +222,19 @@ def test_a_class_without_objects_left_counts_as_in_tide(one_image, rows, gain):
     assert numbers["dAP_missed"] == pytest.approx(gain)
 
 
+@pytest.mark.parametrize(
+    ("detector", "counts"),
+    [("nanodet_m_416", [1577, 2055, 2141, 463, 5950, 179]), ("yolox_nano", [660, 1268, 1070, 275, 2415, 200])],
+)
+def test_without_crowds_the_counts_are_those_of_tide(shared, detector, counts):
+    """Of tidecv 1.0.1, `evaluate(…, mode=TIDE.BOX).count_errors()`, run on these files without their crowd regions."""
+    folder = shared / "data" / "coco_sample"
+    truth = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
+    truth["annotations"] = [a for a in truth["annotations"] if not a["iscrowd"]]
+    numbers = errors(folder / "results" / f"{detector}_results.json", truth).summary()
+    assert [numbers[kind] for kind in ERRORS] == counts
+
+
 def test_undefined_numbers_have_a_reason(one_image):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -6,8 +6,24 @@ import pytest
 from scipy import stats
 
 from dsla.errors import DataError
-from dsla.paper.claims import CLAIMS, Claim, Finding, holm, interval, judge, judge_all, pooled, power
+from dsla.paper.claims import (
+    CLAIMS,
+    LEAST,
+    Claim,
+    Finding,
+    holm,
+    interval,
+    judge,
+    judge_all,
+    measure_claims,
+    pooled,
+    power,
+    rate_claims,
+    step_claims,
+)
 from dsla.paper.definitions import as_text
+from dsla.paper.protocol import PLAN
+from dsla.paper.tables import CONDITION_CLAIMS
 
 HIGHER = Claim("higher AP", "evaluation", "AP")
 LOWER = Claim("lower share", "suppression", "lost_over_0.05", sign=-1, other="FCOS + centerness")
@@ -93,8 +109,34 @@ def test_of_two_methods_it_is_the_paired_t_test():
 def test_holm_by_the_textbook():
     ps = [0.01, 0.04, 0.03, 0.005, np.nan]
     findings = holm(Finding(HIGHER, "undecided", 3, difference=0.1, low=0.0, high=0.2, p=p) for p in ps)
-    np.testing.assert_allclose([f.p for f in findings], [0.03, 0.06, 0.06, 0.02, np.nan])
+    # the fifth, which no run decides, counts: 5 · 0.005, 4 · 0.01, 3 · 0.03, and never below the one before
+    np.testing.assert_allclose([f.p for f in findings], [0.04, 0.09, 0.09, 0.025, np.nan])
     assert [f.verdict for f in findings] == ["seen", "undecided", "undecided", "seen", "undecided"]
+    without = holm(Finding(HIGHER, "undecided", 3, difference=0.1, low=0.0, high=0.2, p=p) for p in ps[:4])
+    np.testing.assert_allclose([f.p for f in without], [0.03, 0.06, 0.06, 0.02])
+
+
+def test_what_is_seen_does_not_fall_because_a_run_comes():
+    """The claims of a table are counted before their runs are there."""
+    other = Claim("another", "evaluation", "AP", better="later")
+    rows = numbers(HIGHER, [0.350, 0.361, 0.355], [0.31, 0.32, 0.316])
+    later = rows[rows["method"] == "FCOS"].assign(method="later", value=[0.316, 0.321, 0.307])
+    before, after = judge_all([HIGHER, other], rows), judge_all([HIGHER, other], pd.concat([rows, later]))
+    assert [f.verdict for f in before] == ["seen", "n/a"]
+    assert before[0].p == pytest.approx(2 * judge(HIGHER, rows).p)
+    assert after[0].p == pytest.approx(2 * judge(HIGHER, pd.concat([rows, later])).p)
+
+
+def test_a_number_has_one_effect_that_is_asked_for():
+    every = [*CLAIMS, *measure_claims("x"), *step_claims(), *rate_claims(), *CONDITION_CLAIMS.values()]
+    asked = {}
+    for claim in every:
+        asked.setdefault((claim.analysis, claim.name), set()).add(claim.least)
+    assert {len(effects) for effects in asked.values()} == {1}
+    assert asked["ranking", "spearman"] == {0.03}
+    assert asked["suppression", "lost_over_0.05"] == {0.04}
+    assert asked["evaluation", "AP"] == asked["oracle", "ranking_cost"] == {PLAN["effect"]} == {0.015}
+    assert {(analysis, name) for analysis, names in LEAST.items() for name in names} <= set(asked)
 
 
 def test_the_claims_of_a_table_are_corrected_together():
@@ -120,6 +162,9 @@ def test_other_images_widen_the_interval():
     widths = [((f.high - f.low) / 2 / stats.t.ppf(0.975, 2)) ** 2 for f in (finding, without)]
     assert widths[0] - widths[1] == pytest.approx(0.0004)
     assert finding.difference == without.difference
+    kept.at[1, "resampled"] = None
+    with pytest.raises(DataError, match=r"DSLA, seed 1, has no resamples of its images, as others have: leave it out"):
+        judge(HIGHER, kept)
 
 
 def test_a_seed_that_one_method_lacks_is_left_out():

@@ -128,6 +128,7 @@ def test_photographs_are_split_by_the_rule(shared):
     }
     files = {name: {image["file_name"] for image in each.ground_truth()["images"]} for name, each in sets.items()}
     counts = {name: len(each) for name, each in sets.items()}
+    assert counts == {name: size for name, (*_, size) in plan("photographs")["files"].items()}
     assert counts == {"train": 218, "tuning": 37, "validation": 37, "test": 72}
     assert len(set.union(*files.values())) == 364
     ordered = sorted(files["train"] | files["tuning"] | files["validation"])
@@ -215,7 +216,7 @@ def small(monkeypatch):
     for key, value in (changes | {"scenes": scenes}).items():
         monkeypatch.setitem(PLAN, key, value)
     monkeypatch.setitem(PLAN, "tuning", {"rates": [2e-3, 4e-3], "steps": 2, "seed": 0})
-    places = {"train": (0, 8), "tuning": (0, 4), "validation": (4, 8), "test": (0, 8)}
+    places = {"train": (0, 8, 16), "tuning": (0, 4, 8), "validation": (4, 8, 8), "test": (0, 8, 16)}
     files = {name: ["val" if name == "test" else "train", *ends] for name, ends in places.items()}
     others = {"methods": ["scenes-tal"], "beside": ["scenes-fcos", "scenes-dsla"]}
     photographs = {"methods": ["scenes-dsla-merged"], "early": 2, "files": files}
