@@ -31,12 +31,12 @@ from dsla.paper import (
     results_page,
     stores,
 )
-from dsla.paper.claims import Claim, judge, same_budget
+from dsla.paper.claims import Claim, judge, name_of, same_budget
 from dsla.paper.definitions import as_text
 from dsla.paper.protocol import images, missing, tuning
 from dsla.paper.results import _protocol, protocol_findings, protocol_numbers
 from dsla.paper.runs import read
-from dsla.paper.tables import conditions_markdown, starts_markdown
+from dsla.paper.tables import ap_of, conditions_markdown, starts_markdown
 from dsla.recipes import GROUPS, SHIPPED
 
 ROOT = Path(__file__).parents[2]
@@ -280,6 +280,20 @@ def test_the_readme_says_what_the_runs_have_seen(protocol):
     assert [again[start][5].verdict for start in starts] == ["seen", "seen"]  # ranks, above a threshold
     assert [f.verdict for f in ranks] == ["not seen", "contradicted"]  # the 60 best
     assert [f.verdict for f in lost] == ["not seen", "not seen"]
+
+
+def test_the_published_head_learns_about_as_fast_as_from_the_cold_start():
+    best = {}
+    for run in read(ROOT / "figures" / "runs.jsonl", protocol=1):
+        if run["stage"] in ("tuning", "head-tuning"):
+            aps = best.setdefault(run["recipe"], {})
+            aps[run["start"]] = max(aps.get(run["start"], 0), ap_of(run))
+    assert len(best) == 4
+    for recipe, aps in best.items():
+        assert abs(aps["published"] - aps["cold"]) < abs(aps["warm"] - aps["cold"])
+        numbers = (as_text("AP", aps[start]) for start in ("published", "warm", "cold"))
+        assert f"| {name_of(recipe)} | {' | '.join(numbers)} |" in PAGE
+    assert "So it does, about as fast as from the cold start" in PAGE
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
