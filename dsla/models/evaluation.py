@@ -65,10 +65,11 @@ def batches(
         progress: called with (images done, images in all) after each batch.
 
     Raises:
-        DataError: fewer than one image, in all or at a time.
+        DataError: fewer than one image, in all or at a time; or the model was made for other classes.
     """
     within(batch_size=batch_size, max_images=max_images)
     device = device_of(model, device)
+    check_classes(model, dataset)
     model.to(device)
     total = len(dataset) if max_images is None else int(min(max_images, len(dataset)))
     batch_size = int(batch_size)
@@ -124,7 +125,7 @@ def predict_dataset(model: nn.Module, dataset: Any, **running: Any) -> list[dict
 
 
 def check_classes(source: Any, dataset: Any) -> None:
-    """Raises DataError where classes of a model, or of what it learns from, are not those of the data to evaluate on.
+    """Raises DataError where classes of a model, or of what it learns from, are not those of a data set.
 
     Classes without names only need to be as many.
     """
@@ -134,8 +135,8 @@ def check_classes(source: Any, dataset: Any) -> None:
     if ours and theirs and ours not in (theirs, unnamed):
         who, where = getattr(source, "name", "the model"), getattr(dataset, "name", "the data set")
         raise DataError(
-            f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: evaluate on data with the same "
-            "classes in the same order"
+            f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: give data, or a model, with the "
+            "same classes in the same order"
         )
 
 
@@ -170,7 +171,6 @@ def evaluate(
         DataError: the model was made for other classes.
     """
     check_model(model)
-    check_classes(model, dataset)
     running = {"batch_size": batch_size, "device": device, "max_images": max_images, "progress": progress}
     rows = predict_dataset(model, dataset, **running)
     truth = GroundTruth.of(dataset)

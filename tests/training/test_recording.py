@@ -155,6 +155,8 @@ def test_what_cannot_be_recorded_is_refused(tmp_path, monkeypatch):
         Recorder(PROBES, growth=1.0)
     with pytest.raises(DataError, match="nothing recorded"):
         Recorder(PROBES).recording()
+    with pytest.raises(DataError, match="the model knows the classes a, b, but scenes-test has disc, box"):
+        Recorder(PROBES)(1, dsla.build(SMALL, class_names=["a", "b"]), {})
     path = tmp_path / "no.npz"
     with pytest.raises(DataError, match=rf"{re.escape(str(tmp_path))}.no\.npz: no such file"):
         Recording.load(path)

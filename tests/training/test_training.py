@@ -174,7 +174,7 @@ def test_evaluations_are_due_where_another_period_ends():
 
 def test_evaluating_on_other_classes_than_those_taught_is_refused(scenes):
     other = Listed((torch.rand(3, 64, 64), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
-    with pytest.raises(DataError, match=r"triangle.*but listed has a, b, c, d, e: evaluate on data with"):
+    with pytest.raises(DataError, match=r"triangle.*but listed has a, b, c, d, e: give data, or a model,"):
         quiet(TINY, scenes, val=other)
 
 

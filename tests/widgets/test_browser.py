@@ -14,7 +14,7 @@ from two_images import FAR, FOUND, OBJECT, SHIFTED, WIDE, Two
 import dsla
 from dsla.analysis import match, suppression
 from dsla.errors import DataError
-from dsla.widgets import DetectionBrowser
+from dsla.widgets import DetectionBrowser, RankingExplorer
 from dsla.widgets.browser import judge
 
 
@@ -223,3 +223,11 @@ def test_forty_slider_values_leave_nothing_behind_and_closing_frees():
     assert "image/png" in browser._repr_mimebundle_()
     browser.close()
     assert set(_instances) == before
+
+
+@pytest.mark.robustness("wrong: a model of other classes is refused by the views of detections")
+@pytest.mark.parametrize("view", [DetectionBrowser, RankingExplorer])
+def test_a_model_of_other_classes_is_refused(view):
+    model = dsla.build("scenes-dsla", class_names=["dog", "cat"])
+    with pytest.raises(DataError, match="the model knows the classes dog, cat, but two has cat, dog: give data, or"):
+        view(Two(), {"ours": model})
