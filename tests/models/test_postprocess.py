@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+import dsla
 from dsla import HeadOutputs, PointGrid
+from dsla.errors import DataError
 from dsla.geometry import pairwise_iou
 from dsla.models import Postprocess
 
@@ -129,3 +131,23 @@ def test_the_best_of_all_are_kept_however_few_are_looked_at_first(limit, corner)
 def test_unknown_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Postprocess(**wrong)
+
+
+@pytest.mark.robustness("wrong: weights that give NaN are refused, where they found nothing and had an AP of 0")
+@pytest.mark.parametrize("options", [{}, {"top_k_over": "pairs"}, {"select_by": "class"}, {"keep_padding": True}])
+@pytest.mark.parametrize("branch", ["logits", "quality"])
+def test_scores_that_are_no_numbers_are_refused(options, branch):
+    out = outputs(0, quality=True)
+    assert len(Postprocess(**options).candidates(out, [SIZE, SIZE])) == 2
+    getattr(out, branch)[1, 0] = torch.nan  # of a point inside the second image
+    with pytest.raises(DataError, match=r"image 1 of the batch: scores that are no numbers \(NaN\): the weights are"):
+        Postprocess(**options).candidates(out, [SIZE, SIZE])
+
+
+def test_a_model_with_broken_weights_is_refused_however_it_is_asked():
+    scenes = dsla.Scenes("val", size=2)
+    model = dsla.build("scenes-dsla", class_names=scenes.class_names)
+    model.head.class_logits.bias.data[2] = torch.nan
+    for ask in (dsla.evaluate, dsla.analysis.match, dsla.why, lambda model, scenes: dsla.predict(model, scenes[0][0])):
+        with pytest.raises(DataError, match="the weights are broken"):
+            ask(model, scenes)
