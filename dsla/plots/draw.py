@@ -157,7 +157,7 @@ def contrast(colour: str) -> str:
 
 
 def judged(
-    detections: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float
+    detections: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Detections of an image as in `judged_images`, and [M] bool objects missed."""
     table = judged_images([detections], [target], iou, score)
@@ -166,9 +166,9 @@ def judged(
 
 
 def judged_images(
-    detections: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]], iou: float, score: float
+    detections: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]], iou: float, score: float | None
 ) -> pd.DataFrame:
-    """Detections of images above a score, best first, with a column `verdict` (hit, duplicate, false).
+    """Detections of images from a score on (None: all), best first, with a column `verdict` (hit, duplicate, false).
 
     The matching is `dsla.analysis`'s, which is COCO's. A detection that overlaps an object of its class enough
     but finds it taken is a duplicate. `image` is the place in the sequence.
@@ -187,7 +187,7 @@ def draw_detections(
     class_names: Sequence[str] | None = None,
     target: Mapping[str, Any] | None = None,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     iou_threshold: float = 0.5,
 ) -> Picture:
     """Detections on their image; given a target, ground truth beside them, hits, duplicates and misses told apart.
@@ -197,7 +197,7 @@ def draw_detections(
         detections: boxes [D, 4] xyxy pixels, scores [D], labels [D].
         class_names: name of each label; else its number.
         target: boxes [M, 4], labels [M], optionally crowd_boxes, or None.
-        score_threshold: detections below it are not drawn.
+        score_threshold: detections below it are not drawn; None draws all.
         iou_threshold: least IoU of a hit.
     """
     pixels = as_image(image)
@@ -215,7 +215,8 @@ def draw_detections(
         panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit").tolist()))
         hits, again, false = (int((table["verdict"] == v).sum()) for v in suffixes)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
-        about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
+        least = "" if score_threshold is None else f" with a score of at least {score_threshold:g}"
+        about = {"score": least, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
         title, text = f"detections: {counts}", caption("detections", **about)
     columns = (table[c] for c in ("category", "score", "verdict"))
     texts = [f"{name_of(c, class_names)} {s:.2f}{suffixes[v]}" for c, s, v in zip(*columns, strict=True)]

@@ -61,6 +61,17 @@ def test_without_a_target_all_above_the_threshold_are_drawn():
     assert draw_detections(torch.zeros(3, 50, 50), none).axes[0].get_title(loc="left") == "0 detections"
 
 
+@pytest.mark.robustness("wrong: detections whose scores are raw logits are drawn, negative ones too")
+def test_negative_scores_are_drawn():
+    logits = FOUND | {"scores": FOUND["scores"] - 2}
+    figure = draw_detections(np.zeros((100, 100, 3)), logits, None, TARGET)
+    assert figure.axes[1].get_title(loc="left") == "detections: 2 hits, 1 duplicate, 2 false"
+    assert figure.caption.startswith("Left the ground truth, right the detections. A hit")
+    figure = draw_detections(np.zeros((100, 100, 3)), logits, None, TARGET, score_threshold=-1.5)
+    assert figure.axes[1].get_title(loc="left") == "detections: 1 hit, 1 duplicate, 2 false"
+    assert "right the detections with a score of at least -1.5. A hit" in figure.caption
+
+
 def test_tags_do_not_cover_each_other():
     boxes = torch.tensor([[10.0 + i, 10.0 + i, 60.0 + i, 50.0 + i] for i in range(12)])
     detections = {"boxes": boxes, "scores": torch.linspace(0.9, 0.5, 12), "labels": torch.zeros(12).long()}
