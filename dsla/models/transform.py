@@ -1,6 +1,7 @@
 """Images and targets into the network's frame and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,14 +108,15 @@ def moved(target: Target, before: Size, after: Size) -> Target:
     return {**target, **{k: scaled(target[k], before, after) for k in _BOXES if k in target}}
 
 
-def apart(target: Target) -> Target:
+def apart(target: Mapping[str, Any]) -> dict[str, Any]:
     """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do."""
     if "iscrowd" not in target:
-        return target
-    boxes, crowd = target["boxes"], target["iscrowd"].bool()
-    crowds = torch.cat([target.get("crowd_boxes", boxes[:0]), boxes[crowd]])
+        return dict(target)
+    boxes, labels, crowd = (torch.as_tensor(target[key]) for key in ("boxes", "labels", "iscrowd"))
+    crowd = crowd.bool()
+    crowds = torch.cat([torch.as_tensor(target.get("crowd_boxes", boxes[:0])), boxes[crowd]])
     rest = {k: v for k, v in target.items() if k != "iscrowd"}
-    return {**rest, "boxes": boxes[~crowd], "labels": target["labels"][~crowd], "crowd_boxes": crowds}
+    return {**rest, "boxes": boxes[~crowd], "labels": labels[~crowd], "crowd_boxes": crowds}
 
 
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:
