@@ -185,14 +185,16 @@ def write_folder(answers: Sequence[Answers], drawn: dict[str, Chart], folder: Ow
     folder.write("analyze.ipynb", notebook(f"Detections, looked into: {_names(answers)}", about, drawn.values()))
 
 
-def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, score_threshold: float = 0.0) -> str:
+def html(
+    answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, score_threshold: float | None = None
+) -> str:
     """The page.
 
     Args:
         answers: of each detector.
         drawn: its `charts`.
         annotations: file of the ground truth.
-        score_threshold: detections below it were left out.
+        score_threshold: detections below it were left out; None: none were.
     """
 
     def grid(analysis: str, caption: str) -> Grid:

@@ -24,7 +24,7 @@ from ..errors import DataError
 from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
 from ..models.evaluation import check_classes, evaluation_mode
-from ..models.transform import sizes
+from ..models.transform import apart, sizes
 
 FORMAT = "dsla recording 1"
 # Of 500 steps of scenes-dsla; cold: its first boxes are far too small (box_bias −2 instead of 0.7), and fit nothing.
@@ -187,6 +187,7 @@ class Recorder:
         self.every, self.growth, self.keep, self.seconds = every, growth, keep, 0.0
         self._dataset = dataset
         self.images, self.targets = zip(*(dataset[i] for i in probes), strict=True)
+        self.targets = tuple(map(apart, self.targets))
         self._next = 1 if every is None else every
         self._frames: list[dict[str, Any]] = []
         self._losses: list[tuple[int, list[float]]] = []

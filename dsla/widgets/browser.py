@@ -20,6 +20,7 @@ from ..coco.matching import Pairs
 from ..errors import DataError
 from ..geometry import box_area
 from ..models.evaluation import device_of, evaluation_mode
+from ..models.transform import apart
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
 from .pane import Pane
@@ -121,7 +122,8 @@ class DetectionBrowser(Pane):
     def _open(self, _: Any = None) -> None:
         """The image that the slider says."""
         self.index = self._order[self.controls["image"].value]
-        self._pixels, self._target = self.dataset[self.index]
+        self._pixels, target = self.dataset[self.index]
+        self._target = apart(target)
         self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
         self.update()
 
@@ -153,7 +155,7 @@ class DetectionBrowser(Pane):
         """
         rows, counted = [], ["hit", "duplicate", "false", "missed", "missed_small"]
         for i, name in product(range(len(self.dataset)), self._sources):
-            target = self.dataset[i][1]
+            target = apart(self.dataset[i][1])
             table = self._judged(name, i, target)
             missed = table.attrs["missed"]
             small = int((box_area(target["boxes"][missed]) < SMALL).sum())
@@ -190,7 +192,7 @@ def _tensors(table: pd.DataFrame) -> dict[str, Tensor]:
 def judge(
     candidates: Mapping[str, Tensor], target: Mapping[str, Tensor], score: float, nms_iou: float, least: float
 ) -> pd.DataFrame:
-    """The table of an image, see `DetectionBrowser.tables`; best scores first.
+    """The table of an image, see `DetectionBrowser.tables`; best scores first. Crowds stand in ``crowd_boxes``.
 
     Its attrs have "missed", the objects that no box kept matches.
     """

@@ -10,7 +10,9 @@ from torchvision import tv_tensors
 
 import dsla
 from dsla.analysis import oracle
+from dsla.coco.evaluation import evaluate_detections
 from dsla.errors import DataError
+from dsla.plots import draw_detections
 
 BOXES, CROWD = [[20.0, 20, 60, 60]], [[100.0, 0, 120, 120]]
 
@@ -30,12 +32,19 @@ def test_iscrowd_trains_as_crowd_boxes():
     assert losses({**flagged, "iscrowd": torch.zeros(2)}) != losses(apart)
 
 
-@pytest.mark.robustness("wrong: unknown keys of targets that would change what is taught are refused")
+@pytest.mark.robustness("wrong: unknown keys of targets that would change what is taught or counted are refused")
 @pytest.mark.parametrize("key", ["ignore", "difficult", "is_crowd", "gt_bboxes_ignore", "weights"])
-def test_keys_that_would_change_what_is_taught_are_refused(key):
+def test_keys_that_would_change_which_objects_count_are_refused(key):
     target = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), key: torch.ones(1)}
-    with pytest.raises(DataError, match=rf"image 0 of the batch: the keys \['{key}'\] would change"):
-        losses(target)
+    detections = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), "scores": torch.ones(1)}
+    for use, where in (
+        (lambda: losses(target), "image 0 of the batch"),
+        (lambda: evaluate_detections([target], [detections]), "the given list, image 0"),
+        (lambda: oracle([detections], [target]), "the given list, image 0"),
+        (lambda: draw_detections(torch.zeros(3, 128, 128), detections, target={**target, "image_id": 7}), "image 7"),
+    ):
+        with pytest.raises(DataError, match=rf"^{where}: the keys \['{key}'\] would change which objects count"):
+            use()
 
 
 def test_iscrowd_of_another_length_is_refused():

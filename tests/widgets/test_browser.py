@@ -37,6 +37,25 @@ def test_which_box_removed_which_and_both_overlaps(browser):
     assert table["verdict"].tolist() == ["hit", "", "false"]
 
 
+@pytest.mark.robustness("wrong: torchvision's iscrowd is a crowd in the browser, as in training")
+def test_iscrowd_is_a_crowd():
+    class Flagged(Two):
+        def __getitem__(self, i):
+            image, target = super().__getitem__(i)
+            del target["crowd_boxes"]
+            boxes = torch.cat([torch.tensor([FAR]), target["boxes"]])
+            labels = torch.cat([torch.tensor([1]), target["labels"]])
+            return image, {**target, "boxes": boxes, "labels": labels, "iscrowd": torch.arange(len(boxes)) == 0}
+
+    browser = DetectionBrowser(Flagged(), {"ours": FOUND})
+    assert [o["box"] for o in browser.surface.frame["objects"]] == [OBJECT]
+    table = browser.tables["ours"]
+    assert table["verdict"].tolist() == ["hit", "", ""]  # the third lies in the crowd
+    assert table["object"].tolist() == [0, 0, -1]
+    assert browser.survey()[["hit", "false", "missed"]].to_numpy().tolist() == [[1, 0, 0], [0, 0, 0]]
+    browser.close()
+
+
 def test_the_object_of_a_box_is_of_its_class_where_it_overlaps_one():
     g = torch.Generator().manual_seed(0)
     corner, side = torch.rand(400, 2, generator=g) * 60, torch.rand(400, 2, generator=g) * 30 + 1
