@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from ..coco.columns import plain_id
+from ..coco.foreign import strange_keys
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError, require_corners
 from ..files import put_in_place, refuse_existing, write
@@ -34,17 +35,50 @@ def collate(batch: Iterable[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[
     return list(images), list(targets)
 
 
+def name_of(target: Mapping[str, Any], otherwise: str = "a target") -> str:
+    """Its image by the id, if it has one."""
+    return f"image {plain_id(target['image_id'])}" if "image_id" in target else otherwise
+
+
+def apart(target: Mapping[str, Any]) -> Target:
+    """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do.
+
+    Raises:
+        DataError: keys that nothing here understands (`strange_keys`), or flags that are not one a box.
+    """
+    if (strange := strange_keys(target)) is not None:
+        raise DataError(f"{name_of(target)}: {strange}")
+    if "iscrowd" not in target:
+        return dict(target)
+    boxes, labels, crowd = (torch.as_tensor(target[key]) for key in ("boxes", "labels", "iscrowd"))
+    if not len(boxes) == len(labels) == len(crowd):
+        counts = f"{len(boxes)}, {len(labels)} and {len(crowd)}"
+        raise DataError(f"{name_of(target)}: boxes, labels and iscrowd are one of each an object, got {counts}")
+    crowd = crowd.bool()
+    crowds = torch.cat([torch.as_tensor(target.get("crowd_boxes", boxes[:0])), boxes[crowd]])
+    rest = {k: v for k, v in target.items() if k != "iscrowd"}
+    return {**rest, "boxes": boxes[~crowd], "labels": labels[~crowd], "crowd_boxes": crowds}
+
+
 def as_tv_tensors(image: Tensor, target: Target) -> tuple[tv_tensors.Image, Target]:
     """Wraps an item for `torchvision.transforms.v2`.
 
-    Crowd boxes are appended to boxes [M+K, 4] with label -1, so that every transform, the ones that filter
-    boxes by their labels too, moves them alike; `from_tv_tensors` takes them apart.
+    Crowd boxes, or boxes with ``iscrowd`` 1, are appended to boxes [M+K, 4] with label -1, so that every transform,
+    the ones that filter boxes by their labels too, moves them alike; `from_tv_tensors` takes them apart. ``area`` [M],
+    which no transform moves, is left out.
+
+    Raises:
+        DataError: as `apart`; or boxes that torchvision says are not x1, y1, x2, y2.
     """
+    for key in ("boxes", "crowd_boxes"):
+        require_corners(target.get(key), name_of(target))
+    target = apart(target)
+    crowds = target.get("crowd_boxes", target["boxes"][:0])
     size = (int(image.shape[-2]), int(image.shape[-1]))
-    boxes = torch.cat([target["boxes"], target["crowd_boxes"]])
-    labels = torch.cat([target["labels"], torch.full((len(target["crowd_boxes"]),), -1)])
+    boxes = torch.cat([target["boxes"], crowds])
+    labels = torch.cat([target["labels"], torch.full((len(crowds),), -1)])
     wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-    rest = {k: v for k, v in target.items() if k != "crowd_boxes"}
+    rest = {k: v for k, v in target.items() if k not in ("crowd_boxes", "area")}
     return tv_tensors.Image(image), {**rest, "boxes": wrapped, "labels": labels}
 
 
@@ -66,10 +100,10 @@ def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Protocol of all data sets.
 
-    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in
-    pixels, labels int64 [M] in 0..C-1, crowd_boxes float32 [K, 4] and image_id. `category_ids[label]` is the
-    COCO id and `class_names[label]` the name. `transforms(image, target)` gets tv_tensors (see
-    `as_tv_tensors`).
+    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in pixels,
+    labels int64 [M] in 0..C-1, image_id and, if there are crowds, crowd_boxes float32 [K, 4] or torchvision's iscrowd
+    [M]. `category_ids[label]` is the COCO id and `class_names[label]` the name. `transforms(image, target)` gets
+    tv_tensors (see `as_tv_tensors`).
     """
 
     name: str

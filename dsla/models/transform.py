@@ -1,14 +1,13 @@
 """Images and targets into the network's frame and back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..coco.columns import plain_id
 from ..coco.foreign import strange_keys
+from ..data.loading import name_of
 from ..data.pictures import check_range
 from ..errors import DataError, require_corners
 from ..geometry import resized, scaled
@@ -107,23 +106,6 @@ def moved(target: Target, before: Size, after: Size) -> Target:
     return {**target, **{k: scaled(target[k], before, after) for k in _BOXES if k in target}}
 
 
-def apart(target: Mapping[str, Any]) -> dict[str, Any]:
-    """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do.
-
-    Raises:
-        DataError: keys that nothing here understands (`strange_keys`).
-    """
-    if (strange := strange_keys(target)) is not None:
-        raise DataError(f"{_name(target, 'a target')}: {strange}")
-    if "iscrowd" not in target:
-        return dict(target)
-    boxes, labels, crowd = (torch.as_tensor(target[key]) for key in ("boxes", "labels", "iscrowd"))
-    crowd = crowd.bool()
-    crowds = torch.cat([torch.as_tensor(target.get("crowd_boxes", boxes[:0])), boxes[crowd]])
-    rest = {k: v for k, v in target.items() if k != "iscrowd"}
-    return {**rest, "boxes": boxes[~crowd], "labels": labels[~crowd], "crowd_boxes": crowds}
-
-
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:
     """The targets themselves, if a detector of C classes can be taught with them.
 
@@ -136,17 +118,12 @@ def check_targets(targets: Sequence[Target] | None, images: int, num_classes: in
         got = "none" if targets is None else len(targets)
         raise DataError(f"training needs one target for each of the {images} images, got {got}")
     for place, target in enumerate(targets):
-        name = _name(target, f"image {place} of the batch")
+        name = name_of(target, f"image {place} of the batch")
         if (problem := _problem(target, num_classes)) is not None:
             raise DataError(f"{name}: {problem}")
         for key in _BOXES:
             require_corners(target.get(key), name)
     return targets
-
-
-def _name(target: Mapping[str, Any], otherwise: str) -> str:
-    """Its image by the id, if it has one."""
-    return f"image {plain_id(target['image_id'])}" if "image_id" in target else otherwise
 
 
 def _problem(target: Target, num_classes: int) -> str | None:

@@ -16,10 +16,10 @@ from PIL import Image
 from ..analysis.matching import match
 from ..coco.columns import CORNERS
 from ..coco.problems import many
+from ..data.loading import apart
 from ..data.pictures import image_tensor
 from ..errors import DataError, require_corners
 from ..geometry import PointGrid
-from ..models.transform import apart
 from .style import INK, LABELS, VERDICTS, Picture, caption, drawing
 
 

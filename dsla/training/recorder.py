@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import DetectionDataset
+from ..data.loading import apart
 from ..errors import DataError
 from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
 from ..models.evaluation import check_classes, evaluation_mode
-from ..models.transform import apart, sizes
+from ..models.transform import sizes
 
 FORMAT = "dsla recording 1"
 # Of 500 steps of scenes-dsla; cold: its first boxes are far too small (box_bias −2 instead of 0.7), and fit nothing.

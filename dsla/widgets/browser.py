@@ -17,10 +17,10 @@ from ..analysis.tables import BOX, stream, truth_of
 from ..coco.columns import comparable, id_array
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs
+from ..data.loading import apart
 from ..errors import DataError
 from ..geometry import box_area
 from ..models.evaluation import device_of, evaluation_mode
-from ..models.transform import apart
 from ..plots import draw
 from ..plots.style import VERDICTS, Picture
 from .pane import Pane
