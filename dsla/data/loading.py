@@ -103,7 +103,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in pixels,
     labels int64 [M] in 0..C-1, image_id and, if there are crowds, crowd_boxes float32 [K, 4] or torchvision's iscrowd
     [M]. `category_ids[label]` is the COCO id and `class_names[label]` the name. `transforms(image, target)` gets
-    tv_tensors (see `as_tv_tensors`).
+    tv_tensors (see `as_tv_tensors`); those that move boxes are for training: `evaluate`, the analyses and the views
+    compare with the ground truth as annotated, and refuse them.
     """
 
     name: str
@@ -164,6 +165,26 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             return image, target
         return from_tv_tensors(*self.transforms(*as_tv_tensors(image, target)))
 
+    def unmoved(self, i: int) -> tuple[Tensor, Target]:
+        """`ds[i]` where it is compared with the ground truth, which has the objects as they are annotated.
+
+        Raises:
+            DataError: the transforms move its boxes, or give it another size.
+        """
+        if self.transforms is None or _writes_items(self):
+            return self[i]
+        wrapped = as_tv_tensors(*self.load(i))
+        before, target = from_tv_tensors(*wrapped)
+        image, after = from_tv_tensors(*self.transforms(*wrapped))
+        same = all(torch.equal(target[key], after[key]) for key in ("boxes", "labels", "crowd_boxes"))
+        if not same or image.shape[-2:] != before.shape[-2:]:
+            raise DataError(
+                f"{self.name}, image {self.image_id(i)}: the transforms move its boxes or resize it, but its "
+                "ground truth is as annotated: give a data set without them (transforms=None); models resize images "
+                "themselves"
+            )
+        return as_floats(image), after
+
     def check_index(self, i: int) -> int:
         """The index counted from the front; IndexError outside, which also ends a plain `for` loop."""
         if not -len(self) <= i < len(self):
@@ -203,8 +224,24 @@ def digest(values: Any) -> str:
 
 def item_of(dataset: DetectionDataset, i: int) -> tuple[Tensor, Target]:
     """Bytes where the data set has them; what its own `__getitem__` gives, where a class has written one."""
-    written = type(dataset).__getitem__ is not DetectionDataset.__getitem__
-    return dataset[i] if written else dataset.item(i)
+    return dataset[i] if _writes_items(dataset) else dataset.item(i)
+
+
+def _writes_items(dataset: DetectionDataset) -> bool:
+    return type(dataset).__getitem__ is not DetectionDataset.__getitem__
+
+
+def unmoved(dataset: Any, i: int) -> tuple[Tensor, Target]:
+    """`DetectionDataset.unmoved`; `dataset[i]` of a data set that is none."""
+    return dataset.unmoved(i) if hasattr(dataset, "unmoved") else dataset[i]
+
+
+def check_unmoved(dataset: DetectionDataset) -> None:
+    """Raises, before the work, what `unmoved` raises of the first image that has an annotation."""
+    if dataset.transforms is not None:
+        annotated = dataset.annotated()
+        for i in [i for i in range(len(dataset)) if dataset.image_id(i) in annotated][:1]:
+            dataset.unmoved(i)
 
 
 def to_coco_results(

@@ -15,7 +15,7 @@ from ..coco.evaluation import evaluate_detections
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import CAPS
 from ..coco.problems import some
-from ..data.loading import to_coco_results
+from ..data.loading import to_coco_results, unmoved
 from ..data.sources import refuse_path
 from ..errors import DataError, within
 
@@ -65,7 +65,8 @@ def batches(
         progress: called with (images done, images in all) after each batch.
 
     Raises:
-        DataError: fewer than one image, in all or at a time; or the model was made for other classes.
+        DataError: fewer than one image, in all or at a time; the model was made for other classes; or the data set's
+            transforms move boxes.
     """
     within(batch_size=batch_size, max_images=max_images)
     device = device_of(model, device)
@@ -74,7 +75,7 @@ def batches(
     total = len(dataset) if max_images is None else int(min(max_images, len(dataset)))
     batch_size = int(batch_size)
     for start in range(0, total, batch_size):
-        samples = [dataset[i] for i in range(start, min(start + batch_size, total))]
+        samples = [unmoved(dataset, i) for i in range(start, min(start + batch_size, total))]
         yield [image.to(device) for image, _ in samples], [target for _, target in samples]
         if progress is not None:
             progress(start + len(samples), total)
@@ -168,7 +169,7 @@ def evaluate(
         and max_detections.
 
     Raises:
-        DataError: the model was made for other classes.
+        DataError: the model was made for other classes, or the data set's transforms move boxes.
     """
     check_model(model)
     running = {"batch_size": batch_size, "device": device, "max_images": max_images, "progress": progress}

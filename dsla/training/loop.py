@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
+from ..data.loading import check_unmoved
 from ..data.sampling import Order, aspects, with_boxes
 from ..data.sources import refuse_path
 from ..errors import DataError, NotFinite
@@ -102,11 +103,12 @@ def train(
         NotFinite: a loss is NaN or infinite.
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
         DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed, a
-            model of another recipe or other classes.
+            model of another recipe or other classes, or a `val` whose transforms move boxes.
     """
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)
+        check_unmoved(val)
     if model is not None:
         check_classes(model, dataset)
         check_recipe(model, recipe)

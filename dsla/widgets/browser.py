@@ -17,7 +17,7 @@ from ..analysis.tables import BOX, stream, truth_of
 from ..coco.columns import comparable, id_array
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs
-from ..data.loading import apart
+from ..data.loading import apart, unmoved
 from ..errors import DataError
 from ..geometry import box_area
 from ..models.evaluation import device_of, evaluation_mode
@@ -110,7 +110,7 @@ class DetectionBrowser(Pane):
         if not isinstance(model, nn.Module):
             return dict(model[index])
         with evaluation_mode(model):
-            image = self.dataset[index][0].to(device_of(model))
+            image = unmoved(self.dataset, index)[0].to(device_of(model))
             candidates = model.candidates([image])[0]  # type: ignore[operator]
         return {k: candidates[k].cpu() for k in ("boxes", "scores", "labels")}
 
@@ -122,7 +122,7 @@ class DetectionBrowser(Pane):
     def _open(self, _: Any = None) -> None:
         """The image that the slider says."""
         self.index = self._order[self.controls["image"].value]
-        self._pixels, target = self.dataset[self.index]
+        self._pixels, target = unmoved(self.dataset, self.index)
         self._target = apart(target)
         self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
         self.update()
@@ -155,7 +155,7 @@ class DetectionBrowser(Pane):
         """
         rows, counted = [], ["hit", "duplicate", "false", "missed", "missed_small"]
         for i, name in product(range(len(self.dataset)), self._sources):
-            target = apart(self.dataset[i][1])
+            target = apart(unmoved(self.dataset, i)[1])
             table = self._judged(name, i, target)
             missed = table.attrs["missed"]
             small = int((box_area(target["boxes"][missed]) < SMALL).sum())

@@ -15,6 +15,7 @@ from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..data import Scenes, load_image
+from ..data.loading import unmoved
 from ..errors import DataError
 from ..plots import draw
 from .sources import titles
@@ -142,7 +143,7 @@ def pictures_of(
     shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
         image, rows = listed["images"][i], order[slice(*np.searchsorted(owner, [i, i + 1], sorter=order))].tolist()
-        size = (image["height"], image["width"]) if "height" in image else tuple(dataset[i][0].shape[1:])
+        size = (image["height"], image["width"]) if "height" in image else tuple(unmoved(dataset, i)[0].shape[1:])
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
         picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
@@ -159,7 +160,7 @@ def pictures_of(
 
 
 def _item(dataset: Any, i: int) -> tuple[np.ndarray, list[list[float]]]:
-    image, target = dataset[i]
+    image, target = unmoved(dataset, i)
     rows = zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)
     return image.permute(1, 2, 0).numpy(), [[*box, label] for box, label in rows]
 
