@@ -97,8 +97,8 @@ class CocoDataset(DetectionDataset):
                 yield self.path(i)
 
     def load(self, i: int) -> tuple[Tensor, Target]:
-        options = {"outside": self.allow_outside, "value_range": self.value_range}
-        image = annotated_pixels(self.truth, self.check_index(i), self.images_dir, **options)
+        where = self.truth, self.check_index(i), self.images_dir
+        image = annotated_pixels(*where, outside=self.allow_outside, value_range=self.value_range)
         return image, self.target(i)
 
     def target(self, i: int) -> Target:

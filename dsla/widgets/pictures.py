@@ -143,7 +143,8 @@ def pictures_of(
     shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
         image, rows = listed["images"][i], order[slice(*np.searchsorted(owner, [i, i + 1], sorter=order))].tolist()
-        size = (image["height"], image["width"]) if "height" in image else tuple(unmoved(dataset, i)[0].shape[1:])
+        shape = (image["height"], image["width"]) if "height" in image else unmoved(dataset, i)[0].shape[1:]
+        size = (int(shape[0]), int(shape[1]))
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
         picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
