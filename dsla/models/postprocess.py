@@ -66,7 +66,7 @@ class Postprocess:
         Boxes are cut to the image, (height, width) each, and then brought to `original_sizes` if given.
 
         Raises:
-            DataError: scores that are no numbers (NaN).
+            DataError: scores or boxes that are no numbers (NaN).
         """
         grid, scores = outputs.grid, self.scores(outputs)
         select = scores if self.select_by == "score" else outputs.logits.float().sigmoid()
@@ -82,12 +82,13 @@ class Postprocess:
         if by_point:
             index = (index[..., None] * classes + torch.arange(classes, device=index.device)).flatten(1)
         passes = select.flatten(1).gather(1, index) > self.score_threshold
-        broken = scores.flatten(1).gather(1, index).isnan().any(1)  # top-k takes NaN first
+        chosen_scores = scores.flatten(1).gather(1, index)  # NaN among them, which top-k takes first
+        broken = chosen_scores.isnan().any(1) | outputs.boxes.flatten(1).isnan().any(1)
         counts = torch.where(broken, -1, passes.sum(1)).tolist()  # the host waits for a device, for the whole batch
         if min(counts) < 0:
             raise DataError(
-                f"image {counts.index(-1)} of the batch: scores that are no numbers (NaN): the weights are broken, or "
-                "half precision overflows; take other weights, of an earlier checkpoint say, or float32"
+                f"image {counts.index(-1)} of the batch: scores or boxes that are no numbers (NaN): the weights are "
+                "broken, or half precision overflows; take other weights, of an earlier checkpoint say, or float32"
             )
         kept = torch.nonzero_static(passes.flatten(), size=sum(counts))[:, 0]
         image, pair = kept // index.shape[1], index.flatten()[kept]

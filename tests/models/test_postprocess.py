@@ -5,6 +5,7 @@ import torch
 
 import dsla
 from dsla import HeadOutputs, PointGrid
+from dsla.cli.main import main
 from dsla.errors import DataError
 from dsla.geometry import pairwise_iou
 from dsla.models import Postprocess
@@ -135,19 +136,24 @@ def test_unknown_options(wrong):
 
 @pytest.mark.robustness("wrong: weights that give NaN are refused, where they found nothing and had an AP of 0")
 @pytest.mark.parametrize("options", [{}, {"top_k_over": "pairs"}, {"select_by": "class"}, {"keep_padding": True}])
-@pytest.mark.parametrize("branch", ["logits", "quality"])
+@pytest.mark.parametrize("branch", ["logits", "quality", "distances"])
 def test_scores_that_are_no_numbers_are_refused(options, branch):
+    assert len(Postprocess(**options).candidates(outputs(0, quality=True), [SIZE, SIZE])) == 2
     out = outputs(0, quality=True)
-    assert len(Postprocess(**options).candidates(out, [SIZE, SIZE])) == 2
     getattr(out, branch)[1, 0] = torch.nan  # of a point inside the second image
-    with pytest.raises(DataError, match=r"image 1 of the batch: scores that are no numbers \(NaN\): the weights are"):
+    with pytest.raises(DataError, match=r"image 1 of the batch: scores or boxes that are no numbers \(NaN\)"):
         Postprocess(**options).candidates(out, [SIZE, SIZE])
 
 
-def test_a_model_with_broken_weights_is_refused_however_it_is_asked():
+def test_a_model_with_broken_weights_is_refused_however_it_is_asked(tmp_path, capsys):
     scenes = dsla.Scenes("val", size=2)
     model = dsla.build("scenes-dsla", class_names=scenes.class_names)
     model.head.class_logits.bias.data[2] = torch.nan
-    for ask in (dsla.evaluate, dsla.analysis.match, dsla.why, lambda model, scenes: dsla.predict(model, scenes[0][0])):
+    asks = [dsla.evaluate, dsla.analysis.match, dsla.why, lambda model, scenes: dsla.predict(model, scenes[0][0])]
+    file = scenes.to_coco(tmp_path / "set").parent / "images" / "000000.png"
+    weights = dsla.save(model, tmp_path / "broken.safetensors")
+    for ask in asks:
         with pytest.raises(DataError, match="the weights are broken"):
             ask(model, scenes)
+    assert main(["predict", str(file), "--weights", str(weights), "--out", str(tmp_path / "out")]) == 2
+    assert "the weights are broken" in capsys.readouterr().err
