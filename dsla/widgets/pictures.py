@@ -149,7 +149,7 @@ def pictures_of(
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
         picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
         if path := files[image["id"]] if files else dataset.path(i) if hasattr(dataset, "path") else None:
-            picture.source = f"dsla.data.load_image({str(path)!r})"
+            picture.source = f"dsla.data.load_image({str(path)!r}, {size})"
             picture.load = partial(_file, path, size) if files else picture.load
         if results is None:
             annotations = [listed["annotations"][row] for row in rows]
