@@ -6,6 +6,8 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -48,6 +50,33 @@ def require_corners(boxes: object, where: str) -> None:
     if form != "XYXY":
         way = 'torchvision.transforms.v2.ConvertBoundingBoxFormat("XYXY")'
         raise DataError(f"{where}: x1, y1, x2, y2 are needed, but torchvision says {form}; convert them by {way}")
+
+
+def whole_numbers(what: str, values: Any, count: int | None = None) -> tuple[int, ...]:
+    """Positive whole numbers, `count` of them, as ints.
+
+    Raises:
+        DataError: others; the message begins with `what`.
+    """
+    with suppress(TypeError, ValueError):  # text, or nothing that has an order
+        values = values if isinstance(values, str) else tuple(values)
+        if all(v > 0 and float(v).is_integer() for v in values) and len(values) == (count or len(values)):
+            return tuple(int(v) for v in values)
+    got = ", ".join(map(str, values)) if isinstance(values, tuple) else repr(values)
+    raise DataError(f"{what} must be {f'{count} ' if count else ''}positive whole numbers, got {got}")
+
+
+def strides_of(values: Any) -> tuple[int, ...]:
+    """Strides of levels, pixels, as ints.
+
+    Raises:
+        DataError: none, not positive whole numbers, or not each larger than the one before.
+    """
+    strides = whole_numbers("strides", values)
+    if not strides or any(coarse <= fine for fine, coarse in pairwise(strides)):
+        got = ", ".join(map(str, strides)) or "none"
+        raise DataError(f"strides must ascend, the finest level first, as 8, 16, 32; got {got}")
+    return strides
 
 
 def within(**options: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import DataError
+from .errors import DataError, strides_of, whole_numbers
 
 InputSize = str | int | Sequence[int]  # see `Frame.of`
 IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxes at 0
@@ -36,20 +36,6 @@ def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype =
         return torch.tensor(values, dtype=dtype).to(device)
 
 
-def whole_numbers(what: str, values: Any, count: int | None = None) -> tuple[int, ...]:
-    """Positive whole numbers, `count` of them, as ints.
-
-    Raises:
-        ValueError: others; the message begins with `what`.
-    """
-    with suppress(TypeError, ValueError):  # text, or nothing that has an order
-        values = values if isinstance(values, str) else tuple(values)
-        if all(v > 0 and float(v).is_integer() for v in values) and len(values) == (count or len(values)):
-            return tuple(int(v) for v in values)
-    got = ", ".join(map(str, values)) if isinstance(values, tuple) else repr(values)
-    raise ValueError(f"{what} must be {f'{count} ' if count else ''}positive whole numbers, got {got}")
-
-
 class PointGrid:
     """The points at which the detector predicts: one per cell of each pyramid level.
 
@@ -63,12 +49,13 @@ class PointGrid:
         xy: [P, 2] float32, pixels.  stride: [P] float32.  level, row, column: [P] int64.
         shapes: (h, w) of each level.  strides: pixels between points.  num_points: points per level.
     Raises:
-        ValueError: sizes or strides that are not positive whole numbers, or of different number.
+        ValueError: sizes or strides that are not positive whole numbers, or of different number; strides that do not
+            ascend.
     """
 
     def __init__(self, image_size: Sequence[int], strides: Sequence[int], offset: float = 0.0) -> None:
         height, width = whole_numbers("height and width of the image", image_size, 2)
-        strides = whole_numbers("strides", strides)
+        strides = strides_of(strides)
         self._build([(math.ceil(height / s), math.ceil(width / s)) for s in strides], strides, offset, "cpu")
 
     @classmethod
@@ -84,15 +71,15 @@ class PointGrid:
             raise ValueError(f"{len(shapes)} feature maps but {len(strides)} strides")
         maps = [whole_numbers(f"height and width of feature map {i}", size, 2) for i, size in enumerate(shapes)]
         grid = cls.__new__(cls)
-        grid._build([(h, w) for h, w in maps], whole_numbers("strides", strides), offset, str(device))
+        grid._build([(h, w) for h, w in maps], strides_of(strides), offset, str(device))
         return grid
 
     def _build(self, shapes: list[tuple[int, int]], strides: tuple[int, ...], offset: Any, device: str) -> None:
         finite = False
         with suppress(TypeError, ValueError, RuntimeError):  # text, or several numbers
             finite = math.isfinite(offset)
-        if not (shapes and finite):
-            raise ValueError(f"a grid needs at least one level and a finite offset, got {len(shapes)} and {offset}")
+        if not finite:
+            raise ValueError(f"a grid needs a finite offset, got {offset}")
         self.shapes, self.strides, self.offset = tuple(shapes), strides, float(offset)
         self.num_points = tuple(h * w for h, w in shapes)
         self.xy, self.stride, self.level, self.row, self.column = _grid_tensors(

@@ -138,7 +138,7 @@ def test_input_sizes_that_are_none(size):
         ([(2, 2)], (float("nan"),), "strides must be"),
         ([(2, 2), (0, 3)], (8, 16), "feature map 1 must be 2 positive whole numbers, got 0, 3"),
         ([(2, -1)], (8,), "feature map 0 must be"),
-        ([], (), "at least one level"),
+        ([], (), "strides must ascend, the finest level first, as 8, 16, 32; got none"),
     ],
 )
 def test_empty_maps_and_impossible_strides_are_refused(shapes, strides, message):
@@ -158,6 +158,28 @@ def test_image_sizes_that_are_none_are_refused(size):
     for strides in (8, "8", ("8",), None):
         with pytest.raises(ValueError, match="strides must be positive whole numbers, got"):
             dsla.PointGrid((64, 64), strides)
+
+
+@pytest.mark.robustness("wrong: strides that do not ascend, which no pyramid has, are refused wherever they come from")
+@pytest.mark.parametrize("strides", [(8, 8), (64, 32, 16), (8, 32, 16)])
+def test_strides_ascend(strides):
+    truth = {"images": [{"id": 1, "width": 64, "height": 64}], "categories": [{"id": 1, "name": "bolt"}],
+             "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40]}]}  # fmt: skip
+    explorer = dsla.widgets.AssignmentExplorer(boxes=[[8, 8, 48, 48]])
+    for use in (
+        lambda: dsla.PointGrid((64, 64), strides),
+        lambda: dsla.PointGrid.from_shapes([(8, 8)] * len(strides), strides),
+        lambda: dsla.why([], truth, "fcos", strides=strides),
+        lambda: dsla.why([], truth, dsla.assigners.ATSS(), strides=strides),
+        lambda: dsla.analysis.assignment_statistics("fcos", truth, strides=strides),
+        lambda: dsla.analysis.coverage("fcos", truth, strides=strides),
+        lambda: dsla.analysis.coverage("fcos", truth, strides=[(8, 16), strides]),
+        lambda: dsla.compare(np.zeros((64, 64, 3), np.uint8), [[8, 8, 48, 48]], strides=strides),
+        lambda: dsla.widgets.AssignmentExplorer(strides=strides),
+        lambda: explorer.set(strides=strides),
+    ):
+        with pytest.raises(DataError, match=f"strides must ascend.*; got {', '.join(map(str, strides))}"):
+            use()
 
 
 @pytest.mark.parametrize("form", [list, np.array, torch.tensor, iter, lambda sides: map(float, sides)])

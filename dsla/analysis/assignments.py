@@ -4,7 +4,7 @@
 makes a detector find an object that no point learns, and one that hangs on one or two points is found less often.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..coco.engines import SIZES, size_names
 from ..coco.ground_truth import GroundTruth
 from ..coco.heads import frame, opened
 from ..coco.problems import Problems, some
-from ..errors import DataError
+from ..errors import DataError, strides_of
 from ..geometry import InputSize, size_text
 from .points import JITTER, Setting, count_points
 from .tables import BOX, Measured, Table, summarises, truth_of
@@ -166,7 +166,8 @@ def coverage(
         that 1 or 2 do. Points count for the object that wins them: where objects compete, one can go without.
     """
     methods = [assigners] if isinstance(assigners, str) or not isinstance(assigners, Sequence) else list(assigners)
-    steps = [strides] if isinstance(strides[0], int) else list(strides)
+    several = isinstance(strides, Sequence) and len(strides) and isinstance(strides[0], Iterable)
+    steps = [strides_of(levels) for levels in (strides if several else [strides])]
     sizes: list[InputSize] = list(input_sizes) if isinstance(input_sizes, list) else [input_sizes]
     truth = truth_of(data, max_images)
     rows, shapes = taught_rows(truth), sizes_of(truth, None, data)

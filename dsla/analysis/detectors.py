@@ -62,7 +62,7 @@ def ask(
     results: str | Path | Sequence[str | Path],
     annotations: str | Path,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     nms_threshold: float = 0.6,
     setting: Setting | None = None,
     subset: Any = False,
@@ -75,8 +75,8 @@ def ask(
     Args:
         results: COCO results files, or one.
         annotations: COCO ground truth.
-        score_threshold: detections below it are left out of everything, the evaluation too; an object is found by
-            detections from it or from FOUND_FROM on, whichever is more.
+        score_threshold: detections below it are left out of everything, the evaluation too; None for none. An object
+            is found by detections from it or from FOUND_FROM on, whichever is more.
         nms_threshold: of the NMS (within classes) of `suppression` and `oracle`, which take the rows of a file as
             the candidates; results that have been through NMS go through a second one.
         setting: under which the points of the objects are counted.
@@ -103,11 +103,11 @@ def ask(
     weights = draws(len(truth), resamples)
     rows = objects_of(truth)
     counted = None if setting is None else setting.count(truth, rows)
-    least = max(score_threshold, FOUND_FROM)
+    least = FOUND_FROM if score_threshold is None else max(score_threshold, FOUND_FROM)
     for name, path, detections in zip(names_of(results), results, every, strict=True):
         if say is not None:
             say(name)
-        kept = detections.where(detections.score >= score_threshold)
+        kept = detections if score_threshold is None else detections.where(detections.score >= score_threshold)
         evaluation, table = evaluate_detections(truth, kept), kept.to_frame()
         evaluation = replace(evaluation, notes=(*evaluation.notes, *filter(None, [note])))
         tables: dict[str, Any] = {

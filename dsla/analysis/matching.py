@@ -101,7 +101,7 @@ def meetings(
     *,
     class_aware: bool = True,
     crowd: str = "ignore",
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     max_detections: int | None = None,
     before_nms: bool = False,
     **running: Any,
@@ -113,7 +113,7 @@ def meetings(
         class_aware: detections meet objects of their own class only.
         crowd: "ignore" marks a detection without a match whose share inside a crowd region reaches the IoU threshold;
             "background" lets crowd regions count for nothing.
-        score_threshold: detections below it are left out.
+        score_threshold: detections below it are left out; None takes all, negative scores (logits) too.
         max_detections: of an image (and class), by score; None for all.
         before_nms: take a model's candidates; tables and lists are taken as they are.
         running: batch_size, device, max_images, progress of a model's run.

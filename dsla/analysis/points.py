@@ -19,6 +19,7 @@ from ..assigners.pairs import Truth
 from ..assigners.sparse.keys import winning_key
 from ..coco.columns import corners_of
 from ..coco.ground_truth import GroundTruth
+from ..errors import strides_of
 from ..geometry import Frame, HeadOutputs, InputSize, PointGrid, size_text
 from .tables import BOX, array
 
@@ -52,11 +53,12 @@ class Setting:
         """From a method by name, class or object; ranges of a name follow the strides, the offset is its own if None.
 
         Raises:
-            DataError, ConfigError: no such method, no such input size.
+            DataError: no such method, no such input size; strides that are none (`dsla.errors.strides_of`).
         """
+        strides = strides_of(strides)
         chosen: Assigner = as_assigner(assigner, strides)
         Frame.of((1, 1), input_size)  # refuses what is none
-        return cls(chosen, tuple(strides), chosen.point_offset if offset is None else offset, input_size)
+        return cls(chosen, strides, chosen.point_offset if offset is None else offset, input_size)
 
     def __str__(self) -> str:
         strides = ", ".join(map(str, self.strides))

@@ -162,13 +162,13 @@ def frame_of(columns: Mapping[str, Any], **attrs: Any) -> Table:
 
 
 def stream(
-    detections: Any, truth: GroundTruth, *, score_threshold: float = 0.0, chunk: int = CHUNK
+    detections: Any, truth: GroundTruth, *, score_threshold: float | None = None, chunk: int = CHUNK
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Detections and objects of `chunk` images after `chunk` images, in the order of the images.
 
     Both tables have a fresh index, their rows grouped by image, within an image in the order given; images
-    are numbered by the column `image_index`. Detections below the score threshold are left out; `detection`
-    is their number within the source (in the image, for dicts of tensors).
+    are numbered by the column `image_index`. Detections below the score threshold are left out, without one none;
+    `detection` is their number within the source (in the image, for dicts of tensors).
 
     Raises:
         DataError: detections of unknown images, more dicts than images, missing columns, values not finite.
@@ -176,7 +176,8 @@ def stream(
     objects = truth.objects.assign(image_index=truth.image.astype(np.int64))
     objects = objects.sort_values("image_index", kind="stable")
     for first, part in _parts(detections, truth, chunk):
-        part = part[part["score"] >= score_threshold].sort_values("image_index", kind="stable")
+        part = part if score_threshold is None else part[part["score"] >= score_threshold]
+        part = part.sort_values("image_index", kind="stable")
         low, high = np.searchsorted(objects["image_index"], [first, first + chunk])
         yield part.reset_index(drop=True), objects.iloc[low:high].reset_index(drop=True)
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, unknown
+from ..errors import DataError, strides_of, unknown
 from ..files import read_toml
 from .entry import LABELS, Method, Option, entry_of
 
@@ -75,13 +75,13 @@ def as_assigner(value: Any, strides: Sequence[int] | None = None) -> "Assigner":
     Given strides, the ranges of its levels end at 8 strides each, FCOS's own for P3…P7.
 
     Raises:
-        DataError: none of these.
+        DataError: none of these, or strides that are none (`dsla.errors.strides_of`).
     """
     from .base import Assigner
 
     if isinstance(value, Assigner):
         return value
-    ranges = None if strides is None else tuple(pairwise([0.0, *(8.0 * s for s in strides[:-1]), 1e8]))
+    ranges = None if strides is None else tuple(pairwise([0.0, *(8.0 * s for s in strides_of(strides)[:-1]), 1e8]))
     if isinstance(value, type) and issubclass(value, Assigner):
         entries = (m for m in METHODS.values() if m.kind is value and not m.fixed)
         return (next(entries, None) or entry_of(value.__name__, value)).assigner(ranges)

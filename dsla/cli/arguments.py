@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..errors import DataError
+from ..errors import DataError, strides_of
 from ..files import read_toml
 
 _OPTIONS = read_toml(__file__, "options")
@@ -48,7 +48,10 @@ def strides(text: str) -> tuple[int, ...]:
     words = text.replace(",", " ").split()
     if not words or not all(w.isdecimal() and 0 < int(w) <= 4096 for w in words):
         raise argparse.ArgumentTypeError(f"{text!r}: write whole pixels with commas, as 8,16,32")
-    return tuple(map(int, words))
+    try:
+        return strides_of(map(int, words))
+    except DataError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:

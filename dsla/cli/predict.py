@@ -157,8 +157,6 @@ def predict_files(
                 broken.append(str(error))
                 continue
             (columns,) = detections(model, [image])
-            good = columns["boxes"].isfinite().all(1) & columns["scores"].isfinite()
-            columns = {k: v[good] for k, v in columns.items()}
             drawn = columns["scores"] >= draw_from
             figure = draw_detections(image, {k: v[drawn] for k, v in columns.items()}, names)
             with put_in_place(picture.drawn) as partial:

@@ -70,6 +70,12 @@ def outside(truth: GroundTruth) -> list[np.ndarray]:
     return [(truth.area < low) | (truth.area > high) for low, high in AREAS.values()]
 
 
+def check_engine(engine: str) -> None:
+    """Raises a ValueError where there is no engine of this name."""
+    if engine not in ENGINES:
+        raise ValueError(f"an engine is one of {', '.join(ENGINES)}; got {engine!r}")
+
+
 def curves(engine: str, results: Results, caps: Sequence[int] = CAPS) -> Curves:
     """Of detections against their ground truth.
 
@@ -80,8 +86,7 @@ def curves(engine: str, results: Results, caps: Sequence[int] = CAPS) -> Curves:
     Raises:
         ValueError: an engine of another name.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"an engine is one of {', '.join(ENGINES)}; got {engine!r}")
+    check_engine(engine)
     return (_by_arrays if engine == "numpy" else _by_pycocotools)(results, caps)
 
 

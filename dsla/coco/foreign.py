@@ -9,7 +9,7 @@
   object.
 - `Detections` are known by their fields xyxy, class_id and confidence; nothing is imported. One an image.
 - A dict has boxes, labels and scores; of ground truth iscrowd and area, if they matter, and crowd_boxes [K,4], which
-  are crowds of every class.
+  are crowds of every class. Keys such as ignore or difficult, which say which boxes count, are refused.
 
 Several images are a list in the order of the ground truth's images (a dict may hold image_id), or a mapping from an
 image's id or file name.
@@ -32,6 +32,8 @@ from .problems import refuse
 from .reading import name_of
 
 REACH = 0.01  # share of the image that a fraction may lie outside 0…1: exporters round
+CROWDS = ("iscrowd", "crowd_boxes")
+CHANGING = ("ignore", "crowd", "difficult", "weight")  # words of keys that would change which objects count
 CLASSES = 100_000  # more are a mistake in a file, which would cost memory without bound
 
 Fields = dict[str, np.ndarray]  # boxes [N,4], labels [N], and scores, iscrowd, area, id [N] where there are some
@@ -136,6 +138,17 @@ def _seen(source: Any, truth: Any) -> Iterator[tuple[Any, str, Fields]]:
         yield image, f"{name}, image {image}", fields(one, f"{name}, image {image}", scored=True)
 
 
+def strange_keys(target: Mapping[str, Any]) -> str | None:
+    """Why a target's keys cannot be used; None where they can. The same for what is taught and what is evaluated."""
+    strange = [k for k in target if k not in CROWDS and any(word in str(k).lower() for word in CHANGING)]
+    if not strange:
+        return None
+    return (
+        f"the keys {strange} would change which objects count and are not understood: give crowds as 'iscrowd' [M] or "
+        "'crowd_boxes' [K, 4], leave out the key, and the boxes that are not to count"
+    )
+
+
 def fields(one: Any, where: str, scored: bool = False) -> Fields:
     """The columns of what an image has.
 
@@ -169,6 +182,8 @@ def fields(one: Any, where: str, scored: bool = False) -> Fields:
 def _objects(one: Any, where: str) -> Fields:
     """The columns of what an image has of a ground truth; ids are places in the image."""
     given = fields(one, where)
+    if (strange := strange_keys(one)) is not None:
+        raise DataError(f"{where}: {strange}")
     crowds = array(one["crowd_boxes"] if one.get("crowd_boxes") is not None else ()).reshape(-1, 4).astype(float)
     every, boxes = np.full(len(crowds), EVERY_CLASS), np.concatenate([given["boxes"], crowds])
     if not (usable := in_reach(boxes) & (boxes[:, 2:] >= boxes[:, :2]).all(1)).all():

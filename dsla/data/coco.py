@@ -16,7 +16,7 @@ from dsla.coco.ground_truth import GroundTruth
 from dsla.coco.heads import spelling
 from dsla.coco.problems import LISTED, refuse
 from dsla.data.loading import DetectionDataset, Target, Transforms
-from dsla.data.pictures import load_pixels
+from dsla.data.pictures import annotated_pixels
 from dsla.errors import DataError
 
 
@@ -97,11 +97,8 @@ class CocoDataset(DetectionDataset):
                 yield self.path(i)
 
     def load(self, i: int) -> tuple[Tensor, Target]:
-        path = self.path(i)
-        try:
-            image = load_pixels(path, self.image_size(i), self.value_range)
-        except DataError as error:
-            raise DataError(f"{self.annotation_json}, image id {self.image_id(i)}: {error}") from None
+        where = self.truth, self.check_index(i), self.images_dir
+        image = annotated_pixels(*where, outside=self.allow_outside, value_range=self.value_range)
         return image, self.target(i)
 
     def target(self, i: int) -> Target:

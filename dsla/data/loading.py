@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from ..coco.columns import plain_id
+from ..coco.foreign import strange_keys
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError, require_corners
 from ..files import put_in_place, refuse_existing, write
@@ -34,17 +35,50 @@ def collate(batch: Iterable[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[
     return list(images), list(targets)
 
 
+def name_of(target: Mapping[str, Any], otherwise: str = "a target") -> str:
+    """Its image by the id, if it has one."""
+    return f"image {plain_id(target['image_id'])}" if "image_id" in target else otherwise
+
+
+def apart(target: Mapping[str, Any]) -> Target:
+    """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do.
+
+    Raises:
+        DataError: keys that nothing here understands (`strange_keys`), or flags that are not one a box.
+    """
+    if (strange := strange_keys(target)) is not None:
+        raise DataError(f"{name_of(target)}: {strange}")
+    if "iscrowd" not in target:
+        return dict(target)
+    boxes, labels, crowd = (torch.as_tensor(target[key]) for key in ("boxes", "labels", "iscrowd"))
+    if not len(boxes) == len(labels) == len(crowd):
+        counts = f"{len(boxes)}, {len(labels)} and {len(crowd)}"
+        raise DataError(f"{name_of(target)}: boxes, labels and iscrowd are one of each an object, got {counts}")
+    crowd = crowd.bool()
+    crowds = torch.cat([torch.as_tensor(target.get("crowd_boxes", boxes[:0])), boxes[crowd]])
+    rest = {k: v for k, v in target.items() if k != "iscrowd"}
+    return {**rest, "boxes": boxes[~crowd], "labels": labels[~crowd], "crowd_boxes": crowds}
+
+
 def as_tv_tensors(image: Tensor, target: Target) -> tuple[tv_tensors.Image, Target]:
     """Wraps an item for `torchvision.transforms.v2`.
 
-    Crowd boxes are appended to boxes [M+K, 4] with label -1, so that every transform, the ones that filter
-    boxes by their labels too, moves them alike; `from_tv_tensors` takes them apart.
+    Crowd boxes, or boxes with ``iscrowd`` 1, are appended to boxes [M+K, 4] with label -1, so that every transform,
+    the ones that filter boxes by their labels too, moves them alike; `from_tv_tensors` takes them apart. ``area`` [M],
+    which no transform moves, is left out.
+
+    Raises:
+        DataError: as `apart`; or boxes that torchvision says are not x1, y1, x2, y2.
     """
+    for key in ("boxes", "crowd_boxes"):
+        require_corners(target.get(key), name_of(target))
+    target = apart(target)
+    crowds = target.get("crowd_boxes", target["boxes"][:0])
     size = (int(image.shape[-2]), int(image.shape[-1]))
-    boxes = torch.cat([target["boxes"], target["crowd_boxes"]])
-    labels = torch.cat([target["labels"], torch.full((len(target["crowd_boxes"]),), -1)])
+    boxes = torch.cat([target["boxes"], crowds])
+    labels = torch.cat([target["labels"], torch.full((len(crowds),), -1)])
     wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-    rest = {k: v for k, v in target.items() if k != "crowd_boxes"}
+    rest = {k: v for k, v in target.items() if k not in ("crowd_boxes", "area")}
     return tv_tensors.Image(image), {**rest, "boxes": wrapped, "labels": labels}
 
 
@@ -66,10 +100,11 @@ def from_tv_tensors(image: Any, target: Target) -> tuple[Tensor, Target]:
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Protocol of all data sets.
 
-    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in
-    pixels, labels int64 [M] in 0..C-1, crowd_boxes float32 [K, 4] and image_id. `category_ids[label]` is the
-    COCO id and `class_names[label]` the name. `transforms(image, target)` gets tv_tensors (see
-    `as_tv_tensors`).
+    `ds[i]` is (image, target): image float32 [3, H, W] in 0..1; target has boxes float32 [M, 4] xyxy in pixels,
+    labels int64 [M] in 0..C-1, image_id and, if there are crowds, crowd_boxes float32 [K, 4] or torchvision's iscrowd
+    [M]. `category_ids[label]` is the COCO id and `class_names[label]` the name. `transforms(image, target)` gets
+    tv_tensors (see `as_tv_tensors`); those that move boxes are for training: `evaluate`, the analyses and the views
+    compare with the ground truth as annotated, and refuse them.
     """
 
     name: str
@@ -130,6 +165,26 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             return image, target
         return from_tv_tensors(*self.transforms(*as_tv_tensors(image, target)))
 
+    def unmoved(self, i: int) -> tuple[Tensor, Target]:
+        """`ds[i]` where it is compared with the ground truth, which has the objects as they are annotated.
+
+        Raises:
+            DataError: the transforms move its boxes, or give it another size.
+        """
+        if self.transforms is None or _writes_items(self):
+            return self[i]
+        wrapped = as_tv_tensors(*self.load(i))
+        before, target = from_tv_tensors(*wrapped)
+        image, after = from_tv_tensors(*self.transforms(*wrapped))
+        same = all(torch.equal(target[key], after[key]) for key in ("boxes", "labels", "crowd_boxes"))
+        if not same or image.shape[-2:] != before.shape[-2:]:
+            raise DataError(
+                f"{self.name}, image {self.image_id(i)}: the transforms move its boxes or resize it, but its "
+                "ground truth is as annotated: give a data set without them (transforms=None); models resize images "
+                "themselves"
+            )
+        return as_floats(image), after
+
     def check_index(self, i: int) -> int:
         """The index counted from the front; IndexError outside, which also ends a plain `for` loop."""
         if not -len(self) <= i < len(self):
@@ -169,8 +224,24 @@ def digest(values: Any) -> str:
 
 def item_of(dataset: DetectionDataset, i: int) -> tuple[Tensor, Target]:
     """Bytes where the data set has them; what its own `__getitem__` gives, where a class has written one."""
-    written = type(dataset).__getitem__ is not DetectionDataset.__getitem__
-    return dataset[i] if written else dataset.item(i)
+    return dataset[i] if _writes_items(dataset) else dataset.item(i)
+
+
+def _writes_items(dataset: DetectionDataset) -> bool:
+    return type(dataset).__getitem__ is not DetectionDataset.__getitem__
+
+
+def unmoved(dataset: Any, i: int) -> tuple[Tensor, Target]:
+    """`DetectionDataset.unmoved`; `dataset[i]` of a data set that is none."""
+    return dataset.unmoved(i) if hasattr(dataset, "unmoved") else dataset[i]
+
+
+def check_unmoved(dataset: DetectionDataset) -> None:
+    """Raises, before the work, what `unmoved` raises of the first image that has an annotation."""
+    if dataset.transforms is not None:
+        annotated = dataset.annotated()
+        for i in [i for i in range(len(dataset)) if dataset.image_id(i) in annotated][:1]:
+            dataset.unmoved(i)
 
 
 def to_coco_results(

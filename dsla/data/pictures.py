@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..coco.columns import array
+from ..coco.ground_truth import GroundTruth
 from ..coco.heads import frame, opened, upright
 from ..errors import DataError, DataWarning
 
@@ -131,6 +132,33 @@ def load_pixels(
             dark = f"{path.parent}: a picture of 16 bits has no value above 4095 and is read dark"
             _say(f"{dark}; if all are of 12 bits, say value_range=(0, 4095) or --value-range 0 4095")
         return pixels
+
+
+def annotated_pixels(
+    truth: GroundTruth,
+    i: int,
+    folder: str | Path,
+    *,
+    outside: bool = False,
+    value_range: tuple[float, float] | None = None,
+) -> Tensor:
+    """The picture of image i of a ground truth, in the frame that its boxes are in; [3, H, W] as `load_pixels` has it.
+
+    Args:
+        truth: annotations; where they have no size of the image, it comes upright.
+        i: place of the image among them.
+        folder: that file names start from.
+        outside: allow files outside the folder.
+        value_range: as in `to_pixels`.
+
+    Raises:
+        DataError: no such file, or its size is not the annotated one; names the annotations, the image and the file.
+    """
+    path, size = truth.file(i, folder, outside=outside), (int(truth.heights[i]), int(truth.widths[i]))
+    try:
+        return load_pixels(path, size if all(size) else None, value_range)
+    except DataError as error:
+        raise DataError(f"{truth.name}, image id {truth.image_ids[i]}: {error}") from None
 
 
 @cache

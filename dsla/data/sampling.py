@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from ..coco.columns import id_array, places
 from ..coco.ground_truth import GroundTruth
-from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors, item_of
+from .loading import DetectionDataset, as_tv_tensors, from_tv_tensors, item_of, unmoved
 
 Item = tuple[int, int]  # index of an image, seed of what chance does to it
 Place = tuple[int, int]  # place among all images that are given, index of the image
@@ -116,6 +116,9 @@ class Part(DetectionDataset):
 
     def item(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         return item_of(self.dataset, self.indices[self.check_index(i)])
+
+    def unmoved(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        return unmoved(self.dataset, self.indices[self.check_index(i)])
 
     def load(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         return self.dataset.load(self.indices[self.check_index(i)])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..assigners import Assigner, method
+from ..coco.problems import some
 from ..errors import DataError, within
 from ..recipes import Recipe
 from ..recipes import recipe as named
@@ -20,6 +21,13 @@ from .resnet import NETWORKS, ResNetFeatures
 from .swin import SwinFeatures
 from .transform import Transform
 from .weights import fit, read
+
+OF_THE_RUN = {
+    *("name", "pretrained", "flip", "empty_images", "batch_size", "epochs", "steps", "optimizer", "lr", "momentum"),
+    *("weight_decay", "bias_lr_factor", "bias_decay", "norm_decay", "schedule", "milestones", "warmup_steps"),
+    *("warmup_from", "warmup", "clip", "channels_last", "amp"),
+}
+"""Fields of recipes that training reads; `build` makes a detector of the others."""
 
 
 def build(
@@ -98,6 +106,20 @@ def build(
     if weights is not None and weights != "imagenet":
         fit(model, read(weights)[1], str(weights))
     return model
+
+
+def check_recipe(model: Detector, recipe: Recipe) -> None:
+    """Raises a DataError where a recipe would build another detector than this one; fields of the run may differ."""
+    if model.recipe is None:
+        return
+    there, here = model.recipe.to_dict(), recipe.to_dict()
+    differing = [f"{k}: {there[k]} there, {here[k]} here" for k in here if k not in OF_THE_RUN and there[k] != here[k]]
+    if differing:
+        raise DataError(
+            f"the model was built from another recipe than {recipe.name} ({some(differing)}): train it by "
+            "model.recipe.replace(…), with other fields of the schedule; or let a new model of this recipe start from "
+            "its weights, as far as they fit: dsla.models.saving.adopt(model, FILE) (--weights FILE)"
+        )
 
 
 def outline(recipe: Recipe, num_classes: int) -> dict[str, Tensor]:

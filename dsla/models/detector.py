@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ..assigners import Assigner, Assignment
+from ..data.loading import apart
 from ..data.pictures import image_tensor
 from ..errors import DataError
 from ..geometry import HeadOutputs
@@ -14,7 +15,7 @@ from ..recipes.recipe import Recipe, checked
 from .criteria import Criterion
 from .head import Head, RawOutputs
 from .postprocess import Postprocess
-from .transform import COARSEST, Target, Transform, apart, check_targets, sizes
+from .transform import COARSEST, Target, Transform, check_targets, sizes
 
 
 class Raw(NamedTuple):

@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..coco.columns import plain_id
 from ..coco.detections import Results
+from ..coco.engines import check_engine
 from ..coco.evaluation import evaluate_detections
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import CAPS
 from ..coco.problems import some
-from ..data.loading import to_coco_results
+from ..data.loading import to_coco_results, unmoved
 from ..data.sources import refuse_path
 from ..errors import DataError, within
 
@@ -65,21 +67,23 @@ def batches(
         progress: called with (images done, images in all) after each batch.
 
     Raises:
-        DataError: fewer than one image, in all or at a time.
+        DataError: fewer than one image, in all or at a time; the model was made for other classes; or the data set's
+            transforms move boxes.
     """
     within(batch_size=batch_size, max_images=max_images)
     device = device_of(model, device)
+    check_classes(model, dataset)
     model.to(device)
     total = len(dataset) if max_images is None else int(min(max_images, len(dataset)))
     batch_size = int(batch_size)
     for start in range(0, total, batch_size):
-        samples = [dataset[i] for i in range(start, min(start + batch_size, total))]
+        samples = [unmoved(dataset, i) for i in range(start, min(start + batch_size, total))]
         yield [image.to(device) for image, _ in samples], [target for _, target in samples]
         if progress is not None:
             progress(start + len(samples), total)
 
 
-def usable(device: torch.device | str | None = None) -> torch.device:
+def usable(device: torch.device | str | int | None = None) -> torch.device:
     """The device of this name; by default a GPU if there is one.
 
     Raises:
@@ -87,12 +91,17 @@ def usable(device: torch.device | str | None = None) -> torch.device:
     """
     here = torch.cuda.is_available()
     try:
-        chosen = torch.device(device or ("cuda" if here else "cpu"))
-    except RuntimeError as error:
+        chosen = torch.device(("cuda" if here else "cpu") if device in (None, "") else device)
+    except (RuntimeError, TypeError) as error:
         raise DataError(f"no device {device!r}: there are cpu, cuda, cuda:1, …") from error
     count = torch.cuda.device_count() if here else 0
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
         raise DataError(f"device {device}: no such GPU; PyTorch finds {count}, counted from 0; cpu is always there")
+    if chosen.type not in ("cpu", "cuda"):
+        try:
+            torch.empty(0, device=chosen)
+        except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own
+            raise DataError(f"device {device}: PyTorch has none here; cpu is always there") from error
     return chosen
 
 
@@ -103,10 +112,10 @@ def check_model(model: Any) -> None:
 
 
 def device_of(model: nn.Module, device: Any = None) -> torch.device:
-    """The given device, or the one that the model is on. Raises as `check_model` does."""
+    """The given device, or the one that the model is on. Raises as `check_model` and `usable` do."""
     check_model(model)
     if device is not None:
-        return torch.device(device)
+        return usable(device)
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
@@ -115,16 +124,23 @@ def predict_dataset(model: nn.Module, dataset: Any, **running: Any) -> list[dict
 
     running: as `batches` has it.
     """
+    return _predicted(model, dataset, **running)[1]
+
+
+def _predicted(model: nn.Module, dataset: Any, **running: Any) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Ids of the images that were looked at, and the rows."""
     check_model(model)
-    rows: list[dict[str, Any]] = []
+    ids, rows = list[Any](), list[dict[str, Any]]()
     with evaluation_mode(model):
         for images, targets in batches(model, dataset, **running):
-            rows += to_coco_results(dataset, [target["image_id"] for target in targets], model(images))
-    return rows
+            part = [plain_id(target["image_id"]) for target in targets]
+            ids += part
+            rows += to_coco_results(dataset, part, model(images))
+    return ids, rows
 
 
 def check_classes(source: Any, dataset: Any) -> None:
-    """Raises DataError where classes of a model, or of what it learns from, are not those of the data to evaluate on.
+    """Raises DataError where classes of a model, or of what it learns from, are not those of a data set.
 
     Classes without names only need to be as many.
     """
@@ -134,8 +150,8 @@ def check_classes(source: Any, dataset: Any) -> None:
     if ours and theirs and ours not in (theirs, unnamed):
         who, where = getattr(source, "name", "the model"), getattr(dataset, "name", "the data set")
         raise DataError(
-            f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: evaluate on data with the same "
-            "classes in the same order"
+            f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: give data, or a model, with the "
+            "same classes in the same order"
         )
 
 
@@ -167,17 +183,21 @@ def evaluate(
         and max_detections.
 
     Raises:
-        DataError: the model was made for other classes.
+        DataError: the model was made for other classes, the data set's transforms move boxes, or a number or a device
+            that there is not.
+        ValueError: no such engine.
     """
     check_model(model)
-    check_classes(model, dataset)
+    check_engine(engine)
+    within(max_detections=max_detections)
     running = {"batch_size": batch_size, "device": device, "max_images": max_images, "progress": progress}
-    rows = predict_dataset(model, dataset, **running)
+    ids, rows = _predicted(model, dataset, **running)
     truth = GroundTruth.of(dataset)
     notes: tuple[str, ...] = ()
     if max_images is not None and max_images < len(truth):
-        first = {dataset.image_id(i) for i in range(int(max_images))}
-        truth, total = truth.part([i for i, name in enumerate(truth.image_ids.tolist()) if name in first]), len(truth)
+        looked_at = set(ids)
+        places = [i for i, name in enumerate(truth.image_ids.tolist()) if name in looked_at]
+        truth, total = truth.part(places), len(truth)
         notes = (f"{len(truth)} of {total} images",)
     results = Results.of(rows, truth, guess=False)
     evaluation = evaluate_detections(truth, results, engine=engine, max_detections=max_detections)

@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..files import refuse_existing, write
 from ..recipes.recipe import Recipe
 from .detector import Detector
+from .evaluation import usable
 from .saving import detector_of, save
 from .weights import read, read_about
 
@@ -49,8 +50,9 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu", **o
         device: to load to.
         options: of `huggingface_hub.snapshot_download`, such as revision and token.
     Raises:
-        DataError: neither a folder nor a repository within reach; files that are not such a detector's.
+        DataError: neither a folder nor a repository within reach; files that are not such a detector's; no such device.
     """
+    device = usable(device)
     folder = Path(name)
     if not folder.is_dir():
         folder = Path(_hub("snapshot_download", str(name), allow_patterns=[WEIGHTS, CONFIG], **options))

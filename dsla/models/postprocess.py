@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
+from ..errors import DataError
 from ..geometry import HeadOutputs, on_device
 from ..recipes.recipe import checked
 
@@ -63,6 +64,9 @@ class Postprocess:
         """What enters NMS: for each image boxes [D, 4], scores [D], labels [D] and points [D] of the grid.
 
         Boxes are cut to the image, (height, width) each, and then brought to `original_sizes` if given.
+
+        Raises:
+            DataError: scores or boxes that are no numbers (NaN).
         """
         grid, scores = outputs.grid, self.scores(outputs)
         select = scores if self.select_by == "score" else outputs.logits.float().sigmoid()
@@ -78,7 +82,14 @@ class Postprocess:
         if by_point:
             index = (index[..., None] * classes + torch.arange(classes, device=index.device)).flatten(1)
         passes = select.flatten(1).gather(1, index) > self.score_threshold
-        counts = passes.sum(1).tolist()  # here the host waits for a device, for the whole batch
+        chosen_scores = scores.flatten(1).gather(1, index)  # NaN among them, which top-k takes first
+        broken = chosen_scores.isnan().any(1) | outputs.boxes.flatten(1).isnan().any(1)
+        counts = torch.where(broken, -1, passes.sum(1)).tolist()  # the host waits for a device, for the whole batch
+        if min(counts) < 0:
+            raise DataError(
+                f"image {counts.index(-1)} of the batch: scores or boxes that are no numbers (NaN): the weights are "
+                "broken, or half precision overflows; take other weights, of an earlier checkpoint say, or float32"
+            )
         kept = torch.nonzero_static(passes.flatten(), size=sum(counts))[:, 0]
         image, pair = kept // index.shape[1], index.flatten()[kept]
         point = pair // classes

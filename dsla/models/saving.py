@@ -13,6 +13,7 @@ from ..files import refuse_existing
 from ..recipes.recipe import Recipe
 from .build import build, outline
 from .detector import Detector
+from .evaluation import usable
 from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
 
 
@@ -47,9 +48,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     """The detector of a file of `save`, or of weights that ship with the package by name, in evaluation mode.
 
     Raises:
-        DataError: no such file, not such a file, a damaged one, a method that is not registered, or tensors that do
-            not fit its recipe.
+        DataError: no such file, not such a file, a damaged one, a method that is not registered, tensors that do not
+            fit its recipe, or no such device.
     """
+    device = usable(device)
     about, tensors = read(path)
     recipe = Recipe.from_dict(about["recipe"])
     try:

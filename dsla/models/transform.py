@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..coco.columns import plain_id
+from ..coco.foreign import strange_keys
+from ..data.loading import name_of
 from ..data.pictures import check_range
 from ..errors import DataError, require_corners
 from ..geometry import resized, scaled
@@ -16,8 +17,6 @@ Size = tuple[int, int]  # height, width
 
 COARSEST = 32  # stride of the backbone's last map, of which batches are padded to multiples
 _BOXES = ("boxes", "crowd_boxes")
-_CROWDS = ("iscrowd", "crowd_boxes")
-_CHANGING = ("ignore", "crowd", "difficult", "weight")  # words of keys that would change what is taught
 
 
 class Transform(nn.Module):
@@ -107,16 +106,6 @@ def moved(target: Target, before: Size, after: Size) -> Target:
     return {**target, **{k: scaled(target[k], before, after) for k in _BOXES if k in target}}
 
 
-def apart(target: Target) -> Target:
-    """A target whose crowds, flagged by torchvision's ``iscrowd`` [M], stand in ``crowd_boxes`` [K, 4], as ours do."""
-    if "iscrowd" not in target:
-        return target
-    boxes, crowd = target["boxes"], target["iscrowd"].bool()
-    crowds = torch.cat([target.get("crowd_boxes", boxes[:0]), boxes[crowd]])
-    rest = {k: v for k, v in target.items() if k != "iscrowd"}
-    return {**rest, "boxes": boxes[~crowd], "labels": target["labels"][~crowd], "crowd_boxes": crowds}
-
-
 def check_targets(targets: Sequence[Target] | None, images: int, num_classes: int) -> Sequence[Target]:
     """The targets themselves, if a detector of C classes can be taught with them.
 
@@ -129,7 +118,7 @@ def check_targets(targets: Sequence[Target] | None, images: int, num_classes: in
         got = "none" if targets is None else len(targets)
         raise DataError(f"training needs one target for each of the {images} images, got {got}")
     for place, target in enumerate(targets):
-        name = f"image {plain_id(target['image_id'])}" if "image_id" in target else f"image {place} of the batch"
+        name = name_of(target, f"image {place} of the batch")
         if (problem := _problem(target, num_classes)) is not None:
             raise DataError(f"{name}: {problem}")
         for key in _BOXES:
@@ -141,12 +130,8 @@ def _problem(target: Target, num_classes: int) -> str | None:
     """Why a target cannot be taught; None where it can."""
     if "boxes" not in target or "labels" not in target:
         return f"a target needs 'boxes' [M, 4] and 'labels' [M], got {sorted(target)}"
-    strange = [k for k in target if k not in _CROWDS and any(word in k.lower() for word in _CHANGING)]
-    if strange:
-        return (
-            f"the keys {strange} would change what is taught and are not understood: give crowds as 'iscrowd' [M] or "
-            "'crowd_boxes' [K, 4], leave out what is not to be taught"
-        )
+    if (strange := strange_keys(target)) is not None:
+        return strange
     for key in ("labels", *_BOXES, "iscrowd"):
         if key in target and not isinstance(target[key], Tensor):
             got = type(target[key]).__name__

@@ -12,7 +12,7 @@ from ..analysis.breakdown import UNKNOWN, UNMATCHED, largest_missed, verdicts_by
 from ..analysis.detectors import Answers, compared
 from ..coco.matching import RECALLS
 from ..coco.problems import Problems, many, some
-from ..data.pictures import load_image
+from ..data.pictures import annotated_pixels, as_floats
 from ..errors import DataError
 from ..files import OwnFolder, csv_text, plain
 from ..plots import detectors, figures
@@ -137,7 +137,7 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
         cases, problems, unread = [], Problems(images), dict[Any, str]()
         for (_, row), text in zip(table.iterrows(), words, strict=True):
             try:
-                cases.append((load_image(truth.file(place[row["image"]], images)), row, text))
+                cases.append((as_floats(annotated_pixels(truth, place[row["image"]], images)), row, text))
             except DataError as error:
                 unread[row["image"]] = str(error)
         problems.add("unreadable-file", unread, next(iter(unread.values()), ""))
@@ -185,14 +185,16 @@ def write_folder(answers: Sequence[Answers], drawn: dict[str, Chart], folder: Ow
     folder.write("analyze.ipynb", notebook(f"Detections, looked into: {_names(answers)}", about, drawn.values()))
 
 
-def html(answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, score_threshold: float = 0.0) -> str:
+def html(
+    answers: Sequence[Answers], drawn: dict[str, Chart], annotations: str, score_threshold: float | None = None
+) -> str:
     """The page.
 
     Args:
         answers: of each detector.
         drawn: its `charts`.
         annotations: file of the ground truth.
-        score_threshold: detections below it were left out.
+        score_threshold: detections below it were left out; None: none were.
     """
 
     def grid(analysis: str, caption: str) -> Grid:

@@ -16,6 +16,7 @@ from PIL import Image
 from ..analysis.matching import match
 from ..coco.columns import CORNERS
 from ..coco.problems import many
+from ..data.loading import apart
 from ..data.pictures import image_tensor
 from ..errors import DataError, require_corners
 from ..geometry import PointGrid
@@ -157,23 +158,25 @@ def contrast(colour: str) -> str:
 
 
 def judged(
-    detections: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float
+    detections: Mapping[str, Any], target: Mapping[str, Any], iou: float, score: float | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Detections of an image as in `judged_images`, and [M] bool objects missed."""
+    target = apart(target)
     table = judged_images([detections], [target], iou, score)
     matched = table["match"].dropna().to_numpy(dtype=np.int64)
     return table, ~np.isin(np.arange(len(target["boxes"])), matched)
 
 
 def judged_images(
-    detections: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]], iou: float, score: float
+    detections: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]], iou: float, score: float | None
 ) -> pd.DataFrame:
-    """Detections of images above a score, best first, with a column `verdict` (hit, duplicate, false).
+    """Detections of images from a score on (None: all), best first, with a column `verdict` (hit, duplicate, false).
 
     The matching is `dsla.analysis`'s, which is COCO's. A detection that overlaps an object of its class enough
     but finds it taken is a duplicate. `image` is the place in the sequence.
     """
-    plain = [{k: target[k] for k in ("boxes", "labels", "crowd_boxes") if k in target} for target in targets]
+    keys = ("boxes", "labels", "crowd_boxes")
+    plain = [{k: target[k] for k in keys if k in target} for target in map(apart, targets)]
     boxes = [{k: image[k] for k in ("boxes", "scores", "labels")} for image in detections]
     table = match(boxes, plain, iou_threshold=iou, score_threshold=score)
     table = table[~table["ignored"]].sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
@@ -187,7 +190,7 @@ def draw_detections(
     class_names: Sequence[str] | None = None,
     target: Mapping[str, Any] | None = None,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     iou_threshold: float = 0.5,
 ) -> Picture:
     """Detections on their image; given a target, ground truth beside them, hits, duplicates and misses told apart.
@@ -196,11 +199,11 @@ def draw_detections(
         image: anything that `as_image` takes.
         detections: boxes [D, 4] xyxy pixels, scores [D], labels [D].
         class_names: name of each label; else its number.
-        target: boxes [M, 4], labels [M], optionally crowd_boxes, or None.
-        score_threshold: detections below it are not drawn.
+        target: boxes [M, 4], labels [M], optionally crowd_boxes [K, 4] or torchvision's iscrowd [M]; or None.
+        score_threshold: detections below it are not drawn; None draws all.
         iou_threshold: least IoU of a hit.
     """
-    pixels = as_image(image)
+    pixels, target = as_image(image), None if target is None else apart(target)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, dtype=np.int64)}
     table, missed = judged(detections, target or nothing, iou_threshold, score_threshold)
@@ -215,7 +218,8 @@ def draw_detections(
         panels.append((title, np.asarray(target["boxes"]), texts, np.where(missed, "missed", "hit").tolist()))
         hits, again, false = (int((table["verdict"] == v).sum()) for v in suffixes)
         counts = f"{many(hits, 'hit')}, {many(again, 'duplicate')}, {false} false"
-        about = {"score": score_threshold, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
+        least = "" if score_threshold is None else f" with a score of at least {score_threshold:g}"
+        about = {"score": least, "iou": iou_threshold, "counts": counts, "missed": int(missed.sum())}
         title, text = f"detections: {counts}", caption("detections", **about)
     columns = (table[c] for c in ("category", "score", "verdict"))
     texts = [f"{name_of(c, class_names)} {s:.2f}{suffixes[v]}" for c, s, v in zip(*columns, strict=True)]

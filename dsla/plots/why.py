@@ -23,6 +23,7 @@ from ..coco.columns import CORNERS, corners_of
 from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import many, some
+from ..data.pictures import annotated_pixels, as_floats
 from ..errors import DataError, within
 from ..geometry import Frame, InputSize
 from ..models.detector import Detector
@@ -295,7 +296,7 @@ def why(
     elif assigner is not None:
         setting, counted = Setting.of(assigner, setting.strides, offset, setting.input_size), None
     if images is not None:
-        load = lambda place: offer.kept.truth.file(place, images)  # noqa: E731
+        load = lambda place: as_floats(annotated_pixels(offer.kept.truth, place, images))  # noqa: E731
     table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
     notes = _notes(offer)
     if counted is None and setting.assigner.needs_predictions:

@@ -17,11 +17,13 @@ from tqdm.auto import tqdm
 
 from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
+from ..data.loading import check_unmoved
 from ..data.sampling import Order, aspects, with_boxes
 from ..data.sources import refuse_path
 from ..errors import DataError, NotFinite
 from ..files import locked, plain
 from ..models import Detector, build, save
+from ..models.build import check_recipe
 from ..models.evaluation import check_classes
 from ..recipes.recipe import Recipe
 from .folder import CHECKPOINT, LOG, MODEL, OtherRun, Records, Start, check_unused, read_log, resume_from
@@ -82,7 +84,8 @@ def train(
             checkpoint.pt.
         seed: of weights, order and augmentation.
         device: by default a GPU if there is one.
-        model: start from this detector instead of a new one (it keeps its classes).
+        model: start from this detector instead of a new one; it is of the same classes, and of a recipe that differs
+            in nothing but the schedule and what is done to images. Afterwards it is one of this recipe.
         workers: processes that load images, for each training process.
         accumulate: parts in which each process works through its images of a step, to save memory. As between
             processes, gradients are averaged; each part is divided by its own normaliser.
@@ -99,11 +102,16 @@ def train(
     Raises:
         NotFinite: a loss is NaN or infinite.
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
-        DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed.
+        DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed, a
+            model of another recipe or other classes, or a `val` whose transforms move boxes.
     """
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)
+        check_unmoved(val)
+    if model is not None:
+        check_classes(model, dataset)
+        check_recipe(model, recipe)
     if not 1 <= accumulate <= recipe.batch_size:
         raise DataError(f"accumulate {accumulate}: parts of a step, from 1 to its {recipe.batch_size} images")
     folder = None if out is None else Path(out)
@@ -120,6 +128,8 @@ def train(
         if model is None:
             weights = "imagenet" if recipe.pretrained else None
             model = build(recipe, weights=weights, class_names=dataset.class_names)
+        elif model.recipe is not None:
+            model.recipe = recipe  # what is saved with its weights is what the log says
         model.to(device).train()
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)

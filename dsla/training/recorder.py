@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import DetectionDataset
+from ..data.loading import apart
 from ..errors import DataError
 from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
-from ..models.evaluation import evaluation_mode
+from ..models.evaluation import check_classes, evaluation_mode
 from ..models.transform import sizes
 
 FORMAT = "dsla recording 1"
@@ -164,7 +165,8 @@ class Recorder:
         growth: of the step from frame to frame.
         keep: detections of an image that are kept.
     Raises:
-        DataError: no probe image.  ValueError: growth or every that never come to an end.
+        DataError: no probe image; when it is called, a model of other classes.
+        ValueError: growth or every that never come to an end.
 
     Attributes:
         seconds: of CPU time spent in here so far.
@@ -184,7 +186,9 @@ class Recorder:
         if growth <= 1 or (every is not None and every < 1):
             raise ValueError(f"growth must exceed 1 and every be at least 1, got {growth}, {every}")
         self.every, self.growth, self.keep, self.seconds = every, growth, keep, 0.0
+        self._dataset = dataset
         self.images, self.targets = zip(*(dataset[i] for i in probes), strict=True)
+        self.targets = tuple(map(apart, self.targets))
         self._next = 1 if every is None else every
         self._frames: list[dict[str, Any]] = []
         self._losses: list[tuple[int, list[float]]] = []
@@ -202,6 +206,8 @@ class Recorder:
         self.seconds += time.process_time() - began
 
     def _look(self, model: Any) -> dict[str, Any]:
+        if not self._frames:
+            check_classes(model, self._dataset)
         device = next(model.parameters()).device
         self.images = tuple(image.to(device) for image in self.images)
         originals = sizes(self.images)

@@ -17,6 +17,7 @@ from ..analysis.tables import BOX, stream, truth_of
 from ..coco.columns import comparable, id_array
 from ..coco.ground_truth import GroundTruth
 from ..coco.matching import Pairs
+from ..data.loading import apart, unmoved
 from ..errors import DataError
 from ..geometry import box_area
 from ..models.evaluation import device_of, evaluation_mode
@@ -109,7 +110,7 @@ class DetectionBrowser(Pane):
         if not isinstance(model, nn.Module):
             return dict(model[index])
         with evaluation_mode(model):
-            image = self.dataset[index][0].to(device_of(model))
+            image = unmoved(self.dataset, index)[0].to(device_of(model))
             candidates = model.candidates([image])[0]  # type: ignore[operator]
         return {k: candidates[k].cpu() for k in ("boxes", "scores", "labels")}
 
@@ -121,7 +122,8 @@ class DetectionBrowser(Pane):
     def _open(self, _: Any = None) -> None:
         """The image that the slider says."""
         self.index = self._order[self.controls["image"].value]
-        self._pixels, self._target = self.dataset[self.index]
+        self._pixels, target = unmoved(self.dataset, self.index)
+        self._target = apart(target)
         self.surface.show_image(self._pixels.permute(1, 2, 0).numpy())
         self.update()
 
@@ -153,7 +155,7 @@ class DetectionBrowser(Pane):
         """
         rows, counted = [], ["hit", "duplicate", "false", "missed", "missed_small"]
         for i, name in product(range(len(self.dataset)), self._sources):
-            target = self.dataset[i][1]
+            target = apart(unmoved(self.dataset, i)[1])
             table = self._judged(name, i, target)
             missed = table.attrs["missed"]
             small = int((box_area(target["boxes"][missed]) < SMALL).sum())
@@ -190,7 +192,7 @@ def _tensors(table: pd.DataFrame) -> dict[str, Tensor]:
 def judge(
     candidates: Mapping[str, Tensor], target: Mapping[str, Tensor], score: float, nms_iou: float, least: float
 ) -> pd.DataFrame:
-    """The table of an image, see `DetectionBrowser.tables`; best scores first.
+    """The table of an image, see `DetectionBrowser.tables`; best scores first. Crowds stand in ``crowd_boxes``.
 
     Its attrs have "missed", the objects that no box kept matches.
     """

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..assigners import Assigner, Assignment, method
-from ..errors import DataError, unknown
+from ..errors import DataError, strides_of, unknown
 from ..files import refuse_existing, write
 from ..geometry import InputSize
 from ..models import load
@@ -85,7 +85,7 @@ class AssignmentExplorer(Pane):
         self._drawn: Any = None
         self.view: View
         self.shown: list[Shown] = []
-        steps = tuple(int(s) for s in (STRIDES if strides is None else strides))
+        steps = strides_of(STRIDES if strides is None else strides)
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
         self.surface.catalogue = catalogue(self._given)
         self._code = self.keep(w.Textarea(layout=w.Layout(width="100%", height="170px", display="none")))
@@ -141,6 +141,7 @@ class AssignmentExplorer(Pane):
         if "rows" in changes and not all(isinstance(row, Mapping) for row in changes["rows"]):
             changes["rows"] = self._rows_of(changes["rows"])
         if "strides" in changes:
+            changes["strides"] = [*strides_of(changes["strides"])]
             changes.setdefault("bounds", [*bounds_for(changes["strides"])])
         state |= {name: value for name, value in changes.items() if name in state}
         defaults = {n: {o["name"]: o["default"] for o in e["controls"]} for n, e in self.surface.catalogue.items()}

@@ -15,6 +15,7 @@ from ..coco.detections import Results
 from ..coco.ground_truth import GroundTruth
 from ..coco.problems import some
 from ..data import Scenes, load_image
+from ..data.loading import unmoved
 from ..errors import DataError
 from ..plots import draw
 from .sources import titles
@@ -142,12 +143,13 @@ def pictures_of(
     shared, corners, pictures = (list(truth.category_names), truth.category_ids.tolist()), corners_of(boxes), []
     for i in places:
         image, rows = listed["images"][i], order[slice(*np.searchsorted(owner, [i, i + 1], sorter=order))].tolist()
-        size = (image["height"], image["width"]) if "height" in image else tuple(dataset[i][0].shape[1:])
+        shape = (image["height"], image["width"]) if "height" in image else unmoved(dataset, i)[0].shape[1:]
+        size = (int(shape[0]), int(shape[1]))
         objects = [[*corners[row].tolist(), int(category[row])] for row in rows]
         picture = Picture(called[i], partial(_item, dataset, i), *shared, size, objects)
         picture.image = {key: image[key] for key in ("id", "file_name") if key in image}
         if path := files[image["id"]] if files else dataset.path(i) if hasattr(dataset, "path") else None:
-            picture.source = f"dsla.data.load_image({str(path)!r})"
+            picture.source = f"dsla.data.load_image({str(path)!r}, {size})"
             picture.load = partial(_file, path, size) if files else picture.load
         if results is None:
             annotations = [listed["annotations"][row] for row in rows]
@@ -159,7 +161,7 @@ def pictures_of(
 
 
 def _item(dataset: Any, i: int) -> tuple[np.ndarray, list[list[float]]]:
-    image, target = dataset[i]
+    image, target = unmoved(dataset, i)
     rows = zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)
     return image.permute(1, 2, 0).numpy(), [[*box, label] for box, label in rows]
 

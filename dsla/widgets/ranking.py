@@ -11,6 +11,7 @@ import traitlets as t
 
 from ..analysis.confidence import ranking
 from ..analysis.tables import BOX, truth_of
+from ..data.loading import unmoved
 from ..plots import draw
 from ..plots.style import INK, SOFT, UNIT, Picture, distinct, drawing, looks, method, number_text
 from .browser import SMALL
@@ -147,7 +148,7 @@ class RankingExplorer(Pane):
 
     def _small_picture(self, image: int) -> tuple[np.ndarray, bytes, list[int]]:
         """(pixels, the same encoded, [height, width] of the image itself)."""
-        pixels = self.dataset[self._place[image]][0].permute(1, 2, 0).numpy()
+        pixels = unmoved(self.dataset, self._place[image])[0].permute(1, 2, 0).numpy()
         small = draw.backdrop(pixels, THUMB)[0]
         return small, encoded(small), [int(v) for v in pixels.shape[:2]]
 

@@ -9,13 +9,15 @@ from torch import nn
 from ..analysis.detectors import names_of
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError
+from ..models.evaluation import check_classes
 
 
 def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
     """(data set, name → source of detections), also where they were given the other way round.
 
     Raises:
-        DataError: neither is a data set, the data set has no images, or there are no detections.
+        DataError: neither is a data set, the data set has no images, there are no detections, or a detector was made
+            for other classes.
     """
     if not is_dataset(dataset):
         dataset, detections = detections, dataset
@@ -30,6 +32,9 @@ def in_order(dataset: Any, detections: Any) -> tuple[Any, dict[str, Any]]:
     sources = detections if isinstance(detections, Mapping) else {name: detections}
     if not sources:
         raise DataError("no detections to show")
+    for source in sources.values():
+        if isinstance(source, nn.Module):
+            check_classes(source, dataset)
     return dataset, {str(name): source for name, source in sources.items()}
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import dsla
+from dsla import DataError
 from dsla.analysis.assignments import assignment_statistics, best_setting, coverage
 from dsla.cli.main import main
 from dsla.plots.detectors import coverage_figure
@@ -64,6 +65,15 @@ def test_equal_to_the_statistics(method):
         assert np.average(part["few"], weights=part["objects"]) == pytest.approx(whole["few"])
 
 
+def test_strides_in_any_form(data):
+    once = coverage("fcos", data, strides=(8, 16))
+    for form in (np.array([8, 16]), [8, 16], [(8, 16)], [np.array([8, 16])]):
+        pd.testing.assert_frame_equal(coverage("fcos", data, strides=form), once)
+    for none, message in (((), "got none"), (8, "got 8"), ((8.5, 16), r"got 8\.5, 16"), (("a",), "got 'a'")):
+        with pytest.raises(DataError, match=f"strides must .*{message}"):
+            coverage("fcos", data, strides=none)
+
+
 def test_no_object():
     empty = {"images": [{"id": 1, "width": 9, "height": 9}], "annotations": [], "categories": []}
     table = coverage("fcos", empty)
@@ -104,3 +114,12 @@ def test_the_command(data, tmp_path, capsys):
     ):
         assert main(wrong) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.robustness("unclear: strides that do not ascend are a message in the shell, before any file is read")
+@pytest.mark.parametrize("words", ["analyze d.json --annotations g.json", "data check g.json --assign fcos",
+                                   "why d.json --annotations g.json"])  # fmt: skip
+def test_strides_of_the_shell_ascend(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--strides", "64,32,16"])
+    assert "--strides: '64,32,16': strides must ascend, the finest level first" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 import weakref
 from functools import partial
@@ -100,6 +101,30 @@ def test_columns_by_hand(one_image):
 
     assert match(rows, truth, iou_threshold=0.4)["match"].tolist() == [100, pd.NA, 101, pd.NA]
     assert match(rows, truth, score_threshold=0.75)["detection"].tolist() == [0, 1]
+
+
+@pytest.mark.robustness("wrong: raw logits as scores count in every analysis as in the evaluation, negative ones too")
+@pytest.mark.filterwarnings("ignore::dsla.errors.DataWarning")
+def test_logits_are_scores_like_others(random_case, tmp_path):
+    truth, rows = random_case(3, digits=3)
+    for row in rows:
+        row["score"] = min(max(row["score"], 0.001), 0.999)
+    logits = [{**row, "score": float(np.log(row["score"] / (1 - row["score"])))} for row in rows]
+    assert sum(row["score"] < 0 for row in logits) > 10
+    for analyse in (match, errors, suppression, oracle):
+        table, same = (analyse(given, truth).drop(columns=["score", "best_score", "suppressor_score"], errors="ignore")
+                       for given in (rows, logits))  # fmt: skip
+        pd.testing.assert_frame_equal(table, same)
+    files = {"truth": truth, "rows": rows, "logits": logits}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    one, other = dsla.analysis.ask([tmp_path / "rows.json", tmp_path / "logits.json"], tmp_path / "truth.json",
+                                   resamples=0)  # fmt: skip
+    numbers, same = (a.numbers.set_index("name")["value"] for a in (one, other))
+    for name in ("AP", "AP50", "AP_score", "AP_iou", "spearman_image", "detections", "missed"):
+        assert (numbers[name] == same[name]).all(), name
+    cut = dsla.analysis.ask(tmp_path / "logits.json", tmp_path / "truth.json", resamples=0, score_threshold=0.0)
+    assert len(cut[0].tables["ranking"]) == sum(row["score"] >= 0 for row in logits)
 
 
 def test_crowds(one_image):
@@ -401,7 +426,7 @@ def test_the_protocol_is_in_the_signature_and_in_the_table(one_image):
         used = analyse(rows, truth, score_threshold=0.25).attrs
         for name in ("class_aware", "crowd", "before_nms"):
             assert used[name] == options[name].default
-        assert (used["crowd"], options["score_threshold"].default, used["score_threshold"]) == ("ignore", 0.0, 0.25)
+        assert (used["crowd"], options["score_threshold"].default, used["score_threshold"]) == ("ignore", None, 0.25)
 
 
 def test_jitter_and_seed_of_statistics():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dsla
-from dsla.analysis import adjacency, match, oracle, profile, ranking, suppression
+from dsla.analysis import adjacency, errors, match, oracle, profile, ranking, suppression
 from dsla.analysis.running import run, run_raw
 from dsla.analysis.study import study
 from dsla.data import Scenes
@@ -96,6 +96,18 @@ def test_adjacency_of_a_model(model, scenes):
 def test_a_model_needs_a_data_set(model):
     with pytest.raises(DataError, match="needs a data set"):
         ranking(model, {"images": [], "annotations": [], "categories": []})
+
+
+OTHERS = (adjacency, errors, match, oracle, profile, ranking, suppression, study, dsla.why)
+
+
+@pytest.mark.robustness("wrong: a model of other classes, or of these in another order, is refused by the analyses")
+@pytest.mark.parametrize("analysis", OTHERS, ids=[f.__name__ for f in OTHERS])
+def test_a_model_of_other_classes_is_refused(model, scenes, analysis):
+    other = Scenes("val", 6)
+    other.class_names = scenes.class_names[::-1]
+    with pytest.raises(DataError, match=r"the model knows the classes disc, .*, but scenes-val has bar, ring"):
+        analysis(model, other)
 
 
 def test_profile_of_a_model(model, scenes):

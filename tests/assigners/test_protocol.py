@@ -366,6 +366,13 @@ class TestOnADevice:
         assert same(run(method, boxes, labels, image_sizes=sizes), want)
         assert want.positive.sum() > 30
 
+    @pytest.mark.robustness("wrong: on a GPU no pair is left out where the first map is not the largest")
+    def test_without_a_known_size_all_points_are_looked_at(self, monkeypatch):
+        grid = PointGrid.from_shapes([(2, 3), (12, 11)], (8, 16))
+        ends = torch.zeros(1, 2, 2, dtype=torch.int64, device="meta")  # no CPU
+        monkeypatch.setattr(Region, "table", lambda self, box: "all points")
+        assert list(Region(grid, None, ends, ends).cells()) == ["all points"]
+
 
 @every
 def test_another_default_precision_changes_nothing(method):

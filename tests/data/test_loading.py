@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+import dsla
 from dsla.data import Scenes, as_tv_tensors, collate, to_coco_results
 from dsla.data.loading import DetectionDataset, from_tv_tensors
+from dsla.data.sampling import Part
 from dsla.errors import DataError
 
 
@@ -94,6 +96,39 @@ def test_tv_tensors_and_back_is_the_identity():
     assert torch.equal(back, image)
     assert same.keys() == target.keys()
     assert all(torch.equal(same[k], target[k]) for k in ("boxes", "labels", "crowd_boxes"))
+
+
+MOVING = [v2.RandomHorizontalFlip(1.0), v2.Resize((64, 64)), v2.SanitizeBoundingBoxes(min_size=1000), v2.CenterCrop(99)]
+
+
+@pytest.mark.robustness("wrong: transforms that move boxes are refused where images meet the ground truth")
+@pytest.mark.parametrize("transforms", MOVING, ids=lambda t: type(t).__name__)
+def test_transforms_that_move_boxes_are_refused_by_what_compares_with_the_ground_truth(transforms):
+    scenes, model = Scenes("val", size=2, transforms=transforms), dsla.load("scenes-dsla")
+    message = "scenes-val, image 1: the transforms move its boxes or resize it, but its ground truth is as annotated"
+    recipe = dsla.recipe("scenes-dsla", steps=1, batch_size=1)
+    for use in (
+        lambda: dsla.evaluate(model, scenes),
+        lambda: dsla.analysis.match(model, scenes),
+        lambda: dsla.analysis.profile(model, scenes),
+        lambda: dsla.why(model, scenes),
+        lambda: dsla.train(recipe, Scenes("train", size=1), val=scenes, progress=False),
+        lambda: dsla.widgets.DetectionBrowser(scenes, model),
+        lambda: dsla.widgets.RankingExplorer(scenes, model),
+        lambda: Part(scenes, [0]).unmoved(0),
+    ):
+        with pytest.raises(DataError, match=message):
+            use()
+
+
+def test_transforms_that_move_nothing_are_evaluated_with():
+    """A grey world is harder; its images are those that the model sees, in the analyses, too."""
+    grey, model = Scenes("val", size=4, transforms=v2.Grayscale(3)), dsla.load("scenes-dsla")
+    assert torch.equal(grey.unmoved(1)[0], grey[1][0])
+    assert dsla.evaluate(model, grey)["AP"] < dsla.evaluate(model, Scenes("val", size=4))["AP"] - 0.01
+    alone = [model.eval()([grey[i][0]])[0] for i in range(4)]
+    together = dsla.analysis.match(model, grey)
+    assert len(together) == sum(len(one["scores"]) for one in alone)
 
 
 def test_transforms_on_an_image_without_objects():

@@ -6,11 +6,15 @@ from contextlib import suppress
 
 import pytest
 import torch
+from listed import Listed
+from tiny import TINY, quiet
 from torchvision import tv_tensors
 
 import dsla
 from dsla.analysis import oracle
+from dsla.coco.evaluation import evaluate_detections
 from dsla.errors import DataError
+from dsla.plots import draw_detections
 
 BOXES, CROWD = [[20.0, 20, 60, 60]], [[100.0, 0, 120, 120]]
 
@@ -30,12 +34,51 @@ def test_iscrowd_trains_as_crowd_boxes():
     assert losses({**flagged, "iscrowd": torch.zeros(2)}) != losses(apart)
 
 
-@pytest.mark.robustness("wrong: unknown keys of targets that would change what is taught are refused")
+@pytest.mark.robustness("wrong: unknown keys of targets that would change what is taught or counted are refused")
 @pytest.mark.parametrize("key", ["ignore", "difficult", "is_crowd", "gt_bboxes_ignore", "weights"])
-def test_keys_that_would_change_what_is_taught_are_refused(key):
+def test_keys_that_would_change_which_objects_count_are_refused(key):
     target = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), key: torch.ones(1)}
-    with pytest.raises(DataError, match=rf"image 0 of the batch: the keys \['{key}'\] would change"):
-        losses(target)
+    detections = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0]), "scores": torch.ones(1)}
+    for use, where in (
+        (lambda: losses(target), "image 0 of the batch"),
+        (lambda: evaluate_detections([target], [detections]), "the given list, image 0"),
+        (lambda: oracle([detections], [target]), "the given list, image 0"),
+        (lambda: draw_detections(torch.zeros(3, 128, 128), detections, target={**target, "image_id": 7}), "image 7"),
+    ):
+        with pytest.raises(DataError, match=rf"^{where}: the keys \['{key}'\] would change which objects count"):
+            use()
+
+
+class Written(Listed):
+    """One picture whose target is as its author writes it."""
+
+    def load(self, i):
+        return self.items[0]
+
+    def image_size(self, i):
+        return 128, 128
+
+
+@pytest.mark.robustness("wrong: a data set whose targets are torchvision's trains as one with crowd_boxes")
+def test_targets_of_a_data_set_may_be_torchvisions():
+    def trained(**target):
+        data = Written((torch.zeros(3, 128, 128), {"image_id": 7, **target}))
+        return quiet(TINY.replace(steps=1, batch_size=1), data, log_every=1).log[-1]["loss"]
+
+    one = {"boxes": torch.tensor(BOXES), "labels": torch.tensor([0])}
+    two = {"boxes": torch.tensor(BOXES + CROWD), "labels": torch.tensor([0, 3])}
+    plain, crowded = trained(**one, crowd_boxes=torch.zeros(0, 4)), trained(**one, crowd_boxes=torch.tensor(CROWD))
+    assert trained(**one) == trained(**one, iscrowd=torch.tensor([0]), area=torch.ones(1)) == plain
+    assert trained(**two, iscrowd=torch.tensor([0, 1]), area=torch.ones(2)) == crowded
+    assert crowded != plain
+    for wrong, message in (
+        ({**one, "iscrowd": torch.zeros(2)}, "image 7: boxes, labels and iscrowd are one of each an"),
+        ({**one, "difficult": torch.ones(1)}, r"image 7: the keys \['difficult'\] would change"),
+        ({**one, "boxes": tv_tensors.BoundingBoxes(torch.tensor(BOXES), format="XYWH", canvas_size=(128, 128))},
+         "image 7: x1, y1, x2, y2 are needed, but torchvision says XYWH"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            trained(**wrong)
 
 
 def test_iscrowd_of_another_length_is_refused():

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+import dsla
 from dsla.coco.evaluation import METRICS, evaluate_detections, shown
 from dsla.coco.ground_truth import GroundTruth
 from dsla.errors import DataError, DataWarning
 from dsla.files import plain
 from dsla.models.evaluation import evaluate, predict_dataset
+from dsla.models.hub import from_pretrained
 
 
 def truth_of(boxes: list[tuple[int, int, list[float]]], categories: dict[int, str], images: int = 1) -> dict[str, Any]:
@@ -253,9 +255,6 @@ class Pictures:
     def __len__(self) -> int:
         return 4
 
-    def image_id(self, i: int) -> int:
-        return 10 + i
-
     def __getitem__(self, i: int) -> tuple[torch.Tensor, dict[str, Any]]:
         image = torch.full((3, 32, 64), i / 10)
         return image, {"image_id": 10 + i}
@@ -320,6 +319,55 @@ def test_evaluating_the_first_images_only(limit):
     assert series["AP"] == ONE
     assert series.attrs["n_images"] == 3
     assert series.attrs["notes"] == ["3 of 4 images"]
+
+
+def test_the_images_that_count_are_those_whose_samples_were_looked_at():
+    """No `image_id(i)` is needed; samples in another order than the ground truth, with ids as torchvision's tensors."""
+
+    class Backwards(Pictures):
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, dict[str, Any]]:
+            image, target = super().__getitem__(3 - i)
+            return image, {"image_id": torch.tensor([target["image_id"]])}
+
+    model = Seer()
+    series = evaluate(model, Backwards(), max_images=1)
+    assert (series["AP"], series.attrs["notes"]) == (ONE, ["1 of 4 images"])
+    assert {k: row["objects"] for k, row in series.attrs["per_class"].items()} == {90: 0, 7: 1}
+
+
+@pytest.mark.robustness("unclear: options of evaluate that cannot be are said before an image is looked at")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"engine": "x"}, "an engine is one of numpy, pycocotools; got 'x'"),
+        ({"max_detections": 0}, "max_detections is 1 or more, a whole number, got 0"),
+        ({"device": "gpu"}, "no device 'gpu': there are cpu, cuda"),
+        ({"device": "cuda:99"}, "device cuda:99: no such GPU; PyTorch finds"),
+        ({"device": "xla"}, "device xla: PyTorch has none here; cpu is always there"),
+    ],
+)
+def test_options_are_looked_at_before_images(option, message):
+    model = Seer()
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, Pictures(), **option)
+    assert model.batches == []
+
+
+@pytest.mark.robustness("unclear: a device that there is not is one message wherever a device is given")
+@pytest.mark.parametrize(
+    ("device", "message"), [("gpu", "no device 'gpu'"), (99, "device 99: no such GPU"), ([], "no device")]
+)
+def test_devices_that_there_are_not_are_refused_by_whatever_takes_one(device, message, tmp_path):
+    model, scenes = dsla.load("scenes-dsla"), dsla.Scenes("val", size=1)
+    for use in (
+        lambda: dsla.load("scenes-dsla", device=device),
+        lambda: from_pretrained(tmp_path, device=device),
+        lambda: dsla.analysis.match(model, scenes, device=device),
+        lambda: dsla.why(model, scenes, device=device),
+        lambda: dsla.train(dsla.recipe("scenes-dsla"), scenes, device=device, progress=False),
+    ):
+        with pytest.raises(DataError, match=message):
+            use()
 
 
 def test_a_limit_of_detections_can_be_asked_for():

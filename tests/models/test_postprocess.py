@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+import dsla
 from dsla import HeadOutputs, PointGrid
+from dsla.cli.main import main
+from dsla.errors import DataError
 from dsla.geometry import pairwise_iou
 from dsla.models import Postprocess
 
@@ -129,3 +132,28 @@ def test_the_best_of_all_are_kept_however_few_are_looked_at_first(limit, corner)
 def test_unknown_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Postprocess(**wrong)
+
+
+@pytest.mark.robustness("wrong: weights that give NaN are refused, where they found nothing and had an AP of 0")
+@pytest.mark.parametrize("options", [{}, {"top_k_over": "pairs"}, {"select_by": "class"}, {"keep_padding": True}])
+@pytest.mark.parametrize("branch", ["logits", "quality", "distances"])
+def test_scores_that_are_no_numbers_are_refused(options, branch):
+    assert len(Postprocess(**options).candidates(outputs(0, quality=True), [SIZE, SIZE])) == 2
+    out = outputs(0, quality=True)
+    getattr(out, branch)[1, 0] = torch.nan  # of a point inside the second image
+    with pytest.raises(DataError, match=r"image 1 of the batch: scores or boxes that are no numbers \(NaN\)"):
+        Postprocess(**options).candidates(out, [SIZE, SIZE])
+
+
+def test_a_model_with_broken_weights_is_refused_however_it_is_asked(tmp_path, capsys):
+    scenes = dsla.Scenes("val", size=2)
+    model = dsla.build("scenes-dsla", class_names=scenes.class_names)
+    model.head.class_logits.bias.data[2] = torch.nan
+    asks = [dsla.evaluate, dsla.analysis.match, dsla.why, lambda model, scenes: dsla.predict(model, scenes[0][0])]
+    file = scenes.to_coco(tmp_path / "set").parent / "images" / "000000.png"
+    weights = dsla.save(model, tmp_path / "broken.safetensors")
+    for ask in asks:
+        with pytest.raises(DataError, match="the weights are broken"):
+            ask(model, scenes)
+    assert main(["predict", str(file), "--weights", str(weights), "--out", str(tmp_path / "out")]) == 2
+    assert "the weights are broken" in capsys.readouterr().err

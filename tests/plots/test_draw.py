@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -59,6 +60,31 @@ def test_without_a_target_all_above_the_threshold_are_drawn():
     assert [t.get_text() for t in figure.axes[0].texts][:2] == ["0 0.90", "0 0.80"]
     none = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
     assert draw_detections(torch.zeros(3, 50, 50), none).axes[0].get_title(loc="left") == "0 detections"
+
+
+@pytest.mark.robustness("wrong: detections whose scores are raw logits are drawn, negative ones too")
+def test_negative_scores_are_drawn():
+    logits = FOUND | {"scores": FOUND["scores"] - 2}
+    figure = draw_detections(np.zeros((100, 100, 3)), logits, None, TARGET)
+    assert figure.axes[1].get_title(loc="left") == "detections: 2 hits, 1 duplicate, 2 false"
+    assert figure.caption.startswith("Left the ground truth, right the detections. A hit")
+    figure = draw_detections(np.zeros((100, 100, 3)), logits, None, TARGET, score_threshold=-1.5)
+    assert figure.axes[1].get_title(loc="left") == "detections: 1 hit, 1 duplicate, 2 false"
+    assert "right the detections with a score of at least -1.5. A hit" in figure.caption
+
+
+@pytest.mark.robustness("wrong: torchvision's iscrowd is a crowd in pictures of detections, as in training")
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_iscrowd_is_drawn_as_crowd_boxes(kind):
+    boxes = torch.cat([TARGET["boxes"][:1], TARGET["crowd_boxes"], TARGET["boxes"][1:]]).tolist()
+    flagged = {"boxes": kind(boxes), "labels": kind([0, 1, 1, 0]), "iscrowd": kind([0, 1, 0, 0])}
+    (table, missed), (same, expected) = (draw.judged(FOUND, target, 0.5, 0.2) for target in (flagged, TARGET))
+    assert missed.tolist() == expected.tolist() == [False, True, True]
+    pd.testing.assert_frame_equal(table, same)
+    figure = draw_detections(np.zeros((100, 100, 3)), FOUND, ("cat", "dog"), flagged, score_threshold=0.2)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "ground truth: 3 objects, 2 missed", "detections: 1 hit, 1 duplicate, 2 false"
+    ]  # fmt: skip
 
 
 def test_tags_do_not_cover_each_other():

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dsla
+from dsla.analysis import errors
 from dsla.cli.main import main
+from dsla.errors import DataError
 from dsla.models.evaluation import predict_dataset
+from dsla.paper.analyze import _worst
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +139,39 @@ def test_the_command(scenes, tmp_path, capsys):
     ):
         assert main([*words, *more]) == 2
         assert message in capsys.readouterr().err
+
+
+TURNED = {
+    "images": [{"id": 1, "width": 120, "height": 80, "file_name": "a.png"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [70, 40, 40, 30]}],
+    "categories": [{"id": 1, "name": "red"}],
+}
+
+
+@pytest.mark.robustness("wrong: why and analyze draw a photograph in the frame of its annotations, or refuse it")
+@pytest.mark.parametrize("size", [(120, 80), (80, 120)])
+def test_a_picture_is_in_the_frame_of_its_annotations(tmp_path, size, monkeypatch):
+    """Stored 120×80 with EXIF orientation 6, so 80×120 upright; red where the object is, in either frame."""
+    exif, pixels = Image.Exif(), np.zeros((80, 120, 3), dtype=np.uint8)
+    exif[0x0112], pixels[40:70, 70:110, 0] = 6, 255
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    box = [70, 40, 40, 30] if size == (120, 80) else [10, 70, 30, 40]  # turned by a quarter: x becomes 80 − 70 = 10
+    image, row = TURNED["images"][0], TURNED["annotations"][0] | {"bbox": box}
+    truth = TURNED | {"images": [image | dict(zip(("width", "height"), size, strict=True))], "annotations": [row]}
+    looks = []
+    monkeypatch.setattr("dsla.plots.draw.show_near", lambda ax, pixels, *_: looks.append(pixels))
+    x, y, w, h = box
+    why = dsla.why([], truth, images=tmp_path)
+    why.picture(0)
+    monkeypatch.setattr("dsla.plots.detectors.worst", lambda cases, *_: looks.append(cases[0][0].permute(1, 2, 0)))
+    tables = {"why": why.table, "errors": errors([], truth)}
+    list(_worst(SimpleNamespace(detections=why.offer.kept, tables=tables, name="a"), str(tmp_path), ""))
+    assert [look.shape for look in looks] == [(size[1], size[0], 3)] * 2
+    for look in map(np.asarray, looks):
+        assert look[y : y + h, x : x + w, 0].min() == 1
+        assert look[..., 0].sum() == w * h
+    truth["images"][0] |= {"width": 100, "height": 100}
+    with pytest.raises(
+        DataError, match=r"image id 1: .*a\.png: the image is 120x80 \(upright.*: 80x120\), but.* 100x100"
+    ):
+        dsla.why([], truth, images=tmp_path).picture(0)

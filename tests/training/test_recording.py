@@ -71,6 +71,22 @@ def test_a_frame_is_what_the_detector_says_after_that_step(run):
     assert np.allclose(recording.own_box[-1, 0], outputs.boxes[0, point], atol=0.07)
 
 
+@pytest.mark.robustness("wrong: torchvision's iscrowd is no object of a recording, as of training")
+def test_iscrowd_is_no_object(run):
+    class Flagged(dsla.Scenes):
+        def load(self, i):
+            image, target = super().load(i)
+            boxes = torch.cat([torch.tensor([[0.0, 0.0, 9.0, 9.0]]), target["boxes"]])
+            labels = torch.cat([target["labels"][:1], target["labels"]])
+            return image, {"boxes": boxes, "labels": labels, "iscrowd": torch.arange(len(boxes)) == 0}
+
+    recorder = Recorder(Flagged("test", size=12), (11, 2), every=2)
+    recorder(2, run[2], {"loss": 0.0})
+    flagged = recorder.recording()
+    assert np.array_equal(flagged.objects, run[1].objects)
+    assert np.array_equal(flagged.own[-1], run[1].own[-1], equal_nan=True)
+
+
 def test_the_loss_curve_is_the_runs(run):
     _, recording, _ = run
     log = trained(log_every=1).log
@@ -155,6 +171,8 @@ def test_what_cannot_be_recorded_is_refused(tmp_path, monkeypatch):
         Recorder(PROBES, growth=1.0)
     with pytest.raises(DataError, match="nothing recorded"):
         Recorder(PROBES).recording()
+    with pytest.raises(DataError, match="the model knows the classes a, b, but scenes-test has disc, box"):
+        Recorder(PROBES)(1, dsla.build(SMALL, class_names=["a", "b"]), {})
     path = tmp_path / "no.npz"
     with pytest.raises(DataError, match=rf"{re.escape(str(tmp_path))}.no\.npz: no such file"):
         Recording.load(path)

@@ -14,7 +14,8 @@ from tiny import TINY, few_scenes, quiet
 import dsla
 from dsla.data.sampling import Order
 from dsla.errors import DataError
-from dsla.recipes.recipe import Recipe
+from dsla.models.build import OF_THE_RUN
+from dsla.recipes.recipe import BACKBONES, Recipe
 from dsla.training.folder import BEST
 from dsla.training.loop import NotFinite, read_log, train_anew_or_on
 from dsla.training.schedule import due, learning_rate, optimizer_of, plan, rates, scaled
@@ -174,8 +175,53 @@ def test_evaluations_are_due_where_another_period_ends():
 
 def test_evaluating_on_other_classes_than_those_taught_is_refused(scenes):
     other = Listed((torch.rand(3, 64, 64), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
-    with pytest.raises(DataError, match=r"triangle.*but listed has a, b, c, d, e: evaluate on data with"):
+    with pytest.raises(DataError, match=r"triangle.*but listed has a, b, c, d, e: give data, or a model,"):
         quiet(TINY, scenes, val=other)
+
+
+@pytest.mark.robustness("wrong: a model of another recipe or other classes is not trained as if it were of these")
+def test_a_model_of_another_recipe_or_of_other_classes_is_refused(scenes, tmp_path):
+    def trained(model, **options):
+        return quiet(TINY, scenes, model=model, out=tmp_path / "run", **options)
+
+    fcos = dsla.recipe("scenes-fcos-plain", channels=16, head_convs=1)
+    with pytest.raises(DataError, match=r"another recipe than scenes-dsla \(.*method: fcos there, dsla here") as error:
+        trained(dsla.build(fcos, class_names=scenes.class_names))
+    assert "lr" not in str(error.value).partition(")")[0]  # the schedule is not what is wrong
+    for field in ({"score_threshold": 0.5}, {"min_size": (64,)}, {"relaxation": 0.5}):
+        with pytest.raises(DataError, match=f"{next(iter(field))}: "):
+            trained(dsla.build(TINY.replace(**field), class_names=scenes.class_names))
+    with pytest.raises(DataError, match=r"the model knows the classes bar, ring, .*, but scenes-train has disc, box"):
+        trained(dsla.build(TINY, class_names=scenes.class_names[::-1]))
+    with pytest.raises(DataError, match=r"the model knows the classes class 0, class 1, but scenes-train has"):
+        trained(dsla.build(TINY, 2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_tuned_further_by_another_schedule_and_is_then_one_of_it(scenes, tmp_path):
+    first = dsla.build(TINY, class_names=scenes.class_names)
+    further = TINY.replace(lr=1e-4, steps=1, batch_size=2, flip=0, schedule="step", amp="bf16")
+    result = quiet(further, scenes, model=first, out=tmp_path)
+    assert result.model is first
+    assert result.log[0]["recipe"]["lr"] == dsla.load(tmp_path / "model.safetensors").recipe.lr == 1e-4
+
+
+def test_the_fields_that_a_model_must_share_are_those_that_build_reads():
+    asked_for = set()
+
+    class Watched(Recipe):
+        def __getattribute__(self, name):
+            asked_for.add(name)
+            return super().__getattribute__(name)
+
+    fields = set(TINY.to_dict())
+    for name, backbone in (("scenes-fcos", "small"), *(("scenes-dsla", b) for b in BACKBONES if b != "resnet101")):
+        watched = Watched.from_dict(dsla.recipe(name).to_dict() | {"backbone": backbone})
+        asked_for.clear()  # of what checks the values
+        with torch.device("meta"):
+            dsla.build(watched, 2)
+        fields -= asked_for
+    assert fields == OF_THE_RUN
 
 
 def test_the_rate_scales_with_the_images_a_step_and_the_plan_says_it():
@@ -198,7 +244,7 @@ def test_accumulated_parts_give_the_mean_of_their_gradients(scenes):
 
     def moved(recipe, start, **options):
         torch.manual_seed(1)
-        model = dsla.build(recipe, class_names=scenes.class_names)
+        model = dsla.build(recipe, class_names=start.class_names)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train = lambda mode=True: None

@@ -14,7 +14,7 @@ from two_images import FAR, FOUND, OBJECT, SHIFTED, WIDE, Two
 import dsla
 from dsla.analysis import match, suppression
 from dsla.errors import DataError
-from dsla.widgets import DetectionBrowser
+from dsla.widgets import DetectionBrowser, RankingExplorer
 from dsla.widgets.browser import judge
 
 
@@ -35,6 +35,25 @@ def test_which_box_removed_which_and_both_overlaps(browser):
     assert table["iou"].tolist() == pytest.approx([5 / 7, 0.9, 0])
     assert table["by_iou"][1] == pytest.approx(5 / 7)
     assert table["verdict"].tolist() == ["hit", "", "false"]
+
+
+@pytest.mark.robustness("wrong: torchvision's iscrowd is a crowd in the browser, as in training")
+def test_iscrowd_is_a_crowd():
+    class Flagged(Two):
+        def __getitem__(self, i):
+            image, target = super().__getitem__(i)
+            del target["crowd_boxes"]
+            boxes = torch.cat([torch.tensor([FAR]), target["boxes"]])
+            labels = torch.cat([torch.tensor([1]), target["labels"]])
+            return image, {**target, "boxes": boxes, "labels": labels, "iscrowd": torch.arange(len(boxes)) == 0}
+
+    browser = DetectionBrowser(Flagged(), {"ours": FOUND})
+    assert [o["box"] for o in browser.surface.frame["objects"]] == [OBJECT]
+    table = browser.tables["ours"]
+    assert table["verdict"].tolist() == ["hit", "", ""]  # the third lies in the crowd
+    assert table["object"].tolist() == [0, 0, -1]
+    assert browser.survey()[["hit", "false", "missed"]].to_numpy().tolist() == [[1, 0, 0], [0, 0, 0]]
+    browser.close()
 
 
 def test_the_object_of_a_box_is_of_its_class_where_it_overlaps_one():
@@ -223,3 +242,11 @@ def test_forty_slider_values_leave_nothing_behind_and_closing_frees():
     assert "image/png" in browser._repr_mimebundle_()
     browser.close()
     assert set(_instances) == before
+
+
+@pytest.mark.robustness("wrong: a model of other classes is refused by the views of detections")
+@pytest.mark.parametrize("view", [DetectionBrowser, RankingExplorer])
+def test_a_model_of_other_classes_is_refused(view):
+    model = dsla.build("scenes-dsla", class_names=["dog", "cat"])
+    with pytest.raises(DataError, match="the model knows the classes dog, cat, but two has cat, dog: give data, or"):
+        view(Two(), {"ours": model})

@@ -66,7 +66,7 @@ def test_a_data_set_is_stepped_through(explorer):
     wanted = [[10.1, 10.2, 10.1 + 30.3, 10.2 + 40.4, 1], [50, 20, 80, 50, 0]]  # cut to the image; the crowd is none
     assert surface.objects == wanted
     assert torch.equal(explorer.boxes, torch.tensor(wanted)[:, :4])
-    assert explorer.pictures.shown.source.endswith("a.png')")
+    assert explorer.pictures.shown.source.endswith("a.png', (60, 80))")  # in the frame of its boxes
     moved = [[12, 12, 40, 52, 1], wanted[1]]
     leave(explorer, 2, moved)
     assert (surface.objects, surface.scene, surface.seq) == ([], 2, 1)

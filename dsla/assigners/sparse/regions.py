@@ -10,6 +10,7 @@ count: it looks at windows of a fixed size or, where those would hold more than 
 without a range), at tables of some boxes and all points of the map.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,11 +96,10 @@ class Region:
 
     def cells(self) -> Iterator[Cells]:
         """All (box, point) of the rectangles, in pieces that hold all points of a box."""
-        columns, rows = self.most or self.grid.shapes[0]
         if self.first.device.type == "cpu":
             yield self.listed()
-        elif columns * rows * len(self.grid.shapes) < len(self.grid):
-            yield self.windows(columns, rows)
+        elif self.most and math.prod(self.most) * len(self.grid.shapes) < len(self.grid):
+            yield self.windows(*self.most)
         else:
             boxes = torch.arange(len(self.first), device=self.first.device)
             yield from map(self.table, boxes.split(max(1, PIECE // len(self.grid))))
