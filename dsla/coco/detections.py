@@ -82,7 +82,8 @@ class Results:
         odd["off-image"] &= (image >= 0) & ~odd["negative-size"]
         problems = Problems(name)
         for kind, mask in odd.items():
-            problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
+            at = np.flatnonzero(mask).tolist()
+            problems.add(kind, [f"at {n}" for n in at], positions=at)
         results = cls(name, truth, image, category, boxes, score, problems).where(image >= 0)
         sized = (results.boxes[:, 2:] > 0).all(1)
         if guess and sized.sum() > len(results) / 2:
