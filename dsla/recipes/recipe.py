@@ -127,7 +127,10 @@ class Recipe:
         pyramid = (
             f"for the {levels} levels of a pyramid with extra_levels={self.extra_levels!r}; give one for each level"
         )
+        names = [name for name, _ in self.options]
+        again = ", ".join(sorted({name for name in names if names.count(name) > 1}))
         wrong = {
+            f"options={self.options} has {again} several times; give each option once": again,
             f"backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}": self.backbone not in BACKBONES,
             "neither epochs nor steps; one of them says how long it trains": (self.epochs, self.steps) == (None, None),
             f"channels={self.channels} is no multiple of groups={self.groups}": self.channels % self.groups,

@@ -292,6 +292,8 @@ def test_a_list_takes_no_changes(capsys):
     [
         ("evaluate scenes-dsla --split vla", "no split of the embedded scenes 'vla': did you mean 'val'?"),
         ("train scenes-dsla --accumulate 17 steps=1 --size 2 --out x", "parts of a step, from 1 to its 16 images"),
+        ("train scenes-dsla lr=0.1 steps=9 lr=0.2 --print", "lr=0.1 lr=0.2: give each field once"),
+        ("train scenes-atss options=topk:9,topk:3 --print", "has topk several times; give each option once"),
         ("train scenes-dsla strides=8,8,8", "every backbone's pyramid has maps of (8, 16, 32)"),
     ],
 )

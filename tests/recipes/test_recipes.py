@@ -208,6 +208,15 @@ def test_another_method_comes_without_the_branch_and_the_options_that_it_does_no
     assert not assigner(recipe("scenes-max-iou", options="low_quality:false")).low_quality
 
 
+@pytest.mark.robustness("wrong: an option or a field that is given several times is refused, not the last one taken")
+def test_an_option_is_given_once():
+    for options in ("topk:9,topk:3", (("topk", 9), ("topk", 9))):
+        with pytest.raises(DataError, match="has topk several times; give each option once"):
+            recipe("scenes-atss", options=options)
+    with pytest.raises(DataError, match="recipe mine: options.*give each option once"):
+        Recipe(name="mine", method="atss", options=(("topk", 9), ("topk", 3)))
+
+
 def test_stored_recipes_load_with_fields_that_they_do_not_use_but_by_type():
     stored = json.loads(json.dumps(recipe("scenes-dsla").to_dict()))
     lenient = Recipe.from_dict({**stored, "quality": "centerness", "drop_path": 0.2, "frozen_stages": 2, "epochs": 3})
