@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from ..assigners.entry import Coupling
+from ..assigners.entry import Coupling, checked_ranges
 from ..assigners.registry import METHODS, method
 from ..errors import DataError, unknown
 from ..files import read_toml
@@ -115,6 +115,10 @@ class Recipe:
             except ValueError as error:
                 raise DataError(f"recipe {self.name}: {error}") from None
         entry = METHODS.get(self.method)  # None: of a stored recipe, whose author's method may come later
+        try:
+            checked_ranges(self.ranges, entry and entry.ranges)
+        except DataError as error:
+            raise DataError(f"recipe {self.name}: ranges: {error}") from None
         if self.coupling is None or (entry is not None and "coupling" not in entry.uses):
             object.__setattr__(self, "coupling", (entry or method(self.method)).coupling)
         if entry is not None:
