@@ -33,7 +33,8 @@ def errors_by(frame: pd.DataFrame, truth: GroundTruth) -> pd.DataFrame:
         dAP_… of each kind: the class's AP gained if errors of that kind, in all classes, were put right.
     """
     of = pd.MultiIndex.from_frame(truth.objects[["image", "gt"]])
-    place = of.get_indexer(pd.MultiIndex.from_arrays([frame["image"], frame["gt"].fillna(-1)]))
+    place, has = np.full(len(frame), -1), frame["gt"].notna().to_numpy()
+    place[has] = of.get_indexer(pd.MultiIndex.from_frame(frame.loc[has, ["image", "gt"]]))
     x1, y1, x2, y2 = (frame[c].to_numpy(dtype=float) for c in BOX)
     area = np.where(place >= 0, np.append(truth.area, 0)[place], (x2 - x1) * (y2 - y1))
     parts = []
