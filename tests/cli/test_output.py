@@ -223,6 +223,9 @@ def test_options_without_effect_are_refused_with_the_reason(words, message, caps
         ("analyze a.json --annotations b.json --nms -1", "--nms: '-1'"),
         ("reproduce --train --recipes all --jobs 1000", "--jobs: '1000'"),
         ("train scenes-dsla --eval-every inf", "--eval-every: 'inf'"),
+        ("data val --size 1000000000 --to big", "--size: '1000000000': a whole number from 1 to 100,000"),
+        ("evaluate scenes-dsla --size 100001", "--size: '100001'"),
+        ("export scenes-dsla --out a.onnx --size 32 1000000000", "--size: '1000000000'"),
         ("train scenes-dsla --batch-size 1" + 30 * "0", "--batch-size: '1000"),
     ],
 )
