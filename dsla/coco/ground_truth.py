@@ -151,6 +151,13 @@ class GroundTruth:
         """[M] bool: something of the box lies in the image, and no flag says otherwise."""
         return np.isfinite(self.inside[:, 0]) & ~self.crowd & ~self.ignore
 
+    def with_classes(self, labels: np.ndarray) -> "GroundTruth":
+        """The one of target dicts, which do not say how many classes there are, with those of detections, too."""
+        more = np.unique(labels[labels >= len(self.category_ids)]) if labels.dtype == np.int64 else labels[:0]
+        names = (*self.category_names, *map(str, more.tolist()))
+        ids = np.append(self.category_ids, more).astype(np.int64)
+        return replace(self, category_ids=ids, category_names=names) if len(more) else self
+
     def ready(self) -> "GroundTruth":
         """Itself, with everything derived computed now, so that processes which load images share it."""
         assert len(self.taught) == len(self._order[0])
