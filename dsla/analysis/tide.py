@@ -88,7 +88,7 @@ def _judged(here: Meeting, foreground: float, background: float) -> pd.DataFrame
         gt=optional(objects["gt"], left),
         gt_category=optional(objects["category"], left),
     )
-    part["detection"] = part["detection"].astype("Int64")
+    part["detection"] = part["detection"].convert_dtypes()  # with <NA> at objects; text stays text
     return pd.concat([part, rest], ignore_index=True) if len(rest) else part
 
 

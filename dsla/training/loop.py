@@ -19,7 +19,7 @@ from ..coco.evaluation import METRICS
 from ..data import DetectionDataset
 from ..data.sampling import Order, aspects, with_boxes
 from ..data.sources import refuse_path
-from ..errors import DataError, NotFinite
+from ..errors import DataError, NotFinite, within
 from ..files import locked, plain
 from ..models import Detector, build, save
 from ..models.evaluation import check_classes
@@ -101,6 +101,7 @@ def train(
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
         DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed.
     """
+    within(log_every=log_every)
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)
