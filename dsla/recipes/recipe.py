@@ -116,7 +116,7 @@ class Recipe:
                 raise DataError(f"recipe {self.name}: {error}") from None
         entry = METHODS.get(self.method)  # None: of a stored recipe, whose author's method may come later
         try:
-            checked_ranges(self.ranges, entry and entry.ranges)
+            checked_ranges(self.ranges, entry.ranges if entry else None)
         except DataError as error:
             raise DataError(f"recipe {self.name}: ranges: {error}") from None
         if self.coupling is None or (entry is not None and "coupling" not in entry.uses):
