@@ -49,7 +49,7 @@ def errors(
     parts = [_judged(here, min(foreground, 1 - 1e-10), background) for here in images]
     table = Table(pd.concat(parts, ignore_index=True))
     for name, column in (("name", "category"), ("gt_name", "gt_category")):
-        names = {c: truth.categories.get(c, str(c)) for c in table[column].dropna().unique()}  # target dicts have none
+        names = {c: str(c) for c in table[column].dropna().unique()} | truth.categories  # target dicts may lack some
         table[name] = table[column].map(names)
     return table
 
