@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "dsla"
@@ -160,3 +162,33 @@ def test_names_say_what_the_thing_is():
     }
     assert vague == KEPT
     assert vague_names("found = 1\ndef f(own): ...\nfor said, x in y: known: int = 2") == VAGUE - {"asked", "shown"}
+
+
+def untrue(text: str, errors: set[str]) -> set[str]:
+    """Errors and arguments of which docstrings speak and that there are not: "function: name"."""
+    wrong = set()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        words, init = ast.get_docstring(node) or "", node
+        wrong |= {f"{node.name}: {name}" for name in re.findall(r"\b[A-Z]\w*Error\b", words) if name not in errors}
+        if isinstance(node, ast.ClassDef):
+            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        if init is not None:
+            arguments = {n.arg for n in ast.walk(init.args) if isinstance(n, ast.arg)}
+            section = re.search(r"Args:\n((?: {4,}.*\n|\n)*)", words + "\n")
+            named = re.findall(r"^ {4}([\w*][\w, *]*):", section[1] if section else "", re.MULTILINE)
+            of = {name.strip(" *") for names in named for name in names.split(",")}
+            of |= set(re.findall(r"`(\w+)` \[", words)) if isinstance(node, ast.FunctionDef) else set()
+            wrong |= {f"{node.name}: {name}" for name in of - arguments}
+    return wrong
+
+
+def test_docstrings_speak_of_errors_and_arguments_that_there_are():
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py")}
+    nodes = (node for text in texts.values() for node in ast.walk(ast.parse(text)))
+    errors = {node.name for node in nodes if isinstance(node, ast.ClassDef)} | {*dir(builtins)}
+    wrong = {path: names for path, text in texts.items() if (names := untrue(text, errors))}
+    assert not wrong
+    lies = '"""`c` [h, w].\n\n    Args:\n        a, d: x.\n    Raises:\n        OddError: y.\n    """'
+    assert untrue(f"def f(a, b):\n    {lies}", errors) == {"f: c", "f: d", "f: OddError"}

@@ -33,18 +33,20 @@ def errors_by(frame: pd.DataFrame, truth: GroundTruth) -> pd.DataFrame:
         dAP_… of each kind: the class's AP gained if errors of that kind, in all classes, were put right.
     """
     of = pd.MultiIndex.from_frame(truth.objects[["image", "gt"]])
-    place = of.get_indexer(pd.MultiIndex.from_arrays([frame["image"], frame["gt"].fillna(-1)]))
+    place, has = np.full(len(frame), -1), frame["gt"].notna().to_numpy()
+    place[has] = of.get_indexer(pd.MultiIndex.from_frame(frame.loc[has, ["image", "gt"]]))
     x1, y1, x2, y2 = (frame[c].to_numpy(dtype=float) for c in BOX)
     area = np.where(place >= 0, np.append(truth.area, 0)[place], (x2 - x1) * (y2 - y1))
     parts = []
     for by, group in (("class", frame["category"]), ("size", pd.Series(size_names(area), index=frame.index))):
         rows = pd.crosstab(group.to_numpy(), frame["kind"].to_numpy()).reindex(columns=KINDS, fill_value=0)
-        order = list(SIZES) if by == "size" else [c for c in truth.categories if c in rows.index]
+        classes = dict.fromkeys([*truth.categories, *rows.index])  # target dicts may lack some that are detected
+        order = list(SIZES) if by == "size" else [c for c in classes if c in rows.index]
         rows = rows.reindex(order, fill_value=0)
         objects = rows[["correct", "missed", "covered"]].sum(axis=1)
         about = {"objects": objects, "detections": rows[KINDS[:-2]].sum(axis=1)}
         rows = rows.assign(found=rows["correct"] / objects.where(objects > 0))
-        names = order if by == "size" else [truth.categories[c] for c in order]
+        names = order if by == "size" else [truth.categories.get(c, str(c)) for c in order]
         part = pd.DataFrame(about).join(rows).assign(by=by, name=names, category="" if by == "size" else order)
         if by == "class":
             part["AP50"] = fixed_aps(frame).reindex(order)

@@ -28,7 +28,7 @@ def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
     and the only option is iou_threshold.
 
     Raises:
-        DataError: without `truth`, no such table, or another option.
+        DataError: without `truth`, no such table, numbers that are not finite, or another option.
     """
     if truth is not None:
         table = match(detections, truth, **options)
@@ -39,11 +39,24 @@ def ranking(detections: Any, truth: Any = None, **options: Any) -> Table:
                 "ranking needs the ground truth, too, or a table of score and iou, and at most iou_threshold"
             )
         within(**options)
-        table = Table(detections).copy()
+        table = _numbers(detections)
         columns = {"image": 0, "gt": pd.NA, "ignored": False}
         table = table.assign(**{k: v for k, v in columns.items() if k not in table})
         table.attrs = {"iou_threshold": 0.5} | options
     table.attrs["analysis"] = "ranking"
+    return table
+
+
+def _numbers(detections: Any) -> Table:
+    """A table of score and iou, both finite numbers."""
+    try:
+        table = Table(detections).copy()
+        values = table[["score", "iou"]].to_numpy(dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"ranking needs columns of numbers, score and iou, of one length: {error}") from None
+    if (bad := ~np.isfinite(values).all(axis=1)).any():
+        score, iou = values[row := int(bad.argmax())]
+        raise DataError(f"row {row}: score {score}, iou {iou}; both must be finite: mend the row or leave it out")
     return table
 
 

@@ -1,7 +1,7 @@
 """Any detector by its COCO results file: evaluated, and asked everything that needs no network."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -159,7 +159,8 @@ def listed(source: Any, truth: GroundTruth) -> np.ndarray:
     """Places of the images that a list names.
 
     Args:
-        source: ids or file names; or a file of these, one a line or as JSON; or a COCO file, or any with its `images`.
+        source: ids or file names; or a file of these, one a line or as JSON; or a COCO file, or any with its `images`,
+            which may be ids or names, too.
         truth: the ground truth that has the images.
 
     Raises:
@@ -176,7 +177,10 @@ def listed(source: Any, truth: GroundTruth) -> np.ndarray:
         if not isinstance(names, (list, dict)):
             names = list(filter(None, map(str.strip, text.splitlines())))
     if isinstance(names, Mapping):
-        names = [image.get("id") for image in names.get("images", ())]
+        names = names.get("images", ())
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise DataError(f"{name}: no list of images but {names!r:.40}; write ids or file names, one a line or as JSON")
+    names = [one.get("id") if isinstance(one, Mapping) else one for one in names]
     places = list(map(truth.place, names))
     if lost := [one for one, n in zip(names, places, strict=True) if n < 0]:
         raise DataError(f"{name}: {many(len(lost), 'image')} that {truth.name} does not have: {some(lost)}")

@@ -226,8 +226,8 @@ def _of_dict(image: Mapping[str, Any], truth: GroundTruth, index: int) -> dict[s
     """One image's detections as columns. Besides the standard ones, `EXTRAS` are taken along where they are given."""
     where = f"image {truth.images[index]}"
     given = fields(image, where, scored=True)
-    # Target dicts do not say how many classes there are: every label is an id.
-    category = given["labels"] if truth.labels is None else comparable(truth.label_ids)[labels_of(given, where, truth)]
+    labels = labels_of(given, where, truth)
+    category = labels if truth.labels is None else comparable(truth.label_ids)[labels]
     columns = dict(zip(BOX, given["boxes"].T, strict=True)) | {"category": category}
     columns |= {name: array(image[name]).astype(float) for name in EXTRAS if name in image}
     columns |= {"score": given["scores"].astype(float), "detection": np.arange(len(category))}

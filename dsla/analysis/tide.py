@@ -49,7 +49,8 @@ def errors(
     parts = [_judged(here, min(foreground, 1 - 1e-10), background) for here in images]
     table = Table(pd.concat(parts, ignore_index=True))
     for name, column in (("name", "category"), ("gt_name", "gt_category")):
-        table[name] = table[column].map(truth.categories)
+        names = {c: str(c) for c in table[column].dropna().unique()} | truth.categories  # target dicts may lack some
+        table[name] = table[column].map(names)
     return table
 
 
@@ -87,7 +88,7 @@ def _judged(here: Meeting, foreground: float, background: float) -> pd.DataFrame
         gt=optional(objects["gt"], left),
         gt_category=optional(objects["category"], left),
     )
-    part["detection"] = part["detection"].astype("Int64")
+    part["detection"] = part["detection"].convert_dtypes()  # with <NA> at objects; text stays text
     return pd.concat([part, rest], ignore_index=True) if len(rest) else part
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .fovea import FoveaBox
     from .gfl import GFL
     from .imagewise import ImageAssigner
-    from .jitter import jittered_predictions
+    from .jitter import jittered_assignment, jittered_predictions
     from .max_iou import MaxIoU
     from .pairs import Decision, Pairs, Truth
     from .pairwise import PairAssigner

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .base import DEFAULT_RANGES
+from .entry import checked_ranges
 from .pairs import Pairs
 from .pairwise import PairAssigner
-from .rules import Case, Rule, checked_ranges, label_rule, range_text, region_rules
+from .rules import Case, Rule, check_radius, label_rule, range_text, region_rules
 
 
 def centerness(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
@@ -94,7 +95,8 @@ class DSLA(PairAssigner):
         core_zone: bool = True,
         center_sampling: float | None = None,
     ) -> None:
-        self.regress_ranges = checked_ranges(regress_ranges, center_sampling)
+        self.regress_ranges = checked_ranges(regress_ranges)
+        check_radius(center_sampling)
         if relaxation is not None and not 0 <= relaxation < 1:
             raise ValueError(f"relaxation must be in [0, 1), got {relaxation}")
         self.relaxation, self.truncate = relaxation or 0.0, truncate

@@ -6,6 +6,7 @@ import pkgutil
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,8 +29,28 @@ Coupling = Literal["on", "off", "iou-only"]
 LABELS = {"soft": "dsla", "hard": "fcos"}
 """The criterion that teaches such labels: quality focal loss for soft ones, focal loss for hard ones."""
 
-_RANGES = ("regress_ranges", "scale_ranges")
+_RANGES = {"regress_ranges": -math.inf, "scale_ranges": 0.0}  # where ranges of such an argument may begin
 OTHERS = ("#8c6d31", "#b5507a", "#4d6fae", "#3f8f8a", "#9467bd", "#5c5c5c")  # of methods that do not say theirs
+
+
+def checked_ranges(ranges: Any, argument: str | None = "regress_ranges") -> tuple[tuple[float, float], ...]:
+    """Ranges of levels as tuples of floats; infinity becomes 1e8, which float32 sums survive.
+
+    Args:
+        ranges: (low, high) of each level, pixels.
+        argument: that takes them, "scale_ranges" begin at 0 or above; None: of a method without ranges.
+
+    Raises:
+        DataError: no pairs of numbers, or none that a level can have.
+    """
+    checked: tuple[tuple[float, float], ...] = ()
+    with suppress(TypeError, ValueError):  # no pairs of numbers
+        checked = tuple((float(low), min(float(high), 1e8)) for low, high in ranges)
+    least = _RANGES.get(argument or "", -math.inf)
+    if not checked or any(not least <= low < high or high <= 0 for low, high in checked):
+        scales = "; scales begin at 0 or above" if least == 0 else ""
+        raise DataError(f"each range must be (low, high) with low < high and 0 < high, got {ranges}{scales}")
+    return checked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .base import DEFAULT_RANGES
 from .dsla import centerness
+from .entry import checked_ranges
 from .pairs import Pairs
 from .pairwise import PairAssigner
-from .rules import Case, Rule, checked_ranges, label_rule, range_rule, region_rules
+from .rules import Case, Rule, check_radius, label_rule, range_rule, region_rules
 
 
 class FCOS(PairAssigner):
@@ -31,7 +32,8 @@ class FCOS(PairAssigner):
     def __init__(
         self, regress_ranges: Sequence[Sequence[float]] = DEFAULT_RANGES, center_sampling: float | None = None
     ) -> None:
-        self.regress_ranges = checked_ranges(regress_ranges, center_sampling)
+        self.regress_ranges = checked_ranges(regress_ranges)
+        check_radius(center_sampling)
         self.center_sampling = center_sampling
 
     def label(self, pairs: Pairs) -> Tensor:

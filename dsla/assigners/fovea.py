@@ -12,8 +12,9 @@ from torch import Tensor
 from ..geometry import HeadOutputs, PointGrid, constant
 from .base import Assigner
 from .dsla import smooth_label
+from .entry import checked_ranges
 from .pairs import Decision, Pairs, Truth
-from .rules import Case, Rule, checked_ranges, label_rule, range_rule
+from .rules import Case, Rule, label_rule, range_rule
 from .sparse.cells import Cells, Levels
 from .sparse.regions import Region, map_sizes
 
@@ -52,9 +53,7 @@ class FoveaBox(Assigner):
         smooth: bool = False,
         relaxation: float = 0.2,
     ) -> None:
-        self.scale_ranges = checked_ranges(scale_ranges, None)
-        if any(lo < 0 for lo, _ in self.scale_ranges):
-            raise ValueError(f"each scale range begins at 0 or above, got {scale_ranges}")
+        self.scale_ranges = checked_ranges(scale_ranges, "scale_ranges")
         if not 0 < sigma <= 1 or not 0 <= relaxation < 1:
             raise ValueError(f"sigma must be in (0, 1] and relaxation in [0, 1), got {sigma} and {relaxation}")
         self.sigma, self.smooth, self.relaxation = float(sigma), smooth, float(relaxation)

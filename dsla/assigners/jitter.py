@@ -1,11 +1,15 @@
 """Predictions without a model: true boxes, jittered, for methods that assign from what a head says."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, aligned_iou, boxes_to_distances, distances_to_boxes
+from .assignment import Assignment
+from .base import Assigner
 
 
 def jittered_predictions(
@@ -51,6 +55,32 @@ def jittered_predictions(
         score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
         logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
     return HeadOutputs(logits, distances, grid)
+
+
+def jittered_assignment(
+    assigner: Assigner, grid: PointGrid, boxes: Tensor, labels: Tensor, amount: float, seed: int = 0, **options: Any
+) -> tuple[Assignment, HeadOutputs]:
+    """An image assigned from `jittered_predictions` of its own boxes.
+
+    Predicted are the classes that the image has, in ascending order: labels may be of any size, and memory grows with
+    their number alone.
+
+    Args:
+        assigner: who assigns.
+        grid: the points.
+        boxes: [M, 4] pixels.
+        labels: [M] int64, 0 or above.
+        amount: of the jitter.
+        seed: of the jitter.
+        options: of the assigner's call: coupling, image_sizes, …
+    Returns:
+        The assignment, a batch of one, whose categories are the labels as given; the predictions of C classes.
+    """
+    classes, places = labels.unique(return_inverse=True)
+    predictions = jittered_predictions(grid, [boxes], [places], amount, max(len(classes), 1), seed)
+    assignment = assigner(grid, [boxes], [places], predictions, **options)
+    named = torch.cat((classes, classes.new_tensor([-1])))  # background, −1, is last
+    return replace(assignment, category=named[assignment.category]), predictions
 
 
 def steps(points: int, seed: int) -> Tensor:

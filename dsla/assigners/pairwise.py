@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid
 from .base import Assigner
+from .entry import checked_ranges
 from .pairs import Decision, Pairs, Truth
-from .rules import Case, Rule, checked_ranges, label_rule, range_rule, region_rules, value_rules
+from .rules import Case, Rule, label_rule, range_rule, region_rules, value_rules
 from .sparse.regions import Region, candidates
 
 
@@ -30,7 +31,7 @@ class PairAssigner(Assigner):
     center_sampling: float | None = None
 
     def __init__(self, regress_ranges: Sequence[Sequence[float]] | None = None) -> None:
-        self.regress_ranges = None if regress_ranges is None else checked_ranges(regress_ranges, None)
+        self.regress_ranges = None if regress_ranges is None else checked_ranges(regress_ranges)
 
     @property
     def reach(self) -> tuple[tuple[float, float], ...] | None:

@@ -1,8 +1,7 @@
 """Why a point is, or is not, taught by a box: rules with their numbers, and the lines that several methods share."""
 
 import html
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -87,16 +86,10 @@ class Explanation:
         return f"<p>{html.escape(self.head)}</p><table>{rows}</table><p><b>{html.escape(self.verdict)}</b></p>"
 
 
-def checked_ranges(ranges: Sequence[Sequence[float]], center_sampling: float | None) -> tuple[tuple[float, float], ...]:
-    """Regression ranges as tuples; infinity becomes 1e8, which float32 sums survive."""
-    checked: tuple[tuple[float, float], ...] = ()
-    with suppress(TypeError, ValueError):  # no pairs of numbers
-        checked = tuple((float(lo), min(float(hi), 1e8)) for lo, hi in ranges)
-    if not checked or any(not lo < hi or hi <= 0 for lo, hi in checked):
-        raise ValueError(f"each range must be (low, high) with low < high and 0 < high, got {ranges}")
+def check_radius(center_sampling: float | None) -> None:
+    """Raises a ValueError for a radius of centre sampling that is none."""
     if center_sampling is not None and not center_sampling > 0:
         raise ValueError(f"center_sampling is a radius in strides, above 0, or None; got {center_sampling}")
-    return checked
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ class TaskAligned(Assigner):
         among = f"{'' if chosen else 'not '}among the {points.shape[1]} best; the last of them has {last:.4g}"
         label = float(self(grid, [truth.boxes[:1]], [truth.labels[:1]], predictions=outputs).label[0, case.point])
         return [
-            Rule("score", f"σ = {score:.4g} for class {category}", score),
+            Rule("score", f"σ = {score:.4g} for the box's class", score),
             Rule("IoU", f"IoU of its predicted box {iou:.4g}", iou),
             Rule("alignment", f"σ^{self.alpha:g} · IoU^{self.beta:g} = {metric:.4g}, must be > 0", metric, metric > 0),
             Rule("best of the box", among, metric, chosen),

@@ -26,6 +26,9 @@ def run(args: Namespace) -> int:
         return 0
     if bare := [c for c in args.changes if "=" not in c]:
         raise DataError(f"{bare[0]!r}: changes are written FIELD=VALUE")
+    fields = [c.partition("=")[0] for c in args.changes]
+    if again := [c for c, field in zip(args.changes, fields, strict=True) if fields.count(field) > 1]:
+        raise DataError(f"{' '.join(again)}: give each field once")
     changes = dict(c.partition("=")[::2] for c in args.changes)
     typed = recipe(args.recipe, **changes)
 

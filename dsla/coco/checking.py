@@ -43,7 +43,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
 
     def add(kind: str, mask: np.ndarray, field: str = "") -> None:
         at = np.flatnonzero(mask).tolist()
-        problems.add(kind, map(label, at), example(at[0], field) if at and field else "")
+        problems.add(kind, map(label, at), example(at[0], field) if at and field else "", at)
 
     flags = {field: columns.numbers_in(rows, field, 0) for field in ("iscrowd", "ignore")}
     bad = [(o.position, o.field) for o in odd if o.field in flags]
@@ -105,6 +105,7 @@ def checked(source: str | Path | Mapping[str, Any], name: str, targets: bool = F
     add("repeated-box", repeated(np.column_stack([boxes, image, category]), good & ~crowd & ~ignore))
     add("repeated-id", again & good & ~np.bool_(targets))
     by_row = {"ids": ids, "image": image.astype(np.int32), "category": category.astype(np.int32), "boxes": boxes}
+    by_row |= {"position": np.arange(len(rows), dtype=np.int32)}
     by_row |= {"area": np.where(usable, given, product), "crowd": crowd, "ignore": ignore}
     about = {"name": name, "image_ids": image_ids, "file_names": file_names, "widths": sizes[0], "heights": sizes[1]}
     about |= {"category_ids": category_ids, "category_names": category_names, "problems": problems}

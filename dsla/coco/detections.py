@@ -25,7 +25,7 @@ class Results:
 
     Attributes:
         name: the file, or the kind of object it came from.
-        truth: the ground truth whose images and classes they name.
+        truth: the ground truth whose images and classes they name; that of target dicts has the classes of both.
         image, category: [D] places among its images and classes.
         boxes: [D,4] x, y, w, h in pixels.  score: [D].
         problems: everything odd about the file.
@@ -66,6 +66,8 @@ class Results:
         source = source.to_table() if isinstance(source, Results) else source
         table = source if isinstance(source, pd.DataFrame) else as_table(source, truth)
         table = _read(source, name) if table is None else checked_table(table, name)
+        if truth.labels is None:
+            truth = truth.with_classes(columns.id_array(table["category"].tolist()))
         image = located(table["image"], truth.image_ids, "an image_id", name, subset)
         category = located(table["category"], truth.category_ids, "a category_id", name)
         if "file" in table and not isinstance(source, pd.DataFrame):
@@ -82,7 +84,8 @@ class Results:
         odd["off-image"] &= (image >= 0) & ~odd["negative-size"]
         problems = Problems(name)
         for kind, mask in odd.items():
-            problems.add(kind, [f"at {n}" for n in np.flatnonzero(mask).tolist()])
+            at = np.flatnonzero(mask).tolist()
+            problems.add(kind, [f"at {n}" for n in at], positions=at)
         results = cls(name, truth, image, category, boxes, score, problems).where(image >= 0)
         sized = (results.boxes[:, 2:] > 0).all(1)
         if guess and sized.sum() > len(results) / 2:

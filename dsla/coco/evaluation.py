@@ -84,8 +84,8 @@ def evaluate_detections(
         DataError: files, rows or a limit that cannot be used.  ValueError: no such engine.
     """
     within(max_detections=max_detections)
-    truth = GroundTruth.of(ground_truth)
-    results = Results.of(detections, truth)
+    results = Results.of(detections, GroundTruth.of(ground_truth))
+    truth = results.truth
     caps = (*(cap for cap in CAPS[:-1] if cap < max_detections), max_detections)
     result = curves(engine, results, caps)
     precision, recall = result.precision, result.recall

@@ -81,7 +81,8 @@ def as_table(source: Any, truth: Any) -> pd.DataFrame | None:
     for image, where, given in (_detected if are_texts(source) else _seen)(source, truth):
         labels = labels_of(given, where, truth)
         images += [image] * len(labels)
-        parts.append((given["boxes"], truth.label_ids[labels].astype(object), given["scores"]))
+        ids = labels if truth.labels is None else truth.label_ids[labels]
+        parts.append((given["boxes"], ids.astype(object), given["scores"]))
     boxes, category, score = (np.concatenate(part) for part in zip(*parts, strict=True))
     table = pd.DataFrame(boxes, columns=CORNERS)
     return table.assign(image=pd.Series(images, dtype=object), category=category, score=score)
@@ -107,11 +108,13 @@ def _one(value: Any) -> bool:
 def labels_of(given: Fields, where: str, truth: Any) -> np.ndarray:
     """The labels of detections, which are classes of the ground truth.
 
+    Target dicts do not say how many classes there are: with them every label is one, maybe without an object.
+
     Raises:
         DataError: they are not; begins with `where`.
     """
     highest, classes = given["labels"].max(initial=-1), len(truth.label_ids)
-    if highest >= classes:
+    if highest >= classes and truth.labels is not None:
         raise DataError(f"{where}: class {highest}, but {truth.name} has the classes 0…{classes - 1}")
     return given["labels"]
 

@@ -36,6 +36,7 @@ class GroundTruth:
         category_ids: [C] like `image_ids`, ascending, numbers before text; the label of a class is its place here.
         category_names: one a class; the id as text where the file has none.
         ids: [M] of the annotations as in the file (objects; None where it has none).
+        position: [M] of the annotations in the file's list.
         image, category: [M] places among the images and classes; −1 is the class of a crowd of every class, as
             `crowd_boxes` of target dicts are.
         boxes: [M,4] x, y, w, h in pixels, as the file has them; w and h are positive.
@@ -53,6 +54,7 @@ class GroundTruth:
     category_ids: np.ndarray
     category_names: tuple[str, ...]
     ids: np.ndarray
+    position: np.ndarray
     image: np.ndarray
     category: np.ndarray
     boxes: np.ndarray
@@ -149,6 +151,13 @@ class GroundTruth:
         """[M] bool: something of the box lies in the image, and no flag says otherwise."""
         return np.isfinite(self.inside[:, 0]) & ~self.crowd & ~self.ignore
 
+    def with_classes(self, labels: np.ndarray) -> "GroundTruth":
+        """The one of target dicts, which do not say how many classes there are, with those of detections, too."""
+        more = np.unique(labels[labels >= len(self.category_ids)]) if labels.dtype == np.int64 else labels[:0]
+        names = (*self.category_names, *map(str, more.tolist()))
+        ids = np.append(self.category_ids, more).astype(np.int64)
+        return replace(self, category_ids=ids, category_names=names) if len(more) else self
+
     def ready(self) -> "GroundTruth":
         """Itself, with everything derived computed now, so that processes which load images share it."""
         assert len(self.taught) == len(self._order[0])
@@ -170,7 +179,8 @@ class GroundTruth:
         place = np.full(len(self), -1)
         place[images] = np.arange(len(images))
         rows = np.flatnonzero(place[self.image] >= 0)
-        parts = {name: getattr(self, name)[rows] for name in ("ids", "category", "boxes", "area", "crowd", "ignore")}
+        columns = ("ids", "position", "category", "boxes", "area", "crowd", "ignore")
+        parts = {name: getattr(self, name)[rows] for name in columns}
         parts |= {name: getattr(self, name)[images] for name in ("image_ids", "widths", "heights")}
         files = tuple(self.file_names[i] for i in images.tolist())
         return replace(self, **parts, image=place[self.image[rows]].astype(np.int32), file_names=files)

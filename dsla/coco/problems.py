@@ -26,6 +26,7 @@ class Problem:
         level: "dropped" (left out, or not taught), "mended" (used otherwise than written), "noted" (used as it is),
             "refused" (an error once it is used).
         example: the first of them in the file's words.
+        positions: of annotations and detections, in the file's list; ids may be missing, or repeated.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Problem:
     level: str
     of: str = "annotation"
     example: str = ""
+    positions: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -67,11 +69,11 @@ class Problems(list[Problem]):
         lines = [f"{self.name}: {self.summary}".strip(), *(map(str, self) if self else ["nothing odd"])]
         return f"refused: {self.error}" if self.error else "\n  ".join(lines)
 
-    def add(self, kind: str, ids: Iterable[Any], example: str = "") -> None:
-        """One more, of a kind in problems.toml, if any row has it."""
+    def add(self, kind: str, ids: Iterable[Any], example: str = "", positions: Sequence[int] = ()) -> None:
+        """One more, of a kind in problems.toml, if any row has it; the rest as `Problem` has it."""
         if rows := tuple(ids):
             words = {key: text.format(smallest=SMALLEST, slack=SLACK) for key, text in KINDS[kind].items()}
-            self.append(Problem(ids=rows, example=example, **words))
+            self.append(Problem(ids=rows, example=example, positions=tuple(positions), **words))
 
     def warn(self) -> None:
         """One `DataWarning` with all, if there are any; without a line of source, which says nothing about a file."""

@@ -7,6 +7,7 @@ drawing exercise. `dsla.data.render` draws them and says how.
 """
 
 import io
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from dsla.data import render
 from dsla.data.loading import DetectionDataset, Target, Transforms
-from dsla.errors import unknown
+from dsla.errors import DataError, unknown
 
 SIZES = {"train": 6000, "val": 400, "test": 400}
 CHUNK = 250  # scenes a worker process draws before it reports
@@ -64,6 +65,9 @@ class Scenes(DetectionDataset):
         image_size: side in pixels; objects grow with it.
         transforms: see `DetectionDataset`.
 
+    Raises:
+        DataError: more scenes than memory holds, or no such split.  ValueError: a negative number.
+
     Scenes are drawn when first asked for; `prepare` draws all that are missing on several processes.
     """
 
@@ -87,7 +91,12 @@ class Scenes(DetectionDataset):
         self.name = f"scenes-{split}"
         self.transforms = transforms
         count = SIZES[split] if size is None else size
-        self._pixels = torch.empty((count, 3, image_size, image_size), dtype=torch.uint8)  # touched as drawn
+        shape = (count, 3, image_size, image_size)
+        try:
+            self._pixels = torch.empty(shape, dtype=torch.uint8)  # touched as drawn
+        except RuntimeError:
+            needed = f"{count} scenes of {image_size} × {image_size} pixels take {math.prod(shape) / 1e9:,.0f} GB"
+            raise DataError(f"{needed} of memory, more than there is: give a smaller size") from None
         self._rows: list[NDArray[np.float64] | None] = [None] * count
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from ..assigners import Assigner, Assignment, as_assigner, jittered_predictions, method
+from ..assigners import Assigner, Assignment, as_assigner, jittered_assignment, method
 from ..errors import DataError
 from ..geometry import Frame, InputSize
 from . import draw
@@ -122,12 +122,11 @@ def assign(
     steps = tuple(STRIDES if strides is None else strides)
     assigner.check_levels(steps, title)
     grid, boxes = frame.grid(steps, assigner.point_offset if offset is None else offset), frame.boxes(boxes)
-    predictions = None
     if assigner.needs_predictions:
-        classes = int(labels.max()) + 1 if len(labels) else 1
-        predictions = jittered_predictions(grid, [boxes], [labels], jitter, classes, seed)
+        assignment, _ = jittered_assignment(assigner, grid, boxes, labels, jitter, seed, image_sizes=[frame.size])
         title = f"{title} · predictions: true boxes jittered by {jitter:.0%}"
-    assignment = assigner(grid, [boxes], [labels], predictions=predictions, image_sizes=[frame.size])
+    else:
+        assignment = assigner(grid, [boxes], [labels], image_sizes=[frame.size])
     return Row(title, assignment, assignment.counts().numpy())
 
 

@@ -99,7 +99,7 @@ def show_near(ax: Axes, pixels: np.ndarray, box: Sequence[float], margin: float,
 
 
 def show_labels(ax: Axes, grid: PointGrid, level: int, values: Any, visible: Any) -> None:
-    """Labels [h, w] in 0…1 of a level, where they are `shown` [h, w]: each colours the cell around its point."""
+    """Labels [h, w] in 0…1 of a level, where they are `visible` [h, w]: each colours the cell around its point."""
     pixels = LABELS(np.clip(np.asarray(values, dtype=np.float32), 0, 1), bytes=True)
     pixels[..., 3] = np.where(np.asarray(visible), 209, 0)  # a little of the image is seen through
     (h, w), s = grid.shapes[level], grid.strides[level]

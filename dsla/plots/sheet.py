@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 
 from ..coco.columns import corners_of
 from ..data import CocoDataset
@@ -24,9 +23,9 @@ def problem_sheet(dataset: CocoDataset) -> Picture:
     Raises:
         DataError: there is no odd box in a picture that can be read.
     """
-    truth, ids = dataset.truth, pd.Index(dataset.truth.ids.astype(object))
-    kinds = {p.kind: ids.isin(p.ids) for p in dataset.problems if p.of == "annotation"}
-    odd = np.any([np.zeros(len(ids), dtype=bool), *kinds.values()], axis=0)
+    truth = dataset.truth
+    kinds = {p.kind: np.isin(truth.position, p.positions) for p in dataset.problems if p.of == "annotation"}
+    odd = np.any([np.zeros(len(truth.ids), dtype=bool), *kinds.values()], axis=0)
     count = np.bincount(truth.image[odd], minlength=len(truth))
     pictures = []
     for i in np.argsort(-count, kind="stable")[: (count > 0).sum()].tolist():

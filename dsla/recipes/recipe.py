@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from ..assigners.entry import Coupling
+from ..assigners.entry import Coupling, checked_ranges
 from ..assigners.registry import METHODS, method
 from ..errors import DataError, unknown
 from ..files import read_toml
@@ -115,6 +115,10 @@ class Recipe:
             except ValueError as error:
                 raise DataError(f"recipe {self.name}: {error}") from None
         entry = METHODS.get(self.method)  # None: of a stored recipe, whose author's method may come later
+        try:
+            checked_ranges(self.ranges, entry.ranges if entry else None)
+        except DataError as error:
+            raise DataError(f"recipe {self.name}: ranges: {error}") from None
         if self.coupling is None or (entry is not None and "coupling" not in entry.uses):
             object.__setattr__(self, "coupling", (entry or method(self.method)).coupling)
         if entry is not None:
@@ -127,7 +131,10 @@ class Recipe:
         pyramid = (
             f"for the {levels} levels of a pyramid with extra_levels={self.extra_levels!r}; give one for each level"
         )
+        names = [name for name, _ in self.options]
+        again = ", ".join(sorted({name for name in names if names.count(name) > 1}))
         wrong = {
+            f"options={self.options} has {again} several times; give each option once": again,
             f"backbone={self.backbone!r}; choose one of {tuple(BACKBONES)}": self.backbone not in BACKBONES,
             "neither epochs nor steps; one of them says how long it trains": (self.epochs, self.steps) == (None, None),
             f"channels={self.channels} is no multiple of groups={self.groups}": self.channels % self.groups,

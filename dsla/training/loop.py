@@ -20,7 +20,7 @@ from ..data import DetectionDataset
 from ..data.loading import check_unmoved
 from ..data.sampling import Order, aspects, with_boxes
 from ..data.sources import refuse_path
-from ..errors import DataError, NotFinite
+from ..errors import DataError, NotFinite, within
 from ..files import locked, plain
 from ..models import Detector, build, save
 from ..models.build import check_recipe
@@ -105,6 +105,7 @@ def train(
         DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed, a
             model of another recipe or other classes, or a `val` whose transforms move boxes.
     """
+    within(log_every=log_every)
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_predictions
+from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_assignment
 from ..geometry import Frame, HeadOutputs, boxes_to_distances
 from ..plots.comparison import Row
 
@@ -30,7 +30,7 @@ class Shown:
     """One row: an assignment (batch of one), the predictions that it was coupled with, and the values drawn.
 
     coupled: whether predictions are looked at beyond the choice of points. values: [P] the label; coupled, what the
-    classification would be taught. labels: [M] of the boxes.
+    classification would be taught. labels: [M] of the boxes, among the classes of the predictions.
     """
 
     title: str
@@ -108,10 +108,6 @@ class View:
         return tuple(self.state["strides"] if self.raw is None else self.raw.outputs.grid.strides)
 
     @property
-    def classes(self) -> int:
-        return int(self.labels.max()) + 1 if len(self.labels) else 1
-
-    @property
     def frame(self) -> Frame:
         if self.raw is not None:
             return Frame(self.size, *2 * self.raw.image_sizes)
@@ -139,14 +135,16 @@ class View:
     def _row(self, title: str, name: str, assigner: Assigner) -> Shown:
         assigner.check_levels(self.strides, title)
         frame = self.frame
-        boxes, labels = [frame.boxes(self.boxes)], [self.labels]
+        boxes, labels, sizes = frame.boxes(self.boxes), self.labels, [frame.size]
         predictions = None if self.raw is None else self.raw.outputs
         grid = frame.grid(self.strides, self.offset(assigner)) if predictions is None else predictions.grid
         if self.jittered(assigner):
-            about = self.state["jitter"], self.classes, self.state["seed"]
-            predictions = jittered_predictions(grid, boxes, labels, *about)
-        assignment = assigner(grid, boxes, labels, predictions, image_sizes=[frame.size])
-        return Shown(title, name, assignment, predictions, frame, self.labels, self.coupled)
+            about = self.state["jitter"], self.state["seed"]
+            assignment, predictions = jittered_assignment(assigner, grid, boxes, labels, *about, image_sizes=sizes)
+            labels = labels.unique(return_inverse=True)[1]
+        else:
+            assignment = assigner(grid, [boxes], [labels], predictions, image_sizes=sizes)
+        return Shown(title, name, assignment, predictions, frame, labels, self.coupled)
 
     def code(self, name: str, assigner: Assigner) -> str:
         """Python that makes the assigner; a class of the reader's own comes from the registry."""

@@ -46,6 +46,16 @@ def test_errors_have_names(table):
     assert pd.isna(table["gt_name"][4])
 
 
+@pytest.mark.robustness("wrong: an annotation id of −1 stands for no other than its object")
+@pytest.mark.parametrize("gt", [1, -1, 0, "a"])
+def test_a_false_alarm_counts_at_its_own_size_whatever_ids_there_are(gt):
+    truth = {**TRUTH, "annotations": [{**TRUTH["annotations"][0], "id": gt}]}
+    rows = [row(COW, [400, 400, 60, 60], 0.9), row(COW, [300, 300, 200, 200], 0.8)]
+    sizes = errors_by(errors(rows, truth), truth_of(truth)).query("by == 'size'").set_index("name")
+    assert sizes["detections"].to_dict() == {"small": 0, "medium": 1, "large": 1}
+    assert sizes["missed"].to_dict() == {"small": 1, "medium": 0, "large": 0}
+
+
 def test_errors_by_class_and_size(table):
     rows = errors_by(table, truth_of(TRUTH))
     classes, sizes = (rows[rows["by"] == by].set_index("name") for by in ("class", "size"))

@@ -153,6 +153,23 @@ def test_without_a_ground_truth_a_table_and_no_other_option(table, options):
     assert ranking(columns).equals(ranking(pd.DataFrame(columns)))
 
 
+@pytest.mark.robustness("unclear: scores and IoUs of a table that are no finite numbers are named with their row")
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"score": [0.1, math.nan], "iou": [0.6, 0.7]}, r"row 1: score nan, iou 0\.7; both must be finite"),
+        ({"score": [0.1, 0.2, math.inf], "iou": [0.6, 0.7, 0.9]}, r"row 2: score inf, iou 0\.9; both must be finite"),
+        ({"score": [0.1, 0.2], "iou": [math.nan, 0.7]}, r"row 0: score 0\.1, iou nan; both must be finite"),
+        ({"score": ["a", 0.2], "iou": [0.6, 0.7]}, "ranking needs columns of numbers, score and iou, of one length"),
+        ({"score": [0.1], "iou": [0.6, 0.7]}, "ranking needs columns of numbers, score and iou, of one length"),
+        ({"score": 0.1, "iou": 0.6}, "ranking needs columns of numbers, score and iou, of one length"),
+    ],
+)
+def test_tables_without_numbers_are_refused(columns, message):
+    with pytest.raises(DataError, match=message):
+        ranking(columns)
+
+
 def test_the_highest_score_falls_into_the_last_bin():
     curve = reliability(ranking(pairs((1.0, 0.5), (0.999, 0.7))), bins=4)
     assert curve["count"].tolist() == [0, 0, 0, 2]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pycocotools import mask
 
-from dsla.analysis import errors, summary
+from dsla.analysis import errors, match, summary
 from dsla.analysis.tide import ERRORS, fixed_aps
 from dsla.coco import evaluation as coco_evaluation
 
@@ -262,3 +262,15 @@ def test_lists_of_tensors():
     assert table["gt"].tolist() == [0, 0]
     inside = errors(detections, [target | {"crowd_boxes": torch.tensor([[0.0, 0, 50, 50]])}])
     assert inside["kind"].tolist() == ["ignored", "missed"]  # a crowd without a class is one of every class
+
+
+@pytest.mark.robustness("unclear: detections may have names, in `errors` as in `match`")
+@pytest.mark.parametrize("names", [["a", "b"], [7, 3], [7.0, 3.0]])
+def test_names_of_detections_are_kept(one_image, names):
+    truth, rows = one_image([(1, 0, 0, 9, 9), (1, 50, 50, 90, 90)], [(1, 0.9, 0, 0, 9, 9), (1, 0.8, 20, 20, 30, 30)])
+    table = match(rows, truth).assign(detection=names)
+    assert match(table, truth)["detection"].tolist() == names
+    judged = errors(table, truth)
+    assert judged["detection"].tolist() == [*names, pd.NA]
+    assert judged["kind"].tolist() == ["correct", "background", "missed"]
+    assert judged.summary()["detections"] == 2

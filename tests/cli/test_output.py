@@ -223,6 +223,9 @@ def test_options_without_effect_are_refused_with_the_reason(words, message, caps
         ("analyze a.json --annotations b.json --nms -1", "--nms: '-1'"),
         ("reproduce --train --recipes all --jobs 1000", "--jobs: '1000'"),
         ("train scenes-dsla --eval-every inf", "--eval-every: 'inf'"),
+        ("data val --size 1000000000 --to big", "--size: '1000000000': a whole number from 1 to 100,000"),
+        ("evaluate scenes-dsla --size 100001", "--size: '100001'"),
+        ("export scenes-dsla --out a.onnx --size 32 1000000000", "--size: '1000000000'"),
         ("train scenes-dsla --batch-size 1" + 30 * "0", "--batch-size: '1000"),
     ],
 )
@@ -292,6 +295,8 @@ def test_a_list_takes_no_changes(capsys):
     [
         ("evaluate scenes-dsla --split vla", "no split of the embedded scenes 'vla': did you mean 'val'?"),
         ("train scenes-dsla --accumulate 17 steps=1 --size 2 --out x", "parts of a step, from 1 to its 16 images"),
+        ("train scenes-dsla lr=0.1 steps=9 lr=0.2 --print", "lr=0.1 lr=0.2: give each field once"),
+        ("train scenes-atss options=topk:9,topk:3 --print", "has topk several times; give each option once"),
         ("train scenes-dsla strides=8,8,8", "every backbone's pyramid has maps of (8, 16, 32)"),
     ],
 )

@@ -13,6 +13,7 @@ from PIL import Image
 
 import dsla
 from dsla.analysis import errors, truth_of
+from dsla.analysis.breakdown import errors_by
 from dsla.coco.detections import Results
 from dsla.coco.evaluation import evaluate_detections
 from dsla.coco.ground_truth import GroundTruth
@@ -356,3 +357,27 @@ def test_the_shell_takes_folders(folders, capsys):
     out = capsys.readouterr().out
     assert "predictions" in out
     assert "10 objects" in out
+
+
+@pytest.mark.robustness("wrong: beside target dicts a detection of a class without an object is a false alarm")
+@pytest.mark.parametrize("engine", ["numpy", "pycocotools"])
+def test_a_class_that_no_target_has(engine):
+    targets = [{"boxes": [[10, 10, 50, 50]], "labels": [0]}, {"boxes": [[20, 20, 60, 60]], "labels": [2]}]
+    one = {"boxes": [[10, 10, 50, 50], [10, 10, 50, 50]], "labels": [0, 99_999], "scores": [0.9, 0.8]}
+    other = {"boxes": [[20, 20, 60, 60], [70, 70, 90, 90]], "labels": [7, 2], "scores": [0.7, 0.6]}
+    evaluation = evaluate_detections(targets, [one, other], engine=engine)
+    assert evaluation.summary["AP"] == pytest.approx(0.5)  # class 0 whole, class 2 not at all
+    rows = evaluation.per_class
+    assert rows["detections"].to_dict() == {0: 1, 1: 0, 2: 1, 7: 1, 99_999: 1}
+    assert rows["objects"].tolist() == [1, 0, 1, 0, 0]
+    assert rows["name"].tolist() == ["0", "1", "2", "7", "99999"]
+    assert "2 detections in 2 classes without ground truth: 7, 99999" in evaluation.notes
+    table = errors([one, other], targets)
+    assert table["kind"].tolist() == ["correct", "classification", "classification", "background", "covered"]
+    assert table["name"].tolist()[:4] == ["0", "99999", "7", "2"]
+    classes = errors_by(table, truth_of(targets)).query("by == 'class'").set_index("category")
+    assert classes["detections"].to_dict() == {0: 1, 2: 1, 7: 1, 99_999: 1}
+    frame = Results.of([one, other], truth_of(targets)).to_frame()
+    assert evaluate_detections(targets, frame, engine=engine).summary["AP"] == evaluation.summary["AP"]
+    with pytest.raises(DataError, match="a category_id that the ground truth does not know: -1"):
+        evaluate_detections(targets, frame.assign(category=-1))

@@ -131,3 +131,23 @@ def test_a_sheet_of_the_pictures_with_most_odd_boxes(write, tmp_path, capsys):
     assert "needs --images" in capsys.readouterr().err
     assert main(["data", "check", fine, "--images", str(tmp_path / "1.png")]) == 2
     assert "1.png: no folder" in capsys.readouterr().err
+
+
+@pytest.mark.robustness("wrong: the sheet of odd boxes marks the rows themselves, whatever their ids are")
+@pytest.mark.parametrize("ids", [{}, {"id": 7}])
+@pytest.mark.filterwarnings("ignore::dsla.errors.DataWarning")
+def test_odd_boxes_are_found_without_ids_and_with_repeated_ones(write, tmp_path, ids):
+    for n in (1, 2):
+        Image.effect_noise((120, 80), 50).save(tmp_path / f"{n}.png")
+    boxes = [(1, [10, 10, 20, 20]), (1, [10, 10, 20, 0]), (1, [100, 10, 50, 20]), (2, [10, 10, 20, 20])]
+    rows = [{**ids, "image_id": image, "category_id": 1, "bbox": box} for image, box in boxes]
+    dataset = CocoDataset(tmp_path, write("t.json", {**TRUTH, "annotations": rows}))
+    where = {p.kind[:7]: (p.positions, p.count) for p in dataset.problems}
+    assert (where.pop("no area"), where.pop("reaches")) == (((1,), 1), ((2,), 1))
+    assert where == ({"an id t": ((2, 3), 2)} if ids else {})
+    assert dataset.truth.position.tolist() == [0, 2, 3]
+    assert dataset.truth.part([1, 0]).position.tolist() == [0, 2, 3]
+    titles = [ax.get_title().split("\n") for ax in problem_sheet(dataset).axes]
+    expected = ["image 1, 1.png", "1 × reaches more than 1 px out of the image"]
+    again = [[*expected, "1 × an id that is used twice"], ["image 2, 2.png", "1 × an id that is used twice"]]
+    assert titles == (again if ids else [expected])

@@ -10,6 +10,7 @@ import torch
 from pycocotools.coco import COCO
 
 import dsla.data.render as render
+from dsla import DataError
 from dsla.data import CocoDataset, Scenes, write_coco
 
 # Means of the 4x4 blocks of 32x32 pixels, channels averaged, and the object rows (label, box) of the first scenes of
@@ -262,6 +263,8 @@ def test_transforms_do_not_reach_what_is_written(tmp_path):
 
 @pytest.mark.parametrize("options", [{"split": "dev"}, {"size": -1}, {"seed": -1}, {"image_size": 8}])
 def test_impossible_sets_are_refused(options):
+    with pytest.raises(DataError, match=r"10{13} scenes of 128 × 128 pixels take 491,520,000 GB of memory"):
+        Scenes("val", size=10**13)
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         Scenes(**options)
     with pytest.raises(IndexError, match="image 3 of 3"):

@@ -13,8 +13,9 @@ from PIL import Image
 
 import dsla
 from dsla.analysis import errors, ranking
-from dsla.analysis.detectors import ask, names_of
+from dsla.analysis.detectors import ask, listed, names_of
 from dsla.analysis.points import Setting
+from dsla.analysis.tables import truth_of
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
 from dsla.errors import DataError
@@ -265,6 +266,22 @@ def test_images_without_a_detection_count_where_a_list_says_that_they_were_run(t
         listing.write_text(text) if text else listing.unlink()
         code, _, err = run(capsys, *argv, "--images-file", listing)
         assert (code, words in err, "run.txt" in err) == (2, True, True)
+
+
+@pytest.mark.robustness("unclear: a list of images is a list, of COCO's objects or of plain ids and names")
+def test_a_list_of_images_under_its_name(tmp_path):
+    truth = truth_of({**case()[0], "images": [{"id": i, "file_name": f"{i}.png"} for i in range(0, 40, 5)]})
+    for images in ([{"id": 5}, {"id": 15}], [5, 15], ["5.png", "15.png"], [{"id": 5}, "15.png"]):
+        (tmp_path / "run.json").write_text(json.dumps({"images": images}))
+        assert listed(tmp_path / "run.json", truth).tolist() == listed({"images": images}, truth).tolist() == [1, 3]
+    for none in (3, "5.png", None, True):
+        (tmp_path / "run.json").write_text(json.dumps({"images": none}))
+        with pytest.raises(DataError, match=rf"run.json: no list of images but {none!r}; write ids or file names"):
+            listed(tmp_path / "run.json", truth)
+    for names, words in (([[1]], r"1 image that .* does not have: \[1\]"), ({"x": 3}, "no image is listed")):
+        (tmp_path / "run.json").write_text(json.dumps(names))
+        with pytest.raises(DataError, match=words):
+            listed(tmp_path / "run.json", truth)
 
 
 def test_the_level_of_the_intervals_is_the_one_asked_for(tmp_path, capsys):

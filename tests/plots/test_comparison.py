@@ -200,11 +200,23 @@ def test_a_dynamic_assigner_gets_jittered_boxes_and_says_so():
     assigner = NeedsPredictions()
     figure = compare(black(), BOXES, [0, 2], assigner, jitter=0.25, seed=3)
     assert "Dynamic · predictions: true boxes jittered by 25%" in texts(figure)
-    assert assigner.seen.logits.shape == (1, len(figure.rows[0].assignment.grid), 3)
+    assert assigner.seen.logits.shape == (1, len(figure.rows[0].assignment.grid), 2)  # classes that there are
     expected = jittered_predictions(
-        figure.rows[0].assignment.grid, [torch.tensor(BOXES)], [torch.tensor([0, 2])], 0.25, 3, seed=3
+        figure.rows[0].assignment.grid, [torch.tensor(BOXES)], [torch.tensor([0, 1])], 0.25, 2, seed=3
     )
     assert torch.equal(assigner.seen.distances, expected.distances)
+    assert torch.equal(assigner.seen.logits, expected.logits)
+
+
+@pytest.mark.robustness("wrong: labels of any size need no memory of their size")
+@pytest.mark.parametrize("method", ["tal", "simota", NeedsPredictions()])
+def test_large_labels_are_assigned_as_small_ones(method):
+    small, large = (compare(black(), BOXES, labels, method).rows[0].assignment for labels in ([0, 1], [7, 2**40]))
+    assert torch.equal(small.gt_index, large.gt_index)
+    assert torch.equal(small.label, large.label)
+    assert torch.equal(large.category, torch.tensor([7, 2**40, -1])[small.category])
+    assert small.positive.any()
+    assert not compare(black(), [], [], method).rows[0].assignment.positive.any()
 
 
 def test_jittered_predictions():

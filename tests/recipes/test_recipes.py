@@ -16,6 +16,7 @@ import torch
 
 from dsla import DataError
 from dsla.assigners.registry import METHODS
+from dsla.cli.main import main
 from dsla.models.build import assigner, backbone, build
 from dsla.recipes import RECIPES, recipe
 from dsla.recipes.recipe import BACKBONES, Recipe, unused
@@ -206,6 +207,28 @@ def test_another_method_comes_without_the_branch_and_the_options_that_it_does_no
     assert recipe("scenes-atss", method="simota").options == ()
     assert recipe("scenes-max-iou", options="low_quality:false").options == (("low_quality", 0.0),)
     assert not assigner(recipe("scenes-max-iou", options="low_quality:false")).low_quality
+
+
+@pytest.mark.robustness("wrong: an option or a field that is given several times is refused, not the last one taken")
+def test_an_option_is_given_once():
+    for options in ("topk:9,topk:3", (("topk", 9), ("topk", 9))):
+        with pytest.raises(DataError, match="has topk several times; give each option once"):
+            recipe("scenes-atss", options=options)
+    with pytest.raises(DataError, match=r"recipe mine: options.*give each option once"):
+        Recipe(name="mine", method="atss", options=(("topk", 9), ("topk", 3)))
+
+
+@pytest.mark.robustness("unclear: ranges that no level can have are refused with the recipe, before data are read")
+@pytest.mark.parametrize("ranges", ["0-32,32-64,64-10", "0--32,32-64,64-1e8", "0-32,64-64,64-1e8", "0-0,0-9,9-18"])
+def test_ranges_that_no_level_can_have(ranges, capsys):
+    message = r"recipe scenes-dsla: ranges: each range must be \(low, high\) with low < high and 0 < high, got"
+    with pytest.raises(DataError, match=message):
+        recipe("scenes-dsla", ranges=ranges)
+    with pytest.raises(DataError, match=r"recipe scenes-fovea: ranges: .*; scales begin at 0 or above"):
+        recipe("scenes-fovea", ranges=((-9, 32), (32, 64), (64, 1e8)))
+    assert recipe("scenes-dsla", ranges=((-1, 32), (32, 64), (64, 1e8))).ranges[0] == (-1, 32)  # as mmdetection's
+    assert main(["train", "scenes-dsla", f"ranges={ranges}", "--print"]) == 2
+    assert "each range must be (low, high)" in capsys.readouterr().err
 
 
 def test_stored_recipes_load_with_fields_that_they_do_not_use_but_by_type():

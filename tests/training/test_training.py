@@ -27,6 +27,12 @@ def scenes():
     return few_scenes()
 
 
+@pytest.mark.parametrize("every", [0, -5, 2.5, "20", None])
+def test_rows_of_the_log_are_whole_steps_apart(scenes, every):
+    with pytest.raises(DataError, match="log_every is 1 or more, a whole number, got"):
+        quiet(TINY, scenes, log_every=every)
+
+
 @pytest.mark.slow
 def test_the_loss_falls_and_the_log_says_so(scenes, tmp_path):
     recipe = TINY.replace(steps=30, lr=2e-3)

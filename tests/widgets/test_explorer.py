@@ -165,6 +165,21 @@ def test_every_row_with_every_coupling_and_its_code(name):
     explorer.close()
 
 
+def test_large_labels_need_no_memory_of_their_size():
+    explorers = [AssignmentExplorer(Image.new("RGB", SIZE[::-1]), BOXES, labels, assigners=["tal", "dsla"])
+                 for labels in ([0, 1, 0], [5, 10**9, 5])]  # fmt: skip
+    for explorer in explorers:
+        explorer.set(coupling="jittered boxes")
+        assert explorer.error == ""
+    for small, large in zip(*(explorer.shown for explorer in explorers), strict=True):
+        assert torch.equal(small.values, large.values)
+        assert set(large.assignment.category.unique().tolist()) <= {-1, 5, 10**9}
+        point = int(small.assignment.gt_index[0].argmax())
+        assert str(small.explain(point, 1)) == str(large.explain(point, 1))
+    for explorer in explorers:
+        explorer.close()
+
+
 def test_jittered_boxes_multiply_the_labels_that_follow_the_iou(explorer):
     explorer.set(jitter=0.2, coupling="jittered boxes")
     assert explorer.error == ""
