@@ -113,11 +113,11 @@ def protocol_table(runs: Iterable[dict[str, Any]], stage: str = "main") -> pd.Da
     In the order of its starts, then of the store, in which runs come as they ended.
     """
     rows, starts = [], list(read("protocol")["starts"])
-    for run in sorted(runs, key=lambda run: starts.index(run["start"])):
-        if run["stage"] == stage:
-            about = {"start": run["start"], "method": name_of(run["recipe"]), "seed": run["seed"]}
-            rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]
-            rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap_of(run)})
+    mine = [run for run in runs if run["stage"] == stage]
+    for run in sorted(mine, key=lambda run: starts.index(run["start"])):
+        about = {"start": run["start"], "method": name_of(run["recipe"]), "seed": run["seed"]}
+        rows += [{**about, **point, "scenes": "validation"} for point in run["evaluations"]]
+        rows.append({**about, "step": run["steps"], "scenes": "test", "AP": ap_of(run)})
     return pd.DataFrame(rows, columns=["start", "method", "seed", "step", "scenes", "AP"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dsla.paper.tables import condition_table, conditions_markdown
+from dsla.paper.tables import condition_table, conditions_markdown, protocol_table
 from dsla.plots import trends
 from dsla.recipes import GROUPS, recipe
 
@@ -87,3 +87,12 @@ def test_a_condition_changes_one_thing_of_the_base(name):
     base = recipe("-".join(name.split("-")[:2]), steps=1000)
     changed = {k for k, v in mine.to_dict().items() if v != base.to_dict()[k]} - {"name"}
     assert len(changed) == 1
+
+
+def test_runs_from_starts_of_another_part_are_left_out():
+    run = {"recipe": "scenes-dsla", "seed": 0, "steps": 2, "evaluations": [{"step": 1, "AP": 0.1}]}
+    run["numbers"] = [{"analysis": "evaluation", "name": "AP", "value": 0.2}]
+    starts = (("head-tuning", "published"), ("main", "cold"), ("main", "warm"))
+    table = protocol_table([run | {"stage": stage, "start": start} for stage, start in starts])
+    assert table["start"].tolist() == ["warm", "warm", "cold", "cold"]
+    assert table["AP"].tolist() == [0.1, 0.2, 0.1, 0.2]
