@@ -37,10 +37,10 @@ def settings() -> list[tuple[str, dict[str, float]]]:
     return [(recipe, PLAN["starts"][start] | {"lr": rate}) for (start, recipe), rate in rates.items()]
 
 
-def weights(folder: Path, asked: str) -> list[str]:
+def weights(folder: Path, changes: str) -> list[str]:
     """The hashes that the package in a folder gives."""
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", TRAIN, asked]
+    command = [sys.executable, "-c", TRAIN, changes]
     return subprocess.run(
         command, cwd=folder, env=environment, check=True, text=True, stdout=subprocess.PIPE
     ).stdout.split()

@@ -47,8 +47,7 @@ def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
     rate, it is part of the name of the method.
     """
     about, stage = plan(part), stage_of(part, "main")
-    asked = product(about["starts"], about["beside"], range(about["seeds"]))
-    wanted = {("main", *setting) for setting in asked}
+    wanted = set(product(["main"], about["starts"], about["beside"], range(about["seeds"])))
     beside = [r for r in runs if (r["stage"], r["start"], r["recipe"], r["seed"]) in wanted]
     runs = [*beside, *(run for run in runs if run["stage"] == stage)]
     curves = []
@@ -71,8 +70,8 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
     "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these,
     unless it names a rate: its own claims, faster and higher.
     """
-    about, asked = plan(part), claims.rate_claims if "rate" in plan(part) else claims.step_claims
-    questions = {"faster": (*asked("curve", "AP_early"), *asked("curve", "AP_area")), "higher": asked()}
+    about, of = plan(part), claims.rate_claims if "rate" in plan(part) else claims.step_claims
+    questions = {"faster": (*of("curve", "AP_early"), *of("curve", "AP_area")), "higher": of()}
     if not about["beside"]:
         questions["measures"] = claims.measure_claims(claims.CENTERNESS)
     elif "rate" not in about:
@@ -165,8 +164,8 @@ def _too_narrow(numbers: pd.DataFrame, findings: dict[str, dict[str, tuple[Findi
     drawn = {k: wider[k] * (np.asarray(kept["resampled"][k]) - np.mean(kept["resampled"][k])) for k in kept.index}
     curve = numbers[numbers["analysis"] == "curve"]
     curve = curve.assign(resampled=[list(drawn[k]) for k in curve[key].itertuples(index=False, name=None)])
-    asked = [f.claim for f in next(iter(findings["faster"].values()))]
-    wide = claims_by_start(curve, asked, about["starts"])
+    judged = [f.claim for f in next(iter(findings["faster"].values()))]
+    wide = claims_by_start(curve, judged, about["starts"])
     return [
         f"{f.claim.text} ({PHRASES[f.claim.name]}, {start})"
         for start, each in findings["faster"].items()

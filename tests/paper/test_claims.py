@@ -129,14 +129,14 @@ def test_what_is_seen_does_not_fall_because_a_run_comes():
 
 def test_a_number_has_one_effect_that_is_asked_for():
     every = [*CLAIMS, *measure_claims("x"), *step_claims(), *rate_claims(), *CONDITION_CLAIMS.values()]
-    asked = {}
+    effects = {}
     for claim in every:
-        asked.setdefault((claim.analysis, claim.name), set()).add(claim.least)
-    assert {len(effects) for effects in asked.values()} == {1}
-    assert asked["ranking", "spearman"] == {0.03}
-    assert asked["suppression", "lost_over_0.05"] == {0.04}
-    assert asked["evaluation", "AP"] == asked["oracle", "ranking_cost"] == {PLAN["effect"]} == {0.015}
-    assert {(analysis, name) for analysis, names in LEAST.items() for name in names} <= set(asked)
+        effects.setdefault((claim.analysis, claim.name), set()).add(claim.least)
+    assert {len(each) for each in effects.values()} == {1}
+    assert effects["ranking", "spearman"] == {0.03}
+    assert effects["suppression", "lost_over_0.05"] == {0.04}
+    assert effects["evaluation", "AP"] == effects["oracle", "ranking_cost"] == {PLAN["effect"]} == {0.015}
+    assert {(analysis, name) for analysis, names in LEAST.items() for name in names} <= set(effects)
 
 
 def test_the_claims_of_a_table_are_corrected_together():

@@ -265,7 +265,8 @@ def test_the_readme_says_what_the_runs_have_seen(protocol):
 
     assert f"leads by {lead(fast[0])} from a warm and {lead(fast[1])} from a cold start" in README
     same = rate["higher"]["warm"][0]
-    assert f"by {lead(end[0])} from the warm one, of which {lead(same)} are left where both have the same" in README
+    of_these = f"by {lead(end[0])} from the warm one, of which {lead(same)} are left at one learning rate for both"
+    assert of_these in README
     assert f"no lead is seen ({lead(end[1])}, {within(end[1])})" in README
     assert f"{_protocol(lines)['seeds']} of 8 seeds" in README
     seeds = _protocol(lines, "photographs")["seeds"]
