@@ -184,7 +184,8 @@ def test_errors_are_one_line_and_exit_code_2(capsys, argv, message):
 
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_in_one_line_that_says_what_to_do(capsys, tmp_path):
-    words = ["train", "scenes-dsla", *SMALL, "lr=1e12", "clip=none", "warmup_steps=0", "steps=9", "--size", "4"]
+    small = [word for word in SMALL if "steps" not in word]
+    words = ["train", "scenes-dsla", *small, "lr=1e12", "clip=none", "warmup_steps=0", "steps=9", "--size", "4"]
     code, _, err = run(capsys, *words, "--out", tmp_path)
     assert code == 2
     last = err.replace("\r", "\n").strip().splitlines()[-1]

@@ -221,7 +221,8 @@ def test_the_fields_that_a_model_must_share_are_those_that_build_reads():
             return super().__getattribute__(name)
 
     fields = set(TINY.to_dict())
-    for name, backbone in (("scenes-fcos", "small"), *(("scenes-dsla", b) for b in BACKBONES if b != "resnet101")):
+    left_out = ("resnet101", *(b for b in BACKBONES if "efficientnet" in b))  # as resnet50; asks for another package
+    for name, backbone in (("scenes-fcos", "small"), *(("scenes-dsla", b) for b in BACKBONES if b not in left_out)):
         watched = Watched.from_dict(dsla.recipe(name).to_dict() | {"backbone": backbone})
         asked_for.clear()  # of what checks the values
         with torch.device("meta"):
