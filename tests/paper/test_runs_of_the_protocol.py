@@ -122,6 +122,15 @@ def test_the_document_says_what_the_parts_about_a_rate_and_a_start_are_run_with(
     assert (published.box_coding, published.box_bias) == ("exp", 0.0)
 
 
+def test_every_part_is_named_where_parts_are_chosen(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    told = " ".join(capsys.readouterr().out.split()).split("the runs of docs/protocol.md")[1].split("by default all")[0]
+    for part in PLAN["parts"]:
+        assert re.search(rf"\b{part}\b", told)
+        assert f"`{part}`" in TEXT
+
+
 def test_photographs_are_split_by_the_rule(shared):
     sets = {
         name: protocol.images("photographs", name, str(shared / "data/bccd")) for name in plan("photographs")["files"]
