@@ -53,7 +53,7 @@ def apart(target: Mapping[str, Any]) -> Target:
     boxes, labels, crowd = (torch.as_tensor(target[key]) for key in ("boxes", "labels", "iscrowd"))
     if not len(boxes) == len(labels) == len(crowd):
         counts = f"{len(boxes)}, {len(labels)} and {len(crowd)}"
-        raise DataError(f"{name_of(target)}: boxes, labels and iscrowd are one of each an object, got {counts}")
+        raise DataError(f"{name_of(target)}: boxes, labels and iscrowd need one entry for each object, got {counts}")
     crowd = crowd.bool()
     crowds = torch.cat([torch.as_tensor(target.get("crowd_boxes", boxes[:0])), boxes[crowd]])
     rest = {k: v for k, v in target.items() if k != "iscrowd"}

@@ -181,7 +181,10 @@ def _of_images(rows: pd.DataFrame, names: list[str]) -> float:
         return 0.0
     if len(without := kept[kept["resampled"].isna()]):
         method, seed = without[["method", "seed"]].iloc[0]
-        raise DataError(f"{method}, seed {seed}, has no resamples of its images, as others have: leave it out")
+        raise DataError(
+            f"the run of {method}, seed {seed}, keeps no AP on resampled images, which other runs here do: leave it "
+            "out, or make it anew"
+        )
     better, other = (np.mean(kept.loc[kept["method"] == m, "resampled"].tolist(), axis=0) for m in names)
     return float(np.var(better - other, ddof=1))
 
@@ -234,9 +237,19 @@ def step_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, 
     return _claims(read("claims")["steps"], analysis=analysis, name=name)
 
 
-def rate_claims(analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, ...]:
+def rate_claims(rate: float, analysis: str = "evaluation", name: str = "AP") -> tuple[Claim, ...]:
     """What is asked of runs at one rate for both methods."""
-    return tuple(Claim(**row, analysis=analysis, name=name) for row in read("claims")["rate"])
+    rows = [dict(row) for row in read("claims")["rate"]]
+    return tuple(
+        Claim(**row | {rated: at_rate(row[rated], rate)}, analysis=analysis, name=name)
+        for row in rows
+        for rated in [row.pop("rated")]
+    )
+
+
+def at_rate(method: str, rate: float) -> str:
+    """What a method is called where it is trained at a rate that the protocol names."""
+    return f"{method} at {rate:g}"
 
 
 def measure_claims(other: str) -> tuple[Claim, ...]:

@@ -60,7 +60,8 @@ def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
     table = pd.concat([table, pd.DataFrame(curves, columns=table.columns)]) if curves else table
     methods = table["recipe"].map(name_of)
     if "rate" in about:
-        methods += np.where(table["stage"] == stage, f" at {about['rate']:g}", "")
+        rated = methods.map(partial(claims.at_rate, rate=about["rate"]))
+        methods = methods.mask(table["stage"] == stage, rated)
     return table.assign(method=methods)
 
 
@@ -70,7 +71,8 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
     "faster", "higher", and "measures" beside them; of a part with others beside it "others", its methods against these,
     unless it names a rate: its own claims, faster and higher.
     """
-    about, of = plan(part), claims.rate_claims if "rate" in plan(part) else claims.step_claims
+    about = plan(part)
+    of = partial(claims.rate_claims, about["rate"]) if "rate" in about else claims.step_claims
     questions = {"faster": (*of("curve", "AP_early"), *of("curve", "AP_area")), "higher": of()}
     if not about["beside"]:
         questions["measures"] = claims.measure_claims(claims.CENTERNESS)
@@ -105,6 +107,7 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
         "wanted": wanted,
         "done": done,
         "there": ", ".join(f"{name_of(base)} ({start}, {many(n, 'seed')})" for (start, base), n in seeds.items() if n),
+        "best": {s: max(float(np.nan_to_num(aps.get((*s, rate), 0.0))) for rate in tried) for s in settings(part)},
         "tuning": Markup(markdown(["method", "start", *(f"rate {rate:g}" for rate in tried)], grid)),
         "inside": [f"{name_of(base)}, {start}" for (start, base), rate in rates.items() if rate < max(tried)],
         "methods": Markup(_methods(numbers, about) if rates and done["main"] else ""),
@@ -125,16 +128,12 @@ def _overview(parts: dict[str, dict[str, Any]]) -> str:
     return markdown(["claim", "asked", "published (COCO)", *columns], rows)
 
 
-def _heads(runs: Sequence[Run]) -> str:
-    """AP at the best rate of the grid of each of the four methods, from each start and with the published head's."""
-    best: dict[tuple[str, str], float] = {}
-    for run in runs:
-        if run["stage"] in ("tuning", "head-tuning"):
-            key = run["start"], run["recipe"]
-            best[key] = max(best.get(key, 0.0), float(np.nan_to_num(tables.ap_of(run))))
-    starts = [*plan("head")["starts"], *PLAN["starts"]]
-    if not all((start, base) in best for start, base in product(starts, PLAN["methods"])):
+def _heads(parts: dict[str, dict[str, Any]]) -> str:
+    """AP at the best rate of the grid of each of the four methods: with the published head's start, from each other."""
+    pair = parts["head"], parts[FIRST]
+    if any(part["done"]["tuning"] < part["wanted"]["tuning"] for part in pair):
         return ""
+    best, starts = pair[0]["best"] | pair[1]["best"], [start for part in pair for start in part["plan"]["starts"]]
     rows = [[name_of(base), *(as_text("AP", best[start, base]) for start in starts)] for base in PLAN["methods"]]
     return markdown(["method", *starts], rows)
 
@@ -246,7 +245,7 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
         overview=Markup(_overview(parts)),
-        heads=Markup(_heads(protocol)),
+        heads=Markup(_heads(parts)),
         static=claims.judge(Claim("", better="scenes-dsla-static", other="scenes-fcos"), by_recipe),
         asked_again=Markup(tables.starts_markdown(again)),
         asked_again_count=len(claims.CLAIMS),

@@ -155,21 +155,18 @@ def starts_markdown(findings: dict[str, tuple[Finding, ...]]) -> str:
             continue
         claim = each[0].claim
         number = PHRASES.get(claim.name, claim.name)
-        rows.append([claim.text, number, as_text(claim.name, claim.least), claim.published or "–", *map(_cell, each)])
+        least, cells = as_text(claim.name, claim.least), [measured(f, power=True) for f in each]
+        rows.append([claim.text, number, least, claim.published or "–", *cells])
     return markdown(["claim", "asked of", "effect asked for", "published (COCO)", *findings], rows) if rows else ""
 
 
-def measured(f: Finding, power: str = "") -> str:
-    """Difference, interval, `power` in words, seeds, verdict; "–" where no run decides."""
+def measured(f: Finding, power: bool = False) -> str:
+    """Difference, interval, power if asked for, seeds, verdict; "–" where no run decides."""
     if not f.seeds:
         return "–"
     difference, low, high = (as_text(f.claim.name, v, signed=True) for v in (f.difference, f.low, f.high))
-    within = f" ({low} to {high}){power}" if np.isfinite(f.low) else ""
+    within = f" ({low} to {high})" + power * f", power {_power(f)}" if np.isfinite(f.low) else ""
     return f"{difference}{within}, {many(f.seeds, 'seed')}, {_verdict(f)}"
-
-
-def _cell(f: Finding) -> str:
-    return measured(f, f", power {_power(f)}")
 
 
 def _verdict(f: Finding) -> str:

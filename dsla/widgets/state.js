@@ -171,7 +171,7 @@ export function checkedState(other, base, catalogue) {
       if (!fits) throw wrong(`${row.method} has no option ${name} of ${value}`);
     }
   }
-  if (!state.strides?.length || state.strides.some((s) => !(s > 0 && Number.isInteger(s)))) throw wrong("strides");
+  if (!state.strides?.length || state.strides.some((s, i, all) => !(s > (all[i - 1] ?? 0) && Number.isInteger(s)))) throw wrong("strides, which are whole numbers and ascend");
   sidesOf(String(state.input));
   boundsOf(boundsText(state.bounds ?? []), state.strides.length);
   if (!COUPLINGS.includes(state.coupling) || !(state.jitter >= 0 && state.jitter <= 1)) throw wrong("the coupling");

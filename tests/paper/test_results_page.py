@@ -267,6 +267,9 @@ def test_the_readme_says_what_the_runs_have_seen(protocol):
     same = rate["higher"]["warm"][0]
     of_these = f"by {lead(end[0])} from the warm one, of which {lead(same)} are left at one learning rate for both"
     assert of_these in README
+    notebook = (ROOT / "notebooks" / "04_the_two_inconsistencies.ipynb").read_text(encoding="utf-8")
+    assert "by about half of that [at one rate for both]" in notebook
+    assert 0.4 < same.difference / end[0].difference < 0.6
     assert f"no lead is seen ({lead(end[1])}, {within(end[1])})" in README
     assert f"{_protocol(lines)['seeds']} of 8 seeds" in README
     seeds = _protocol(lines, "photographs")["seeds"]
