@@ -93,6 +93,7 @@ def test_methods_of_python_alone_and_given_assigners():
         ({"rows": [{"method": "dsla", "options": {"relaxation": 7}}]}, "dsla has no option relaxation of 7"),
         ({"rows": [{"method": "dsla", "options": {"topk": 7}}]}, "dsla has no option topk of 7"),
         ({"strides": [8, -1]}, "strides"),
+        ({"strides": [8, 32, 16, 64, 128]}, "strides, which are whole numbers and ascend"),
         ({"bounds": [0, 64]}, "5 levels have 6 ends, not 2"),
         ({"bounds": [0, 64, 32, 256, 512, 1e8]}, "each end is larger"),
         ({"input": "1333/800"}, "input size"),
