@@ -72,7 +72,7 @@ def test_targets_of_a_data_set_may_be_torchvisions():
     assert trained(**two, iscrowd=torch.tensor([0, 1]), area=torch.ones(2)) == crowded
     assert crowded != plain
     for wrong, message in (
-        ({**one, "iscrowd": torch.zeros(2)}, "image 7: boxes, labels and iscrowd are one of each an"),
+        ({**one, "iscrowd": torch.zeros(2)}, "image 7: boxes, labels and iscrowd need one entry .* got 1, 1 and 2"),
         ({**one, "difficult": torch.ones(1)}, r"image 7: the keys \['difficult'\] would change"),
         ({**one, "boxes": tv_tensors.BoundingBoxes(torch.tensor(BOXES), format="XYWH", canvas_size=(128, 128))},
          "image 7: x1, y1, x2, y2 are needed, but torchvision says XYWH"),
