@@ -129,8 +129,9 @@ def judge(offer: Offer, score_threshold: float, iou_threshold: float) -> pd.Data
     Returns:
         One row an object, as `objects_of` has them: verdict; score, iou and box_category (id) of the box that decided,
         with its corners bx1, by1, bx2, by2 (for "nothing near" the nearest of its class, NaN and None without one);
-        taken_by (annotation id of the object that the box went to); suppressor_score, suppressor_iou (with the object),
-        suppressor_overlap (with the box) and sx1 … sy2 of the box for which NMS removed it.
+        taken_by (of "taken" and "too loose": annotation id of the object whose hit the box is); suppressor_score,
+        suppressor_iou (with the object), suppressor_overlap (with the box) and sx1 … sy2 of the box for which NMS
+        removed it.
     """
     sides = [side for side in (offer.kept, offer.candidates) if side is not None]
     rows = pd.concat([side.to_frame().assign(kept=n == 0) for n, side in enumerate(sides)], ignore_index=True)
@@ -150,7 +151,7 @@ def _judged(here: Meeting, nms_threshold: float, score_threshold: float, iou_thr
     pairs = pairs.where(~crowd[pairs.object])
     d, same = pairs.detection, category[pairs.detection] == wanted[pairs.object]
     fits, alive = pairs.iou >= min(iou_threshold, 1 - 1e-10), live[d]
-    free = (match[d] < 0) & ~ignored[d]  # a box that is another object's hit says nothing about this one
+    free = (match[d] < 0) & ~ignored[d]  # a box that is a hit of another class says nothing about this object
     kind = np.select(
         [
             match[d] == pairs.object,
@@ -173,7 +174,8 @@ def _judged(here: Meeting, nms_threshold: float, score_threshold: float, iou_thr
 
     verdict, by = pick(kind, chosen, 6), pick(d, chosen, -1)
     remover, about = removers(here, np.where(verdict == 2, by, -1), kept, nms_threshold)
-    taker, boxes = np.where(verdict == 1, pick(match, by, -1), -1), here.rows[BOX].to_numpy(dtype=float)
+    taker = np.where((verdict == 1) | (verdict == 5), pick(match, by, -1), -1)
+    boxes = here.rows[BOX].to_numpy(dtype=float)
     table = pd.DataFrame({"verdict": np.array(VERDICTS, dtype=object)[verdict]})
     table["score"], table["iou"] = pick(score, by, np.nan), pick(pairs.value, chosen, np.nan)
     table["box_category"] = pick(category.astype(object), by, None)

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,32 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
     return {question: claims_by_start(numbers, judged, about["starts"]) for question, judged in questions.items()}
 
 
+def one_rate(runs: Sequence[Run]) -> dict[str, tuple[Finding, ...]]:
+    """ "rate 0.004", "rate 0.008" → the first part's claims about FCOS with centerness, where it has that rate.
+
+    Of the start in which the part "rate" has runs of it: at the rate of the tuning, and at that part's. Each claim is
+    judged in its own table ("faster", "higher", "measures", and the questions of the early runs), as on the page; what
+    stands in two of them is here once, as the first has it.
+    """
+    about, numbers = plan("rate"), _main_numbers(runs)
+    (start,), (recipe,) = about["starts"], about["methods"]
+    mine, numbers = name_of(recipe), numbers[numbers["start"] == start]
+    rated = protocol_numbers(runs, "rate")
+    rated = rated[rated["stage"] == stage_of("rate", "main")].assign(method=mine)
+    tuned_one = numbers["method"] == mine
+    answers = {}
+    for each in (numbers, pd.concat([numbers[~tuned_one], rated])):
+        first = [by_start[start] for by_start in protocol_findings(each).values()]
+        judged = dict[tuple[str, ...], Finding]()
+        for f in chain(*first, claims.judge_all(claims.CLAIMS, each)):
+            key = f.claim.analysis, f.claim.name, f.claim.better, f.claim.other
+            if mine in key:
+                judged.setdefault(key, f)
+        rate = ", ".join(f"{lr:g}" for lr in each.loc[each["method"] == mine, "lr"].unique())
+        answers[f"rate {rate}"] = tuple(judged.values())
+    return answers
+
+
 def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     """What the page says of a part of the protocol."""
     numbers, about = protocol_numbers(runs, part), plan(part)
@@ -126,6 +152,11 @@ def _overview(parts: dict[str, dict[str, Any]]) -> str:
             rows.append([claim.text, words, claim.published, *map(tables.measured, each)])
     columns = [f"{name}, {start}" for name in ("scenes", "photographs") for start in PLAN["starts"]]
     return markdown(["claim", "asked", "published (COCO)", *columns], rows)
+
+
+def _turned(rates: dict[str, tuple[Finding, ...]]) -> list[tuple[Finding, Finding]]:
+    """Of `one_rate` those whose verdicts differ: at the rate of the tuning, at the other."""
+    return [(f, g) for f, g in zip(*rates.values(), strict=True) if f.verdict != g.verdict]
 
 
 def _heads(parts: dict[str, dict[str, Any]]) -> str:
@@ -222,7 +253,7 @@ def results_page(folder: str | Path = "figures") -> str:
     numbers = _main_numbers(protocol)
     early = claims.judge_all(claims.CLAIMS, full_trainings(runs))
     ablation, conditions = claims.judge_ablation(runs), tables.condition_table(runs)
-    again = claims_by_start(numbers)
+    again, rates = claims_by_start(numbers), one_rate(protocol)
     means = runs.groupby(["recipe", "steps", "name"])["value"].mean().unstack()
     by_recipe = claims.same_budget(runs).assign(method=lambda table: table["recipe"])
     return page(
@@ -245,6 +276,10 @@ def results_page(folder: str | Path = "figures") -> str:
         conditions_count=len(conditions),
         lost_more=int(((conditions["number"] == "lost > 0.05") & (conditions["verdict"] == claims.CONTRADICTED)).sum()),
         overview=Markup(_overview(parts)),
+        one_rate=Markup(tables.starts_markdown(rates)),
+        turned=_turned(rates),
+        asked_at_rates=len(next(iter(rates.values()))),
+        measured=tables.measured,
         heads=Markup(_heads(parts)),
         static=claims.judge(Claim("", better="scenes-dsla-static", other="scenes-fcos"), by_recipe),
         asked_again=Markup(tables.starts_markdown(again)),

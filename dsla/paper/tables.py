@@ -171,7 +171,7 @@ def measured(f: Finding, power: bool = False) -> str:
 
 def _verdict(f: Finding) -> str:
     """The verdict; where it is "not seen" although the interval holds what the paper reports, with that."""
-    held = f.claim.analysis == "evaluation" and f.low <= f.claim.reported <= f.high
+    held = f.low <= f.claim.reported <= f.high
     if f.verdict != NOT_SEEN or not held:
         return f.verdict
     return f"{f.verdict} (the published {as_text(f.claim.name, f.claim.reported, signed=True)} is in the interval)"

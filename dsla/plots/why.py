@@ -102,6 +102,8 @@ class Why:
             parts = ["suppressed by none"]
         elif verdict == "too loose" and row["box_category"] not in (None, row["category"]):
             parts = ["too loose, other class"]
+        elif verdict == "too loose" and row["taken_by"] is not None:
+            parts.append("hit elsewhere")
         elif verdict == "nothing near" and not np.isnan(row["iou"]):
             parts.append("nearest")
         if self.offer.candidates is None and verdict in ("too loose", "nothing near"):
@@ -245,10 +247,9 @@ def why(
     `iou_threshold`, above 0.1) · "nothing near". `points`: "none", "few" (1 or 2) or "more" learn the object, where
     objects compete, under the method, strides, ranges and input size named; "unknown" where the image has no size.
 
-    Results do not tell what NMS removed: without `candidates` nothing is "suppressed" and the summary says that this
-    is not known; such an object is "too loose" if the box for which NMS removed the right one lies near, else "nothing
-    near". A model is asked itself, for its candidates as for its points. Crowd regions are no objects and get no row;
-    detections in them are ignored, as COCO does.
+    Results do not tell what NMS removed: without `candidates` nothing is "suppressed" and the summary says that
+    this is not known; such an object gets the next verdict that holds. A model is asked itself, for its candidates
+    as for its points. Crowd regions are no objects and get no row; detections in them are ignored, as COCO does.
 
     Args:
         detector: a model, or COCO results: a path, rows, or a table.

@@ -197,6 +197,20 @@ def test_who_took_the_box_and_what_stands_in_a_row(one_image):
     assert table["box_category"].tolist() == [1, 1, 2]
 
 
+def test_a_box_that_is_the_hit_of_a_neighbour_is_said_to_be_one(one_image):
+    """Of the same class it is too loose, as the best box there; of another class it is none of this object."""
+    truth, rows = one_image(
+        [(1, 0, 0, 40, 40), (1, 20, 0, 60, 40), (2, 2, 0, 42, 40), (1, 200, 0, 240, 40), (1, 300, 0, 340, 40)],
+        [(1, 0.9, 0, 0, 40, 40), (1, 0.8, 220, 0, 260, 40)],
+    )
+    why = dsla.why(rows, truth)
+    assert why.table["verdict"].tolist() == ["found", "too loose", "nothing near", "too loose", "nothing near"]
+    assert why.table["taken_by"].tolist() == [None, 100, None, None, None]
+    elsewhere = "That box is the hit of object 100."
+    assert [elsewhere in why.explain(i) for i in range(5)] == [False, True, False, False, False]
+    assert "by more than 0.1, but for hits of objects of other classes." in why.explain(2)  # whose IoU with it is 0.9
+
+
 @pytest.mark.slow
 def test_verdicts_of_foreign_detectors_sum_to_all_objects(shared):
     folder = shared / "data" / "coco_sample"
