@@ -48,6 +48,7 @@ class PointGrid:
     Attributes:
         xy: [P, 2] float32, pixels.  stride: [P] float32.  level, row, column: [P] int64.
         shapes: (h, w) of each level.  strides: pixels between points.  num_points: points per level.
+        All grids of one size share these tensors: do not change them in place.
     Raises:
         ValueError: sizes or strides that are not positive whole numbers, or of different number; strides that do not
             ascend.

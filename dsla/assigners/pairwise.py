@@ -25,6 +25,9 @@ class PairAssigner(Assigner):
         regress_ranges: (low, high) of max(l, t, r, b) in pixels for each level: no other pair is asked about, which
             makes large images quick. None: every point inside a box. A label may exclude more, and then says so
             by being 0.
+
+    Attributes:
+        center_sampling: a subclass that sets it is asked only about points within so many strides of a box's centre.
     """
 
     regress_ranges: tuple[tuple[float, float], ...] | None
@@ -48,7 +51,7 @@ class PairAssigner(Assigner):
         Raises:
             ValueError: labels outside 0…1; not looked for on a GPU, where it would halt the step.
         """
-        factors, within = self.factors(pairs), pairs.inside()
+        factors, within = self.factors(pairs), pairs.inside(self.center_sampling)
         label = factors.get("label") if isinstance(factors, Mapping) else None
         if not isinstance(label, Tensor):
             raise ValueError(f"{self.name}: factors() must give a dict with a tensor 'label', not {factors!r:.80}")
@@ -76,7 +79,7 @@ class PairAssigner(Assigner):
 
     def rules(self, case: Case) -> list[Rule]:
         """Inside the box, the range if there is one, each factor, then the label."""
-        rules = region_rules(case.pairs)
+        rules = region_rules(case.pairs, self.center_sampling)
         if self.regress_ranges is not None:
             ends = self.regress_ranges[int(case.pairs.level)]
             rules.append(range_rule("regression range", "m", float(case.pairs.measure), ends))

@@ -97,6 +97,7 @@ def _outlook(args: Namespace, scheduled: Recipe, notes: list[str], images: "Dete
 
 
 def _train(args: Namespace, scheduled: Recipe, images: "DetectionDataset", about: dict[str, Any]) -> None:
+    from ..coco.problems import some
     from ..data.sources import open_dataset
     from ..models import build
     from ..models.saving import adopt
@@ -118,7 +119,7 @@ def _train(args: Namespace, scheduled: Recipe, images: "DetectionDataset", about
     if args.weights:
         model = build(scheduled, class_names=dataset.class_names)
         left = adopt(model, args.weights)
-        say(f"starting from {args.weights}" + (f", except {len(left)} tensors: {left[0]} …" if left else ""))
+        say(f"starting from {args.weights}" + (f", but not all as there: {some(left)}" if left else ""))
     typed = ("seed", "device", "workers", "accumulate", "resume", "checkpoint_every", "tensorboard")
     result = train(
         *(scheduled, dataset), val=val, out=out, model=model, compiled=args.compile,

@@ -23,9 +23,10 @@ from ..coco.foreign import strange_keys
 from ..coco.ground_truth import GroundTruth
 from ..errors import DataError, require_corners
 from ..files import put_in_place, refuse_existing, write
-from .pictures import as_floats
+from .pictures import as_bytes, as_floats
 
 Target = dict[str, Any]
+TRIES = 4  # images, and times each, at which transforms are looked at before the work
 Transforms = Callable[[Any, Target], tuple[Any, Target]]
 
 
@@ -105,6 +106,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     [M]. `category_ids[label]` is the COCO id and `class_names[label]` the name. `transforms(image, target)` gets
     tv_tensors (see `as_tv_tensors`); those that move boxes are for training: `evaluate`, the analyses and the views
     compare with the ground truth as annotated, and refuse them.
+
+    A data set of one's own has name, class_names, category_ids, `__len__`, `load` and `ground_truth`, a COCO dict.
     """
 
     name: str
@@ -122,6 +125,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     @cached_property
     def truth(self) -> GroundTruth:
         """The ground truth in columns; of a subclass that has `ground_truth`, which is asked once."""
+        if type(self).ground_truth is DetectionDataset.ground_truth:
+            raise DataError(f"{type(self).__name__} has no ground truth: write its ground_truth(), a COCO dict")
         return GroundTruth.of(self.ground_truth())
 
     def image_id(self, i: int) -> Any:
@@ -207,7 +212,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         entries = {entry["id"]: entry for entry in truth["images"]}
         images = []
         for i, file in enumerate(files):
-            pixels = (as_floats(self.load(i)[0]) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            pixels = as_bytes(self.load(i)[0]).permute(1, 2, 0).numpy()
             with put_in_place(file) as partial:
                 Image.fromarray(pixels).save(partial, "PNG")
             images.append({**entries[self.image_id(i)], "file_name": file.name})
@@ -237,11 +242,11 @@ def unmoved(dataset: Any, i: int) -> tuple[Tensor, Target]:
 
 
 def check_unmoved(dataset: DetectionDataset) -> None:
-    """Raises, before the work, what `unmoved` raises of the first image that has an annotation."""
+    """Raises, before the work, what `unmoved` raises of the first images that have an annotation."""
     if dataset.transforms is not None:
         annotated = dataset.annotated()
-        for i in [i for i in range(len(dataset)) if dataset.image_id(i) in annotated][:1]:
-            dataset.unmoved(i)
+        for i in [i for i in range(len(dataset)) if dataset.image_id(i) in annotated][:TRIES] * TRIES:
+            dataset.unmoved(i)  # more than once, since chance may spare an image
 
 
 def to_coco_results(

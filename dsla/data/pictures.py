@@ -62,6 +62,11 @@ def as_floats(image: Tensor) -> Tensor:
     return image.contiguous().float() / 255 if image.dtype == torch.uint8 else image
 
 
+def as_bytes(image: Tensor) -> Tensor:
+    """The inverse of `as_floats`; floats a little outside 0…1, as a resampling gives them, are cut to it."""
+    return image if image.dtype == torch.uint8 else (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def check_range(image: Tensor, name: str) -> None:
     """Float images are in 0…1. Looked at only in main memory: on a GPU the host would wait for the answer.
 

@@ -1,16 +1,20 @@
 """Which images make which step and what chance does to them: functions of the seed alone.
 
-Neither depends on the number of processes, of loading workers, or on where a run was interrupted.
+Neither depends on the number of processes, of loading workers, or on where a run was interrupted. Chance is that of
+PyTorch's, NumPy's and Python's global generators.
 """
 
 import hashlib
+import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -164,12 +168,25 @@ class Augmented(Dataset[tuple[Tensor, dict[str, Any]]]):
 
     def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Any]]:
         index, seed = item
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _seeded(seed):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` also tells every GPU, a millisecond each
             image, target = from_tv_tensors(*self.transform(*as_tv_tensors(*item_of(self.dataset, index))))
             if len(self.min_size) > 1:
                 target["short_side"] = self.min_size[int(torch.randint(len(self.min_size), ()))]
         return image, target
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Python's and NumPy's generators, which transforms of one's own may ask; as they were afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 that one is what transforms ask
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def empty_item() -> tuple[Tensor, dict[str, Any]]:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import ConcatDataset, Subset
+
 from ..errors import DataError
 from .coco import CocoDataset
 from .loading import DetectionDataset
@@ -32,10 +34,15 @@ def progress_bar(description: str = "", **options: Any) -> Iterator[Callable[...
 
 
 def refuse_path(dataset: Any) -> None:
-    """Raises a DataError for the path of a data set, where one that is read belongs."""
+    """Raises a DataError for the path of a data set, or PyTorch's selection of one, where a data set belongs."""
     if isinstance(dataset, str | Path):
         raise DataError(
             f"{dataset}: a path stands where a data set belongs: give dsla.CocoDataset(IMAGES, ANNOTATIONS)"
+        )
+    if isinstance(dataset, Subset | ConcatDataset):
+        raise DataError(
+            f"a {type(dataset).__name__} has no ground truth of its own: select by dsla.data.sampling.Part(DATASET, "
+            "INDICES), or split and join the annotation files"
         )
 
 

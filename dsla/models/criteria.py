@@ -13,6 +13,7 @@ from ..assigners import Assignment
 from ..assigners.dsla import centerness
 from ..geometry import HeadOutputs
 from ..losses import giou_loss, iou_loss
+from ..recipes.recipe import checked
 from .loss_sums import focal_sum, quality_focal_sum
 
 BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -38,6 +39,8 @@ class DSLACriterion:
         cls_weight, box_loss_weight: factors of the two losses.
         box_loss: "iou" (−log IoU) or "giou".
         beta: exponent of the quality focal loss.
+    Raises:
+        ValueError: an option that there is not.
     Source: release ``DSLAHead.loss``. Classification is divided by max(Σ y_d, 1), boxes by max(Σ y_s, 1), both
     sums averaged over ranks. A positive whose dynamic label is 0 counts as background.
     """
@@ -47,6 +50,9 @@ class DSLACriterion:
     box_loss: str = "giou"
     box_loss_weight: float = 1.0
     beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        checked("coupling", self.coupling), checked("box_loss", self.box_loss)
 
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
         target = assignment.target(outputs.boxes.detach())
@@ -66,8 +72,11 @@ class FCOSCriterion:
 
     Args:
         quality: what the branch learns at positives, "centerness" or "iou"; None where there is no branch.
-        box_weighting: share of a positive in the box loss, "centerness" (mmdetection) or "none" (torchvision).
+        box_weighting: share of a positive in the box loss, "centerness" (mmdetection), its "label", or "none", which is
+            1 (torchvision).
         cls_weight, box_loss_weight, box_loss: as in `DSLACriterion`.
+    Raises:
+        ValueError: an option that there is not.
     Source: mmdetection ``FCOSHead.loss``; torchvision ``FCOSHead.compute_loss``.
     """
 
@@ -78,6 +87,10 @@ class FCOSCriterion:
     box_loss: str = "iou"
     box_loss_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("quality", "box_weighting", "box_loss"):
+            checked(name, getattr(self, name))
+
     def __call__(self, outputs: HeadOutputs, assignment: Assignment) -> dict[str, Tensor]:
         positive = assignment.positive.float()
         count = normaliser(positive.sum())
@@ -86,8 +99,8 @@ class FCOSCriterion:
         x, y = outputs.grid.xy.unbind(-1)
         x1, y1, x2, y2 = assignment.matched_boxes.unbind(-1)
         centred = centerness(x - x1, y - y1, x2 - x, y2 - y) * positive
-        weight = centred if self.box_weighting == "centerness" else positive
-        total = mean_over_ranks(weight.sum()).clamp(min=1e-6) if weight is centred else count
+        weight = {"centerness": centred, "label": assignment.label}.get(self.box_weighting, positive)
+        total = mean_over_ranks(weight.sum()).clamp(min=1e-6) if weight is centred else normaliser(weight.sum())
         box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
         losses = {
             "loss_cls": self.cls_weight * cls / count,

@@ -1,9 +1,10 @@
 """The raw head for other runtimes, as ONNX or a ``torch.export`` program; decoding and NMS stay outside.
 
-What goes in is a batch of images, float32 [B, 3, H, W], RGB in 0…1, padded at the right and the bottom to multiples
-of 32: normalisation is inside. What comes out: ``logits`` [B, P, C], ``distances`` [B, P, 4] in pixels (left, top,
-right, bottom of a point) and, with a quality branch, ``quality`` [B, P] logits; P points of all levels, finest first,
-row by row. `HeadOutputs` with a `PointGrid` of (H, W), and `Postprocess`, make detections of them.
+What goes in is a batch of images, float32 [B, 3, H, W], RGB in 0…1, at the size that the model resizes them to, padded
+at the right and the bottom to multiples of 32 with `padding_of`, which normalisation, inside, makes 0. What comes out:
+``logits`` [B, P, C], ``distances`` [B, P, 4] in pixels (left, top, right, bottom of a point) and, with a quality
+branch, ``quality`` [B, P] logits; P points of all levels, finest first, row by row. `HeadOutputs` with a `PointGrid` of
+(H, W), and `Postprocess`, make detections of them.
 """
 
 import copy
@@ -29,6 +30,12 @@ class RawHead(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         *outputs, _ = self.model.network(self.model.transform.normalize(images.clone()))
         return tuple(x for x in outputs if x is not None)
+
+
+def padding_of(model: Detector) -> list[float]:
+    """Red, green and blue in 0…1 of the padding: the mean colour of the model's normalisation."""
+    colour = model.transform.mean.flatten() / model.transform.pixel_scale
+    return [round(value, 7) for value in (colour.flip(0) if model.transform.bgr else colour).tolist()]
 
 
 def names_of(model: Detector) -> list[str]:
@@ -62,7 +69,8 @@ def to_exported_program(model: Detector, size: tuple[int, int] | None = None) ->
 def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = None, *, overwrite: bool = False) -> Path:
     """Write the raw head as ONNX: input ``images``, outputs ``logits``, ``distances`` and, if any, ``quality``.
 
-    The file's metadata hold recipe, class names and point offset as JSON. Deformable convolutions are ONNX's own.
+    The file's metadata hold recipe, class names, point offset and padding as JSON. Deformable convolutions are those
+    of ONNX.
 
     Args:
         size: as `to_exported_program` has it.
@@ -88,6 +96,7 @@ def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = No
     )
     assert program is not None
     about: dict[str, Any] = {"class_names": list(model.class_names), "point_offset": model.head.offset}
+    about["padding"] = padding_of(model)
     if model.recipe is not None:
         about["recipe"] = model.recipe.to_dict()
     program.model.metadata_props.update({k: json.dumps(v) for k, v in about.items()})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.pictures import image_tensor
 from ..data.scenes import Scenes
+from ..errors import DataError
 from .detector import Detector
 from .evaluation import check_model, device_of, evaluation_mode
 
@@ -29,8 +30,8 @@ def predict(model: Detector, images: Any) -> list[dict[str, Any]]:
 
     Args:
         model: is left in the mode that it is in.
-        images: pictures as `data.pictures.image_tensor` takes them (a float tensor [3, H, W] in 0…1 is taken as it is),
-            one such picture, or a data set.
+        images: pictures as `data.pictures.image_tensor` takes them, nested lists excepted (a tensor [3, H, W] is taken
+            as it is, floats in 0…1 or bytes), one such picture, or a data set.
     Returns:
         One dict an image: boxes [D, 4] xyxy in pixels of the image, scores [D] descending, labels [D] in 0…C−1; and
         image_id where it comes from a data set.
@@ -54,8 +55,11 @@ def detections(model: Detector, images: Iterable[Any]) -> Iterator[dict[str, Any
         image_id = {}
         if isinstance(image, tuple):  # of a data set
             image, target = image
-            image_id = {"image_id": target["image_id"]}
-        tensor = image if isinstance(image, Tensor) else image_tensor(image)
+            image_id = {k: target[k] for k in ("image_id",) if k in target}
+        if isinstance(image, list):
+            raise DataError("nested lists may be one picture or several: give arrays, numpy.asarray(PICTURE)")
+        ready = isinstance(image, Tensor) and image.ndim == 3 and len(image) == 3
+        tensor = image if ready else image_tensor(image)
         with evaluation_mode(model):
             (columns,) = model([tensor.to(device)])
         yield {**{k: v.cpu() for k, v in columns.items()}, **image_id}

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from ..assigners import method
 from ..errors import DataError
-from ..files import refuse_existing
+from ..files import plain, refuse_existing
 from ..recipes.recipe import Recipe
 from .build import build, outline
 from .detector import Detector
 from .evaluation import usable
 from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
+
+CONVENTIONS = ("mean", "std", "bgr", "pixel_scale", "backbone_style", "offset", "box_coding")
+"""Fields of recipes that tensors fit whatever they are, and mean something else by."""
 
 
 def save(
@@ -85,7 +88,7 @@ def adopt(model: Detector, path: str | Path) -> list[str]:
             it, with or without the classifier (caffe's ResNets of the release are such): of that every tensor must
             fit.
     Returns:
-        One line for each tensor that did not fit.
+        One line for each of `CONVENTIONS` in which the file's recipe differs, then for each tensor that did not fit.
     Raises:
         DataError: neither, or none of its tensors fits.
     """
@@ -96,9 +99,16 @@ def adopt(model: Detector, path: str | Path) -> list[str]:
         new = {k for k in backbone if "conv_offset" in k or k.startswith("norms.")}  # ImageNet's networks have none
         fit(model.backbone, {k: backbone[k] for k in new} | given, str(path))
         return []
-    tensors = read(path)[1]
+    about, tensors = read(path)
     fitting = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape}
     if not fitting:
         raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
     model.load_state_dict(fitting, strict=False)
-    return mismatches(state, tensors)
+    return [*_other_conventions(about["recipe"], model), *mismatches(state, tensors)]
+
+
+def _other_conventions(recipe: Mapping[str, Any], model: Detector) -> list[str]:
+    """A line for each thing that weights of this recipe take for granted and the model does otherwise."""
+    own = getattr(model, "recipe", None)
+    pairs = [] if own is None else [(k, recipe[k], plain(own.to_dict())[k]) for k in CONVENTIONS if k in recipe]
+    return [f"{name} was {there}, is {here}" for name, there, here in pairs if there != here]

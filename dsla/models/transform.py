@@ -11,6 +11,7 @@ from ..data.loading import name_of
 from ..data.pictures import check_range
 from ..errors import DataError, require_corners
 from ..geometry import resized, scaled
+from ..recipes.recipe import checked
 
 Target = dict[str, Tensor]
 Size = tuple[int, int]  # height, width
@@ -49,7 +50,7 @@ class Transform(nn.Module):
         rounding: str = "down",
     ) -> None:
         super().__init__()
-        self.min_size, self.max_size, self.rounding = tuple(min_size), max_size, rounding
+        self.min_size, self.max_size, self.rounding = tuple(min_size), max_size, checked("rounding", rounding)
         self.bgr, self.pixel_scale = bgr, pixel_scale
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)

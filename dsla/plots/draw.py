@@ -62,7 +62,7 @@ def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
 def backdrop(image: np.ndarray, side: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """The image at most `side` pixels long, in colour, and dimmed to grey for labels to stand out on; uint8."""
     height, width = image.shape[:2]
-    small = Image.fromarray((image * 255 + 0.5).astype(np.uint8))
+    small = Image.fromarray((image.clip(0, 1) * 255 + 0.5).astype(np.uint8))
     scale = side / max(height, width)
     if scale < 1:
         small = small.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)

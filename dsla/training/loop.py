@@ -92,7 +92,7 @@ def train(
         compiled: the network goes through `torch.compile`: minutes at the start, a good deal less for each step on a
             GPU. Its sums are rounded otherwise.
         resume: go on from checkpoint.pt in `out`: same rates, same order, same weights as an unbroken run.
-        stop_after: leave at this step with a checkpoint, as if interrupted.
+        stop_after: leave at this step with a checkpoint, as if interrupted; at once where the run is there already.
         eval_every: epochs.
         checkpoint_every: epochs; by default one, or 500 steps if those are more.
         log_every: steps from row to row of the log, each with their means.
@@ -106,6 +106,8 @@ def train(
             model of another recipe or other classes, or a `val` whose transforms move boxes.
     """
     within(log_every=log_every)
+    if stop_after is not None and stop_after < 1:
+        raise DataError(f"stop_after {stop_after}: a step, from 1 on")
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)
@@ -113,11 +115,13 @@ def train(
     if model is not None:
         check_classes(model, dataset)
         check_recipe(model, recipe)
-    if not 1 <= accumulate <= recipe.batch_size:
-        raise DataError(f"accumulate {accumulate}: parts of a step, from 1 to its {recipe.batch_size} images")
+        if out is not None and model.recipe is None:
+            raise DataError(f"this model has no recipe, so that {out} could not hold its weights: dsla.build makes one")
     folder = None if out is None else Path(out)
     with process_group(device) as device, contextlib.ExitStack() as left:
         first = rank() == 0
+        if not 1 <= accumulate <= (share := max(recipe.batch_size // world(), 1)):
+            raise DataError(f"accumulate {accumulate}: parts of a step, from 1 to its {share} images in each process")
         if folder is not None:
 
             def claim() -> None:
@@ -131,6 +135,7 @@ def train(
             model = build(recipe, weights=weights, class_names=dataset.class_names)
         elif model.recipe is not None:
             model.recipe = recipe  # what is saved with its weights is what the log says
+            model.class_names = tuple(dataset.class_names)  # the same, or none so far
         model.to(device).train()
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -158,10 +163,11 @@ def train(
             records.note(row)
 
         step, since, window = start.step, start.since, dict[str, Tensor | float](start.window)
+        last = total if stop_after is None else min(max(stop_after, step), total)
         if step and evaluates(step) and not _evaluated(folder, step, val):  # it was stopped before that
             evaluate(step)
         mine = {"part": rank(), "parts": world(), "version": start.order}
-        order = Order(images, recipe.batch_size, step, total, seed, groups=aspects(dataset), **mine)
+        order = Order(images, recipe.batch_size, step, last, seed, groups=aspects(dataset), **mine)
         every = checkpoint_every or spacing(recipe, images)
         silent = not (progress and first)
         bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=silent, leave=False)
@@ -192,7 +198,7 @@ def train(
                 bar.update(step - bar.n)
                 window, since, began, timed = {}, step, time.perf_counter(), step
             stops = any(everyones(signals.noted)) if logs and world() > 1 else world() == 1 and signals.noted > 0
-            if evaluates(step) or stops or step in (stop_after, total) or due(every, step, recipe, images):
+            if evaluates(step) or stops or step == last or due(every, step, recipe, images):
                 teach.check_finite(averaged(losses), step)
                 sums = averaged(window) if window else {}
                 records.checkpoint(Start(step, start.order, sums, since), teach.parts)
@@ -204,8 +210,6 @@ def train(
                 pause, signals.at_once = time.perf_counter(), world() == 1
                 evaluate(step)
                 began, signals.at_once = began + time.perf_counter() - pause, False
-            if step == stop_after:
-                break
         model.eval()
         if first and folder is not None and step == total:
             metric = None if val is None else _metric(records.rows[-1], seed)

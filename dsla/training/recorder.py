@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..data import DetectionDataset
 from ..data.loading import apart
+from ..data.pictures import as_bytes
 from ..errors import DataError
 from ..files import put_in_place, refuse_existing
 from ..geometry import PointGrid, scaled
@@ -266,7 +267,7 @@ class Recorder:
         steps, values = zip(*self._losses, strict=True)
         windows = np.arange(len(steps)) // math.ceil(len(steps) / CURVE)
         boxes = [t["boxes"].cpu().numpy().astype(np.float32).reshape(-1, 4) for t in self.targets]
-        pictures = [(i.cpu().permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8) for i in self.images]
+        pictures = [as_bytes(i.cpu()).permute(1, 2, 0).numpy() for i in self.images]
         return Recording(
             images=tuple(pictures),
             objects=np.concatenate(boxes),

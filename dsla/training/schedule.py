@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from ..coco.problems import some
 from ..errors import DataError
 from ..recipes.recipe import Recipe
 
@@ -31,11 +32,15 @@ def learning_rate(recipe: Recipe, step: int, total: int, images: int) -> float:
     return rate
 
 
+def falls(recipe: Recipe, images: int) -> list[int]:
+    """The steps at which milestones divide the rate by ten."""
+    return [math.ceil(m * images / recipe.batch_size) for m in recipe.milestones] if recipe.schedule == "step" else []
+
+
 def rates(recipe: Recipe, images: int) -> dict[int, float]:
     """Step → rate, where the rate is another: first step, end of the warm-up, milestones, last step."""
     total = total_steps(recipe, images)
-    falls = [math.ceil(m * images / recipe.batch_size) for m in recipe.milestones] if recipe.schedule == "step" else []
-    steps = sorted({s for s in (0, recipe.warmup_steps, *falls, total - 1) if s < total})
+    steps = sorted({s for s in (0, recipe.warmup_steps, *falls(recipe, images), total - 1) if s < total})
     return {s: float(f"{learning_rate(recipe, s, total, images):.6g}") for s in steps}
 
 
@@ -67,10 +72,18 @@ def plan(recipe: Recipe, images: int, ranks: int = 1, accumulate: int = 1) -> st
     steps = total_steps(recipe, images)
     where = [f"{ranks} processes"] * (ranks > 1) + [f"{accumulate} parts one after another"] * (accumulate > 1)
     spread = f", spread over {' and '.join(where)}" if where else ""
-    short = ", which the run does not reach: set warmup_steps lower" if steps <= recipe.warmup_steps else ""
+    notes, milestones = "", falls(recipe, images)
+    if steps <= recipe.warmup_steps:
+        notes = ", which the run does not reach: set warmup_steps lower"
+    elif early := [s for s in milestones if s <= recipe.warmup_steps]:
+        highest = max(learning_rate(recipe, s, steps, images) for s in (*(s - 1 for s in early), recipe.warmup_steps))
+        notes = f", but milestones divide it at {some(early)}, before that: it is at most {highest:.4g}; "
+        notes += "set warmup_steps lower"
+    if late := [s for s in milestones if s >= steps]:
+        notes += f"; milestones at {some(late)} lie behind the last step"
     return (
         f"{steps} steps ({steps * recipe.batch_size / images:.4g} epochs) of {recipe.batch_size} images{spread}; "
-        f"{recipe.optimizer}, learning rate {recipe.lr:.4g} after {recipe.warmup_steps} steps of warm-up{short}"
+        f"{recipe.optimizer}, learning rate {recipe.lr:.4g} after {recipe.warmup_steps} steps of warm-up{notes}"
     )
 
 

@@ -130,7 +130,7 @@ def _without_sync(network: nn.Module, more: bool) -> contextlib.AbstractContextM
 
 def _reseed(seed: int, step: int, device: torch.device) -> None:
     """What chance does in the network at a step, such as drop path, is a function of seed, step and rank."""
-    number = (seed * 1_000_003 + step) * 1024 + rank()
+    number = ((seed * 1_000_003 + step) * 1024 + rank()) % 2**63
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         torch.cuda.manual_seed(number)

@@ -135,3 +135,26 @@ def test_names_fit_the_strides():
     assert as_assigner("fcos").point_offset == Gaussian.point_offset == 0.5
     with pytest.raises(ValueError, match="no method 'dlsa': did you mean 'dsla'\\?"):
         as_assigner("dlsa")
+
+
+class Near(PairAssigner):
+    name = "near"
+
+    def __init__(self, center_sampling=1.5):
+        super().__init__()
+        self.center_sampling = center_sampling
+
+    def factors(self, pairs):
+        return {"label": torch.ones_like(pairs.measure)}
+
+
+def test_center_sampling_of_a_subclass_holds_wherever_labels_are_asked_for():
+    """By hand: on each level the points within 1.5 strides of (110, 110), which are 9 at most."""
+    grid, box = PointGrid((256, 256), STRIDES, offset=0.5), torch.tensor([[20.0, 20, 200, 200]])
+    a = Near()(grid, [box], [torch.tensor([0])])
+    expected = ((grid.xy - 110).abs() < 1.5 * grid.stride[:, None]).all(1) & ((grid.xy - 110).abs() < 90).all(1)
+    assert torch.equal(a.positive[0], expected)
+    assert 5 < int(expected.sum()) <= 45
+    for point in (int(expected.nonzero()[0]), int((~expected).nonzero()[700])):
+        assert Near().explain(grid, point, box[0]).admitted == bool(expected[point])
+    assert not Near(None).rules.__self__.center_sampling

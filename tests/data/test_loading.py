@@ -1,16 +1,21 @@
 """Transforms, batches, results."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import dsla
 from dsla.data import Scenes, as_tv_tensors, collate, to_coco_results
-from dsla.data.loading import DetectionDataset, from_tv_tensors
-from dsla.data.sampling import Part
+from dsla.data.loading import DetectionDataset, check_unmoved, from_tv_tensors
+from dsla.data.sampling import Augmented, Part
 from dsla.errors import DataError
 
 
@@ -171,3 +176,61 @@ def test_results_refuse_what_does_not_fit():
     with pytest.raises(DataError, match="2 image ids but 1 detection"):
         to_coco_results(One(), [4, 5], [detections])
     assert to_coco_results(One(), [], []) == []
+
+
+def test_a_flip_by_chance_is_found_before_the_work():
+    """Looked at once it passes half of the time."""
+    scenes = Scenes("val", size=6)
+    scenes.transforms = v2.RandomHorizontalFlip(0.5)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        with pytest.raises(DataError, match="the transforms move its boxes"):
+            check_unmoved(scenes)
+
+
+def test_chance_of_numpy_and_python_is_a_function_of_the_seed_too():
+    scenes = Scenes("val", size=2)
+    drawn = list[tuple[float, float]]()
+
+    def asks(image, target):
+        drawn.append((np.random.rand(), random.random()))  # noqa: NPY002
+        return image, target
+
+    scenes.transforms = asks
+    state = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    items = Augmented(scenes)
+    for seed in (3, 4, 3):
+        items[0, seed]
+    assert drawn[0] == drawn[2]
+    assert not {drawn[0][0], drawn[0][1]} & {drawn[1][0], drawn[1][1]}
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == state  # noqa: NPY002
+
+
+def test_pixels_a_little_outside_the_range_are_cut_and_not_turned_round(tmp_path):
+    class Overshot(Scenes):
+        def load(self, i):
+            image, target = super().load(i)
+            image = image.float() / 255
+            image[:, 0, 0], image[:, 0, 1] = 1.01, -0.01
+            return image, target
+
+    Overshot("val", size=1).to_coco(tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "images" / "000000.png"))
+    assert pixels[0, 0].tolist() == [255] * 3
+    assert pixels[0, 1].tolist() == [0] * 3
+
+
+def test_a_data_set_without_a_ground_truth_says_what_to_write():
+    class Bare(One):
+        ground_truth = DetectionDataset.ground_truth
+
+    with pytest.raises(DataError, match=r"Bare has no ground truth: write its ground_truth\(\), a COCO dict"):
+        len(Bare().truth)
+
+
+def test_selections_of_pytorch_name_the_way():
+    scenes, model = Scenes("val", size=4), dsla.build(dsla.recipe("scenes-dsla"), class_names=Scenes.class_names)
+    for selection in (Subset(scenes, [0, 1]), ConcatDataset([scenes, scenes])):
+        for use in (lambda s=selection: dsla.evaluate(model, s), lambda s=selection: dsla.train(model.recipe, s)):
+            with pytest.raises(DataError, match=f"a {type(selection).__name__} has no ground truth of its own"):
+                use()

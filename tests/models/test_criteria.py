@@ -12,6 +12,7 @@ import dsla
 from dsla.assigners import DSLA, FCOS
 from dsla.losses import focal_loss
 from dsla.models.criteria import DSLACriterion, FCOSCriterion
+from dsla.models.transform import Transform
 
 RANGES = ((0.0, 32.0), (32.0, 64.0), (64.0, 1e8))
 GRID = dsla.PointGrid((64, 96), (8, 16, 32), 0.5)
@@ -213,3 +214,31 @@ def test_fcos_losses_and_gradients_equal_mmdetection(recorded):
         _compare_gradients(ctr, z, f"r{k}_gctr")
         if run["has_gcls"]:
             _compare_gradients(cls, z, f"r{k}_gcls")
+
+
+def test_a_positive_has_the_share_of_the_box_loss_that_is_asked_for():
+    """By its label, or all alike; under hard labels that is the same to the bit."""
+    out, soft, hard = outputs(), DSLA(RANGES)(GRID, BOXES, LABELS, coupling="off"), FCOS(RANGES)(GRID, BOXES, LABELS)
+    for a in (soft, hard):
+        at = a.positive.nonzero().tolist()
+        ious = [iou_of(out.boxes[i, n].tolist(), BOXES[i][a.gt_index[i, n]].tolist()) for i, n in at]
+        each = [(float(a.label[i, n]), -np.log(max(iou, 1e-6))) for (i, n), iou in zip(at, ious, strict=True)]
+        label, none = (FCOSCriterion(None, w)(out, a)["loss_box"].detach() for w in ("label", "none"))
+        assert float(label) == pytest.approx(sum(y * b for y, b in each) / sum(y for y, _ in each), rel=1e-5)
+        assert float(none) == pytest.approx(sum(b for _, b in each) / len(each), rel=1e-5)
+    assert torch.equal(label, none)
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (lambda: FCOSCriterion(quality="centernes"), "quality='centernes'"),
+        (lambda: FCOSCriterion(box_weighting="centernes"), "box_weighting='centernes'"),
+        (lambda: DSLACriterion("of"), "coupling='of'"),
+        (lambda: DSLACriterion(box_loss="gio"), "box_loss='gio'"),
+        (lambda: Transform(rounding="nearst"), "rounding='nearst'"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused(make, culprit):
+    with pytest.raises(ValueError, match=culprit):
+        make()

@@ -1,6 +1,7 @@
 """The detector as a whole: batches and padding, empty images, overflow, crowds, errors."""
 
 import dataclasses
+import warnings
 
 import pandas as pd
 import pytest
@@ -388,3 +389,19 @@ def test_padding_is_taught_as_background_and_detected_where_the_recipe_says_so()
     assert (taught["ignore"], taught["detect"]) == (0, 0)
     assert taught["background"] == int((~inside).sum()) == 3 * (8 * 8 + 4 * 4 + 2 * 2)
     assert losses["ignore"] == losses["detect"] < losses["background"]
+
+
+def test_pictures_are_predicted_in_whatever_form_they_come():
+    model = dsla.load("scenes-dsla")
+    image, target = dsla.Scenes("val", size=1)[0]
+    (whole,) = dsla.predict(model, image)
+    assert len(whole["boxes"]) > 0
+    channels_last = (image * 255).round().byte().permute(1, 2, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for form in (channels_last, channels_last.numpy(), [(image, {"boxes": target["boxes"]})]):
+            (one,) = dsla.predict(model, form)
+            torch.testing.assert_close(one["boxes"], whole["boxes"], atol=1e-3, rtol=1e-4)
+        with pytest.raises(DataError, match="nested lists may be one picture or several"):
+            dsla.predict(model, channels_last.tolist())
+        assert "image_id" in dsla.predict(model, [(image, target)])[0]

@@ -11,7 +11,7 @@ from dsla import DataError, HeadOutputs, PointGrid
 from dsla.cli.main import main
 from dsla.models import build
 from dsla.models.deform import DeformConv
-from dsla.models.export import RawHead, names_of, to_exported_program, to_onnx
+from dsla.models.export import RawHead, names_of, padding_of, to_exported_program, to_onnx
 from dsla.models.saving import save
 from dsla.recipes import recipe
 
@@ -142,3 +142,19 @@ def test_swin_asks_for_a_size():
         model = build(recipe("swin-s-dcn-3x"), 3)
     with pytest.raises(DataError, match="one size of images"):
         to_exported_program(model)
+
+
+def test_an_image_padded_with_the_mean_colour_gives_what_the_detector_gives(model):
+    image, (height, width) = images(3, 100, 90), (128, 96)
+    padded = torch.tensor(padding_of(model)).view(3, 1, 1).expand(3, height, width).clone()
+    padded[:, :100, :90] = image
+    black = torch.zeros_like(padded)
+    black[:, :100, :90] = image
+    with torch.no_grad():
+        raw = model.forward_raw([image]).outputs
+        logits, distances, quality = RawHead(model)(padded[None])
+        other = RawHead(model)(black[None])[0]
+    torch.testing.assert_close(logits, raw.logits, **CLOSE)
+    torch.testing.assert_close(distances, raw.distances, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(quality, raw.quality, **CLOSE)
+    assert (other - raw.logits).abs().max() > 0.01

@@ -1,6 +1,7 @@
 """Saving and loading: the same bits and the same recipe, or one clear error."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -198,3 +199,19 @@ def test_a_run_starts_from_a_backbone_that_somebody_else_trained(tmp_path):
     assert "shape: layer4.2.conv3.weight is [7, 512, 1, 1], the model has [2048, 512, 1, 1]" in str(error.value)
     with pytest.raises(DataError, match="`dsla convert` makes one of a checkpoint"):
         weights.read(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "lines"),
+    [
+        ({}, []),
+        ({"offset": 0.5}, ["offset was 0.0, is 0.5"]),
+        ({"bgr": True, "pixel_scale": 255.0}, ["bgr was False, is True", "pixel_scale was 1.0, is 255.0"]),
+        ({"box_coding": "exp", "mean": (0.0, 0.0, 0.0)}, [r"mean was \[.*\], is \[0.0, 0.0", "box_coding was"]),
+    ],
+)
+def test_weights_of_other_conventions_are_adopted_with_a_word(fields, lines):
+    """Tensors fit whatever images and boxes they were trained for; the detector is another one."""
+    left = saving.adopt(build(recipe("scenes-dsla", **fields), num_classes=5), "scenes-dsla")
+    assert len(left) == len(lines)
+    assert all(re.match(line, said) for line, said in zip(lines, left, strict=True))

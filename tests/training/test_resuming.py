@@ -107,3 +107,16 @@ def test_resuming_with_parts_and_chance_in_the_network_gives_the_same_weights(sc
 class Dropped(torch.nn.Module):
     def forward(self, maps):
         return {k: torch.nn.functional.dropout(v, 0.2, self.training) for k, v in maps.items()}
+
+
+def test_a_run_that_is_resumed_to_where_it_stopped_stays_there(scenes, tmp_path):
+    for resume in (False, True):
+        quiet(TINY, scenes, out=tmp_path, log_every=1, stop_after=3, resume=resume)
+        assert read_log(tmp_path / "log.jsonl")[-1]["step"] == 3
+    assert not (tmp_path / "model.safetensors").exists()
+    quiet(TINY, scenes, out=tmp_path, log_every=1, stop_after=1, resume=True)
+    assert read_log(tmp_path / "log.jsonl")[-1]["step"] == 3
+    quiet(TINY, scenes, out=tmp_path, log_every=1, stop_after=9, resume=True)
+    assert (tmp_path / "model.safetensors").exists()
+    with pytest.raises(DataError, match="stop_after 0: a step, from 1 on"):
+        quiet(TINY, scenes, stop_after=0)

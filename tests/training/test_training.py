@@ -19,7 +19,7 @@ from dsla.recipes.recipe import BACKBONES, Recipe
 from dsla.training.folder import BEST
 from dsla.training.loop import NotFinite, read_log, train_anew_or_on
 from dsla.training.schedule import due, learning_rate, optimizer_of, plan, rates, scaled
-from dsla.training.step import losses_of
+from dsla.training.step import _reseed, losses_of
 
 
 @pytest.fixture(scope="module")
@@ -373,3 +373,50 @@ def test_recipes_refuse_what_they_do_not_know():
     assert (read.strides, read.core_zone, read.clip, read.lr, read.steps) == ((8, 16, 32), False, None, 1e-3, 7)
     for r in dsla.RECIPES.values():
         assert Recipe.from_dict(json.loads(json.dumps(r.to_dict()))) == r
+
+
+def test_the_plan_says_a_rate_that_milestones_or_a_short_run_keep_it_from():
+    """By hand: 20 and 27 epochs of 300 images in batches of 16 end at steps 375 and 507; the warm-up takes 500."""
+    r = dsla.recipe("r50-1x-torchvision", epochs=48, batch_size=16, milestones=(20, 27), warmup_steps=500)
+    highest = max(learning_rate(r, s, 900, 300) for s in range(900))
+    assert highest < 0.8 * r.lr
+    said = f"but milestones divide it at 375, before that: it is at most {highest:.4g}; set warmup_steps lower"
+    assert plan(r, 300).endswith(f"after 500 steps of warm-up, {said}")
+    short = plan(r.replace(epochs=21, warmup_steps=10), 300)
+    assert short.endswith("after 10 steps of warm-up; milestones at 507 lie behind the last step")
+    assert plan(r.replace(warmup_steps=10), 300).endswith("after 10 steps of warm-up")
+
+
+def test_parts_of_a_step_are_no_more_than_the_images_of_a_process(scenes, monkeypatch):
+    """Parts without images would scale losses and gradients down."""
+    with pytest.raises(DataError, match="accumulate 5: parts of a step, from 1 to its 4 images in each process"):
+        quiet(TINY, scenes, accumulate=5)
+    monkeypatch.setattr("dsla.training.loop.world", lambda: 2)
+    with pytest.raises(DataError, match="accumulate 3: parts of a step, from 1 to its 2 images in each process"):
+        quiet(TINY, scenes, accumulate=3)
+
+
+def test_a_model_without_a_recipe_is_refused_before_the_first_step_where_weights_are_to_be_written(scenes, tmp_path):
+    built = dsla.build(TINY, class_names=scenes.class_names)
+    parts = {k: getattr(built, k) for k in ("assigner", "criterion", "transform", "class_names")}
+    own = dsla.models.Detector(built.backbone, built.pyramid, built.head, **parts)
+    with pytest.raises(DataError, match=r"this model has no recipe, so that .*own could not hold its weights"):
+        quiet(TINY, scenes, model=own, out=tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+    assert len(quiet(TINY.replace(steps=1), scenes, model=own, log_every=1).log) > 0
+
+
+def test_a_model_without_names_of_classes_gets_those_of_what_it_learns(scenes, tmp_path):
+    model = dsla.build(TINY, num_classes=len(scenes.class_names))
+    quiet(TINY.replace(steps=1), scenes, model=model, out=tmp_path)
+    assert dsla.load(tmp_path / "model.safetensors").class_names == tuple(scenes.class_names)
+
+
+def test_a_seed_of_many_digits_trains(scenes):
+    """As people make them of a date; those that fitted before give what they gave."""
+    loss = quiet(TINY.replace(steps=1), scenes, seed=2**62 + 5, log_every=1).log[-1]["loss"]
+    assert 0 < loss < 100
+    _reseed(7, 5, torch.device("cpu"))
+    one = torch.rand(3)
+    torch.manual_seed((7 * 1_000_003 + 5) * 1024)
+    assert torch.equal(one, torch.rand(3))
