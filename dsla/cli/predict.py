@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
         )
     if truth is None and (text := limits(model)):
         print(f"note: {text}", file=sys.stderr)
-    category_ids = truth.category_ids if truth else None
+    category_ids = truth.category_ids if truth else model.category_ids
     broken = predict_files(model, pictures, Path(args.out), args.score, category_ids, args.value_range)
     if len(broken) < len(pictures):
         print(f"all detections: {Path(args.out) / RESULTS}")
@@ -136,8 +136,8 @@ def predict_files(
 ) -> list[str]:
     """Predicts on images, draws what scores at least `draw_from`, and writes ``detections.json``.
 
-    The JSON is in COCO's results format, with `file_name` and `category`, a class name, besides. Without
-    `category_ids`, a category's id is its label + 1. `value_range` is `dsla.data.pictures.to_pixels`'s.
+    The JSON is in COCO's results format, with `file_name` and `category`, a class name, besides. Categories have the
+    ids that the model knows, unless others are given. `value_range` is `dsla.data.pictures.to_pixels`'s.
 
     Returns:
         What is wrong with the images that could not be read, a line each; the others are complete.
@@ -148,7 +148,7 @@ def predict_files(
     from ..plots.draw import draw_detections
 
     names, broken, results = model.class_names, list[str](), list[dict[str, Any]]()
-    ids: Any = SimpleNamespace(name="the images", category_ids=category_ids or range(1, len(names) + 1))
+    ids: Any = SimpleNamespace(name="the images", category_ids=category_ids or model.category_ids)
     try:
         for picture in pictures:
             try:

@@ -76,6 +76,8 @@ def convert(
     if wrong[nearest] and recipe is None:
         checkpoint = f"{checkpoint} fits no recipe; against the nearest, {nearest.name}: it"
     model = detector_of(nearest, class_names or _class_names(about, count), tensors, str(checkpoint))
+    if model.class_names == tuple(_coco().values()):
+        model.category_ids = tuple(_coco())
     path = None if out is None else save(model, out, overwrite=overwrite)
     return Conversion(model, tuple(one.name for one in others if not wrong[one]), path)
 

@@ -47,7 +47,12 @@ class Detector(nn.Module):
         crowd: "ignore": nothing is taught in a crowd box; "background": as the release does.
         padding: "background" does the same at points in the padding of a batch, else nothing is taught there.
         class_names: of labels 0…C−1.  recipe: what the model was built from; stored with its weights.
+
+    Attributes:
+        category_ids: COCO ids of labels 0…C−1, those of the data set that it learnt from; 1…C of one that knows none.
     """
+
+    category_ids: tuple[Any, ...]
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Detector(nn.Module):
         self.crowd, self.padding = checked("crowd", crowd), checked("padding", padding)
         self.transform, self.postprocess = transform or Transform(), postprocess or Postprocess()
         self.class_names, self.recipe = names, recipe
+        self.category_ids = tuple(range(1, len(names) + 1))
 
     @property
     def num_classes(self) -> int:

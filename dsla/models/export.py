@@ -69,8 +69,8 @@ def to_exported_program(model: Detector, size: tuple[int, int] | None = None) ->
 def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = None, *, overwrite: bool = False) -> Path:
     """Write the raw head as ONNX: input ``images``, outputs ``logits``, ``distances`` and, if any, ``quality``.
 
-    The file's metadata hold recipe, class names, point offset and padding as JSON. Deformable convolutions are those
-    of ONNX.
+    The file's metadata hold recipe, class names, COCO's ids of them, point offset and padding as JSON. Deformable
+    convolutions are those of ONNX.
 
     Args:
         size: as `to_exported_program` has it.
@@ -96,7 +96,7 @@ def to_onnx(model: Detector, path: str | Path, size: tuple[int, int] | None = No
     )
     assert program is not None
     about: dict[str, Any] = {"class_names": list(model.class_names), "point_offset": model.head.offset}
-    about["padding"] = padding_of(model)
+    about |= {"padding": padding_of(model), "category_ids": list(model.category_ids)}
     if model.recipe is not None:
         about["recipe"] = model.recipe.to_dict()
     program.model.metadata_props.update({k: json.dumps(v) for k, v in about.items()})

@@ -40,6 +40,7 @@ def save(
     about = {
         "recipe": recipe.to_dict(),
         "class_names": list(model.class_names),
+        "category_ids": list(model.category_ids),
         "metric": None if metric is None else dict(metric),
         "normalisation": {k: getattr(recipe, k) for k in ("mean", "std", "bgr", "pixel_scale")},
         "point_offset": recipe.offset,
@@ -64,10 +65,16 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
             f"{path}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
             "--plugin FILE.py (in Python: dsla.register first)"
         ) from error
-    return detector_of(recipe, about["class_names"], tensors, str(path)).to(device)
+    return detector_of(recipe, about["class_names"], tensors, str(path), about.get("category_ids")).to(device)
 
 
-def detector_of(recipe: Recipe, class_names: Sequence[str], tensors: Mapping[str, Tensor], source: str) -> Detector:
+def detector_of(
+    recipe: Recipe,
+    class_names: Sequence[str],
+    tensors: Mapping[str, Tensor],
+    source: str,
+    category_ids: Sequence[Any] | None = None,
+) -> Detector:
     """A stranger's detector in evaluation mode; what does not fit is refused before it takes any memory.
 
     Raises:
@@ -76,6 +83,7 @@ def detector_of(recipe: Recipe, class_names: Sequence[str], tensors: Mapping[str
     check_fit(outline(recipe, len(class_names)), tensors, source)
     model = build(recipe, class_names=class_names)
     fit(model, tensors, source)
+    model.category_ids = tuple(category_ids or model.category_ids)
     return model.eval()
 
 

@@ -1,8 +1,9 @@
 """Files of weights: safetensors that know what they are, and checkpoints of torch.save; tensors that fit a model.
 
-Nothing is unpickled. The metadata of a safetensors file hold JSON texts: ``recipe``, ``class_names``, ``metric``
-(whatever was measured, or null), ``normalisation`` and ``point_offset`` (also part of the recipe; for
-readers who only want these), ``format`` and ``sha256`` of the tensors.
+Nothing is unpickled. The metadata of a safetensors file hold JSON texts: ``recipe``, ``class_names``, ``category_ids``
+(COCO's, of the classes; files of before lack them, and count from 1), ``metric`` (whatever was measured, or null),
+``normalisation`` and ``point_offset`` (also part of the recipe; for readers who only want these), ``format`` and
+``sha256`` of the tensors.
 """
 
 import hashlib
@@ -59,7 +60,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
     path = _located(path)
     try:
         with safe_open(path, "pt") as file:
-            about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS}
+            about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS | _LATER}
     except (SafetensorError, json.JSONDecodeError) as error:
         hint = "; `dsla convert` makes one of a checkpoint" if Path(path).suffix in (".pth", ".pt") else ""
         raise DataError(f"{path} is not a safetensors file of this package, or damaged: {error}{hint}") from error
@@ -71,6 +72,9 @@ def read_about(path: str | Path) -> dict[str, Any]:
     wrong = [k for k, kind in kinds.items() if not isinstance(about[k], kind)]
     if not wrong and not all(isinstance(name, str) for name in about["class_names"]):
         wrong = ["class_names"]
+    ids = about.get("category_ids", about["class_names"])
+    if not wrong and not (isinstance(ids, list) and len(ids) == len(about["class_names"]) and _are_ids(ids)):
+        wrong = ["category_ids"]
     if wrong:
         raise DataError(f"{path}: its {wrong[0]} is {about[wrong[0]]!r:.60}, which dsla.save does not write")
     return about
@@ -123,6 +127,14 @@ _PREFIXES = ("module.", "model.")  # of DataParallel, and of a trainer's own mod
 
 
 _KEYS = {"recipe", "class_names", "metric", "normalisation", "point_offset", "format", "sha256"}
+
+
+_LATER = {"category_ids"}  # which files of before lack
+
+
+def _are_ids(values: list[Any]) -> bool:
+    plain = all(isinstance(value, int | str) and not isinstance(value, bool) for value in values)
+    return plain and len(set(values)) == len(values)
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:

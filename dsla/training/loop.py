@@ -136,6 +136,7 @@ def train(
         elif model.recipe is not None:
             model.recipe = recipe  # what is saved with its weights is what the log says
             model.class_names = tuple(dataset.class_names)  # the same, or none so far
+        model.category_ids = tuple(dataset.category_ids)
         model.to(device).train()
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)

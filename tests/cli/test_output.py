@@ -318,3 +318,21 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path, monkeypatc
     assert main(["explore", "--html=~/page.html"]) == 0
     assert (tmp_path / "home" / "page.html").is_file()
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.robustness("wrong: without annotations the results of predict carry the ids that the model learnt")
+def test_without_annotations_ids_are_those_of_what_the_model_learnt(tmp_path):
+    file = dsla.Scenes("val", size=2).to_coco(tmp_path / "set")
+    told = json.loads(file.read_text())
+    for entry, key in (*((c, "id") for c in told["categories"]), *((a, "category_id") for a in told["annotations"])):
+        entry[key] = 91 - 10 * entry[key]
+    file.write_text(json.dumps(told))
+    tiny = dsla.recipe("scenes-dsla", channels=16, head_convs=1, batch_size=2, steps=1, score_threshold=0.0)
+    data = dsla.CocoDataset(file.parent / "images", file)
+    dsla.train(tiny, data, out=tmp_path / "run", progress=False)
+    words = ["predict", str(file.parent / "images"), "--weights", str(tmp_path / "run" / "model.safetensors")]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    names = {c["id"]: c["name"] for c in told["categories"]}
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len({row["category_id"] for row in results}) > 1
+    assert all(names[row["category_id"]] == row["category"] for row in results)

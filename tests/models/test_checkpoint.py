@@ -274,7 +274,9 @@ def test_torchvisions_91_outputs_become_cocos_80_categories(tmp_path, monkeypatc
     assert converted.model.recipe.name == "torchvision-fcos-r50"
     assert converted.model.num_classes == 80
     names = converted.model.class_names
-    assert (names[0], names[11], names[-1]) == ("person", "stop sign", "toothbrush")  # ids 1, 13, 90
+    assert (names[0], names[11], names[-1]) == ("person", "stop sign", "toothbrush")
+    ids = converted.model.category_ids
+    assert (ids[0], ids[11], ids[-1]) == (1, 13, 90)
     bias = theirs_.head.classification_head.cls_logits
     assert torch.equal(converted.model.head.class_logits.weight[11], bias.weight[13])
     assert torch.equal(converted.model.head.class_logits.weight[79], bias.weight[90])

@@ -25,6 +25,7 @@ def model():
 
 
 def test_a_folder(tmp_path, model):
+    model.category_ids = (4, 9)
     folder = hub.save_pretrained(model, tmp_path / "mine", metric={"AP": 0.5})
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
@@ -32,6 +33,7 @@ def test_a_folder(tmp_path, model):
     again = hub.from_pretrained(folder)
     assert not again.training
     assert again.class_names == NAMES
+    assert again.category_ids == (4, 9)
     assert again.recipe == model.recipe
     assert content_hash(again.state_dict()) == content_hash(model.state_dict())
     config["recipe"]["score_threshold"] = 0.2  # what a reader changes holds

@@ -25,6 +25,7 @@ def with_metadata(tmp_path, **changes):
         about = {k: json.loads(v) for k, v in file.metadata().items()}
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     about["recipe"] |= changes.pop("recipe", {})
+    about["category_ids"] = list(range(len(changes.get("class_names", about["class_names"]))))
     save_file(tensors, path, metadata={k: json.dumps(v) for k, v in (about | changes).items()})
     return path
 

@@ -215,3 +215,19 @@ def test_weights_of_other_conventions_are_adopted_with_a_word(fields, lines):
     left = saving.adopt(build(recipe("scenes-dsla", **fields), num_classes=5), "scenes-dsla")
     assert len(left) == len(lines)
     assert all(re.match(line, said) for line, said in zip(lines, left, strict=True))
+
+
+def test_ids_of_categories_are_kept_with_the_weights(tmp_path):
+    model = build(recipe("scenes-dsla", channels=16, head_convs=1), class_names=("a", "b"))
+    assert model.category_ids == (1, 2)
+    model.category_ids = (3, "b7")
+    path = saving.save(model, tmp_path / "m.safetensors")
+    assert saving.load(path).category_ids == (3, "b7")
+    assert saving.load("scenes-dsla").category_ids == (1, 2, 3, 4, 5)  # a file of before they were kept
+    tensors = weights.read(path)[1]
+    for n, wrong in enumerate(([3], [3, 3], [3, None], {"a": 3})):
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        save_file(tensors, tmp_path / f"{n}.safetensors", metadata=metadata | {"category_ids": json.dumps(wrong)})
+        with pytest.raises(DataError, match=r"its category_ids is .* which dsla.save does not write"):
+            saving.load(tmp_path / f"{n}.safetensors")
