@@ -117,6 +117,8 @@ def adopt(model: Detector, path: str | Path) -> list[str]:
 
 def _other_conventions(recipe: Mapping[str, Any], model: Detector) -> list[str]:
     """A line for each thing that weights of this recipe take for granted and the model does otherwise."""
-    own = getattr(model, "recipe", None)
-    pairs = [] if own is None else [(k, recipe[k], plain(own.to_dict())[k]) for k in CONVENTIONS if k in recipe]
-    return [f"{name} was {there}, is {here}" for name, there, here in pairs if there != here]
+    if (here := getattr(model, "recipe", None)) is None:
+        return []
+    fields = plain(here.to_dict())
+    pairs = [(k, recipe[k], fields[k]) for k in CONVENTIONS if k in recipe]
+    return [f"{name} was {there}, is {now}" for name, there, now in pairs if there != now]

@@ -214,7 +214,7 @@ def test_weights_of_other_conventions_are_adopted_with_a_word(fields, lines):
     """Tensors fit whatever images and boxes they were trained for; the detector is another one."""
     left = saving.adopt(build(recipe("scenes-dsla", **fields), num_classes=5), "scenes-dsla")
     assert len(left) == len(lines)
-    assert all(re.match(line, said) for line, said in zip(lines, left, strict=True))
+    assert all(re.match(line, word) for line, word in zip(lines, left, strict=True))
 
 
 def test_ids_of_categories_are_kept_with_the_weights(tmp_path):

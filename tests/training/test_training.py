@@ -380,8 +380,8 @@ def test_the_plan_says_a_rate_that_milestones_or_a_short_run_keep_it_from():
     r = dsla.recipe("r50-1x-torchvision", epochs=48, batch_size=16, milestones=(20, 27), warmup_steps=500)
     highest = max(learning_rate(r, s, 900, 300) for s in range(900))
     assert highest < 0.8 * r.lr
-    said = f"but milestones divide it at 375, before that: it is at most {highest:.4g}; set warmup_steps lower"
-    assert plan(r, 300).endswith(f"after 500 steps of warm-up, {said}")
+    note = f"but milestones divide it at 375, before that: it is at most {highest:.4g}; set warmup_steps lower"
+    assert plan(r, 300).endswith(f"after 500 steps of warm-up, {note}")
     short = plan(r.replace(epochs=21, warmup_steps=10), 300)
     assert short.endswith("after 10 steps of warm-up; milestones at 507 lie behind the last step")
     assert plan(r.replace(warmup_steps=10), 300).endswith("after 10 steps of warm-up")
@@ -399,11 +399,11 @@ def test_parts_of_a_step_are_no_more_than_the_images_of_a_process(scenes, monkey
 def test_a_model_without_a_recipe_is_refused_before_the_first_step_where_weights_are_to_be_written(scenes, tmp_path):
     built = dsla.build(TINY, class_names=scenes.class_names)
     parts = {k: getattr(built, k) for k in ("assigner", "criterion", "transform", "class_names")}
-    own = dsla.models.Detector(built.backbone, built.pyramid, built.head, **parts)
+    model = dsla.models.Detector(built.backbone, built.pyramid, built.head, **parts)
     with pytest.raises(DataError, match=r"this model has no recipe, so that .*own could not hold its weights"):
-        quiet(TINY, scenes, model=own, out=tmp_path / "own")
+        quiet(TINY, scenes, model=model, out=tmp_path / "own")
     assert not (tmp_path / "own").exists()
-    assert len(quiet(TINY.replace(steps=1), scenes, model=own, log_every=1).log) > 0
+    assert len(quiet(TINY.replace(steps=1), scenes, model=model, log_every=1).log) > 0
 
 
 def test_a_model_without_names_of_classes_gets_those_of_what_it_learns(scenes, tmp_path):
