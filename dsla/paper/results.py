@@ -83,7 +83,7 @@ def protocol_findings(numbers: pd.DataFrame, part: str = FIRST) -> dict[str, dic
 
 
 def one_rate(runs: Sequence[Run]) -> dict[str, tuple[Finding, ...]]:
-    """ "rate 0.004", "rate 0.008" → the first part's claims about FCOS with centerness, where it has that rate.
+    """ "tuned rate, 0.004", "rate 0.008" → the first part's claims about FCOS with centerness, where it has that rate.
 
     Of the start in which the part "rate" has runs of it: at the rate of the tuning, and at that part's. Each claim is
     judged in its own table ("faster", "higher", "measures", and the questions of the early runs), as on the page; what
@@ -94,17 +94,18 @@ def one_rate(runs: Sequence[Run]) -> dict[str, tuple[Finding, ...]]:
     mine, numbers = name_of(recipe), numbers[numbers["start"] == start]
     rated = protocol_numbers(runs, "rate")
     rated = rated[rated["stage"] == stage_of("rate", "main")].assign(method=mine)
-    tuned_one = numbers["method"] == mine
+    others = numbers[numbers["method"] != mine]
+    at = ", ".join(f"{rate:g}" for rate in numbers.loc[numbers["method"] == mine, "lr"].unique())
+    sides = {f"tuned rate, {at}": numbers, f"rate {about['rate']:g}": pd.concat([others, rated])}
     answers = {}
-    for each in (numbers, pd.concat([numbers[~tuned_one], rated])):
+    for side, each in sides.items():
         first = [by_start[start] for by_start in protocol_findings(each).values()]
         judged = dict[tuple[str, ...], Finding]()
         for f in chain(*first, claims.judge_all(claims.CLAIMS, each)):
             key = f.claim.analysis, f.claim.name, f.claim.better, f.claim.other
             if mine in key:
                 judged.setdefault(key, f)
-        rate = ", ".join(f"{lr:g}" for lr in each.loc[each["method"] == mine, "lr"].unique())
-        answers[f"rate {rate}"] = tuple(judged.values())
+        answers[side] = tuple(judged.values())
     return answers
 
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..coco.columns import plain_id
 from ..coco.evaluation import METRICS
+from ..coco.problems import some
 from ..data import DetectionDataset
 from ..data.loading import check_unmoved
 from ..data.sampling import Order, aspects, with_boxes
@@ -102,8 +104,9 @@ def train(
     Raises:
         NotFinite: a loss is NaN or infinite.
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
-        DataError: an empty data set, a folder in use or with a run in it, a checkpoint of another recipe or seed, a
-            model of another recipe or other classes, or a `val` whose transforms move boxes.
+        DataError: an empty data set, one whose category_ids are not one a class, a folder in use or with a run in it, a
+            checkpoint of another recipe or seed, a model of another recipe or other classes, or a `val` whose
+            transforms move boxes.
     """
     within(log_every=log_every)
     if stop_after is not None and stop_after < 1:
@@ -117,6 +120,9 @@ def train(
         check_recipe(model, recipe)
         if out is not None and model.recipe is None:
             raise DataError(f"this model has no recipe, so that {out} could not hold its weights: dsla.build makes one")
+    category_ids = tuple(map(plain_id, getattr(dataset, "category_ids", ())))
+    if len(set(category_ids)) != len(dataset.class_names):
+        raise DataError(f"{dataset.name}: {len(dataset.class_names)} classes, but category_ids ({some(category_ids)})")
     folder = None if out is None else Path(out)
     with process_group(device) as device, contextlib.ExitStack() as left:
         first = rank() == 0
@@ -136,7 +142,7 @@ def train(
         elif model.recipe is not None:
             model.recipe = recipe  # what is saved with its weights is what the log says
             model.class_names = tuple(dataset.class_names)  # the same, or none so far
-        model.category_ids = tuple(dataset.category_ids)
+        model.category_ids = category_ids
         model.to(device).train()
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)

@@ -76,7 +76,8 @@ def plan(recipe: Recipe, images: int, ranks: int = 1, accumulate: int = 1) -> st
     if steps <= recipe.warmup_steps:
         notes = ", which the run does not reach: set warmup_steps lower"
     elif early := [s for s in milestones if s <= recipe.warmup_steps]:
-        highest = max(learning_rate(recipe, s, steps, images) for s in (*(s - 1 for s in early), recipe.warmup_steps))
+        tops = *(max(s - 1, 0) for s in early), recipe.warmup_steps
+        highest = max(learning_rate(recipe, s, steps, images) for s in tops)
         notes = f", but milestones divide it at {some(early)}, before that: it is at most {highest:.4g}; "
         notes += "set warmup_steps lower"
     if late := [s for s in milestones if s >= steps]:

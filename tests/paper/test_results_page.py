@@ -303,10 +303,10 @@ def test_what_is_asked_at_one_rate_is_asked_of_the_runs_of_that_rate():
     """The differences computed from the lines; of the tuned rate the verdicts are those of the tables above."""
     lines = read(ROOT / "figures" / "runs.jsonl", protocol=1)
     rates = one_rate(lines)
-    assert list(rates) == ["rate 0.004", "rate 0.008"]
+    assert list(rates) == ["tuned rate, 0.004", "rate 0.008"]
     above = protocol_findings(protocol_numbers(lines))
     stands = [f for by_start in above.values() for f in by_start["warm"]]
-    assert [f for f in stands if CENTERNESS in (f.claim.better, f.claim.other)] == list(rates["rate 0.004"][:15])
+    assert [f for f in stands if CENTERNESS in (f.claim.better, f.claim.other)] == list(rates["tuned rate, 0.004"][:15])
     for answers, stage in zip(rates.values(), ("main", "rate-main"), strict=True):
         assert len(answers) == 19
         for f in answers:
@@ -328,6 +328,7 @@ def test_what_is_asked_at_one_rate_is_asked_of_the_runs_of_that_rate():
     assert starts_markdown(rates) in PAGE
     turned = sum(f.verdict != g.verdict for f, g in zip(*rates.values(), strict=True))
     assert f"{turned} of 19 rows have another verdict" in PAGE
+    assert [{f.seeds for f in answers} for answers in one_rate([]).values()] == [{0}, {0}]
 
 
 def test_what_a_centerness_branch_gains_of_the_ranking_is_as_notebook_4_says():

@@ -12,7 +12,7 @@ from listed import Listed
 from tiny import TINY, few_scenes, quiet
 
 import dsla
-from dsla.data.sampling import Order
+from dsla.data.sampling import Order, Part
 from dsla.errors import DataError
 from dsla.models.build import OF_THE_RUN
 from dsla.recipes.recipe import BACKBONES, Recipe
@@ -420,3 +420,12 @@ def test_a_seed_of_many_digits_trains(scenes):
     one = torch.rand(3)
     torch.manual_seed((7 * 1_000_003 + 5) * 1024)
     assert torch.equal(one, torch.rand(3))
+
+
+def test_a_data_set_whose_ids_are_not_one_a_class_is_refused_before_the_first_step(scenes):
+    """Weights that keep them could not be read again."""
+    for ids in ((1, 2, 3), (1, 2, 3, 4, 4), ()):
+        data = Part(scenes, range(4))
+        data.category_ids = ids
+        with pytest.raises(DataError, match=r"scenes-train: 5 classes, but category_ids \("):
+            quiet(TINY, data)
