@@ -6,9 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: a thread for each, and for those they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Invariants are about values; how long an example takes depends on what else the machine does.
+settings.register_profile("values", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("values")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXCERPT = Path(__file__).with_name("release") / "excerpt.npz"

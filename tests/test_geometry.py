@@ -65,7 +65,7 @@ def test_bad_grids():
 boxes = st.lists(st.tuples(*[st.floats(-200, 200, width=32)] * 4), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes, boxes)
 def test_iou_equals_torchvision_and_is_symmetric(a, b):
     a, b = (torch.tensor([[min(x, z), min(y, w), max(x, z) + 1, max(y, w) + 1] for x, y, z, w in v]) for v in (a, b))
@@ -82,7 +82,7 @@ def test_iou_of_empty_and_of_half_precision_boxes():
     assert float(pairwise_iou(large, large)) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(*[st.integers(-64, 64)] * 6))
 def test_distances_and_boxes_are_inverse(v):
     xy, box = torch.tensor(v[:2]).float(), torch.tensor(v[2:]).float()

@@ -104,7 +104,7 @@ def test_identical_and_disjoint_boxes():
 anything = st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, 1e-30, -1e-30, 1e-6])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(anything, min_size=8, max_size=8))
 def test_box_losses_are_finite_with_finite_gradients_for_any_boxes(values):
     for loss in (iou_loss, giou_loss):
@@ -115,7 +115,7 @@ def test_box_losses_are_finite_with_finite_gradients_for_any_boxes(values):
         assert torch.isfinite(pred.grad).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.floats(-1e4, 1e4, width=32), st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0, 2.0, 3.0]))
 def test_classification_losses_are_finite_with_finite_gradients(logit, target, power):
     for loss in (lambda x, y: quality_focal_loss(x, y, power), lambda x, y: focal_loss(x, y.round())):

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsla.analysis import correlations, ranking, reliability, summary
@@ -49,7 +49,6 @@ pair = st.tuples(st.integers(0, 4).map(lambda v: v / 4), st.integers(0, 6).map(l
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.lists(pair, max_size=30))
 def test_correlations_equal_the_slow_reference_in_every_group(rows):
     score, iou, group = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0),) * 3

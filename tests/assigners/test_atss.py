@@ -58,7 +58,7 @@ def test_equals_the_whole_table(topk, scale, offset):
     assert a.positive.sum() > 30
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     k=st.integers(1, 30),

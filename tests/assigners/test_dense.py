@@ -38,7 +38,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 30), offset=st.sampled_from([0.0, 0.5]), whole=st.booleans())
 def test_sparse_equals_dense(method, seed, count, offset, whole):
     """Also boxes partly or wholly outside, and of whole pixels, which make ties and points on edges."""

@@ -138,7 +138,7 @@ def test_fcos_smallest_box_wins_even_where_it_is_less_central():
     assert one(DSLA(((0, 1e8),)), grid, [[0.0, 0, 90, 90], [38, 38, 70, 70]]).gt_index[0, 5 * 12 + 5] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 3))
 def test_translation_by_the_largest_stride_moves_the_labels(seed, count, cells):
     grid = dsla.PointGrid((256, 256), STRIDES, 0.0)
@@ -153,7 +153,7 @@ def test_translation_by_the_largest_stride_moves_the_labels(seed, count, cells):
             assert torch.equal(a[0, : 160 // s, : 160 // s], b[0, n : n + 160 // s, n : n + 160 // s])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 20), st.randoms(use_true_random=False))
 def test_permuting_boxes_permutes_nothing_but_their_index(seed, count, random):
     boxes = random_boxes(seed, count)

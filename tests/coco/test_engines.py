@@ -56,7 +56,7 @@ def check(truth, rows, caps=CAPS):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_arrays_are_those_of_pycocotools(seed):
     check(*random_case(seed))
