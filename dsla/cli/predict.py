@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
         )
     if truth is None and (text := limits(model)):
         print(f"note: {text}", file=sys.stderr)
-    category_ids = truth.category_ids if truth else model.category_ids
+    category_ids = truth.category_ids if truth else None
     broken = predict_files(model, pictures, Path(args.out), args.score, category_ids, args.value_range)
     if len(broken) < len(pictures):
         print(f"all detections: {Path(args.out) / RESULTS}")

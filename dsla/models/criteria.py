@@ -100,7 +100,9 @@ class FCOSCriterion:
         x1, y1, x2, y2 = assignment.matched_boxes.unbind(-1)
         centred = centerness(x - x1, y - y1, x2 - x, y2 - y) * positive
         weight = {"centerness": centred, "label": assignment.label}.get(self.box_weighting, positive)
-        total = mean_over_ranks(weight.sum()).clamp(min=1e-6) if weight is centred else normaliser(weight.sum())
+        total = count
+        if weight is not positive:
+            total = mean_over_ranks(weight.sum()).clamp(min=1e-6 if weight is centred else 1)
         box = BOX_LOSSES[self.box_loss](outputs.boxes, assignment.matched_boxes)
         losses = {
             "loss_cls": self.cls_weight * cls / count,

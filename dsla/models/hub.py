@@ -61,8 +61,8 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu", **o
         recipe, names = Recipe.from_dict(config["recipe"]), list(config["class_names"])
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{folder / CONFIG}: not the configuration of a detector ({error!r})") from error
-    about, tensors = read(folder / WEIGHTS)
-    return detector_of(recipe, names, tensors, str(folder / WEIGHTS), about.get("category_ids")).to(device)
+    tensors = read(folder / WEIGHTS)[1]
+    return detector_of(recipe, names, tensors, str(folder / WEIGHTS), config.get("category_ids")).to(device)
 
 
 def push_to_hub(

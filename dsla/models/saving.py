@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..assigners import method
+from ..coco.problems import some
 from ..errors import DataError
 from ..files import plain, refuse_existing
 from ..recipes.recipe import Recipe
@@ -16,7 +17,8 @@ from .detector import Detector
 from .evaluation import usable
 from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
 
-CONVENTIONS = ("mean", "std", "bgr", "pixel_scale", "backbone_style", "offset", "box_coding")
+NORMALISATION = ("mean", "std", "bgr", "pixel_scale")
+CONVENTIONS = (*NORMALISATION, "backbone_style", "offset", "box_coding")
 """Fields of recipes that tensors fit whatever they are, and mean something else by."""
 
 
@@ -42,7 +44,7 @@ def save(
         "class_names": list(model.class_names),
         "category_ids": list(model.category_ids),
         "metric": None if metric is None else dict(metric),
-        "normalisation": {k: getattr(recipe, k) for k in ("mean", "std", "bgr", "pixel_scale")},
+        "normalisation": {k: getattr(recipe, k) for k in NORMALISATION},
         "point_offset": recipe.offset,
     }
     return write(path, model.state_dict(), about)
@@ -84,6 +86,8 @@ def detector_of(
     model = build(recipe, class_names=class_names)
     fit(model, tensors, source)
     model.category_ids = tuple(category_ids or model.category_ids)
+    if len(model.category_ids) != model.num_classes:
+        raise DataError(f"{source}: {model.num_classes} classes, but category_ids ({some(model.category_ids)})")
     return model.eval()
 
 

@@ -39,6 +39,11 @@ def test_a_folder(tmp_path, model):
     config["recipe"]["score_threshold"] = 0.2  # what a reader changes holds
     (folder / "config.json").write_text(json.dumps(config))
     assert hub.from_pretrained(folder).postprocess.score_threshold == 0.2
+    (folder / "config.json").write_text(json.dumps(config | {"category_ids": [5, 6]}))
+    assert hub.from_pretrained(folder).category_ids == (5, 6)
+    (folder / "config.json").write_text(json.dumps(config | {"category_ids": [5]}))
+    with pytest.raises(DataError, match=r"2 classes, but category_ids \(5\)"):
+        hub.from_pretrained(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"config\.json: not the configuration"):
         hub.from_pretrained(folder)
