@@ -56,14 +56,17 @@ def check(
 
 
 def are_results(file: str | Path) -> bool:
-    """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none."""
+    """Whether the file begins as a list, or as lines of rows with scores. A file that cannot be read is none.
+
+    Annotations may have scores, too, as pseudo-labels do.
+    """
     if Path(file).is_dir():
         return holds_results(file)
     head = head_of(Path(file))
     for mark in MARKS:
         head = head.removeprefix(mark)
-    head = head.replace(b"\0", b"").lstrip()
-    return head.startswith(b"[") or (b'"score"' in head.split(b"\n")[0] and head.startswith(b"{"))
+    line = head.replace(b"\0", b"").lstrip().split(b"\n")[0]
+    return line.startswith(b"[") or (line.startswith(b"{") and b'"score"' in line and b'"annotations"' not in line)
 
 
 def _check_pictures(dataset: CocoDataset, progress: Callable[[int, int], None] | None) -> None:

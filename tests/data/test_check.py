@@ -48,6 +48,18 @@ def test_nothing_odd(write):
     ]
 
 
+def test_annotations_with_scores_are_no_results(write):
+    """Pseudo-labels, in one line and annotations first: results begin so, too."""
+    rows = [{**row, "score": 0.9} for row in TRUTH["annotations"]]
+    truth = {"info": {}, "annotations": rows, "images": TRUTH["images"], "categories": TRUTH["categories"]}
+    lines = "\n".join(map(json.dumps, ROWS))
+    reports = check([write("lines.json", lines), write("pseudo.json", truth)])
+    assert [(r.code, r.summary.split(" (")[0]) for r in reports] == [
+        (0, "3 images"),
+        (0, "2 detections on 1 of 3 images, scores 0.25…0.5"),
+    ]
+
+
 @pytest.mark.robustness("unclear: dsla data check has exit code 0, 1 or 2, and its words")
 def test_codes_and_words_of_the_shell(write, capsys):
     mended = {
