@@ -191,7 +191,7 @@ def coverage(
             setting = {"method": name, "strides": ", ".join(map(str, levels)), "input_size": size_text(side)}
             parts.append(part.assign(**setting, by=by))
     columns = ["method", "strides", "input_size", "by", "group", "objects", "none", "few"]
-    table = Table(pd.concat(parts, ignore_index=True)[columns])
+    table = Table(pd.concat(parts)[columns].drop_duplicates(ignore_index=True))  # a setting may be given twice
     table.attrs = {"analysis": "coverage"}
     return table
 

@@ -81,6 +81,16 @@ def test_no_object():
     assert table.summary().attrs["reasons"]["least"] == "no object"
 
 
+def test_a_setting_that_is_given_twice_is_one(data, tmp_path, capsys):
+    once = coverage("fcos", data, strides=(8, 16))
+    twice = coverage(["fcos", "fcos"], data, strides=[(8, 16), (8, 16)], input_sizes=["native", "native"])
+    pd.testing.assert_frame_equal(once, twice)
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(data))
+    assert main(["data", "check", str(file), "--assign", "fcos", "fcos", "--strides", "8,16"]) <= 1
+    assert capsys.readouterr().out.count("33.3 (33.3)") == 1
+
+
 def test_two_classes_of_one_name_stay_two():
     boxes = [[10, 10, 50, 50], [10, 10, 20, 20]]
     rows = [{"id": n, "image_id": 1, "category_id": n, "bbox": box} for n, box in enumerate(boxes, 1)]
