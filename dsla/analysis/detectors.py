@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..coco.columns import id_array
 from ..coco.detections import Results
 from ..coco.engines import SIZES, size_names
 from ..coco.evaluation import Evaluation, evaluate_detections
@@ -180,7 +181,7 @@ def listed(source: Any, truth: GroundTruth) -> np.ndarray:
         names = names.get("images", ())
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise DataError(f"{name}: no list of images but {names!r:.40}; write ids or file names, one a line or as JSON")
-    names = [one.get("id") if isinstance(one, Mapping) else one for one in names]
+    names = id_array([one.get("id") if isinstance(one, Mapping) else one for one in names]).tolist()
     places = list(map(truth.place, names))
     if lost := [one for one, n in zip(names, places, strict=True) if n < 0]:
         raise DataError(f"{name}: {many(len(lost), 'image')} that {truth.name} does not have: {some(lost)}")

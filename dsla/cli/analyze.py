@@ -14,10 +14,9 @@ def run(args: Namespace) -> None:
     from ..files import OwnFolder, refuse_existing, require_folder, write
     from ..paper.analyze import as_json, charts, html, short_table, write_folder
 
-    read = [*args.results, args.annotations]
+    read = [p for p in (*args.results, args.annotations, args.images, args.images_file) if p]
     if args.images:
         require_folder(args.images)
-        read.append(args.images)
     folder = OwnFolder(args.out, inputs=read, overwrite=args.overwrite) if args.out else None
     if args.html:
         refuse_existing([args.html], inputs=read, overwrite=args.overwrite)

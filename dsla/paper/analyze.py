@@ -131,7 +131,8 @@ def _worst(a: Answers, images: str, end: str) -> Iterator[Chart]:
     kinds = [("false", "False detections of the highest scores", alarms, texts)]
     if "why" in a.tables:
         lost = largest_missed(a.tables["why"]).head(CASES)
-        texts = [f"{r['name']}: {r['verdict']}\n{r['count']} points" for _, r in lost.iterrows()]
+        points = ["points unknown" if pd.isna(n) else many(int(n), "point") for n in lost["count"]]
+        texts = [f"{r['name']}: {r['verdict']}\n{n}" for n, (_, r) in zip(points, lost.iterrows(), strict=True)]
         kinds.insert(0, ("missed", "Largest objects not found", lost, texts))
     for kind, title, table, words in kinds:
         cases, problems, unread = [], Problems(images), dict[Any, str]()

@@ -15,10 +15,11 @@ import dsla
 from dsla.analysis import errors, ranking
 from dsla.analysis.detectors import ask, listed, names_of
 from dsla.analysis.points import Setting
-from dsla.analysis.tables import truth_of
+from dsla.analysis.tables import definition, truth_of
 from dsla.cli.main import main
 from dsla.coco.evaluation import evaluate_detections
 from dsla.errors import DataError
+from dsla.paper.analyze import _worst
 from dsla.paper.pages import LOADING
 from dsla.plots.figures import error_costs
 from dsla.plots.style import distinct, method, ordered
@@ -271,7 +272,7 @@ def test_images_without_a_detection_count_where_a_list_says_that_they_were_run(t
 @pytest.mark.robustness("unclear: a list of images is a list, of COCO's objects or of plain ids and names")
 def test_a_list_of_images_under_its_name(tmp_path):
     truth = truth_of({**case()[0], "images": [{"id": i, "file_name": f"{i}.png"} for i in range(0, 40, 5)]})
-    for images in ([{"id": 5}, {"id": 15}], [5, 15], ["5.png", "15.png"], [{"id": 5}, "15.png"]):
+    for images in ([{"id": 5}, {"id": 15}], [5.0, {"id": 15.0}], ["5.png", "15.png"], [{"id": 5}, "15.png"], [5, 15]):
         (tmp_path / "run.json").write_text(json.dumps({"images": images}))
         assert listed(tmp_path / "run.json", truth).tolist() == listed({"images": images}, truth).tolist() == [1, 3]
     for none in (3, "5.png", None, True):
@@ -282,6 +283,44 @@ def test_a_list_of_images_under_its_name(tmp_path):
         (tmp_path / "run.json").write_text(json.dumps(names))
         with pytest.raises(DataError, match=words):
             listed(tmp_path / "run.json", truth)
+
+
+def test_a_list_of_images_is_not_replaced(tmp_path, capsys):
+    truth, rows = case(images=1)
+    files = write(tmp_path, truth, a=rows, run=[0])
+    argv = [files["a"], "--annotations", files["instances"], "--images-file", files["run"], "--overwrite"]
+    code, _, err = run(capsys, *argv, "--html", files["run"])
+    assert (code, "run.json: read by this command" in err) == (2, True)
+    assert files["run"].read_text() == "[0]"
+
+
+def test_points_of_the_worst_cases_are_said_in_words(tmp_path, monkeypatch):
+    """9 × 9 pixels hold one point of stride 8, 60 × 60 many, and an image of no known size is asked about none."""
+    boxes = [(1, [8, 8, 9, 9]), (1, [100, 100, 60, 60]), (2, [0, 0, 60, 60])]
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 200, "height": 200}, {"id": 2, "file_name": "1.png"}],
+        "annotations": [{"id": n, "image_id": i, "category_id": 1, "bbox": b} for n, (i, b) in enumerate(boxes)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    Image.new("RGB", (200, 200)).save(tmp_path / "1.png")
+    files = write(tmp_path, truth, a=[])
+    with warnings.catch_warnings(action="ignore"):
+        (answer,) = ask(files["a"], files["instances"], setting=Setting.of("fcos", STRIDES), resamples=0)
+    texts = []
+    monkeypatch.setattr("dsla.plots.detectors.worst", lambda cases, *_: texts.extend(text for _, _, text in cases))
+    list(_worst(answer, str(tmp_path), ""))
+    counts = ["49 points", "points unknown", "1 point"]
+    assert texts == [f"cat: nothing near\n{count}" for count in counts]
+
+
+def test_average_recall_counts_detections_of_an_image_and_class():
+    """Two classes in an image, a detection of each: with one of each image and class, all objects are found."""
+    boxes = [[10, 10, 20, 20], [50, 50, 20, 20]]
+    rows = [{"id": n, "image_id": 1, "category_id": n, "bbox": box, "score": 0.9} for n, box in enumerate(boxes)]
+    truth = {"images": [{"id": 1}], "annotations": rows, "categories": [{"id": 0}, {"id": 1}]}
+    assert evaluate_detections(truth, rows).summary["AR@1"] == 1
+    for cap in (1, 10, 100):
+        assert "of each image and class" in definition("evaluation", f"AR@{cap}")
 
 
 def test_the_level_of_the_intervals_is_the_one_asked_for(tmp_path, capsys):
