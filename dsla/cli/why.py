@@ -22,13 +22,12 @@ def run(args: Namespace) -> None:
         score_threshold=args.score, iou_threshold=args.iou, candidates=args.candidates, nms_threshold=args.nms,
         images=args.images,
     )  # fmt: skip
-    table = answers.table
+    table, numbers = answers.table, answers.summary()
+    chosen = largest_missed(table)
     if args.image is not None:
-        table = table[table["image"].astype(str) == args.image]
         if args.image not in map(str, answers.truth.image_ids.tolist()):
             raise DataError(f"--image {args.image}: {args.annotations} has no image of this id")
-    numbers = answers.summary()
-    chosen = table if args.image is not None else largest_missed(table)
+        chosen = table = table[table["image"].astype(str) == args.image]
     chosen = chosen.index[: args.most].tolist()
     if args.json:
         rows = json.loads(table.to_json(orient="records", force_ascii=False))
@@ -36,13 +35,13 @@ def run(args: Namespace) -> None:
         content = {"summary": values, "notes": list(answers.notes), "objects": rows}
         print(json.dumps(content | {"explained": [answers.explain(i) for i in chosen]}, indent=1, ensure_ascii=False))
     else:
-        print(visible(_text(answers, numbers, chosen, len(table))))
+        print(visible(_text(answers, numbers, chosen)))
     if folder:
         folder.write("why.csv", csv_text(table))
         print(_draw(answers, chosen, folder), file=sys.stderr if args.json else sys.stdout)
 
 
-def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
+def _text(answers: Any, numbers: Any, chosen: list[int]) -> str:
     from ..analysis.breakdown import verdicts_by_points
     from ..coco.problems import many
 
@@ -58,9 +57,16 @@ def _text(answers: Any, numbers: Any, chosen: list[int], count: int) -> str:
 
 
 def _draw(answers: Any, chosen: list[int], folder: Any) -> str:
+    from ..errors import DataError, visible
     from ..plots.style import picture_bytes
 
-    drawable = [i for i in chosen if answers.table["points"][i] != "unknown"]
-    for i in drawable:
-        folder.write(f"figures/object-{i}.png", picture_bytes(answers.picture(i), "png"))
-    return f"{folder.path}: why.csv and {len(drawable)} pictures in figures/"
+    drawn, lines = 0, list[str]()
+    for i in chosen:
+        try:
+            picture = picture_bytes(answers.picture(i), "png")
+        except DataError as error:
+            lines.append(f"row {i} is not drawn: {visible(str(error))}")
+            continue
+        folder.write(f"figures/object-{i}.png", picture)
+        drawn += 1
+    return "\n".join([f"{folder.path}: why.csv and {drawn} pictures in figures/", *lines])

@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -52,10 +53,8 @@ def id_array(values: list[Any]) -> np.ndarray:
         values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
         kinds = set(map(type, values))
     if kinds <= {int}:
-        try:
+        with suppress(OverflowError):
             return np.array(values, dtype=np.int64)
-        except OverflowError:
-            pass
     ids = np.empty(len(values), dtype=object)
     ids[:] = values
     return ids

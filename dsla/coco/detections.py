@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -150,9 +151,8 @@ def _read(source: Any, name: str) -> pd.DataFrame:
             lines.append(f"detection {n} is {one}, not a row of image_id, category_id, bbox, score")
             continue
         values = {key: getattr(row, key) for key in ("bbox", "score")} | ({one.field: one.value} if one else {})
-        lines.append(
-            f"detection {n} (image_id {row.image_id!r}): " + ", ".join(f"{k} {v!r:.80}" for k, v in values.items())
-        )
+        texts = [f"{key} {value!r:.80}" for key, value in values.items()]
+        lines.append(f"detection {n} (image_id {row.image_id!r}): {', '.join(texts)}")
     refuse(name, "a detection needs image_id, category_id, a bbox of four finite numbers and a finite score:", lines)
     ids = {side: columns.ids_in(rows, f"{side}_id") for side in ("image", "category")}
     files = pd.Series([row.file_name or "" for row in rows], dtype=object)
@@ -198,14 +198,11 @@ def located(column: pd.Series, listed: np.ndarray, of: str, name: str, subset: b
 
 def _check_files(table: pd.DataFrame, image: np.ndarray, truth: GroundTruth, name: str) -> None:
     """Results may name the image file beside the id; then both must mean the same image."""
-    meant: dict[str, list[int]] = {}
+    named = cache(truth.named)
     for file, place, one in zip(table["file"], image.tolist(), table["image"], strict=True):
-        if place >= 0 and isinstance(file, str) and file and truth.file_names[place]:
-            if file not in meant:
-                meant[file] = truth.named(file)
-            if place not in meant[file]:
-                raise DataError(
-                    f"{name}: detections of {file!r} carry image_id {one!r}, which in {truth.name} is "
-                    f"{truth.file_names[place]!r}: the ids are not those of the annotations; detect with the "
-                    "annotation file at hand"
-                )
+        if place >= 0 and file and truth.file_names[place] and place not in named(file):
+            raise DataError(
+                f"{name}: detections of {file!r} carry image_id {one!r}, which in {truth.name} is "
+                f"{truth.file_names[place]!r}: the ids are not those of the annotations; detect with the "
+                "annotation file at hand"
+            )

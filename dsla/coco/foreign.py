@@ -169,8 +169,7 @@ def fields(one: Any, where: str, scored: bool = False) -> Fields:
     given = {k: array(one[k]) for k in names if one.get(k) is not None}
     if given["boxes"].size and given["boxes"].shape[1:] != (4,):
         raise DataError(f"{where}: boxes are [N, 4], x1, y1, x2, y2; got {list(given['boxes'].shape)}")
-    given["boxes"] = given["boxes"].astype(float).reshape(-1, 4)
-    boxes = given.pop("boxes")
+    boxes = given.pop("boxes").astype(float).reshape(-1, 4)
     if lengths := {k: v.size for k, v in given.items() if v.size != len(boxes)}:
         raise DataError(f"{where}: {len(boxes)} boxes, but {lengths}")
     given = {"boxes": boxes} | {k: v.reshape(-1) for k, v in given.items()}
@@ -178,8 +177,7 @@ def fields(one: Any, where: str, scored: bool = False) -> Fields:
     whole = labels.dtype.kind in "biuf" and bool(((labels >= 0) & (labels < CLASSES) & (labels % 1 == 0)).all())
     if bad := [] if whole else [k for k in labels.tolist() if not _is_class(k)]:
         raise DataError(f"{where}: labels are whole numbers from 0 to {CLASSES - 1:,}, got {bad[0]!r:.40}")
-    given["labels"] = given["labels"].astype(np.int64)
-    return given
+    return given | {"labels": labels.astype(np.int64)}
 
 
 def _objects(one: Any, where: str) -> Fields:
@@ -292,7 +290,7 @@ def _class_names(labels: Path) -> list[str]:
     """Class names from classes.txt or data.yaml in the folder or one of the two above; none without such a file."""
     for folder in (labels, *list(labels.absolute().parents)[:2]):
         if (file := folder / "classes.txt").is_file():
-            return _read(file).splitlines()
+            return _read(file).rstrip().splitlines()
         if (file := folder / "data.yaml").is_file():
             try:
                 names = (yaml.safe_load(_read(file)) or {}).get("names") or []

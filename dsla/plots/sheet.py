@@ -53,6 +53,6 @@ def problem_sheet(dataset: CocoDataset) -> Picture:
         show_boxes(ax, corners[odd[here]], ODD, 1.6)
         words = [f"{(mask & here).sum()} × {kind}" for kind, mask in kinds.items() if (mask & here).any()]
         name = f"image {dataset.image_id(i)}, {visible(truth.file_names[i], '')}"
-        ax.set_title("\n".join([name[:48], *words]), fontsize=7)
+        ax.set_title("\n".join([name[:48], *words]), fontsize=7, parse_math=False)
     figure.caption = f"Pictures with most odd boxes of {dataset.annotation_json.name}: odd in red, others in grey."
     return figure

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..analysis.diagnosis import Offer, diagnosis, judge, objects_of, offer_of
-from ..analysis.points import Setting
+from ..analysis.points import JITTER, Setting
 from ..analysis.tables import Table
 from ..assigners import as_assigner
 from ..coco.columns import CORNERS, corners_of
@@ -25,6 +25,7 @@ from ..coco.ground_truth import GroundTruth
 from ..coco.problems import many, some
 from ..data.pictures import annotated_pixels, as_floats
 from ..errors import DataError, within
+from ..files import require_folder
 from ..geometry import Frame, InputSize
 from ..models.detector import Detector
 from ..models.evaluation import predict_dataset
@@ -194,11 +195,12 @@ class Why:
                 score = row["score" if kind == "b" else "suppressor_score"]
                 looks.append((other, f"{text} {score:.2f}", verdict))
         corners, texts, verdicts = zip(*looks, strict=True)
-        with drawing(3.9, f"{self._verdict(row)} {self._points(row)}") as figure:
+        height = 4.1 if self.setting.assigner.needs_predictions else 3.9  # a line more of the title says so
+        with drawing(height, f"{self._verdict(row)} {self._points(row)}") as figure:
             whole, near = figure.subplots(1, 2)
             draw.show_image(whole, draw.backdrop(pixels, 1200)[0], size)
             draw.show_near(near, pixels, box, max((box[2:] - box[:2]).max(), 10))
-            whole.set_title(title or f"{row['name']} {row['gt']}: {row['verdict']}", pad=5)
+            whole.set_title(title or f"{row['name']} {row['gt']}: {row['verdict']}", pad=5, parse_math=False)
             near.set_title(self._show_points(near, image, place), pad=5)
             for ax in (whole, near):
                 unit = abs(np.subtract(*ax.get_xlim())) / (3.5 * 72)
@@ -214,13 +216,14 @@ class Why:
         boxes = torch.tensor(corners_of(truth.inside[taught]), dtype=torch.float32)
         labels = torch.tensor(truth.category[taught].astype(np.int64))
         grid = setting.assigner, frame, boxes, labels, setting.strides, setting.offset
-        assignment = assign("", *grid, 0.1, 0).assignment
+        row = assign(setting.assigner.name, *grid, JITTER, image)  # from predictions as in `count_points`
         mine = int(np.flatnonzero(taught == rows[place])[0]) if rows[place] in taught else -2
-        point = (assignment.gt_index[0] == mine).nonzero()[:, 0]
-        x, y = (assignment.grid.xy[point] / torch.tensor(frame.scale)).T.numpy()
-        sizes = 10 + 8 * assignment.grid.level[point].numpy()
+        point, on = (row.assignment.gt_index[0] == mine).nonzero()[:, 0], row.assignment.grid
+        x, y = (on.xy[point] / torch.tensor(frame.scale)).T.numpy()
+        sizes = 10 + 8 * on.level[point].numpy()
         ax.scatter(x, y, s=sizes, c="white", edgecolors="#10151d", linewidths=0.6, zorder=5)
-        return f"{many(len(point), 'point')} of {setting.assigner.name}, input {frame.size[1]} × {frame.size[0]}"
+        name, _, about = row.title.partition(" · ")
+        return f"{many(len(point), 'point')} of {name}, input {frame.size[1]} × {frame.size[0]}\n{about}".strip()
 
 
 def why(
@@ -269,10 +272,10 @@ def why(
     Raises:
         DataError: what cannot be used, or stands in the wrong order; names the culprit.
     """
-    within(score_threshold=score_threshold, iou_threshold=iou_threshold)
-    for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
-        if not (0 <= value <= 1 and (value or name[0] == "s")):
-            raise DataError(f"{name} is a number from 0 to 1, got {value!r}")
+    within(score_threshold=score_threshold, iou_threshold=iou_threshold, nms_threshold=nms_threshold)
+    if score_threshold is None or not 0 <= score_threshold <= 1 or not iou_threshold:
+        got = f"{score_threshold!r} and {iou_threshold!r}"
+        raise DataError(f"score_threshold is a number from 0 to 1, iou_threshold one above 0; got {got}")
     if hasattr(detector, "ground_truth") or isinstance(data, nn.Module):
         raise DataError("the data set comes second: dsla.why(model, data)")
     load = (lambda place: data.load(place)[0]) if hasattr(data, "load") else None
@@ -297,6 +300,7 @@ def why(
     elif assigner is not None:
         setting, counted = Setting.of(assigner, setting.strides, offset, setting.input_size), None
     if images is not None:
+        require_folder(images)
         load = lambda place: as_floats(annotated_pixels(offer.kept.truth, place, images))  # noqa: E731
     table = diagnosis(offer, setting, score_threshold=score_threshold, iou_threshold=iou_threshold, counted=counted)
     notes = _notes(offer)

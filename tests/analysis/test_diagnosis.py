@@ -268,6 +268,9 @@ def test_bad_input_is_named(one_image):
         ((rows, truth), {"assigner": "fcso"}, "no method 'fcso': did you mean 'fcos'"),
         ((rows, truth), {"input_size": "big"}, "input size 'big'"),
         ((rows, truth), {"iou_threshold": 50}, "iou_threshold is a number from 0 to 1, got 50"),
+        ((rows, truth), {"iou_threshold": 0}, "iou_threshold one above 0; got 0.05 and 0"),
+        ((rows, truth), {"score_threshold": None}, "score_threshold is a number from 0 to 1, .* got None and 0.5"),
+        ((rows, truth), {"nms_threshold": "0.5"}, "nms_threshold is a number from 0 to 1, got '0.5'"),
         (([{**rows[0], "image_id": 99}], truth), {}, "image_id that the ground truth does not know: 99"),
     ]
     for arguments, options, message in cases:

@@ -266,6 +266,11 @@ def test_names_stand_at_their_numbers(folders, text, names):
     assert GroundTruth.of(folders[0]).category_names == names
 
 
+def test_empty_lines_at_the_end_name_no_class(folders):
+    (folders[0] / "classes.txt").write_text("cat\ndog\n\n \n", encoding="utf-8")
+    assert GroundTruth.of(folders[0]).category_names == ("cat", "dog")
+
+
 @pytest.mark.robustness("strangers: class names of YOLO text that are none, or too few, are one message")
 @pytest.mark.parametrize(
     ("text", "words"),

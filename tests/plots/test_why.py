@@ -109,6 +109,55 @@ def test_pictures(answers, tmp_path):
         figure.savefig(tmp_path / "one.png")
 
 
+def test_points_of_a_picture_are_those_of_the_table():
+    """TAL's predictions are jittered anew for each image."""
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([rng.integers(0, 150, (12, 2)), rng.integers(8, 90, (12, 2))], axis=1).tolist()
+    truth = {
+        "images": [{"id": i, "width": 320, "height": 240} for i in range(3)],
+        "annotations": [{"id": n, "image_id": n // 4, "category_id": n % 2, "bbox": b} for n, b in enumerate(boxes)],
+        "categories": [{"id": 0}, {"id": 1}],
+    }
+    answers = dsla.why([], truth, "tal")
+    for i, count in answers.table["count"][4:].items():
+        title = answers.picture(i).axes[1].get_title(loc="left")
+        assert title == f"{count} points of TAL, input 320 × 240\npredictions: true boxes jittered by 10%"
+
+
+def test_names_of_classes_are_no_mathematics(tmp_path):
+    answers = dsla.why([], {
+        "images": [{"id": 1, "width": 64, "height": 64}], "categories": [{"id": 1, "name": r"$\frac$"}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 1, "bbox": [9, 9, 46, 46]}],
+    })  # fmt: skip
+    figure = answers.picture(0)
+    figure.savefig(tmp_path / "one.png")
+    assert figure.axes[0].get_title(loc="left") == r"$\frac$ 5: nothing near"
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path, capsys):
+    """Of three images one has a file, one none, one no size."""
+    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in (1, 2)]
+    truth = {
+        "images": [*images, {"id": 3, "file_name": "2.png"}], "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [9, 9, 46, 46]} for i in (1, 2, 3)],
+    }  # fmt: skip
+    for name, content in (("truth", truth), ("rows", [])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "2.png")
+    words = ["why", str(tmp_path / "rows.json"), "--annotations", str(tmp_path / "truth.json")]
+    words += ["--out", str(tmp_path / "out"), "--images"]
+    assert main([*words, str(tmp_path / "photos")]) == 0
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert lines[0].endswith("out: why.csv and 1 pictures in figures/")
+    assert "row 0 is not drawn: " in lines[1]
+    assert "1.png: no such image file" in lines[1]
+    assert lines[2] == "row 2 is not drawn: image 3: its width and height are not known, so nothing can be drawn"
+    assert [file.name for file in (tmp_path / "out" / "figures").iterdir()] == ["object-1.png"]
+    assert main([*words, str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no folder; name the one that the images lie in" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command(scenes, tmp_path, capsys):
     data, model = scenes
