@@ -144,7 +144,7 @@ def _judged(here: Meeting, nms_threshold: float, score_threshold: float, iou_thr
     score, kept, crowd = here.score, here.rows["kept"].to_numpy(dtype=bool), here.crowd
     category, wanted = (table["category"].to_numpy() for table in (here.rows, here.objects))
     live, pairs = kept & (score >= score_threshold), here.overlaps(False)
-    counted = pairs.where((category[pairs.detection] == wanted[pairs.object]) & live[pairs.detection])
+    counted = here.pairs.where(live[here.pairs.detection])
     rank = ranks(score, here.group * 2 + ~live)
     match, ignored = (row[0] for row in greedy(counted, rank, crowd, np.array([iou_threshold])))
 

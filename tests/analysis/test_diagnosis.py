@@ -257,6 +257,20 @@ def test_no_detection_and_no_object(one_image):
     assert dsla.why(rows, nothing).summary()["objects"] == 0
 
 
+def test_a_crowd_of_every_class_ignores_as_one_of_the_class_of_the_detection_does():
+    """A box of class 1 fits the object of class 0, and lies in a crowd: it is ignored there, and says nothing."""
+    rows = [{"boxes": np.array([[0, 0, 50, 50]]), "scores": np.array([0.9]), "labels": np.array([1])}]
+    object_, crowd = [0.0, 0, 50, 50], [0.0, 0, 60, 60]
+    truths = {
+        "other class": {"boxes": np.array([object_]), "labels": np.array([0])},
+        "nothing near": {"boxes": np.array([object_, crowd]), "labels": np.array([0, 1]), "iscrowd": np.array([0, 1])},
+    }
+    for verdict, target in truths.items():
+        assert dsla.why(rows, [target]).table["verdict"].tolist() == [verdict]
+    every = truths["other class"] | {"crowd_boxes": np.array([crowd])}
+    assert dsla.why(rows, [every]).table["verdict"].tolist() == ["nothing near"]
+
+
 def test_bad_input_is_named(one_image):
     truth, rows = one_image([(1, 0, 0, 50, 50)], [(1, 0.9, 0, 0, 50, 50)])
     model, data = dsla.build(dsla.recipe("scenes-dsla", channels=16), num_classes=5), dsla.Scenes("val", 2)
