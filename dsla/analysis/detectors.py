@@ -224,10 +224,8 @@ def compared(answers: Sequence[Answers], level: float = LEVEL) -> tuple[pd.DataF
 
 def names_of(files: Sequence[str | Path]) -> list[str]:
     """A short name for each file: its own without "_results", with its folder's or a number where two are equal."""
-    names = []
-    for file in map(Path, files):
-        stem = file.stem.replace("$", "")  # matplotlib would read mathematics
-        names.append(stem.removesuffix("results").rstrip("-_. ") or stem)
+    stems = [Path(file).stem.replace("$", "") for file in files]  # matplotlib would read mathematics
+    names = [stem.removesuffix("results").rstrip("-_. ") or stem for stem in stems]
     paths = [Path(file).resolve() for file in files]
     names = [n if names.count(n) == 1 else f"{p.parent.name}/{n}" for n, p in zip(names, paths, strict=True)]
     names = [n if len(n) <= LONGEST else "…" + n[1 - LONGEST :] for n in names]

@@ -6,13 +6,12 @@ Example: dsla evaluate runs/r50/model.safetensors --data /data/coco --split val
 import json
 from argparse import Namespace
 
-from ..files import refuse_existing, write
+from ..files import plain, refuse_existing, write
 
 
 def run(args: Namespace) -> None:
     from ..coco.evaluation import shown
     from ..data.sources import open_dataset, progress_bar
-    from ..files import plain
     from ..models import load
     from ..models.evaluation import evaluate, usable
 
@@ -24,9 +23,8 @@ def run(args: Namespace) -> None:
     dataset = open_dataset(args.data, args.split or "val", args.annotations, **data)
     if args.json:
         refuse_existing([args.json], inputs=dataset.files_read(), overwrite=args.overwrite)
-    limits = {"engine": args.engine, "max_detections": args.max_detections}
     with progress_bar() as advance:
-        numbers = evaluate(model, dataset, progress=advance, **limits)
+        numbers = evaluate(model, dataset, progress=advance, engine=args.engine, max_detections=args.max_detections)
     print(shown(numbers))
     if args.per_class:
         import pandas as pd

@@ -8,10 +8,11 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from ..errors import DataError, visible
+
 
 def run(args: Namespace) -> None:
     from ..analysis.breakdown import largest_missed
-    from ..errors import DataError, visible
     from ..files import OwnFolder, csv_text, plain
     from ..plots.why import why
 
@@ -57,7 +58,6 @@ def _text(answers: Any, numbers: Any, chosen: list[int]) -> str:
 
 
 def _draw(answers: Any, chosen: list[int], folder: Any) -> str:
-    from ..errors import DataError, visible
     from ..plots.style import picture_bytes
 
     drawn, lines = 0, list[str]()
