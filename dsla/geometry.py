@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import DataError, strides_of, whole_numbers
+from .errors import DataError, strides_of, unknown, whole_numbers
 
 InputSize = str | int | Sequence[int]  # see `Frame.of`
 IOU_EPS = 1e-6  # smallest union, as in the release: keeps the IoU of empty boxes at 0
@@ -246,8 +246,9 @@ def resized(size: Sequence[int], short: float, long: float, rounding: str = "dow
         rounding: of the sides, "down" as torchvision or to the "nearest" as mmdetection; at least one pixel.
     """
     scale = min(short / min(size), long / max(size))
-    half = 0.5 if rounding == "nearest" else 0.0
-    height, width = (max(1, int(side * scale + half)) for side in size)
+    if rounding not in (halves := {"down": 0.0, "nearest": 0.5}):
+        raise unknown("rounding", rounding, halves)
+    height, width = (max(1, int(side * scale + halves[rounding])) for side in size)
     return height, width
 
 

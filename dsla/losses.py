@@ -31,7 +31,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Te
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sigmoid focal loss for targets of 0 or 1, linear in those between. Shapes equal, elementwise.
+    """Sigmoid focal loss for targets of 0 or 1; between, each of its factors is linear. Shapes equal, elementwise.
 
     Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5.
     """

@@ -160,6 +160,13 @@ def test_image_sizes_that_are_none_are_refused(size):
             dsla.PointGrid((64, 64), strides)
 
 
+def test_a_rounding_that_there_is_not():
+    assert dsla.geometry.resized((77, 30), 640, 640) == (639, 249)
+    assert dsla.geometry.resized((77, 30), 640, 640, "nearest") == (640, 249)
+    with pytest.raises(DataError, match="no rounding 'nearst': did you mean 'nearest'"):
+        dsla.geometry.resized((77, 30), 640, 640, "nearst")
+
+
 @pytest.mark.robustness("wrong: strides that do not ascend, which no pyramid has, are refused wherever they come from")
 @pytest.mark.parametrize("strides", [(8, 8), (64, 32, 16), (8, 32, 16)])
 def test_strides_ascend(strides):

@@ -84,8 +84,8 @@ class Setting:
         if self.assigner.needs_predictions:
             return "not among the points that the method chose by the predictions"
         grid = frame.grid(self.strides, self.offset)
-        at = [_middle(grid, level, box) for level in range(len(self.strides))]
-        cases = [self.assigner.explain(grid, point, box, category=category) for point in at]  # nearest to its middle
+        at = [_middle(grid, level, box) for level in range(len(self.strides))]  # the points nearest to its middle
+        cases = [self.assigner.explain(grid, point, box, category=category, image_size=frame.size) for point in at]
         if any(case.admitted for case in cases):
             return "its points learn other objects"
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, constant, overlap
-from .base import Assigner
-from .dsla import centerness
-from .pairs import Decision, Pairs, Truth
+from .imagewise import Competition
+from .pairs import Decision, Truth
 from .rules import Case, Rule, inside_rule, label_rule
 from .sparse.cells import Cells, Levels
 from .sparse.keys import LAST, index_of, ordering_key, winners
@@ -22,7 +21,7 @@ from .sparse.regions import map_sizes
 INSIDE = 0.01  # pixels that a point must be inside a box (mmdetection; also in TOOD)
 
 
-class ATSS(Assigner):
+class ATSS(Competition):
     """Label 1 where a near anchor overlaps the box by more than the mean + deviation of all near anchors.
 
     Each point carries one square anchor. The `topk` anchors whose centres are nearest to the box's are
@@ -64,23 +63,20 @@ class ATSS(Assigner):
         deviation = ((wide - mean[:, None]).square() * valid).sum(1) / (count - 1).clamp(min=1)
         return Nearest(point, valid, iou, mean.float(), deviation.sqrt().float())
 
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness (of a quality branch): the label depends on other points."""
-        return {"centerness": centerness(*pairs.distances)}
-
     def rules(self, case: Case) -> list[Rule]:
         """Candidate or not, IoU against the threshold, inside; then the label."""
         grid, level = case.grid, int(case.pairs.level)
         near = self.candidates(grid, case.truth)
-        dx, dy = (float(d) for d in case.pairs.from_centre)
-        distance, chosen = (dx * dx + dy * dy) ** 0.5, bool((near.valid & (near.point == case.point))[0].any())
-        count, places = int(near.valid[0].sum()), min(self.topk, grid.num_points[level])
+        distance = float(torch.hypot(*case.pairs.from_centre))
+        chosen = bool((near.valid & (near.point == case.point))[0].any())
+        places = near.valid[0].view(len(grid.shapes), -1).sum(1).tolist()  # [L]
         iou = float(overlap(anchors(grid, self.anchor_scale)[case.point], case.truth.boxes[0])[0])
         mean, deviation, threshold = (float(v[0]) for v in (near.mean, near.deviation, near.threshold))
-        among = f"{'' if chosen else 'not '}among the {places} nearest of level {level}; {count} candidates in all"
+        among = f"{'' if chosen else 'not '}among the {places[level]} nearest of level {level}"
+        text = f"{distance:.4g} px from the centre, {among}; {sum(places)} candidates in all"
         needed = f"mean {mean:.4g} + deviation {deviation:.4g} = {threshold:.4g}"
         rules = [
-            Rule("candidate", f"{distance:.4g} px from the centre, {among}", distance, chosen),
+            Rule("candidate", text, distance, chosen),
             Rule("threshold", f"IoU of its anchor {iou:.4g}, must be ≥ {needed}", iou, iou >= threshold),
             inside_rule(case.pairs, INSIDE),
         ]

@@ -89,9 +89,7 @@ class Assigner(ABC):
 
     def rules(self, case: Case) -> list[Rule]:
         """Each rule for one point and one box, with numbers and verdict; the last one is the label without rivals."""
-        truth = case.truth
-        alone = self(case.grid, [truth.boxes[:1]], [truth.labels[:1]], predictions=case.predictions)
-        label = float(alone.label[0, case.point])
+        label = case.alone(self)
         return [*region_rules(case.pairs), *value_rules(case.values(self.factors)), label_rule(f"{label:.4g}", label)]
 
     def explain(
@@ -104,6 +102,7 @@ class Assigner(ABC):
         category: int = 0,
         others: Any = None,
         coupling: str | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> Explanation:
         """Each rule for a point and a box: numbers and verdict; coupled with predictions also the IoU.
 
@@ -116,6 +115,7 @@ class Assigner(ABC):
             category: the box's class.
             others: [M, 4] the image's other boxes, a tensor, array or list, for methods in which they matter.
             coupling: as in a call.
+            image_size: (height, width) of the image in its padding; None: it has none.
         Raises:
             ValueError: no such point or image, not one box, or predictions missing.
         """
@@ -128,7 +128,8 @@ class Assigner(ABC):
         with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
             boxes = torch.stack(pairs.boxes)[None]
             boxes = boxes if others is None else torch.cat((boxes, as_boxes(others, image).to(boxes)))
-            truth = Truth.of([boxes], [[category] * len(boxes)], grid.device, classes=classes)
+            names, sizes = [[category] * len(boxes)], image_size and [image_size]
+            truth = Truth.of([boxes], names, grid.device, sizes, classes)
             case = Case(grid, point, pairs, truth, predictions)
             return explained(self.name, case, self.rules(case), coupling or self.default_coupling)
 

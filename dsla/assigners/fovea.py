@@ -101,12 +101,11 @@ class FoveaBox(Assigner):
         """Scale range, fovea, and the factors of a smooth label; then the label."""
         grid, pairs, region = case.grid, case.pairs, self.fovea(case.grid, case.truth)
         level, row, column = int(pairs.level), int(grid.row[case.point]), int(grid.column[case.point])
-        cell = torch.stack((grid.column, grid.row), -1)[case.point]
-        within = bool(((region.first[0, level] <= cell) & (cell <= region.last[0, level])).all())
-        ends = zip(region.first[0, level].tolist(), region.last[0, level].tolist(), strict=True)
-        columns, lines = (f"{first}…{last}" for first, last in ends)
+        (left, top), (right, bottom) = region.first[0, level].tolist(), region.last[0, level].tolist()
+        within = left <= column <= right and top <= row <= bottom
         acts = range_rule("scale range", "√(w · h)", float(_scale(*pairs.boxes)), self.reach[level])
-        holds = f"rows {lines}, columns {columns}" if acts.passed else "no cell of a level it does not act at"
+        cells = f"rows {top}…{bottom}, columns {left}…{right}"
+        holds = cells if acts.passed else "no cell of a level it does not act at"
         text = f"row {row}, column {column}; the box shrunk by {self.sigma:g} holds {holds}"
         rules, label = [acts, Rule("fovea", text, float(within), within)], float(within)
         if self.smooth:

@@ -35,11 +35,10 @@ def jittered_predictions(
     """
     if not amount >= 0:
         raise ValueError(f"amount of jitter must be 0 or more, got {amount}")
-    count = len(grid)
-    logits = torch.full((len(boxes), count, num_classes), 0.01, dtype=torch.float32).logit()
-    distances = torch.empty((len(boxes), count, 4), dtype=torch.float32)
+    logits = torch.full((len(boxes), len(grid), num_classes), 0.01, dtype=torch.float32).logit()
+    distances = torch.empty((len(boxes), len(grid), 4), dtype=torch.float32)
     for image, (truth, classes) in enumerate(zip(boxes, labels, strict=True)):
-        noise = steps(count, seed + image) * amount
+        noise = steps(len(grid), seed + image) * amount
         if not len(truth):
             distances[image] = grid.stride[:, None] * noise.exp()
             continue
@@ -89,8 +88,7 @@ def steps(points: int, seed: int) -> Tensor:
     A counter hash instead of a generator: a point's steps do not depend on how many points there are, and
     `widgets/jitter.js` draws the same ones. Each is the sum of four numbers of 16 bits, so at most 3.5 deviations.
     """
-    point = torch.arange(points)[:, None]
-    side = torch.arange(4)
+    point, side = torch.arange(points)[:, None], torch.arange(4)
     key = _mixed(_mixed(torch.tensor((seed ^ 0x9E3779B9) & _WORD)) ^ point)
     first, second = (_mixed(key ^ (2 * side + start)) for start in (1, 17))
     total = (first & 0xFFFF) + (first >> 16) + (second & 0xFFFF) + (second >> 16)

@@ -9,15 +9,14 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, overlap
 from .atss import anchors
-from .base import Assigner
-from .dsla import centerness
-from .pairs import Decision, Pairs, Truth, pick
+from .imagewise import Competition
+from .pairs import Decision, Truth, pick
 from .rules import Case, Rule, label_rule
 from .sparse.cells import Cells, Levels
 from .sparse.regions import Region, map_sizes
 
 
-class MaxIoU(Assigner):
+class MaxIoU(Competition):
     """Label 1 where the anchor's IoU with a box reaches `positive`, and at the best anchors of each box.
 
     A point goes to the box of the highest IoU among those that may claim it, then to the smaller box, then to the
@@ -95,10 +94,6 @@ class MaxIoU(Assigner):
         first = (place - slack).ceil().clamp(0, 2.0**24).long()
         last = torch.minimum((place + slack).floor().clamp(-1, 2.0**24).long(), count - 1)
         return Region(grid, truth, first, last)
-
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness (of a quality branch): the label depends on other points."""
-        return {"centerness": centerness(*pairs.distances)}
 
     def rules(self, case: Case) -> list[Rule]:
         """IoU of the anchor against the thresholds and against the box's best; then the label."""

@@ -73,7 +73,7 @@ class Truth:
             _check_values(flat, name, image, first, classes)
         host = [flat, name, image, first]
         if image_sizes is not None:
-            host.append(torch.tensor(image_sizes, dtype=torch.float32).reshape(-1, 2))
+            host.append(torch.as_tensor(image_sizes, dtype=torch.float32).reshape(-1, 2))
         flat, name, image, first, *sizes = on_device(device, *host)
         order, every = torch.argsort(box_area(flat), stable=True), torch.arange(total, device=device)
         rank = torch.empty_like(order).scatter_(0, order, every)
@@ -181,17 +181,16 @@ class Pairs:
         return picked.view(len(values), *self.level.shape).unbind()
 
     def inside(self, radius: float | None = None) -> Tensor:
-        """Strictly inside the box and, given a radius in strides, strictly inside the centre region.
+        """Strictly inside the box and, given a radius in strides, inside the centre region (FCOS's centre sampling)."""
+        return self.depth > 0 if radius is None else (self.depth > 0) & self.central(radius)
 
-        The centre region reaches radius · stride from the centre of the box (FCOS's centre sampling).
-        """
-        if radius is None:
-            return self.depth > 0
+    def central(self, radius: float) -> Tensor:
+        """Inside the centre region alone: strictly within radius · stride of the box's centre along x and along y."""
         x1, y1, x2, y2 = self.boxes
         cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, radius * self.stride
         in_x = (self.x > cx - reach) & (self.x < cx + reach)
         in_y = (self.y > cy - reach) & (self.y < cy + reach)
-        return (self.depth > 0) & (in_x & in_y)
+        return in_x & in_y
 
     def core(self) -> Tensor:
         """DSLA's core zone: within half a stride of the box's centre, ends included, and inside the box."""

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,6 +111,12 @@ class Case:
     truth: Truth
     predictions: HeadOutputs | None
 
+    def alone(self, assigner: Callable[..., Any]) -> float:
+        """The label that an assigner gives the pair where the box has no rivals."""
+        truth = self.truth
+        a = assigner(self.grid, [truth.boxes[:1]], [truth.labels[:1]], self.predictions, image_sizes=truth.sizes)
+        return float(a.label[0, self.point])
+
     def values(self, factors: Callable[[Pairs], dict[str, Tensor]]) -> dict[str, float]:
         """A method's factors for this pair."""
         return {name: float(value) for name, value in factors(self.pairs).items()}
@@ -117,7 +124,12 @@ class Case:
 
 def explained(method: str, case: Case, rules: list[Rule], coupling: str) -> Explanation:
     """Rules of a method, the last one its label, as an explanation; coupled with predictions also what is taught."""
-    pairs, label = case.pairs, 0.0 if any(r.passed is False for r in rules) else rules[-1].value
+    pairs, sizes = case.pairs, case.truth.sizes
+    if sizes is not None and not case.grid.inside(sizes)[0, case.point]:
+        height, width = sizes[0].tolist()
+        text = f"it lies in the padding, where nothing is learnt: the image ends at x = {width:g}, y = {height:g}"
+        rules = [Rule("in the image", text, max(float(pairs.x) - width, float(pairs.y) - height), False), *rules]
+    label = 0.0 if any(r.passed is False for r in rules) else rules[-1].value
     if case.predictions is not None and coupling != "off":
         predicted = case.predictions.boxes[0, case.point].float()
         iou = aligned_iou(predicted, case.truth.boxes[0]).cpu()
@@ -147,18 +159,18 @@ def inside_rule(pairs: Pairs, least: float = 0.0) -> Rule:
     return Rule("inside the box", text, depth, depth > least)
 
 
-def centre_rule(name: str, pairs: Pairs, radius: float, passed: bool) -> Rule:
-    """Within a radius in strides of the box's centre."""
+def centre_rule(name: str, pairs: Pairs, radius: float) -> Rule:
+    """Within a radius in strides of the box's centre, be it in the box or not."""
     dx, dy = (float(d) for d in pairs.from_centre)
     reach = f"must be < {radius:g} strides = {radius * float(pairs.stride):g}"
-    return Rule(name, f"|dx| = {dx:g}, |dy| = {dy:g}, {reach}", max(dx, dy), passed)
+    return Rule(name, f"|dx| = {dx:g}, |dy| = {dy:g}, {reach}", max(dx, dy), bool(pairs.central(radius)))
 
 
 def region_rules(pairs: Pairs, center_sampling: float | None = None) -> list[Rule]:
     """Inside the box; inside the centre region."""
     rules = [inside_rule(pairs)]
     if center_sampling is not None:
-        rules.append(centre_rule("centre sampling", pairs, center_sampling, bool(pairs.inside(center_sampling))))
+        rules.append(centre_rule("centre sampling", pairs, center_sampling))
     return rules
 
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, overlap, probability
-from .base import Assigner
-from .dsla import centerness
-from .pairs import Decision, Pairs, Truth
+from .imagewise import Competition
+from .pairs import Decision, Truth
 from .rules import Case, Rule, centre_rule, label_rule, region_rules
 from .sparse.best import best_by_overlap
 from .sparse.cells import Cells, Levels
@@ -21,7 +20,7 @@ from .sparse.keys import LAST, index_of, ordering_key
 from .sparse.regions import PIECE, Region, spread
 
 
-class SimOTA(Assigner):
+class SimOTA(Competition):
     """Label 1 at the k points of least classification and IoU cost, k from the box's best IoUs.
 
     Candidates are the points of the image inside any box or within `center_radius` strides of any centre. The
@@ -77,10 +76,6 @@ class SimOTA(Assigner):
         extras = {"cost": scene.cost(owner, where % len(grid)), "dynamic_k": scene.dynamic_k[owner].float()}
         return Decision(where, owner, torch.ones_like(extras["cost"]), extras)
 
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness: the cost is known only with predictions."""
-        return {"centerness": centerness(*pairs.distances)}
-
     def rules(self, case: Case) -> list[Rule]:
         """Inside, centre region, the parts of the cost, k, taken or not; then the label without rivals.
 
@@ -95,7 +90,7 @@ class SimOTA(Assigner):
         chosen = bool(((taker == 0) & (taken == case.point)).any())
         candidate, both = bool(scene.candidate[0, case.point]), bool(scene.both(first, at))
         first_come = "the box and its centre region: their points come first"
-        regions = [*region_rules(case.pairs), centre_rule("centre region", case.pairs, self.center_radius, both)]
+        regions = [*region_rules(case.pairs), centre_rule("centre region", case.pairs, self.center_radius)]
         return [
             *(Rule(r.name, r.text.replace(", must be", "; first come those"), r.value) for r in regions),
             Rule("first choice", f"{'in' if both else 'not in both'} {first_come}", float(both)),

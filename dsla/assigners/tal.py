@@ -9,16 +9,15 @@ from torch import Tensor
 
 from ..geometry import HeadOutputs, PointGrid, overlap, probability
 from .atss import INSIDE
-from .base import Assigner
-from .dsla import centerness
-from .pairs import Decision, Pairs, Truth
+from .imagewise import Competition
+from .pairs import Decision, Truth
 from .rules import Case, Rule, inside_rule, label_rule
 from .sparse.best import best_by_overlap, tile_points
 from .sparse.cells import Cells
 from .sparse.keys import winners, winning_key
 
 
-class TaskAligned(Assigner):
+class TaskAligned(Competition):
     """Soft labels: the alignment score^α · IoU^β, normalised so that a box's best point gets its best IoU.
 
     Each box takes its `topk` points of highest alignment over all levels, and then drops those outside it,
@@ -78,31 +77,25 @@ class TaskAligned(Assigner):
             logit = highest[truth.image[box], truth.labels[box], tile]
             return self.alignment(probability(logit), iou).mul_(1 + 1e-4)
 
-        k, allowed = min(self.topk, len(grid)), None
-        if truth.sizes is not None:
-            allowed = grid.inside(truth.sizes)
-        return best_by_overlap(grid, truth, predictions.boxes.float(), k, alignment, bound, allowed)
+        allowed = None if truth.sizes is None else grid.inside(truth.sizes)
+        boxes, k = predictions.boxes.float(), min(self.topk, len(grid))
+        return best_by_overlap(grid, truth, boxes, k, alignment, bound, allowed)
 
     def alignment(self, score: Tensor, iou: Tensor) -> Tensor:
         aligned = score.double().pow(self.alpha) * iou.double().pow(self.beta)
         return aligned.float()  # in between, powers of float32 depend on where in a tensor they stand
 
-    def factors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """centerness: the alignment is known only with predictions."""
-        return {"centerness": centerness(*pairs.distances)}
-
     def rules(self, case: Case) -> list[Rule]:
         """Score, IoU, alignment, its place among the box's best, inside; then the label without rivals."""
         outputs, truth, grid = case.predictions, case.truth, case.grid
         assert outputs is not None
-        category = int(truth.labels[0])
-        score = float(probability(outputs.logits[0, case.point, category]))
+        score = float(probability(outputs.logits[0, case.point, truth.labels[0]]))
         iou = float(overlap(outputs.boxes[0, case.point].float(), truth.boxes[0])[0])
         metric = float(self.alignment(torch.tensor(score), torch.tensor(iou)))
         values, points = self.best(grid, truth, outputs)
         chosen, last = bool(((points[0] == case.point) & (values[0] > 0)).any()), float(values[0, -1])
         among = f"{'' if chosen else 'not '}among the {points.shape[1]} best; the last of them has {last:.4g}"
-        label = float(self(grid, [truth.boxes[:1]], [truth.labels[:1]], predictions=outputs).label[0, case.point])
+        label = case.alone(self)
         return [
             Rule("score", f"σ = {score:.4g} for the box's class", score),
             Rule("IoU", f"IoU of its predicted box {iou:.4g}", iou),

@@ -128,9 +128,7 @@ class Recipe:
             object.__setattr__(self, "epochs", None)
         levels = 3 if self.extra_levels == "none" else 5
         maps, given = tuple(8 << level for level in range(levels)), {"strides": self.strides, "ranges": self.ranges}
-        pyramid = (
-            f"for the {levels} levels of a pyramid with extra_levels={self.extra_levels!r}; give one for each level"
-        )
+        pyramid = f"for the {levels} levels of a pyramid with extra_levels={self.extra_levels!r}; give one a level"
         names = [name for name, _ in self.options]
         again = ", ".join(sorted({name for name in names if names.count(name) > 1}))
         wrong = {

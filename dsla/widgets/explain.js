@@ -20,15 +20,19 @@ const rangeText = (/** @type {number[]} */ [low, high]) => `[${short(low)}, ${hi
 export function rulesOf(method, options, { x, y, stride, level, point }, box, grid) {
   const p = pairOf(x, y, /** @type {any} */ (box), stride), least = Math.min(p.l, p.t, p.r, p.b);
   const sides = [p.l, p.t, p.r, p.b].map(short).join(", ");
+  const [height, width] = grid.size ?? [Infinity, Infinity];
   /** @type {Rule[]} */
-  const rules = [["inside the box", `l, t, r, b = ${sides}; smallest ${short(least)} ${least > 0 ? ">" : "≤"} 0`, p.inside]];
-  if (method === "fovea") return foveaRules(options, { x, y, stride, level, point }, box, grid);
-  if (method === "atss") return [...atssRules(options, { x, y, stride, level, point }, box, grid), rules[0]];
-  if (method === "max-iou") return maxIoURules(options, { x, y, stride, level, point }, box, grid);
+  const padding = x < width && y < height ? [] : [["in the image", `it lies in the padding, where nothing is learnt: the image ends at x = ${width}, y = ${height}`, false]];
+  /** @type {Rule} */
+  const inside = ["inside the box", `l, t, r, b = ${sides}; smallest ${short(least)} ${least > 0 ? ">" : "≤"} 0`, p.inside];
+  if (method === "fovea") return [...padding, ...foveaRules(options, { x, y, stride, level, point }, box, grid)];
+  if (method === "atss") return [...padding, ...atssRules(options, { x, y, stride, level, point }, box, grid), inside];
+  if (method === "max-iou") return [...padding, ...maxIoURules(options, { x, y, stride, level, point }, box, grid)];
+  const rules = [...padding, inside];
   const radius = options.center_sampling;
   if (radius !== null) {
     const near = sampled(x, y, p.cx, p.cy, stride, radius);
-    rules.push(["centre sampling", `|dx| = ${short(p.dx)}, |dy| = ${short(p.dy)}; ${near ? "within" : "not within"} ${short(radius * stride)}`, near && p.inside]);
+    rules.push(["centre sampling", `|dx| = ${short(p.dx)}, |dy| = ${short(p.dy)}; ${near ? "within" : "not within"} ${short(radius * stride)}`, near]);
   }
   const range = options.regress_ranges[level], held = p.m >= range[0] && p.m <= range[1];
   if (method === "fcos") {
@@ -66,7 +70,7 @@ function foveaRules({ scale_ranges: ranges, sigma, smooth, relaxation }, { x, y,
 function atssRules({ topk, anchor_scale: scale }, { x, y, stride, level, point }, box, grid) {
   const near = atssCandidates(box, levelsOf(grid), topk, scale, grid.offset), chosen = near.points.includes(point);
   const iou = iouOf(anchor(x, y, Math.fround(stride * scale / 2)), box), p = pairOf(x, y, box, stride);
-  const places = Math.min(topk, grid.shapes[level][0] * grid.shapes[level][1]);
+  const { rows, columns } = levelsOf(grid)[level], places = Math.min(topk, rows * columns);
   return [
     ["candidate", `${short(Math.hypot(p.dx, p.dy))} px from the centre, ${chosen ? "" : "not "}among the ${places} nearest of level ${level}; ${near.points.length} candidates in all`, chosen],
     ["threshold", `IoU of its anchor ${short(iou)}, must be ≥ mean ${short(near.mean)} + deviation ${short(near.deviation)} = ${short(near.threshold)}`, iou >= near.threshold],

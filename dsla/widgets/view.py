@@ -64,8 +64,8 @@ class Shown:
 
     def explain(self, point: int, box: int) -> Explanation:
         a = self.assignment
-        others = torch.cat((a.boxes[:box], a.boxes[box + 1 :]))
-        about = {"predictions": self.predictions, "category": int(self.labels[box]), "others": others}
+        about: dict[str, Any] = {"predictions": self.predictions, "image_size": self.frame.size}
+        about |= {"category": int(self.labels[box]), "others": torch.cat((a.boxes[:box], a.boxes[box + 1 :]))}
         return a.assigner.explain(a.grid, point, a.boxes[box], coupling=a.coupling if self.coupled else "off", **about)
 
     def point_html(self, point: int, chosen: int) -> str:

@@ -208,6 +208,9 @@ def test_explain_says_what_the_assignment_does():
             assert e.admitted or "excluded" in str(e)
             assert e["inside the box"].passed == (e["inside the box"].value > 0)
     assert "centre sampling" in str(DSLA(RANGES, center_sampling=1.5).explain(GRID, 0, box))
+    near = DSLA(RANGES, center_sampling=1.5).explain(GRID, 16 * 3 + 3, [30.0, 20, 38, 40])  # (28, 28)
+    assert (near["centre sampling"].passed, near["inside the box"].passed) == (True, False)
+    assert near.verdict == "excluded: inside the box"
     with pytest.raises(ValueError, match="point 999 "):
         FCOS().explain(GRID, 999, box)
 

@@ -350,6 +350,30 @@ def test_explanations_say_what_is_needed_and_end_with_what_is_taught(method):
         assert outside.passed is False
 
 
+@every
+def test_explanations_know_the_padding(method):
+    """Rules and label of a point are those of the image alone, without padding; nothing is learnt in the padding."""
+    size, box = (200, 250), [100.0, 60, 249, 199]
+    alone, outputs = PointGrid(size, STRIDES, offset=0.5), ref.head(GRID, [torch.tensor([box])])
+    a = run(method, [[box]], [[0]], outputs, image_sizes=[size])
+    padding = ~GRID.inside([size])[0]
+    assert a.positive.any()
+    assert not a.label[0, padding].any()
+    near = (~padding & ((GRID.xy - torch.tensor([249.0, 199])).abs() < 40).all(-1)).nonzero()[::7]
+    for point in [*a.positive[0].nonzero()[::5], *near, *padding.nonzero()[::150]]:
+        given = {"predictions": outputs if method.needs_predictions else None}
+        told = method.explain(GRID, int(point), box, **given, image_size=size)
+        assert told.label == pytest.approx(float(a.label[0, point]), abs=1e-6)
+        if padding[point]:
+            assert told.rules[0].text.endswith("nothing is learnt: the image ends at x = 250, y = 200")
+            assert told.verdict.startswith("excluded: in the image")
+        elif not method.needs_predictions:
+            shape = alone.shapes[int(GRID.level[point])]
+            place = int(GRID.row[point]) * shape[1] + int(GRID.column[point])
+            same_point = sum(alone.num_points[: int(GRID.level[point])]) + place
+            assert told.rules == method.explain(alone, same_point, box).rules
+
+
 class TestOnADevice:
     """What a GPU runs, on the CPU: tables of fixed shape in place of lists."""
 

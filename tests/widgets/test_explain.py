@@ -15,17 +15,18 @@ CASES = {
     "atss": [ATSS(), ATSS(topk=3)],
     "max-iou": [MaxIoU(), MaxIoU(positive=0.4, negative=0.2, low_quality=False)],
 }
-EXACT = {"candidate", "threshold", "IoU", "best anchor", "fovea"}  # rules whose text is the same letter by letter
+EXACT = {"in the image", "candidate", "threshold", "IoU", "best anchor", "fovea"}  # their text is equal to the letter
 
 
 @needs_node
+@pytest.mark.parametrize("size", [(256, 384), (248, 300)])  # the latter ends within the grid: the rest is padding
 @pytest.mark.parametrize("method", CASES)
-def test_rules_are_pythons(method):
-    grid = {"shapes": GRID.shapes, "strides": GRID.strides, "offset": GRID.offset, "size": (256, 384)}
+def test_rules_are_pythons(method, size):
+    grid = {"shapes": GRID.shapes, "strides": GRID.strides, "offset": GRID.offset, "size": size}
     questions, expected = [], []
     for assigner in CASES[method]:
         for box in BOXES:
-            positive = (assigner(GRID, [[box]], [[0]]).gt_index[0] >= 0).nonzero()[:, 0].tolist()
+            positive = (assigner(GRID, [[box]], [[0]], image_sizes=[size]).gt_index[0] >= 0).nonzero()[:, 0].tolist()
             for point in [*positive[:4], *range(0, len(GRID), 211)]:
                 x, y = GRID.xy[point].tolist()
                 place = {"x": x, "y": y, "stride": int(GRID.stride[point]), "level": int(GRID.level[point])}
@@ -33,7 +34,7 @@ def test_rules_are_pythons(method):
                 questions.append(
                     {"method": method, "options": options, "place": {**place, "point": point}, "box": box, "grid": grid}
                 )
-                expected.append(assigner.explain(GRID, point, box).rules)
+                expected.append(assigner.explain(GRID, point, box, image_size=size).rules)
     verdicts = set()
     for question, rules, wanted in zip(questions, node("explain.mjs", questions), expected, strict=True):
         there = {rule.name: rule for rule in wanted}

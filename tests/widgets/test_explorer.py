@@ -144,6 +144,9 @@ def test_the_input_size_is_the_detectors(explorer):
     assert np.array_equal(np.frombuffer(row["values"], np.float32), a.label[0])
     assert row["scale"] == [SIZE[1] / frame.size[1], SIZE[0] / frame.size[0]]
     assert "1200 × 800 pixels (stored as 384 × 256)" in explorer.static().caption
+    explorer.set(input="640")  # letterbox: 640 × 426, and padding below
+    explorer.surface.hover = [1, len(explorer.shown[1].assignment.grid) - 1, 0]
+    assert "excluded: in the image" in explorer.surface.why
     explorer.set(input="1333/800")
     assert "input size '1333/800'" in explorer.error
 
