@@ -47,10 +47,9 @@ def jittered_predictions(
         which = (outside * 1e6 + area / area.max()).argmin(1)
         box = truth[which]
         side = (box[:, 2:] - box[:, :2]).repeat(1, 2)
-        moved = boxes_to_distances(grid.xy, box + noise * side).clamp(min=0)
-        distances[image] = moved
+        distances[image] = boxes_to_distances(grid.xy, box + noise * side).clamp(min=0)
         off = ((grid.xy - (box[:, :2] + box[:, 2:]) / 2) / side[:, :2]).square().sum(-1)
-        quality = aligned_iou(distances_to_boxes(grid.xy, moved), box)
+        quality = aligned_iou(distances_to_boxes(grid.xy, distances[image]), box)
         score = (quality * torch.exp(-2 * off)).clamp(0.01, 0.99)
         logits[image].scatter_(1, classes[which][:, None], score.logit()[:, None])
     return HeadOutputs(logits, distances, grid)

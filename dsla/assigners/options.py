@@ -49,14 +49,12 @@ class Option:
             return None
         if self.kind is str:
             return str(value)
-        try:
+        with suppress(KeyError, ValueError):
             if self.kind is bool:
                 return WORDS[text]
             number = float(text)
             if self.low <= number <= self.high and (self.kind is float or number.is_integer()):
                 return self.kind(number)
-        except (KeyError, ValueError):
-            pass
         raise DataError(f"{self.name}={value}: {self.range} is needed")
 
     @property

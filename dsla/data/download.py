@@ -10,6 +10,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import NamedTuple
@@ -66,6 +67,8 @@ def download_coco(
     folder = Path(folder)
     with locked(folder):
         for archive in splits[split]:
+            with suppress(OSError):  # an empty folder, perhaps made by hand, holds no images; others stay
+                (folder / archive.gives).rmdir()
             if (folder / archive.gives).exists():
                 continue
             path = folder / Path(archive.path).name

@@ -232,6 +232,7 @@ def test_an_answer_that_is_no_http_is_one_message(tmp_path, monkeypatch):
 
 @pytest.mark.robustness("lost: a download replaces no file of a person's")
 def test_a_persons_zip_and_files_stay(server, coco, tmp_path):
+    (tmp_path / "val2017").mkdir()  # empty: its images are still to be fetched
     (tmp_path / "val2017.zip").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"val2017\.zip: another file .* not replaced"):
         download_coco("val2017", tmp_path, server=server.url, splits=coco)
