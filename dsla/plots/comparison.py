@@ -7,6 +7,7 @@ dsla.compare("photo.jpg", boxes, None, ["FCOS", "DSLA"])
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,9 @@ def compare(
         DataError: image, boxes or labels that cannot be used.  ValueError: unknown assigner, wrong strides.
     """
     pixels = draw.as_image(image)
-    size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    corners = draw.as_boxes(boxes, size)
+    frame = Frame.of(pixels.shape, input_size)
+    corners = draw.as_boxes(boxes, frame.image)
     classes = as_labels(labels, len(corners))
-    frame = Frame.of(size, input_size)
     rows = [
         assign(name, assigner, frame, corners, classes, strides, offset, jitter, seed)
         for name, assigner in named_assigners(assigners, strides).items()
@@ -92,11 +92,9 @@ def named_assigners(assigners: Any, strides: Sequence[int] | None = None) -> dic
     named: dict[str, Assigner] = {}
     for value in assigners:
         assigner = as_assigner(value, strides)
-        first = title = method(value).title if isinstance(value, str) else assigner.name
-        number = 2
-        while title in named:
-            title, number = f"{first} ({number})", number + 1
-        named[title] = assigner
+        first = method(value).title if isinstance(value, str) else assigner.name
+        titles = chain([first], (f"{first} ({number})" for number in count(2)))
+        named[next(title for title in titles if title not in named)] = assigner
     if not named:
         raise ValueError("compare needs at least one assigner")
     return named

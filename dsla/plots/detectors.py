@@ -156,9 +156,8 @@ def worst(rows: Sequence[tuple[Any, pd.Series, str]], name: str, kind: str) -> P
     with style.drawing(lines * (WIDTH / columns + 0.4) + 0.25, style.caption(f"worst-{kind}")) as figure:
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for ax, (image, row, text) in zip(axes, rows, strict=False):
-            pixels = draw.as_image(image)
             boxes = row.reindex([*CORNERS, *(f"b{c}" for c in CORNERS)]).to_numpy(dtype=float).reshape(2, 4)
-            draw.show_near(ax, pixels, boxes[0], max((boxes[0, 2:] - boxes[0, :2]).max() / 2, 10))
+            draw.show_near(ax, draw.as_image(image), boxes[0], max((boxes[0, 2:] - boxes[0, :2]).max() / 2, 10))
             drawn = boxes[np.isfinite(boxes).all(axis=1)]
             draw.show_verdicts(ax, drawn, [kind, "false"][: len(drawn)])
             ax.set_xlabel(text, fontsize=6.5, labelpad=3, parse_math=False)

@@ -36,8 +36,7 @@ def as_boxes(boxes: Any, size: tuple[int, int]) -> torch.Tensor:
     """
     require_corners(boxes, "boxes")
     try:
-        corners = torch.as_tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes))
-        corners = corners.to(torch.float32)
+        corners = torch.tensor(np.asarray(boxes.detach().cpu() if isinstance(boxes, torch.Tensor) else boxes)).float()
     except (TypeError, ValueError) as error:
         raise DataError(f"boxes must be M × 4 numbers x1, y1, x2, y2: {error}") from None
     corners = corners.reshape(0, 4) if not corners.numel() else corners

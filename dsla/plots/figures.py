@@ -99,7 +99,7 @@ def score_iou(cells: pd.DataFrame, numbers: pd.DataFrame, after_nms: bool = True
             ax.set(xlim=UNIT, ylim=UNIT, xlabel="score")
             ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             above, right = figure.add_subplot(grid[0, 2 * i]), figure.add_subplot(grid[1, 2 * i + 1])
-            counted = density * (edges[1:, None] > number["iou_threshold"])
+            counted = density * (edges[:-1, None] + 0.5 / CELLS > number["iou_threshold"])
             above.stairs(counted.sum(0), edges, fill=True, color=look.colour)
             right.stairs(counted.sum(1), edges, fill=True, color=look.colour, orientation="horizontal")
             above.set(xlim=UNIT)
@@ -138,15 +138,13 @@ def suppressed(examples: Sequence[tuple[str, Any, pd.DataFrame]]) -> Picture:
             corners = rows[["x1", "y1", "x2", "y2"]].astype(float)
             outer = [*corners[["x1", "y1"]].min(), *corners[["x2", "y2"]].max()]
             draw.show_near(ax, draw.as_image(image), outer, 10)
-            lines = []
             for kind, (colour, line, _) in looks.items():
                 draw.show_boxes(ax, [corners.loc[kind]], "#10151d", 3.4, alpha=0.6)
                 draw.show_boxes(ax, [corners.loc[kind]], colour, 1.8, line)
-            for kind, text in (("best", "removed"), ("suppressor", "kept")):
-                row = rows.loc[kind]
-                lines.append(f"{text}: score {row['score']:.2f}, IoU {row['iou']:.2f}")
+            numbers = rows.loc[["best", "suppressor"], ["score", "iou"]].to_numpy(dtype=float)
+            texts = [f"score {score:.2f}, IoU {iou:.2f}" for score, iou in numbers]
             ax.set_title(title)
-            ax.set_xlabel("\n".join(lines), fontsize=7.5, labelpad=4)
+            ax.set_xlabel("removed: {}\nkept: {}".format(*texts), fontsize=7.5, labelpad=4)
         handles = [
             Line2D([], [], color=c, ls=line, lw=1.8, label=t, path_effects=[withStroke(linewidth=3.2, foreground=INK)])
             for c, line, t in looks.values()

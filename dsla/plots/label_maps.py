@@ -44,9 +44,6 @@ def label_maps(image: Any, rows: Sequence[Row], class_names: Sequence[str] | Non
 
 def label_table(rows: Sequence[Row]) -> pd.DataFrame:
     """row (title), object, level, points, sum, mean and max of their labels."""
-    parts = []
-    for row in rows:
-        frame = row.assignment.to_frame()[["gt", "level", "label"]]
-        grouped = frame.groupby(["gt", "level"])["label"].agg(["count", "sum", "mean", "max"]).reset_index()
-        parts.append(grouped.rename(columns={"gt": "object", "count": "points"}).assign(row=row.title))
-    return pd.concat(parts, ignore_index=True)[["row", "object", "level", "points", "sum", "mean", "max"]]
+    labels = (row.assignment.to_frame().groupby(["gt", "level"])["label"] for row in rows)
+    tables = [of_level.agg(points="count", sum="sum", mean="mean", max="max") for of_level in labels]
+    return pd.concat(tables, keys=[row.title for row in rows], names=["row", "object", "level"]).reset_index()

@@ -165,10 +165,9 @@ class DetectionBrowser(Pane):
 
     def table(self) -> pd.DataFrame:
         """`tables` below each other, the detector and the image first."""
-        tables = [table.drop(columns="image") for table in self.tables.values()]
-        keys = [(name, self._titles[self.index]) for name in self.tables]
-        joined = pd.concat(tables, keys=keys, names=["detector", "image"])
-        return joined.reset_index(["detector", "image"]).reset_index(drop=True)
+        title = self._titles[self.index]
+        tables = {name: table.assign(image=title).set_index("image") for name, table in self.tables.items()}
+        return pd.concat(tables, names=["detector"]).reset_index()
 
     def static(self) -> Picture:
         """Ground truth beside the first detector's boxes that NMS kept."""
@@ -228,6 +227,5 @@ def judge(
 def column(title: str, table: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     """A detector's part of the frame."""
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    places = [{"box": [row[k] for k in BOX], "name": draw.name_of(row["category"], names)} for row in rows]
-    boxes = [row | place for row, place in zip(rows, places, strict=True)]
+    boxes = [row | {"box": [row[k] for k in BOX], "name": draw.name_of(row["category"], names)} for row in rows]
     return {"title": title, "missed": table.attrs["missed"], "boxes": boxes}

@@ -3,7 +3,7 @@ import { rowsOf } from "./state.js";
 import { passes } from "./verdicts.js";
 
 /**
- * @typedef {{name: string, size: number[], objects: number[][] | null, image: {id?: any, file_name?: string},
+ * @typedef {{name: string, size: number[], objects: number[][] | null, image: {id?: any, file_name?: string, width?: number, height?: number},
  *   known: number[][], others: Record<string, any>[], names: string[], ids: any[], photo?: Uint8Array}} Picture
  *   see `Picture` in `pictures.py`; objects: null until the picture is loaded
  * @typedef {import("./verdicts.js").Filter} Filter
@@ -56,10 +56,11 @@ export function cocoOf(pictures) {
   for (const p of loaded) {
     while (taken.has(free)) free++;
     const id = p.image.id ?? free++, known = new Map(p.known.map((row) => [String(row.slice(0, 4)), row.slice(4)]));
-    images.push({ id, file_name: p.image.file_name ?? p.name, width: p.size[1], height: p.size[0] });
+    const { width = p.size[1], height = p.size[0] } = p.image, sx = width / p.size[1], sy = height / p.size[0];
+    images.push({ id, file_name: p.image.file_name ?? p.name, width, height });
     for (const [x1, y1, x2, y2, label] of p.objects ?? []) {
       if (!(label in p.ids)) throw new Error(`${p.name}: a box has class ${label}, but only ${p.ids.length} classes have a name: add one`);
-      const w = x2 - x1, h = y2 - y1, as = known.get(String([x1, y1, x2, y2])) ?? [x1, y1, w, h, w * h];
+      const w = (x2 - x1) * sx, h = (y2 - y1) * sy, as = known.get(String([x1, y1, x2, y2])) ?? [x1 * sx, y1 * sy, w, h, w * h];
       annotations.push({ image_id: id, category_id: p.ids[label], bbox: as.slice(0, 4), area: as[4], iscrowd: 0 });
     }
     annotations.push(...p.others);

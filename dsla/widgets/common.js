@@ -176,15 +176,16 @@ export function save(name, content, kind) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** A picture from a file, at most `long` pixels long: {content: PNG, size: [height, width], note: of what was done to it}.
+/** A picture from a file, at most `long` pixels long: {content: PNG, size: [height, width], full: the same of the file,
+ * note: of what was done to it}.
  * @param {File} file @param {number} long */
 export async function shrunk(file, long) {
   const whole = await createImageBitmap(file), share = Math.min(1, long / Math.max(whole.width, whole.height));
   const [w, h] = [whole.width, whole.height].map((v) => Math.max(1, Math.round(v * share)));
   const copy = new OffscreenCanvas(w, h);
   contextOf(copy).drawImage(whole, 0, 0, w, h);
-  const note = share < 1 ? `${file.name} was shrunk from ${whole.width} × ${whole.height} to ${w} × ${h} pixels` : "";
-  return { content: new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer()), size: [h, w], note };
+  const note = share < 1 ? `${file.name} was shrunk from ${whole.width} × ${whole.height} to ${w} × ${h} pixels; boxes are saved in pixels of the file` : "";
+  return { content: new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer()), size: [h, w], full: [whole.height, whole.width], note };
 }
 
 /** The picture in dim grey, for labels to stand out on: as `dsla.plots.draw.backdrop`. @param {ImageBitmap} image */

@@ -51,7 +51,7 @@ export function controlColumn(parent, store, calls) {
     control.value = String(value ?? off ?? 0);
     const shown = document.createElement("output"), wrap = element(group, "div", "dsla-number");
     const write = () => (shown.value = control.value === String(off) ? "off" : String(Number(Number(control.value).toFixed(3))));
-    control.addEventListener("pointerdown", () => calls.began());
+    for (const kind of ["pointerdown", "focus"]) control.addEventListener(kind, () => calls.began());
     control.addEventListener("input", (e) => {
       write();
       if (control.value !== "" && control.validity.valid) change(control.value === String(off) ? null : Number(control.value), e);
@@ -180,6 +180,7 @@ export function controlColumn(parent, store, calls) {
     const focus = places().findIndex((place) => place === document.activeElement);
     (built = kind), (last = values);
     build();
+    calls.problem(""); // a text that was wrong is gone
     if (focus >= 0) places()[Math.min(focus, places().length - 1)]?.focus();
   };
 }

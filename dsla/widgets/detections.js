@@ -107,8 +107,8 @@ function render({ model, el }) {
     paint();
   }
   async function load() {
-    const picture = await bitmap(model.get("photo"));
-    if (closed) return;
+    const photo = model.get("photo"), picture = await bitmap(photo);
+    if (closed || photo !== model.get("photo")) return; // a newer one came meanwhile
     image = picture;
     build();
   }

@@ -39,7 +39,7 @@ export function rulesOf(method, options, { x, y, stride, level, point }, box, gr
     rules.push(["regression range", `m = ${short(p.m)} ${held ? "in" : "not in"} ${rangeText(range)}`, held]);
     return rules;
   }
-  const wide = relaxedRanges(options)[level], h = p.m > wide[1] ? 0 : relaxed(p.m, range[0], range[1], wide[0], wide[1]);
+  const wide = relaxedRanges(options)[level], h = relaxed(p.m, range[0], range[1], wide[0], wide[1]);
   rules.push(["interval relaxation", `m = ${short(p.m)}, range ${rangeText(range)}, relaxed ${rangeText(wide)}: h = ${short(h)}`, h > 0]);
   rules.push(["centerness", `c = ${short(centerness(p.l, p.t, p.r, p.b))}`, null]);
   if (options.core_zone) rules.push(["core zone", `${p.core ? "in it: c = 1" : "outside it"}, half a stride = ${short(stride / 2)}`, null]);

@@ -32,7 +32,7 @@ export function render({ model, el }) {
   const remove = button("dsla-delete", "delete", "delete the chosen box (Delete)", (/** @type {Event} */ e) => erase(e));
   const undo = button("dsla-undo", "undo", "Ctrl+Z", () => travel(past, future));
   const redo = button("dsla-redo", "redo", "Ctrl+Shift+Z", () => travel(future, past));
-  button("dsla-reset", "reset", "as it was opened", () => (began(), restore(firsts.get(store.scene)), changed(null)));
+  button("dsla-reset", "reset", "as it was opened", (e) => (began(), restore(firsts.get(store.scene)), changed(e)));
   const photo = button("dsla-photo", "photo only", "the picture in colour, without labels", () => choose(store.active ? null : [0, 0]));
   const owners = button("dsla-owners", "by object", "colour by the object that a point learns, or by its label", () => recolour());
   const pair = button("dsla-pair", "side by side", "two methods at full size", () => ((store.pair = !store.pair), layout()));
@@ -68,7 +68,7 @@ export function render({ model, el }) {
   const guide = tourPanel(tour, store, {
     begin({ objects, state }) {
       home ??= snapshot();
-      began();
+      began(), (future = []);
       restore(JSON.stringify([objects, state]));
       store.selected = 0;
       changed(null);
@@ -87,7 +87,6 @@ export function render({ model, el }) {
     const now = snapshot();
     if (past.at(-1) !== now) past.push(now);
     past = past.slice(-100);
-    future = [];
   }
   function travel(/** @type {string[]} */ from, /** @type {string[]} */ to) {
     const now = snapshot();
@@ -112,20 +111,21 @@ export function render({ model, el }) {
     if (rows.length && at && (large === undefined || (large && !large.shapes[at.level]))) store.active = null;
     return performance.now() - began;
   }
-  // Something that a hand changed: labels at once, Python when the hand rests, or now where only it can say.
+  // Something that a hand changed: labels at once, Python or the address when the hand rests, or Python now where only it
+  // can say.
   function changed(/** @type {Event | null} */ event) {
     const spent = compute();
     timing = event ? { event: event.timeStamp, labels: spent } : null;
+    if (event && future.length && snapshot() !== past.at(-1)) future = []; // a mere click changes nothing
     seq += 1;
     paintAll();
-    if (!kernel) return keep();
     clearTimeout(rest);
-    if (store.state.rows.some((row) => !store.catalogue[row.method].script) || store.state.coupling === COUPLINGS[2]) {
-      if (awaited) rest = setTimeout(ask, REST);
-      else ask();
-    } else rest = setTimeout(ask, REST);
+    const local = store.state.rows.every((row) => store.catalogue[row.method].script) && store.state.coupling !== COUPLINGS[2];
+    if (local || awaited) rest = setTimeout(ask, REST);
+    else ask();
   }
   function ask() {
+    if (!kernel) return keep(); // browsers take only so many addresses in some seconds
     if (problem || model.get("frame").seq === seq) return; // wrong, or answered already
     awaited = seq;
     model.send({ type: "edit", seq, objects: store.objects, state: store.state });
@@ -258,14 +258,14 @@ export function render({ model, el }) {
   function leaving() { // what goes along when this picture is left
     guide.end();
     store.pictures[store.scene].objects = store.objects.map((o) => [...o]);
-    clearTimeout(rest);
+    clearTimeout(rest), kernel || keep();
     return { seq, objects: store.objects };
   }
   async function upload(/** @type {File} */ file) {
-    const { content, size: [h, w], note } = await shrunk(file, LONG);
-    const { names, ids } = store.pictures[store.scene], message = { type: "image", name: file.name, shrunk: Boolean(note), ...leaving() };
+    const { content, size: [h, w], full, note } = await shrunk(file, LONG);
+    const { names, ids } = store.pictures[store.scene], message = { type: "image", name: file.name, full, ...leaving() };
     if (kernel) model.send(message, undefined, [content.buffer]);
-    else model.add({ photo: content, size: [h, w], objects: [], names, ids, name: file.name, image: { file_name: file.name }, known: [], others: [] });
+    else model.add({ photo: content, size: [h, w], objects: [], names, ids, name: file.name, image: { file_name: file.name, height: full[0], width: full[1] }, known: [], others: [] });
     write(told, note);
   }
 
@@ -276,7 +276,7 @@ export function render({ model, el }) {
   const paintList = objectList(list, store, (n) => ((store.selected = n), stage.focus({ preventScroll: true }), paintAll()));
   const paintControls = controlColumn(column, store, {
     began, changed, upload: (file) => guard(() => upload(file))(),
-    problem: (text) => ((problem = text), compute(), (store.turn += text ? 0 : 1), paintAll()),
+    problem: (text) => text === problem || ((problem = text), compute(), (store.turn += text ? 0 : 1), paintAll()),
   });
   const lost = askedOfPython(model, ask);
   const paintGallery = galleryBar(step, store, { open: (n) => model.send({ type: "scene", scene: n, ...leaving() }), lost: kernel ? lost.ask : null });
@@ -306,8 +306,8 @@ export function render({ model, el }) {
     paintAll();
   }
   async function load() {
-    const colour = await bitmap(model.get("photo"));
-    if (closed || !colour) return;
+    const photo = model.get("photo"), colour = await bitmap(photo);
+    if (closed || !colour || photo !== model.get("photo")) return; // a newer one came meanwhile
     images = { photo: colour, dim: dimmed(colour) };
     store.selected = -1;
     layout();

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from ..assigners import Assigner, Assignment, method
 from ..errors import DataError, strides_of, unknown
 from ..files import refuse_existing, write
-from ..geometry import InputSize
+from ..geometry import InputSize, size_text
 from ..models import load
 from ..models.evaluation import evaluation_mode
 from ..plots import draw, picture_bytes
@@ -87,7 +86,6 @@ class AssignmentExplorer(Pane):
         self.shown: list[Shown] = []
         steps = strides_of(STRIDES if strides is None else strides)
         self.surface.state = initial(self._rows_of(assigners), steps, offset, input_size)
-        self.surface.catalogue = catalogue(self._given)
         self._code = self.keep(w.Textarea(layout=w.Layout(width="100%", height="170px", display="none")))
         self.pictures = Gallery.of(image, class_names, results=results, score=score, images=images)
         self.surface.pictures = self.pictures.plain()
@@ -102,7 +100,7 @@ class AssignmentExplorer(Pane):
             "scene": lambda content, _: self._step(content, lambda: int(content["scene"])),
             "image": lambda content, buffers: self._step(content, lambda: self._upload(content, bytes(buffers[0]))),
             "names": lambda content, _: self.name_classes(content["names"]),
-            "coco": lambda content, _: self._save_boxes(content["path"]),
+            "coco": lambda content, _: self._save_boxes(content),
             "lost": lambda content, _: self._lost(content),
             "png": lambda *_: self.download("assignment.png", picture_bytes(self.static(), "png"), "image/png"),
             "python": lambda *_: self._show_code(),
@@ -116,42 +114,48 @@ class AssignmentExplorer(Pane):
         pairs = assigners.items() if isinstance(assigners, Mapping) else [(None, a) for a in assigners]
         rows = []
         for title, value in pairs:
+            options = {}
+            if isinstance(value, Mapping):  # a row of `state`
+                value, options = value["method"], value.get("options", {})
             if isinstance(value, Assigner):
                 name = str(title or f"{value.name} as given")
-                while name in self._given:
+                while self._given.get(name, value) is not value:
                     name += "′"
                 self._given[name] = value
             else:
                 name = value if value in self._given else method(value).name
-            rows.append({"method": name, "options": {}})
+            rows.append({"method": name, "options": dict(options)})
         if not 1 <= len(rows) <= 3:
             raise DataError(f"one to three assigners are shown at once, got {len(rows)}")
+        self.surface.catalogue = catalogue(self._given)
         return rows
 
     def set(self, **changes: Any) -> None:
         """Changes what the controls say.
 
         Args:
-            changes: entries of `state`, of which "rows" may be names of methods; or options of methods, as
-                ``relaxation=0.4``, for all rows that have them.
+            changes: entries of `state`, of which "rows" may be names of methods or assigners; or options of methods,
+                as ``relaxation=0.4``, for all rows that have them.
         Raises:
-            DataError: neither.
+            DataError: neither; no such method or coupling; not one to three rows.
         """
-        state = {**self.surface.state, "rows": [{"options": {}, **row} for row in self.surface.state["rows"]]}
-        if "rows" in changes and not all(isinstance(row, Mapping) for row in changes["rows"]):
-            changes["rows"] = self._rows_of(changes["rows"])
+        state = self.state
+        changes["rows"] = self._rows_of(changes.get("rows", state["rows"]))
         if "strides" in changes:
             changes["strides"] = [*strides_of(changes["strides"])]
             changes.setdefault("bounds", [*bounds_for(changes["strides"])])
         state |= {name: value for name, value in changes.items() if name in state}
+        state["input"] = size_text(state["input"])
+        if state["coupling"] not in COUPLINGS:
+            raise unknown("coupling", state["coupling"], COUPLINGS)
         defaults = {n: {o["name"]: o["default"] for o in e["controls"]} for n, e in self.surface.catalogue.items()}
         options = {name for row in state["rows"] for name in defaults[row["method"]]}
         for name in changes.keys() - state.keys() - options:
             raise unknown("control", name, [*state, *options])
-        for row, name in product(state["rows"], changes.keys() & options):
-            usual = defaults[row["method"]]
-            chosen = {**row.get("options", {}), name: changes[name]}
-            row["options"] = {k: v for k, v in chosen.items() if k in usual and v != usual[k]}
+        for row in state["rows"]:
+            usual, chosen = defaults[row["method"]], row["options"]
+            chosen |= {name: value for name, value in changes.items() if name in usual}
+            row["options"] = {name: value for name, value in chosen.items() if value != usual.get(name)}
         self.surface.state = state
 
     @property
@@ -239,7 +243,7 @@ class AssignmentExplorer(Pane):
                 pixels = draw.as_image(opened)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{content['name']}: cannot be read as an image") from error
-        self.pictures.add(content["name"], pixels, shrunk=bool(content.get("shrunk")))
+        self.pictures.add(content["name"], pixels, content.get("full"))
         self.surface.pictures = self.pictures.plain()
         return len(self.pictures.items) - 1
 
@@ -292,8 +296,10 @@ class AssignmentExplorer(Pane):
         """The boxes of all pictures that share their classes with the one shown, as a COCO file, see `Gallery.save`."""
         return self.pictures.save(path, overwrite=overwrite)
 
-    def _save_boxes(self, path: str) -> None:
-        self.surface.note = f"saved as {self.pictures.save(path, again=True).absolute()}"
+    def _save_boxes(self, content: Mapping[str, Any]) -> None:
+        """Those that the browser says, where it does: it asks for no labels while a text in its controls is wrong."""
+        self.pictures.shown.objects = content.get("objects", self.surface.objects)
+        self.surface.note = f"saved as {self.pictures.save(content['path'], again=True).absolute()}"
 
     def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """The explorer with this view as one file that opens without Python and without a network.

@@ -10,7 +10,7 @@ const KERNEL = [["PNG", "png"], ["CSV", "csv"], ["copy as Python", "python"]], A
  * Builds the buttons: with a kernel Python makes the files, and writes the boxes to a path; without, the browser does.
  * @param {HTMLElement} parent @param {HTMLElement} told says what was done @param {import("./state.js").Store} store
  * @param {{model: any, stage: HTMLCanvasElement, guard: Guard, ask: () => void}} with_
- *   ask: tells Python what is drawn
+ *   ask: tells Python, or the address, what is drawn
  */
 export function exportBar(parent, told, store, { model, stage, guard, ask }) {
   const kernel = model.get("kernel"), path = document.createElement("input");
@@ -23,12 +23,13 @@ export function exportBar(parent, told, store, { model, stage, guard, ask }) {
     made.addEventListener("click", guard(click));
   };
   for (const [text, type] of kernel ? KERNEL : ALONE) button(text, () => {
-    if (kernel) return ask(), model.send({ type });
+    ask();
+    if (kernel) return model.send({ type });
     if (type === "png") return stage.toBlob((blob) => blob && save("assignment.png", blob, "image/png"));
     return clip(location.href).then((done) => void write(told, done ? "the address was copied" : "copy the address of this page: it holds the view"));
   });
   button("save boxes as COCO", () => {
-    if (kernel) return ask(), model.send({ type: "coco", path: path.value });
+    if (kernel) return ask(), model.send({ type: "coco", path: path.value, objects: store.objects }); // also those that no label is asked of, since a text is wrong
     const here = store.pictures[store.scene];
     here.objects = store.objects;
     save(path.value, JSON.stringify(cocoOf(store.pictures.filter((p) => p.names === here.names))), "application/json");

@@ -61,10 +61,12 @@ class Gallery:
         self.index = index
         return pixels
 
-    def add(self, name: str, pixels: np.ndarray, *, shrunk: bool) -> None:
-        """One more picture, with the classes of the one shown."""
-        source = "..." if shrunk else f"dsla.data.load_image({name!r})"
+    def add(self, name: str, pixels: np.ndarray, full: Sequence[int] | None = None) -> None:
+        """One more picture, with the classes of the one shown; `full`: [height, width] of its file, if it is shrunk."""
+        height, width = full or pixels.shape[:2]
+        source = f"dsla.data.load_image({name!r})" if (height, width) == pixels.shape[:2] else "..."
         self.items.append(given(name, pixels, self.shown.names, self.shown.ids, source))
+        self.items[-1].image |= {"height": height, "width": width}
 
     def plain(self) -> list[dict[str, Any]]:
         """What the browser has of them."""

@@ -204,7 +204,8 @@ function fcos(options, levels, boxes, won) {
 function dsla(options, levels, boxes, won) {
   const ranges = checked(options.regress_ranges, levels, "regression ranges"), wide = relaxedRanges(options);
   const ends = ranges.map((range, level) => [...range, ...wide[level]].map(f));
-  insideBoxes(levels, boxes, wide, options.center_sampling, (p, level) => {
+  const reach = wide.map(([low, high], level) => [Math.min(low, ranges[level][0]), Math.max(high, ranges[level][1])]); // int() can cut
+  insideBoxes(levels, boxes, reach, options.center_sampling, (p, level) => {
     const [low, high, relaxedLow, relaxedHigh] = ends[level];
     const score = options.core_zone && p.core ? 1 : centerness(p.l, p.t, p.r, p.b);
     return f(score * relaxed(p.m, low, high, relaxedLow, relaxedHigh));

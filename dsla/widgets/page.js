@@ -66,10 +66,10 @@ function start() {
     },
   };
 
-  /** @param {any} objects @param {Picture} picture @returns {boolean} */
+  /** As Python takes boxes: a part of each lies on the picture. @param {any} objects @param {Picture} picture @returns {boolean} */
   function fit(objects, { size: [H, W] }) {
-    return Array.isArray(objects) && objects.every((o) => Array.isArray(o) && o.length === 5 && o.every(Number.isFinite) && 0 <= o[0] && o[0] < o[2]
-      && o[2] <= W && 0 <= o[1] && o[1] < o[3] && o[3] <= H && o[4] >= 0 && Number.isInteger(o[4]));
+    return Array.isArray(objects) && objects.every((o) => Array.isArray(o) && o.length === 5 && o.every(Number.isFinite) && o[0] < Math.min(o[2], W)
+      && o[2] > 0 && o[1] < Math.min(o[3], H) && o[3] > 0 && o[4] >= 0 && Number.isInteger(o[4]));
   }
   function visit() { // what the address says
     try {

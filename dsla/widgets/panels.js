@@ -2,7 +2,7 @@
 import { element, fit, outline, write } from "./common.js";
 import { rulesOf } from "./explain.js";
 import { GREY, isLost, ownerOf, paintHover, paintLevel, pointAt, WHITE } from "./stage.js";
-import { frameOf, optionsOf } from "./state.js";
+import { frameOf, optionsOf, scaledBoxes } from "./state.js";
 
 /** @typedef {{box: HTMLElement, head: HTMLElement, canvas: HTMLCanvasElement, w: number, h: number, unit: number,
  *   ctx: CanvasRenderingContext2D}} LevelView  a small picture */
@@ -85,7 +85,7 @@ export function objectList(parent, store, select) {
     const now = JSON.stringify([counts, rows.map((row) => row.title), store.selected, store.byObject]);
     if (now === before) return;
     before = now;
-    write(head, order.length ? "Points of each object" : "No object yet: drag on the picture to draw one.");
+    write(head, order.length ? `Points of ${order.length < store.objects.length ? `${order.length} of ${store.objects.length} objects` : "each object"}` : "No object yet: drag on the picture to draw one.");
     const focus = [...table.rows].findIndex((row) => row === document.activeElement);
     table.replaceChildren();
     if (!order.length) return;
@@ -111,11 +111,11 @@ export function objectList(parent, store, select) {
  * @param {number} r of the row @param {import("./state.js").Hovered} place */
 export function explainPoint(why, store, row, r, { level, i, j, point }) {
   const spec = store.state.rows[r], entry = store.catalogue[spec.method], won = row.gt[point], n = store.selected >= 0 ? store.selected : won;
-  const f = Math.fround, grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frameOf(store.image, store.state.input).size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
+  const f = Math.fround, frame = frameOf(store.image, store.state.input), grid = { shapes: row.shapes, strides: row.strides, offset: row.offset, size: frame.size }, [x, y] = [j, i].map((v) => f(f(v + f(row.offset)) * row.strides[level]));
   why.replaceChildren();
   element(why, "b", "", `${row.title}: ${won < 0 ? "background" : `learns object ${won}, ${store.nameOf(store.objects[won][4])}`}`);
   if (n >= 0) {
-    const box = store.objects[n].slice(0, 4).map((v, side) => f(f(v) / f(row.scale[side % 2])));
+    const [box] = scaledBoxes([store.objects[n]], store.image, frame);
     const table = element(why, "table", ""), here = { x, y, stride: row.strides[level], level, point };
     element(table.insertRow(), "td", "", `object ${n}, point (${x}, ${y}), stride ${row.strides[level]}`).colSpan = 3;
     for (const [rule, text, verdict] of rulesOf(entry.script ?? "", optionsOf(entry, spec, store.state.bounds), here, box, grid)) {

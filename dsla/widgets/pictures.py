@@ -37,7 +37,7 @@ class Picture:
         size: (height, width).
         objects: x1, y1, x2, y2, label of each; None until it is loaded.
         source: Python that loads it.
-        image: what its row in a COCO file says: id, file_name.
+        image: what its row in a COCO file says: id, file_name; height and width of the file where `size` is another.
         known: x1, y1, x2, y2 of objects as they came, then x, y, w, h and area as their file has them.
         others: rows of the file that are no objects to teach, such as crowds.
     """
@@ -173,8 +173,9 @@ def _file(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, 
 def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
     """A COCO dict of pictures that share their classes; `cocoOf` in `coco.js` makes the same.
 
-    A box that nobody moved is as its file has it, its area too; rows that are no objects stay. Annotations are
-    numbered from 1; an image without an id gets a free one. Pictures that were not looked at yet are left out.
+    A box that nobody moved is as its file has it, its area too; rows that are no objects stay. Boxes on a shrunk
+    picture are scaled to its file. Annotations are numbered from 1; an image without an id gets a free one. Pictures
+    that were not looked at yet are left out.
 
     Raises:
         DataError: a box of a class without a name.
@@ -183,15 +184,17 @@ def coco_of(pictures: Sequence[Picture]) -> dict[str, Any]:
     taken = {p.image.get("id") for p in pictures}
     free, images, annotations = (n for n in count(1) if n not in taken), [], []
     for p in pictures:
-        image = {"id": p.image["id"] if "id" in p.image else next(free), "file_name": p.image.get("file_name", p.name)}
-        images.append(image | {"width": p.size[1], "height": p.size[0]})
+        number = p.image["id"] if "id" in p.image else next(free)
+        image = {"id": number, "file_name": p.name, "width": p.size[1], "height": p.size[0], **p.image}
+        images.append(image)
+        sx, sy = image["width"] / p.size[1], image["height"] / p.size[0]
         annotated = {tuple(row[:4]): row[4:] for row in p.known}
         for x1, y1, x2, y2, label in p.objects or ():
             if not 0 <= label < len(p.ids):
                 only = f"only {len(p.ids)} classes have a name: `name_classes`"
                 raise DataError(f"{p.name}: a box has class {label:g}, but {only}")
-            w, h = x2 - x1, y2 - y1
-            *box, area = annotated.get((x1, y1, x2, y2), [x1, y1, w, h, w * h])
+            w, h = (x2 - x1) * sx, (y2 - y1) * sy
+            *box, area = annotated.get((x1, y1, x2, y2), [x1 * sx, y1 * sy, w, h, w * h])
             row = {"image_id": image["id"], "category_id": p.ids[int(label)], "bbox": box, "area": area, "iscrowd": 0}
             annotations.append(row)
         annotations += p.others

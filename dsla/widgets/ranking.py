@@ -91,9 +91,12 @@ class RankingExplorer(Pane):
 
     # ---- what is chosen
     def choose(self, score: Sequence[float] = (0, 1), iou: Sequence[float] = (0, 1)) -> None:
-        """The boxes in a region of the scatter, as if the mouse had drawn it; both ends belong to it."""
+        """The boxes in a region of the scatter, as if the mouse had drawn it; both ends belong to it.
+
+        Scores beyond 0…1, as raw logits are, lie at its ends.
+        """
         with self.surface.hold_trait_notifications():
-            self.surface.picked, self.surface.region = [], [float(v) for v in (*score, *iou)]
+            self.surface.picked, self.surface.region = [], np.clip([*score, *iou], 0, 1).tolist()
 
     def choose_misleading(self) -> None:
         """Boxes of an object that are scored above the median of the first detector's, but placed below it."""
@@ -106,7 +109,7 @@ class RankingExplorer(Pane):
         """Rows of all tables that are chosen, with columns detector, series and row, in order."""
         parts, (a, b, c, d) = {}, self.surface.region or (1, 0, 1, 0)
         for i, (name, table) in enumerate(self.tables.items()):
-            rows = np.flatnonzero(table["score"].between(a, b) & table["iou"].between(c, d)).tolist()
+            rows = np.flatnonzero(table["score"].clip(0, 1).between(a, b) & table["iou"].between(c, d)).tolist()
             if self.surface.picked:
                 rows = [int(row) for series, row in self.surface.picked if series == i]
             parts[name] = pd.DataFrame(table.iloc[rows]).assign(series=i, row=rows)
@@ -168,7 +171,7 @@ class RankingExplorer(Pane):
             part = self.tables[name] = part.reset_index(drop=True)
             drawn = part.sample(DRAWN, random_state=0).sort_index() if len(part) > DRAWN else part
             note = _summary(part) + (f", {DRAWN} of them drawn" if len(part) > DRAWN else "")
-            values = {k: drawn[k].to_numpy(dtype=np.float32).tobytes() for k in ("score", "iou")}
+            values = {k: drawn[k].clip(0, 1).to_numpy(dtype=np.float32).tobytes() for k in ("score", "iou")}
             row = drawn.index.to_numpy(dtype=np.int32).tobytes()
             series.append({"name": name, "colour": self._colours[name], "note": note, **values, "row": row})
         with self.surface.hold_trait_notifications():
@@ -188,8 +191,9 @@ class RankingExplorer(Pane):
             ax, *axes = figure.subplots(1, 1 + len(images), width_ratios=[1.2] + [1] * len(images), squeeze=False)[0]
             for name, table in self.tables.items():
                 colour, mine = self._colours[name], chosen[chosen["detector"] == name]
-                ax.scatter(table["score"], table["iou"], s=3, c=colour, alpha=0.35, lw=0, label=name, rasterized=True)
-                ax.scatter(mine["score"], mine["iou"], s=7, c=colour, edgecolors="black", linewidths=0.5)
+                score, look = table["score"].clip(0, 1), {"alpha": 0.35, "lw": 0, "rasterized": True}
+                ax.scatter(score, table["iou"], 3, colour, label=name, **look)
+                ax.scatter(mine["score"].clip(0, 1), mine["iou"], 7, colour, edgecolors="black", linewidths=0.5)
             if self.surface.region and not self.surface.picked:
                 a, b, c, d = self.surface.region
                 ax.plot([a, b, b, a, a], [c, c, d, d, c], c=INK, lw=0.9)

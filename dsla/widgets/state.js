@@ -107,7 +107,7 @@ export function rowsOf(state, objects, image, catalogue) {
 }
 
 /** Boxes in the frame, in float32. @param {number[][]} objects @param {number[]} image @param {Frame} frame */
-function scaledBoxes(objects, image, { size }) {
+export function scaledBoxes(objects, image, { size }) {
   const f = Math.fround, ratio = [f(f(size[1]) / f(image[1])), f(f(size[0]) / f(image[0]))];
   return objects.map((o) => o.slice(0, 4).map((v, side) => f(f(v) * ratio[side % 2])));
 }

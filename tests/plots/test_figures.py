@@ -43,6 +43,14 @@ def test_score_iou_draws_counts_where_they_are():
     assert [float(m.get_data().values.sum()) for m in margins] == [0, 0, 2, 2]  # above IoU 0.5 only
 
 
+def test_margins_are_of_the_boxes_above_the_line():
+    cells = figures.binned([0.3, 0.7], [0.59, 0.61], "DSLA")  # 24/40 is a little more than 0.6
+    about = {"method": ["DSLA"], "spearman": 0.5, "pearson": 0.5, "boxes": 1, "iou_threshold": 0.6}
+    figure = figures.score_iou(cells, pd.DataFrame(about))
+    margins = [p.get_data().values for ax in figure.axes for p in ax.patches if hasattr(p, "get_data")]
+    assert [float(m.sum()) for m in margins] == [1, 1]
+
+
 def test_labels_and_scores_marks_the_row_of_the_best_point():
     rows = [
         (0, r, c, 8 * c, 8 * r, 8.0, label, score, 0.5, best)

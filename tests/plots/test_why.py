@@ -190,6 +190,15 @@ def test_the_command(scenes, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_points_of_predictions_that_are_not_the_models_are_called_so():
+    """The picture has no predictions of the model's: its points can be others than those that the text counts."""
+    data = dsla.Scenes("val", size=1)
+    for name, about in (("simota", "of SimOTA from jittered boxes, input"), ("dsla", "of DSLA, input")):
+        why = dsla.why(dsla.build(f"scenes-{name}", num_classes=len(data.class_names)), data)
+        assert about in why.picture(0).axes[1].get_title(loc="left")
+
+
 TURNED = {
     "images": [{"id": 1, "width": 120, "height": 80, "file_name": "a.png"}],
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [70, 40, 40, 30]}],

@@ -304,7 +304,7 @@ def test_given_assigners_stay_as_they_are(explorer):
 def test_upload_and_scenes(explorer, tmp_path):
     path = tmp_path / "own.png"
     Image.new("RGB", (320, 200), (250, 0, 0)).save(path)
-    explorer.surface._handle_custom_msg({"type": "image", "name": "own.png", "shrunk": False}, [path.read_bytes()])
+    explorer.surface._handle_custom_msg({"type": "image", "name": "own.png"}, [path.read_bytes()])
     assert explorer.surface.size == [200, 320]
     assert explorer.boxes.shape == (0, 4)
     assert explorer.assignments["DSLA"].grid.shapes[0] == (25, 40)
@@ -394,6 +394,38 @@ def test_an_assigner_of_ones_own_without_ranges():
     explorer = AssignmentExplorer(torch.zeros(3, 64, 96), [[8, 8, 60, 50]], assigners=[Everywhere(), "dsla"])
     counts = explorer.assignments["Everywhere as given"].counts()
     assert counts.item() > explorer.assignments["DSLA"].counts().item() > 0
+
+
+@pytest.mark.robustness("unclear: what the explorer is set to is shown as it was said, or refused by name")
+def test_what_is_set_is_shown_or_refused(explorer):
+    for given, text in ((640, "640"), ((800, 1333), "800/1333"), ("native", "native")):
+        explorer.set(input=given)  # the browser reads text
+        assert (explorer.state["input"], explorer.error) == (text, "")
+    with pytest.raises(DataError, match="no coupling 'jittered': did you mean 'jittered boxes'"):
+        explorer.set(coupling="jittered")  # was taken for jittered boxes, as any other word, "model" among them
+    with pytest.raises(DataError, match="dlsa"):
+        explorer.set(rows=[{"method": "dlsa"}])
+    for rows in ([], [{"method": "dsla"}] * 4):
+        with pytest.raises(DataError, match=f"one to three assigners are shown at once, got {len(rows)}"):
+            explorer.set(rows=rows)
+    rows = [{"method": "dsla", "options": {"relaxation": 0.4}}]
+    explorer.set(rows=rows, core_zone=False)
+    assert list(explorer.assignments) == ["DSLA, relaxation 0.4, core zone off"]
+    assert rows == [{"method": "dsla", "options": {"relaxation": 0.4}}]
+    assigner = DSLA(relaxation=0.5)
+    for _ in range(2):
+        explorer.set(rows=[assigner, "fcos"])
+        assert list(explorer.assignments) == ["DSLA as given", "FCOS"]
+    agree(explorer, [expected(BOXES, assigner, 0.0), expected(BOXES, FCOS(), 0.5)])
+    assert explorer.surface.catalogue["DSLA as given"]["options"] == assigner.options()
+
+
+def test_the_code_has_numbers_to_the_last_digit(explorer):
+    explorer.set(rows=["dsla"], offset=1 / 3, coupling="jittered boxes", jitter=0.123456789)
+    space = {}
+    exec(explorer.python(), space)
+    assert torch.equal(space["assignments"]["DSLA"].label, explorer.assignments["DSLA"].label)
+    assert torch.equal(space["predictions"].boxes, explorer.shown[0].predictions.boxes)
 
 
 def test_the_same_method_twice_has_two_rows(explorer):

@@ -168,6 +168,15 @@ def compare(scenes: list[dict]) -> dict[str, int]:
     return tally
 
 
+@needs_node
+def test_a_relaxed_end_that_int_cuts_below_the_range_cuts_no_point_of_the_range():
+    options = DSLA(regress_ranges=((0, 20.5), (20.5, 1e8)), relaxation=0.01).options()
+    grid = {"shapes": [[16, 16], [8, 8]], "strides": (4, 8), "offset": 0}
+    boxes = [[11.75, 11.75, 40.25, 40.25]]  # of points in it m is 16.25, 20.25, …
+    one = {"method": "dsla", "options": options, "grid": grid, "boxes": boxes, "labels": [0], "jitter": None, "seed": 0}
+    assert compare([one])["positive"] > 0
+
+
 @pytest.mark.slow
 @needs_node
 def test_labels_in_the_browser_are_those_of_python():

@@ -160,7 +160,7 @@ def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
     explorer = AssignmentExplorer(np.zeros((40, 60, 3), np.float32), [[1, 2, 11, 22]], class_names=["cat"])
     content = tmp_path / "own.png"
     Image.new("RGB", (30, 20)).save(content)
-    message = {"type": "image", "name": "own.png", "shrunk": False, "seq": 4, "objects": [[1, 2, 21, 22, 0]]}
+    message = {"type": "image", "name": "own.png", "seq": 4, "objects": [[1, 2, 21, 22, 0]]}
     explorer.surface._handle_custom_msg(message, [content.read_bytes()])
     assert (explorer.surface.scene, explorer.surface.seq, explorer.surface.names) == (7, 4, ["cat"])
     saved = json.loads(explorer.save_coco(tmp_path / "b.json").read_text(encoding="utf-8"))
@@ -169,6 +169,25 @@ def test_what_is_drawn_on_built_in_scenes_and_uploads_is_saved(tmp_path):
         (2, "own.png", 30),
     ]
     assert [(a["image_id"], a["bbox"]) for a in saved["annotations"]] == [(1, [1, 2, 20, 20])]
+    explorer.close()
+
+
+@needs_node
+def test_boxes_on_a_shrunk_photograph_are_saved_in_pixels_of_its_file(tmp_path):
+    explorer = AssignmentExplorer(np.zeros((40, 60, 3), np.float32), class_names=["cat"])
+    content = tmp_path / "own.png"
+    Image.new("RGB", (30, 20)).save(content)
+    message = {"type": "image", "name": "own.jpg", "full": [40, 90], "seq": 1, "objects": []}
+    explorer.surface._handle_custom_msg(message, [content.read_bytes()])
+    hear(explorer, type="coco", path=str(tmp_path / "b.json"), objects=[[1, 2, 21, 12, 0]])
+    assert explorer.error == ""
+    saved = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    sizes = [(i["file_name"], i["width"], i["height"]) for i in saved["images"]]
+    assert sizes == [("this picture", 60, 40), ("own.jpg", 90, 40)]
+    assert [(a["bbox"], a["area"]) for a in saved["annotations"]] == [([3, 4, 60, 20], 1200)]
+    shared = [p for p in explorer.pictures.items if p.names == ["cat"]]
+    (answer,) = node("coco.mjs", [{"pictures": [p.plain(shared[0]) for p in shared]}])
+    assert answer["coco"] == saved
     explorer.close()
 
 

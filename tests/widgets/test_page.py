@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_labels import NODE, needs_node
+from test_labels import NODE, needs_node, node
 
 from dsla import DataError
-from dsla.assigners import SimOTA
+from dsla.assigners import DSLA, FCOS, SimOTA
 from dsla.cli.main import main
+from dsla.geometry import Frame
 from dsla.widgets import AssignmentExplorer
 from dsla.widgets import page as pages
 from dsla.widgets.page import SMALL, page
@@ -57,6 +58,59 @@ def test_scripts_in_one_scope_can_be_read(entry, tmp_path):
     assert not re.search(r"^import ", file.read_text(encoding="utf-8"), re.MULTILINE)
     done = subprocess.run([NODE, "--check", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+OBJECTS = [[20.0, 20.0, 100.0, 90.0, 0], [120.0, 120.0, 200.0, 220.0, 1]]
+
+
+def in_a_hand(objects=OBJECTS, **options):
+    """What `hand.mjs` does with a page of one picture."""
+    picture = given("a.png", np.full((256, 256, 3), 0.5, np.float32), ["cat", "dog"])
+    picture.objects = objects
+    return node("hand.mjs", [data_of(page([picture], STATE, catalogue({}))) | options])
+
+
+def points(objects, offset=None):
+    """Of each level, under FCOS and DSLA."""
+    frame, boxes, rows = Frame.of((256, 256)), np.array(objects)[:, :4], []
+    for assigner in (FCOS(), DSLA()):
+        grid = frame.grid(STATE["strides"], assigner.point_offset if offset is None else offset)
+        index = assigner(grid, [boxes], [[0] * len(boxes)], image_sizes=[frame.size]).gt_index[0]
+        rows += [int((level >= 0).sum()) for level in index.split(grid.num_points)]
+    return rows
+
+
+@needs_node
+def test_what_a_hand_does_on_a_page_without_python():
+    seen = in_a_hand()
+    moved = [[50, 40, 130, 110, 0], OBJECTS[1]]
+    assert (seen["opened"], seen["problem"]) == (points(OBJECTS), "")
+    # A text that is wrong leaves no labels and says so; another control builds it anew, and it is no longer wrong.
+    assert seen["wrong"] == [[], "nonsense is no number; ∞ for no end"]
+    assert seen["another"] == [points(OBJECTS, 0.0), "", "0  64  128  256  512  ∞"]
+    # Browsers drop or refuse addresses that come too fast: one a drag, and its end is in it, as in a link right after.
+    assert (seen["calls"], seen["moved"]) == (1, moved)
+    assert seen["again"] == moved  # redone, although another box was looked at after the undo
+    assert seen["link"] == seen["undone"]["objects"] == [[20, 20, 100, 90, 0], OBJECTS[1]]
+    assert seen["undone"]["state"]["rows"] == ROWS  # a slider's keys alone
+
+
+@needs_node
+def test_an_address_keeps_boxes_that_reach_out_of_the_picture_and_lists_say_what_they_leave_out():
+    objects = [[-4.0, 10.0, 50.0, 60.0 + i, 0] for i in range(70)]
+    view = json.dumps({"scene": 0, "objects": objects, "state": STATE})
+    seen = in_a_hand(objects[:1], hash=f"#v=1&view={view}")
+    assert (seen["problem"], seen["opened"]) == ("", points(objects))
+    assert seen["counted"].startswith("Points of 60 of 70 objects")
+    outside = view.replace("-4.0", "-60.0").replace("50.0", "-10.0")
+    assert "do not fit the picture" in in_a_hand(objects[:1], hash=f"#v=1&view={outside}")["problem"]
+
+
+@needs_node
+def test_with_python_nothing_is_lost_on_the_way():
+    seen = in_a_hand(kernel=True)
+    assert (seen["photo"], seen["detections"]) == (2, 2)  # the last that was asked for, not the last that was decoded
+    assert seen["saved"]["objects"] == [*OBJECTS, [200, 20, 230, 60, 0]]  # also those drawn beside a wrong text
 
 
 @pytest.mark.slow
@@ -104,8 +158,6 @@ def test_an_explorer_saves_what_it_shows(tmp_path):
 
 
 def test_given_assigners_come_along(tmp_path):
-    from dsla.assigners import DSLA
-
     explorer = AssignmentExplorer(assigners={"mine": DSLA(relaxation=0.5)})
     entry = data_of(explorer.save_html(tmp_path / "g.html").read_text())["traits"]["catalogue"]["mine"]
     assert (entry["script"], entry["options"]["relaxation"], entry["controls"]) == ("dsla", 0.5, [])

@@ -40,6 +40,17 @@ def test_the_scatter_is_the_ranking(explorer):
     assert explorer.surface.least == 0.5
 
 
+def test_scores_beyond_the_scatter_lie_at_its_ends():
+    boxes = {"boxes": FOUND[0]["boxes"], "labels": FOUND[0]["labels"]}
+    logits = torch.linspace(7, -7, len(boxes["boxes"]))
+    explorer = RankingExplorer(Two(), {"raw": [boxes | {"scores": logits}, *FOUND[1:]]})
+    assert set(numbers(explorer.surface.series[0]["score"]).tolist()) >= {0.0, 1.0}
+    explorer.choose()
+    assert len(explorer.chosen) == len(explorer.tables["raw"])
+    assert {7, -7} <= set(explorer.chosen["score"])  # as they are
+    explorer.close()
+
+
 def test_a_region_shows_its_boxes_on_their_images(explorer):
     explorer.surface.region = [0.55, 1.0, 0.5, 1.0]
     assert explorer.chosen["score"].tolist() == pytest.approx([0.9, 0.6])  # largest score − IoU first
