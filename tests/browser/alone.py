@@ -84,7 +84,8 @@ def desktop(browser, shots, boxes):
 
     tour(page)
 
-    # The view is in the address; one of another version is refused with a word.
+    # The view is in the address once the hand rests; one of another version is refused with a word.
+    page.wait_for_timeout(500)
     again = context.new_page()
     again.goto(page.url)
     wait_for_heads(again, expected(boxes, FCOS(), DSLA(relaxation=0.4)), "the view of the address")

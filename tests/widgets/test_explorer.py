@@ -396,7 +396,6 @@ def test_an_assigner_of_ones_own_without_ranges():
     assert counts.item() > explorer.assignments["DSLA"].counts().item() > 0
 
 
-@pytest.mark.robustness("unclear: what the explorer is set to is shown as it was said, or refused by name")
 def test_what_is_set_is_shown_or_refused(explorer):
     for given, text in ((640, "640"), ((800, 1333), "800/1333"), ("native", "native")):
         explorer.set(input=given)  # the browser reads text
