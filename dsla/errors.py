@@ -83,7 +83,7 @@ def within(**options: Any) -> None:
     """Raises a DataError where an option that is a number, of those in `_LIMITS`, is none or means nothing."""
     for name, value in options.items():
         least, most, words = _LIMITS.get(name, (None, 0, ""))
-        if least is None or (value is None and name not in ("iou_threshold", "log_every")):
+        if least is None or (value is None and name not in ("iou_threshold", "log_every", "foreground", "background")):
             continue
         try:
             fits = least <= value <= most and not type(value).__name__.startswith("bool")
@@ -96,7 +96,7 @@ def within(**options: Any) -> None:
 
 _SHARE, _COUNT = (0.0, 1.0, "a number from 0 to 1"), "1 or more, a whole number"
 _LIMITS: dict[str, tuple[float, float, str]] = {
-    **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold"), _SHARE),
+    **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold", "foreground", "background"), _SHARE),
     **dict.fromkeys(("max_detections", "max_images"), (1, math.inf, _COUNT)),
     "log_every": (1, sys.maxsize, _COUNT),
     "batch_size": (1, sys.maxsize, _COUNT),

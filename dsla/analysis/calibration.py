@@ -123,7 +123,7 @@ def optimal_lrp(score: np.ndarray, iou: np.ndarray, objects: int, iou_threshold:
     score, hit, value = score[order], np.isfinite(iou[order]), np.nan_to_num(iou[order])
     hits, loss = hit.cumsum(), np.where(hit, 1 - value, 0).cumsum()
     kept = np.arange(1, len(score) + 1)
-    error = (loss / (1 - iou_threshold) + (kept - hits) + (objects - hits)) / (kept + objects - hits)
+    error = (loss / max(1 - iou_threshold, 1e-10) + (kept - hits) + (objects - hits)) / (kept + objects - hits)
     last = np.flatnonzero(np.diff(score, append=-np.inf) != 0)  # equal scores are kept together
     if not len(last) or not error[last].min() < 1:
         return OptimalLRP(1.0, np.nan, np.nan, np.nan, 1.0)

@@ -86,7 +86,7 @@ def evaluate_detections(
     within(max_detections=max_detections)
     results = Results.of(detections, GroundTruth.of(ground_truth))
     truth = results.truth
-    caps = (*(cap for cap in CAPS[:-1] if cap < max_detections), max_detections)
+    caps = (*(cap for cap in CAPS[:-1] if cap < max_detections), int(max_detections))
     result = curves(engine, results, caps)
     precision, recall = result.precision, result.recall
     values = [_mean(precision[..., 0]), _mean(precision[0, ..., 0]), _mean(precision[5, ..., 0])]
@@ -103,13 +103,13 @@ def evaluate_detections(
             "AP": [_mean(precision[:, :, k, 0]) for k in classes],
             "AP50": [_mean(precision[0, :, k, 0]) for k in classes],
             "AP75": [_mean(precision[5, :, k, 0]) for k in classes],
-            f"AR@{max_detections}": [_mean(recall[:, k, 0, -1]) for k in classes],
+            f"AR@{caps[-1]}": [_mean(recall[:, k, 0, -1]) for k in classes],
         },
         index=pd.Index(truth.category_ids, name="category_id"),
     )
     notes = [*_counts(results, per_class), *_ties(result.extremes, summary["AP"])]
     return Evaluation(
-        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), max_detections, result
+        pd.Series(summary, name="value", dtype=float), per_class, tuple(notes), len(truth), caps[-1], result
     )
 
 

@@ -23,6 +23,7 @@ def test_by_hand():
     # one object of two found with IoU 0.75; the false one below costs more than it brings
     best = optimal_lrp(np.array([0.9, 0.4]), np.array([0.75, np.nan]), 2)
     assert best == (pytest.approx((0.5 + 1) / 2), 0.9, 0.25, 0, 0.5)
+    assert optimal_lrp(np.array([0.9]), np.array([1.0]), 1, 1.0) == (0, 0.9, 0, 0, 0)
     assert optimal_lrp(np.zeros(0), np.zeros(0), 2)[0] == 1
     assert np.isnan(optimal_lrp(np.array([0.9]), np.array([np.nan]), 0).error)
 

@@ -311,6 +311,9 @@ def test_bad_input_is_named(one_image):
         (calibration, {"max_detections": True}),
         (lambda rows, truth, **options: assignment_statistics("fcos", truth, **options), {"max_images": "3"}),
         (dsla.why, {"iou_threshold": "0.5"}),
+        (errors, {"foreground": "0.5"}),
+        (errors, {"foreground": 1.1}),
+        (errors, {"background": None}),
     ],
 )
 def test_options_are_numbers_that_mean_something(one_image, analysis, options):

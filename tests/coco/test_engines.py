@@ -88,7 +88,7 @@ def same(truth, rows, **options):
 @pytest.mark.filterwarnings("ignore::dsla.errors.DataWarning")
 @pytest.mark.parametrize("limit", [100, 5, 10, 300])
 def test_an_evaluation_is_the_same_whatever_the_engine(limit):
-    evaluation = same(*random_case(4, images=30), max_detections=limit)
+    evaluation = same(*random_case(4, images=30), max_detections=float(limit))
     assert list(evaluation.summary.index)[6:9] == [*(f"AR@{cap}" for cap in (1, 10) if cap < limit), f"AR@{limit}",
                                                    "AR_small"][:3]  # fmt: skip
     assert f"AP counts the {limit} best detections of an image and class" in str(evaluation)
