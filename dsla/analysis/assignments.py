@@ -173,8 +173,11 @@ def coverage(
     rows, shapes = taught_rows(truth), sizes_of(truth, None, data)
     size = size_names(truth.area[rows])
     kind = np.array(list(truth.categories.values()), dtype=object)[truth.category[rows]]
-    parts = []
-    for method, levels, side in product(methods, steps, sizes):
+    parts, settings = [], {  # each once, also where it is given twice
+        (m if isinstance(m, str) else repr(m), tuple(levels), size_text(side)): (m, levels, side)
+        for m, levels, side in product(methods, steps, sizes)
+    }  # fmt: skip
+    for (name, _, text), (method, levels, side) in settings.items():
         counted = assignment_statistics(method, truth, strides=levels, input_size=side, image_sizes=shapes)
         corners = counted[BOX].to_numpy(dtype=float)
         half = (corners[:, 2:] - corners[:, :2]).max(axis=1, initial=0) / 2
@@ -187,11 +190,10 @@ def coverage(
             part = part.agg(objects=("none", "size"), none=("none", "mean"), few=("few", "mean"))
             part = part.reindex([s for s in SIZES if s in part.index]) if by == "size" else part
             part = part.rename_axis("group").reset_index().assign(group=lambda t: t["group"].astype(str))
-            name = method if isinstance(method, str) else repr(method)
-            setting = {"method": name, "strides": ", ".join(map(str, levels)), "input_size": size_text(side)}
+            setting = {"method": name, "strides": ", ".join(map(str, levels)), "input_size": text}
             parts.append(part.assign(**setting, by=by))
     columns = ["method", "strides", "input_size", "by", "group", "objects", "none", "few"]
-    table = Table(pd.concat(parts)[columns].drop_duplicates(ignore_index=True))  # a setting may be given twice
+    table = Table(pd.concat(parts, ignore_index=True)[columns])
     table.attrs = {"analysis": "coverage"}
     return table
 

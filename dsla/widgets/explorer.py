@@ -116,7 +116,7 @@ class AssignmentExplorer(Pane):
         for title, value in pairs:
             options = {}
             if isinstance(value, Mapping):  # a row of `state`
-                value, options = value["method"], value.get("options", {})
+                options, value = value.get("options", {}), value.get("method")
             if isinstance(value, Assigner):
                 name = str(title or f"{value.name} as given")
                 while self._given.get(name, value) is not value:

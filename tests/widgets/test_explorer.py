@@ -404,6 +404,8 @@ def test_what_is_set_is_shown_or_refused(explorer):
         explorer.set(coupling="jittered")  # was taken for jittered boxes, as any other word, "model" among them
     with pytest.raises(DataError, match="dlsa"):
         explorer.set(rows=[{"method": "dlsa"}])
+    with pytest.raises(DataError, match="no method None"):
+        explorer.set(rows=[{"options": {}}])
     for rows in ([], [{"method": "dsla"}] * 4):
         with pytest.raises(DataError, match=f"one to three assigners are shown at once, got {len(rows)}"):
             explorer.set(rows=rows)
