@@ -86,8 +86,9 @@ def within(**options: Any) -> None:
         if least is None or (value is None and name not in ("iou_threshold", "log_every", "foreground", "background")):
             continue
         try:
-            fits = least <= value <= most and not type(value).__name__.startswith("bool")
-            fits = fits and (type(least) is float or value == most or value == int(value))
+            number = value.item() if hasattr(value, "item") else value  # float32 overflows beside the limits
+            fits = least <= number <= most and not isinstance(number, bool)
+            fits = fits and (type(least) is float or number == most or number == int(number))
         except (TypeError, ValueError, RuntimeError):
             fits = False
         if not fits:

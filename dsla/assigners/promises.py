@@ -92,15 +92,23 @@ def _values(t: _Trial) -> Verdicts:
 
 
 def _batch(t: _Trial) -> Verdicts:
-    """A batch gives what its images give one by one."""
+    """A batch of images of two sizes gives what each gives by itself, and its padding learns nothing."""
     boxes, labels = t.scene(3, 17)
     boxes[1], labels[1] = boxes[1][:0], labels[1][:0]
-    outputs = t.predictions(3)
-    a = t.run(boxes, labels, outputs)
+    boxes[2] = boxes[2] / 2
+    width, height = map(int, t.size)
+    sizes = [(height, width), (height, width), (max(height // 2, 1), max(width // 2, 1))]
+    inside, outputs = t.grid.inside(sizes), t.predictions(3)
+    a = t.assigner(t.grid, boxes, labels, predictions=outputs, image_sizes=sizes)
+    yield not (a.positive & ~inside).any() and (a.ignored | inside).all(), "a point of the padding is not ignored"
     for i in range(3):
-        one = t.run(boxes[i : i + 1], labels[i : i + 1], outputs.of_image(i))
+        alone, grid = slice(i, i + 1), PointGrid(sizes[2], t.grid.strides, t.grid.offset) if i == 2 else t.grid
+        rows, columns = torch.tensor(grid.shapes)[t.grid.level].unbind(1)
+        here = (t.grid.row < rows) & (t.grid.column < columns)
+        part = HeadOutputs(outputs.logits[alone, here], outputs.distances[alone, here], grid)
+        one = t.assigner(grid, boxes[alone], labels[alone], predictions=part, image_sizes=sizes[alone])
         for column in COLUMNS:
-            yield torch.equal(getattr(a, column)[i], getattr(one, column)[0]), f"{column} of image {i}"
+            yield torch.equal(getattr(a, column)[i, here], getattr(one, column)[0]), f"{column} of image {i}"
 
 
 def _order(t: _Trial) -> Verdicts:

@@ -172,9 +172,9 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def head_of(path: Path) -> bytes:
-    """The first kilobyte of a regular file, unpacked where gzip has packed it; nothing of one that cannot be read."""
+    """The first 64 KB of a regular file, unpacked where gzip has packed it; nothing of one that cannot be read."""
     try:
-        return _read(path, 1024) if path.is_file() else b""
+        return _read(path, 2**16) if path.is_file() else b""
     except (OSError, EOFError, zlib.error):
         return b""
 

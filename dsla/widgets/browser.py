@@ -51,7 +51,8 @@ class DetectionBrowser(Pane):
 
     Point at a box: one that NMS removed shows the box that removed it, how much they overlap, and the IoU of both
     with the object, so that one sees whether the better box was kept. The legend hides and shows each kind; images can
-    be put in the order of what is wrong on them.
+    be put in the order of what is wrong on them: at the thresholds of that moment, which the title names once a
+    slider has moved.
 
     Args:
         dataset: any data set of `dsla.data`.
@@ -86,6 +87,7 @@ class DetectionBrowser(Pane):
             raise DataError(f"one or two detectors are shown, got {len(sources)}")
         truth = truth_of(self.dataset)
         self._iou, self._titles, self._order = iou_threshold, titles(truth), list(range(len(self.dataset)))
+        self._sorted_at = ""
         self._sources = {k: v if isinstance(v, nn.Module) else self._all_of(v, truth) for k, v in sources.items()}
         self.tables: dict[str, pd.DataFrame] = {}
         self.surface.names = [str(n) for n in self.dataset.class_names]
@@ -131,16 +133,20 @@ class DetectionBrowser(Pane):
         """Images in another order, from its first."""
         columns, order = list(ORDERS[change["new"]]), range(len(self.dataset))
         by = self.survey().sort_values(columns, ascending=False, kind="stable")["index"] if columns else order
-        self._order, self.controls["image"].value = list(by), 0
+        self._order, self._sorted_at = list(by), self._thresholds() if columns else ""
+        self.controls["image"].value = 0
         self._open()
+
+    def _thresholds(self) -> str:
+        return " and ".join(f"{self.controls[k].description} {self.controls[k].value:.2f}" for k in ("score", "nms"))
 
     def update(self, _: Any = None) -> None:
         """NMS and the matching anew, and what the browser draws."""
         self.tables = {name: self._judged(name, self.index, self._target) for name in self._sources}
-        names = self.surface.names
+        names, moved = self.surface.names, self._sorted_at not in ("", self._thresholds())
         boxes, labels = self._target["boxes"].tolist(), self._target["labels"].tolist()
         self.surface.frame = {
-            "title": self._titles[self.index],
+            "title": self._titles[self.index] + (f" · order of {self._sorted_at}" if moved else ""),
             "objects": [{"box": b, "name": draw.name_of(c, names)} for b, c in zip(boxes, labels, strict=True)],
             "looks": {v.name: {"colour": v.colour, "dash": [] if v.line == "-" else [5, 3]} for v in VERDICTS.values()},
             "small": SMALL,

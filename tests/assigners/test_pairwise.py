@@ -1,9 +1,11 @@
 """An assigner of one's own: what `PairAssigner` adds to `factors`, and that `check` finds what is broken."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from dsla.assigners import FCOS, METHODS, Assigner, BrokenPromise, PairAssigner, as_assigner, check
+from dsla.assigners import ATSS, FCOS, METHODS, Assigner, BrokenPromise, PairAssigner, as_assigner, check
 from dsla.geometry import PointGrid
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -101,12 +103,14 @@ class _Broken(FCOS):
 
 
 BREAKS = {
-    "all background": lambda a, boxes: a.category.clamp_(min=0) if not len(boxes[0]) else None,
+    "Images without boxes": lambda a, boxes: a.category.clamp_(min=0) if not len(boxes[0]) else None,
     "Labels lie in 0…1": lambda a, boxes: a.label.mul_(1.5),
-    "A batch gives": lambda a, boxes: a.label.mul_(1 / len(boxes)),
-    "order of the boxes": lambda a, boxes: a.label.mul_(float(boxes[0].sum() > 0 and boxes[0][0, 0] < boxes[0][-1, 0])),
-    "same bits": lambda a, boxes: a.label.mul_(torch.rand(())),
-    "Points in a crowd": lambda a, boxes: a.ignored.zero_(),
+    "A batch of images": lambda a, boxes: a.label.mul_(1 / len(boxes)),
+    "The order of the boxes": lambda a, boxes: [
+        v.mul_(b[0, 0] / b[:, 0].max()) for v, b in zip(a.label, boxes, strict=True) if len(b)
+    ],
+    "The same input": lambda a, boxes: a.label.mul_(torch.rand(()) if len(boxes[0]) == 25 else 1),
+    "Points in a crowd": lambda a, boxes: a.ignored.logical_and_(torch.tensor(len(boxes[0]) != 3)),
     "1,500 boxes": lambda a, boxes: a.gt_index.masked_fill_(a.gt_index > 255, -1),
 }
 
@@ -114,8 +118,23 @@ BREAKS = {
 @pytest.mark.parametrize("promise", BREAKS)
 def test_check_finds_what_is_broken(promise):
     broken = type("Broken", (_Broken,), {"change": staticmethod(BREAKS[promise])})
-    with pytest.raises(BrokenPromise):
+    with pytest.raises(BrokenPromise, match=f"^{promise}"):
         check(broken())
+
+
+def test_check_finds_points_of_the_padding():
+    class Blind(FCOS):
+        def __call__(self, grid, boxes, labels, **others):
+            return super().__call__(grid, boxes, labels, **others | {"image_sizes": None})
+
+    class Ranks(ATSS):
+        def _assign(self, grid, truth, predictions):
+            return super()._assign(grid, replace(truth, sizes=None), predictions)
+
+    with pytest.raises(BrokenPromise, match="a point of the padding is not ignored"):
+        check(Blind())
+    with pytest.raises(BrokenPromise, match="gt_index of image 2"):
+        check(Ranks())
 
 
 def test_check_finds_an_explanation_of_another_label():

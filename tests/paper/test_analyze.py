@@ -482,6 +482,17 @@ def test_numbers_that_mean_nothing_are_refused(tmp_path, number, words):
         ask(files["rows"], files["instances"], **number)
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path, recwarn):
+    truth, rows = case(images=1)
+    files = write(tmp_path, truth, rows=rows)
+    plain, *others = (
+        ask(files["rows"], files["instances"], score_threshold=kind(0.25), resamples=0)[0].numbers["value"]
+        for kind in (float, np.float16, np.float32, np.float64)
+    )
+    assert all(other.equals(plain) for other in others)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
 def test_names(tmp_path):
     assert names_of(["a/yolox_nano_results.json", "results.json", "b$c.json"]) == ["yolox_nano", "results", "bc"]
     assert names_of(["x/one.json", "y/one.json", "y/two.json"]) == ["x/one", "y/one", "two"]

@@ -132,6 +132,10 @@ def test_images_in_the_order_of_what_is_wrong():
     assert browser.index == 0
     browser.controls["image"].value = 1
     assert browser.index == 1
+    browser.controls["score"].value = 0.3
+    assert browser.surface.frame["title"] == "image 1 · order of score threshold 0.45 and NMS IoU 0.60"
+    browser.controls["order"].value = "as stored"
+    assert (browser.index, browser.surface.frame["title"]) == (0, "image 0")
     assert browser.error == ""
     browser.close()
 
