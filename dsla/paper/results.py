@@ -44,8 +44,8 @@ def one_budget(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
     """`read_runs` of the main stage of a part, with method; and analysis curve: AP_early, and AP_area, its mean.
 
-    Those that the plan has, no other seeds or recipes, and those of the first part that it puts beside them, of the same
-    seeds and starts. Where the plan names a rate, it is part of the name of the method. A curve without one of its
+    Those that the plan has, no other seeds or recipes, and those of the first part that it puts beside them, of the
+    same seeds and starts. Where the plan names a rate, it is part of the name of the method. A curve without one of its
     points has no mean.
     """
     about, stage = plan(part), stage_of(part, "main")

@@ -361,13 +361,14 @@ def test_what_is_asked_at_one_rate_is_asked_of_the_runs_of_that_rate():
 
 
 def test_what_a_centerness_branch_gains_of_the_ranking_is_as_notebook_4_says():
-    """Of the gain over plain FCOS, at the tuned rate and at one rate for all three; from the cold start more of both."""
+    """Of the gain over plain FCOS, at the tuned rate and at one for all three; from the cold start more of both."""
     rows = read(ROOT / "figures" / "runs.jsonl", protocol=1)
-    plain = {(r["start"], r["seed"]) for r in rows if (r["recipe"], r["stage"]) == ("scenes-fcos-plain", "methods-main")}
+    others = [r for r in rows if r["stage"] == "methods-main"]
+    plain = {(r["start"], r["seed"]) for r in others if r["recipe"] == "scenes-fcos-plain"}
 
     def mean(start, recipe, stage, name):
-        runs = [r for r in rows if (r["recipe"], r["stage"]) == (recipe, stage) and (r["start"], r["seed"]) in plain]
-        numbers = [n for r in runs if r["start"] == start for n in r["numbers"]]
+        runs = [r for r in rows if (r["recipe"], r["stage"], r["start"]) == (recipe, stage, start)]
+        numbers = [n for r in runs if (start, r["seed"]) in plain for n in r["numbers"]]
         values = [n["value"] for n in numbers if (n["analysis"], n["name"]) == ("ranking", name)]
         assert len(values) == sum(each == start for each, _ in plain)
         return sum(values) / len(values)
