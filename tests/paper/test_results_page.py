@@ -31,7 +31,7 @@ from dsla.paper import (
     results_page,
     stores,
 )
-from dsla.paper.claims import CENTERNESS, Claim, judge, name_of, same_budget
+from dsla.paper.claims import CENTERNESS, PLAIN, Claim, judge, measure_claims, name_of, same_budget
 from dsla.paper.definitions import as_text
 from dsla.paper.protocol import images, missing, tuning
 from dsla.paper.results import ASKED, _protocol, one_rate, protocol_findings, protocol_numbers
@@ -384,6 +384,15 @@ def test_what_a_centerness_branch_gains_of_the_ranking_is_as_notebook_4_says():
         of = ("scenes-fcos-plain", "methods-main"), ("scenes-dsla", "main"), ("scenes-fcos", stage)
         least, whole, branch = (mean(start, *each, name) for each in of)
         assert low < (branch - least) / (whole - least) < high
+
+
+def test_what_notebook_4_says_of_wrong_labels_and_of_the_60_best_is_so_from_both_starts(protocol):
+    plain, branch = (claims_by_start(protocol, measure_claims(other)) for other in (PLAIN, CENTERNESS))
+    for start in ("warm", "cold"):
+        apart, against, best = (plain[start][i].verdict for i in range(3))
+        assert (apart, branch[start][0].verdict) == ("seen", "seen")  # DSLA tells neighbours apart least
+        assert (against, branch[start][1].verdict) == ("seen", "not seen")  # no difference of the size asked for
+        assert best == "contradicted"  # plain FCOS ranks its own best of all
 
 
 def test_the_published_head_learns_about_as_fast_as_from_the_cold_start():
