@@ -27,6 +27,7 @@ from .protocol import FIRST, PLAN, VERSION, plan, settings, stage_of, tuned, tun
 from .runs import ABOUT, Run, read, read_runs, stores, table_of
 
 STEPS = 1000  # of the trainings in which every method is compared
+ASKED = {"AP_early": "learns faster: a quarter", "AP_area": "learns faster: mean of the curve", "AP": "ends higher"}
 
 
 def full_trainings(runs: pd.DataFrame) -> pd.DataFrame:
@@ -43,17 +44,18 @@ def one_budget(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol_numbers(runs: Sequence[Run], part: str = FIRST) -> pd.DataFrame:
     """`read_runs` of the main stage of a part, with method; and analysis curve: AP_early, and AP_area, its mean.
 
-    With those of the first part that the plan puts beside them, of the same seeds and starts. Where the plan names a
-    rate, it is part of the name of the method.
+    Those that the plan has, no other seeds or recipes, and those of the first part that it puts beside them, of the
+    same seeds and starts. Where the plan names a rate, it is part of the name of the method. A curve without one of its
+    points has no mean.
     """
     about, stage = plan(part), stage_of(part, "main")
-    wanted = set(product(["main"], about["starts"], about["beside"], range(about["seeds"])))
-    beside = [r for r in runs if (r["stage"], r["start"], r["recipe"], r["seed"]) in wanted]
-    runs = [*beside, *(run for run in runs if run["stage"] == stage)]
-    curves = []
+    each = (stage, about["methods"]), ("main", about["beside"])
+    wanted = {w for name, of in each for w in product([name], about["starts"], of, range(about["seeds"]))}
+    runs = [r for r in runs if (r["stage"], r["start"], r["recipe"], r["seed"]) in wanted]
+    curves, steps = [], range(about["curve_every"], about["steps"] + 1, about["curve_every"])
     for run in runs:
-        ap = {point["step"]: point["AP"] for point in run["evaluations"]}
-        numbers = {"AP_early": ap.get(about["early"]), "AP_area": sum(ap.values()) / len(ap) if ap else None}
+        ap = pd.Series({point["step"]: point["AP"] for point in run["evaluations"]}, steps, dtype=float)
+        numbers = {"AP_early": ap.get(about["early"]), "AP_area": ap.mean(skipna=False)}
         line = {k: run[k] for k in ABOUT} | {"analysis": "curve"}
         curves += [line | {"name": name, "value": value} for name, value in numbers.items()]
     table = table_of(runs)
@@ -112,19 +114,19 @@ def one_rate(runs: Sequence[Run]) -> dict[str, tuple[Finding, ...]]:
 def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
     """What the page says of a part of the protocol."""
     numbers, about = protocol_numbers(runs, part), plan(part)
-    stages = {stage: [run for run in runs if run["stage"] == stage_of(part, stage)] for stage in ("tuning", "main")}
-    there = {(r["start"], r["recipe"], r["seed"]) for r in stages["main"]}
+    tried, seed = about["tuning"]["rates"], about["tuning"]["seed"]
+    there = {(r["start"], r["recipe"], r["seed"]) for r in runs if r["stage"] == stage_of(part, "main")}
     seeds = {s: sum((*s, seed) in there for seed in range(about["seeds"])) for s in settings(part)}
     findings = protocol_findings(numbers, part)
     answers = {question: tables.starts_markdown(by_start) for question, by_start in findings.items()}
-    aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in stages["tuning"]}
-    tried = about["tuning"]["rates"]
+    tunings = [r for r in runs if (r["stage"], r["seed"]) == (stage_of(part, "tuning"), seed)]
+    aps = {(r["start"], r["recipe"], r["lr"]): tables.ap_of(r) for r in tunings}
     grid = [
         [name_of(base), start, *(as_text("AP", aps.get((start, base, rate), np.nan)) for rate in tried)]
         for start, base in settings(part)
     ]
     wanted = {"tuning": len(tuning(part)), "main": len(seeds) * about["seeds"]}
-    done = {stage: len(made) for stage, made in stages.items()}
+    done = {"tuning": sum((*s, rate) in aps for s in settings(part) for rate in tried), "main": sum(seeds.values())}
     rates = tuned(runs, part) if done["tuning"] == wanted["tuning"] else {}
     return {
         "plan": about,
@@ -146,13 +148,12 @@ def _protocol(runs: Sequence[Run], part: str = FIRST) -> dict[str, Any]:
 
 def _overview(parts: dict[str, dict[str, Any]]) -> str:
     """The claims of the ablation, published and measured: on scenes and on photographs, from each start."""
-    rows, steps = [], claims.step_claims()
-    for question, words in (("faster", "learns faster"), ("higher", "ends higher")):
-        for i, claim in enumerate(steps):
-            each = [parts[part]["findings"][question][s][i] for part in (FIRST, "photographs") for s in PLAN["starts"]]
-            rows.append([claim.text, words, claim.published, *map(tables.measured, each)])
-    columns = [f"{name}, {start}" for name in ("scenes", "photographs") for start in PLAN["starts"]]
-    return markdown(["claim", "asked", "published (COCO)", *columns], rows)
+    rows, columns = [], [(part, start) for part in (FIRST, "photographs") for start in PLAN["starts"]]
+    for question in ("faster", "higher"):
+        for each in zip(*(parts[part]["findings"][question][start] for part, start in columns), strict=True):
+            claim = each[0].claim
+            rows.append([claim.text, ASKED[claim.name], claim.published, *map(tables.measured, each)])
+    return markdown(["claim", "asked", "published (COCO)", *map(", ".join, columns)], rows)
 
 
 def _turned(rates: dict[str, tuple[Finding, ...]]) -> list[tuple[Finding, Finding]]:
@@ -285,7 +286,7 @@ def results_page(folder: str | Path = "figures") -> str:
         static=claims.judge(Claim("", better="scenes-dsla-static", other="scenes-fcos"), by_recipe),
         asked_again=Markup(tables.starts_markdown(again)),
         asked_again_count=len(claims.CLAIMS),
-        judged_again={start: sum(f.seeds > 0 for f in findings) for start, findings in again.items()},
+        asked=ASKED,
         plain_measures=Markup(tables.starts_markdown(claims_by_start(numbers, claims.measure_claims(claims.PLAIN)))),
         each=partial(_each_shipped, numbers),
         settings=len(means),
