@@ -24,6 +24,7 @@ from .style import LABELS, LOST, SOFT, Picture, caption, drawing
 
 STRIDES = (8, 16, 32, 64, 128)  # P3…P7
 PANEL = 2.15  # inches
+JITTERED = " · predictions: true boxes jittered by {:.0%}"  # in titles, where no model predicts
 EVERY_TAG = 40  # objects up to which each one carries its count
 
 
@@ -122,7 +123,7 @@ def assign(
     grid, boxes = frame.grid(steps, assigner.point_offset if offset is None else offset), frame.boxes(boxes)
     if assigner.needs_predictions:
         assignment, _ = jittered_assignment(assigner, grid, boxes, labels, jitter, seed, image_sizes=[frame.size])
-        title = f"{title} · predictions: true boxes jittered by {jitter:.0%}"
+        title += JITTERED.format(jitter)
     else:
         assignment = assigner(grid, [boxes], [labels], image_sizes=[frame.size])
     return Row(title, assignment, assignment.counts().numpy())

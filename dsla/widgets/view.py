@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..assigners import METHODS, Assigner, Assignment, Explanation, jittered_assignment
 from ..geometry import Frame, HeadOutputs, boxes_to_distances
-from ..plots.comparison import Row
+from ..plots.comparison import JITTERED, Row
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -29,8 +29,9 @@ CODE, POINT = map(_ENVIRONMENT.get_template, ("assignments.py.jinja", "point.htm
 class Shown:
     """One row: an assignment (batch of one), the predictions that it was coupled with, and the values drawn.
 
-    coupled: whether predictions are looked at beyond the choice of points. values: [P] the label; coupled, what the
-    classification would be taught. labels: [M] of the boxes, among the classes of the predictions.
+    coupled: whether the label is coupled with the IoU of the predictions. values: [P] the label; coupled, what the
+    classification would be taught. labels: [M] of the boxes, among the classes of the predictions. note: of a picture's
+    title, whose predictions change what is drawn, and how.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Shown:
     frame: Frame
     labels: Tensor
     coupled: bool
+    note: str
 
     @cached_property
     def values(self) -> Tensor:
@@ -57,10 +59,8 @@ class Shown:
 
     def row(self) -> Row:
         """For `dsla.plots.comparison.figure_of`: a picture of the very values drawn here."""
-        title = self.title
-        if self.coupled and self.assignment.coupling != "off":
-            title += " · coupled with the IoU of predicted boxes"
-        return Row(title, replace(self.assignment, label=self.values[None], coupling="off"), self.counts)
+        drawn = replace(self.assignment, label=self.values[None], coupling="off")
+        return Row(self.title + self.note, drawn, self.counts)
 
     def explain(self, point: int, box: int) -> Explanation:
         a = self.assignment
@@ -116,13 +116,9 @@ class View:
     def offset(self, assigner: Assigner) -> float:
         return float(assigner.point_offset if self.state["offset"] is None else self.state["offset"])
 
-    @property
-    def coupled(self) -> bool:
-        return bool(self.state["coupling"] != "off")
-
     def jittered(self, assigner: Assigner) -> bool:
         """Whether its predictions are jittered boxes."""
-        return self.raw is None and (self.coupled or assigner.needs_predictions)
+        return self.raw is None and bool(self.state["coupling"] != "off" or assigner.needs_predictions)
 
     def rows(self) -> list[Shown]:
         """The assignments, in the order of the assigners.
@@ -144,7 +140,10 @@ class View:
             labels = labels.unique(return_inverse=True)[1]
         else:
             assignment = assigner(grid, [boxes], [labels], predictions, image_sizes=sizes)
-        return Shown(title, name, assignment, predictions, frame, labels, self.coupled)
+        coupled = "off" not in (self.state["coupling"], assignment.coupling)
+        source = JITTERED.format(self.state["jitter"]) if self.raw is None else " · predictions: the trained model's"
+        note = f" · coupled with the IoU{source}" if coupled else source if assigner.needs_predictions else ""
+        return Shown(title, name, assignment, predictions, frame, labels, coupled, note)
 
     def code(self, name: str, assigner: Assigner) -> str:
         """Python that makes the assigner; a class of the reader's own comes from the registry."""
@@ -165,7 +164,7 @@ def drawn(row: Shown) -> dict[str, Any]:
     return {
         "title": row.title,
         "method": row.method,
-        "follows": row.coupled and assignment.coupling != "off",
+        "follows": row.coupled,
         "shapes": [list(shape) for shape in grid.shapes],
         "strides": list(grid.strides),
         "offset": grid.offset,

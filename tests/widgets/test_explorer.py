@@ -338,7 +338,13 @@ def test_exports(explorer, monkeypatch):
     again = compare(GREY, BOXES, [0, 1, 0]).rows
     assert all(torch.equal(r.assignment.label, o.assignment.label) for r, o in zip(rows, again, strict=True))
     explorer.set(coupling="jittered boxes")
-    assert [r.title for r in explorer.static().rows] == ["FCOS", "DSLA · coupled with the IoU of predicted boxes"]
+    predictions = " · predictions: true boxes jittered by 10%"  # as in `compare`
+    assert [r.title for r in explorer.static().rows] == ["FCOS", f"DSLA · coupled with the IoU{predictions}"]
+    explorer.set(coupling="off", rows=["simota", "dsla"], jitter=0.3)
+    assert [r.title for r in explorer.static().rows] == ["SimOTA" + predictions.replace("10%", "30%"), "DSLA"]
+    explorer.set(coupling="trained model", rows="dsla", strides=(8, 16, 32))
+    (row,) = explorer.static().rows
+    assert row.title == "DSLA · coupled with the IoU · predictions: the trained model's"
 
 
 def test_without_a_kernel_there_is_a_picture(explorer):
