@@ -48,7 +48,7 @@ def to_exported_program(model: Detector, size: tuple[int, int] | None = None) ->
 
     Args:
         size: (height, width) that it then takes, multiples of 32; None leaves both free, from the coarsest
-            stride on. Swin-S pads to its windows by the size: it needs one.
+            stride plus 32 on. Swin-S pads to its windows by the size: it needs one.
     Raises:
         DataError: a size that is none, or none for a network that needs one.
     """
