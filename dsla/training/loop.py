@@ -95,8 +95,8 @@ def train(
             GPU. Its sums are rounded otherwise.
         resume: go on from checkpoint.pt in `out`: same rates, same order, same weights as an unbroken run.
         stop_after: leave at this step with a checkpoint, as if interrupted; at once where the run is there already.
-        eval_every: epochs.
-        checkpoint_every: epochs; by default one, or 500 steps if those are more.
+        eval_every: epochs, above 0; by default at the end alone.
+        checkpoint_every: epochs, above 0; by default one, or 500 steps if those are more.
         log_every: steps from row to row of the log, each with their means.
         progress: show a bar.
         tensorboard: write `out`/tensorboard, too.
@@ -105,8 +105,8 @@ def train(
         NotFinite: a loss is NaN or infinite.
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
         DataError: an empty data set, one whose category_ids are not one a class, a folder in use or with a run in it, a
-            checkpoint of another recipe or seed, a model of another recipe or other classes, or a `val` whose
-            transforms move boxes.
+            checkpoint of another recipe or seed, a model of another recipe or other classes, a `val` whose
+            transforms move boxes, or a number that means nothing.
     """
     within(log_every=log_every, eval_every=eval_every, checkpoint_every=checkpoint_every, stop_after=stop_after)
     within(seed=seed, workers=workers, accumulate=accumulate)
