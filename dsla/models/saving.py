@@ -43,7 +43,7 @@ def save(
         "recipe": recipe.to_dict(),
         "class_names": list(model.class_names),
         "category_ids": list(model.category_ids),
-        "metric": None if metric is None else dict(metric),
+        "metric": None if metric is None else plain(dict(metric)),
         "normalisation": {k: getattr(recipe, k) for k in NORMALISATION},
         "point_offset": recipe.offset,
     }

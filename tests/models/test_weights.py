@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -173,6 +174,13 @@ def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
     assert all(torch.equal(loaded[k], given[k]) for k in loaded if k not in other)
     with pytest.raises(DataError, match="nothing of its backbone fits"):
         saving.adopt(build(small, num_classes=5).head, path)
+
+
+def test_numbers_kept_with_weights_may_be_numpys(tmp_path):
+    model = build(recipe("scenes-dsla", channels=16, head_convs=1), num_classes=2)
+    metric = {"AP": np.float32(0.5), "images": np.int64(3), "AP_large": float("nan"), "data": "mine"}
+    about = weights.read_about(saving.save(model, tmp_path / "w.safetensors", metric=metric))
+    assert about["metric"] == {"AP": 0.5, "images": 3, "AP_large": None, "data": "mine"}
 
 
 @pytest.mark.robustness("wrong: weights of another backbone, of which only the head fits, start no run")
