@@ -83,7 +83,7 @@ def within(**options: Any) -> None:
     """Raises a DataError where an option that is a number, of those in `_LIMITS`, is none or means nothing."""
     for name, value in options.items():
         least, most, words = _LIMITS.get(name, (None, 0, ""))
-        if least is None or (value is None and name not in ("iou_threshold", "log_every", "foreground", "background")):
+        if least is None or (value is None and name not in _NEEDED):
             continue
         try:
             number = value.item() if hasattr(value, "item") else value  # float32 overflows beside the limits
@@ -95,14 +95,16 @@ def within(**options: Any) -> None:
             raise DataError(f"{name} is {words}, got {value!r}")
 
 
+_NEEDED = ("iou_threshold", "log_every", "foreground", "background", "seed", "workers", "accumulate")  # never None
 _SHARE, _COUNT = (0.0, 1.0, "a number from 0 to 1"), "1 or more, a whole number"
 _LIMITS: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(("iou_threshold", "laece_iou", "nms_threshold", "foreground", "background"), _SHARE),
     **dict.fromkeys(("max_detections", "max_images"), (1, math.inf, _COUNT)),
-    "log_every": (1, sys.maxsize, _COUNT),
-    "batch_size": (1, sys.maxsize, _COUNT),
+    **dict.fromkeys(("log_every", "batch_size", "accumulate", "stop_after"), (1, sys.maxsize, _COUNT)),
+    **dict.fromkeys(("eval_every", "checkpoint_every"), (sys.float_info.min, math.inf, "a number of epochs above 0")),
+    "seed": (-(2**63), 2**63 - 1, "a whole number of 64 bits"),
     "score_threshold": (-sys.float_info.max, sys.float_info.max, "a finite number"),
-    "resamples": (0, sys.maxsize, "0 or more, a whole number"),
+    **dict.fromkeys(("resamples", "workers"), (0, sys.maxsize, "0 or more, a whole number")),
     "level": (sys.float_info.min, 1 - sys.float_info.epsilon, "above 0 and below 1"),
     "num_classes": (1, 65_536, "a whole number from 1 to 65536"),
 }

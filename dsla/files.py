@@ -29,7 +29,7 @@ def put_in_place(path: str | Path) -> Iterator[Path]:
     """
     path = reached(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name[:40]}.{hash(path.name)}.{os.getpid()}.part")  # a name has 255 bytes at most
     try:
         with _naming(path):
             yield partial

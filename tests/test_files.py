@@ -284,3 +284,9 @@ def test_a_child_that_outlives_the_holder_of_a_lock_does_not_hold_on(tmp_path):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "雨" * 83 + ".png"])
+def test_names_as_long_as_a_file_system_has_them(tmp_path, name):
+    assert write(tmp_path / name, b"x").read_bytes() == b"x"
+    assert [p.name for p in tmp_path.iterdir()] == [name]

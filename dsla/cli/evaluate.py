@@ -15,14 +15,11 @@ def run(args: Namespace) -> None:
     from ..models import load
     from ..models.evaluation import evaluate, usable
 
-    if args.json:
-        inputs = [path for path in (args.weights, args.annotations) if path]
-        refuse_existing([args.json], inputs=inputs, overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
     data = {"size": args.size, "progress": True, "value_range": args.value_range}
     dataset = open_dataset(args.data, args.split or "val", args.annotations, **data)
     if args.json:
-        refuse_existing([args.json], inputs=dataset.files_read(), overwrite=args.overwrite)
+        refuse_existing([args.json], inputs=[args.weights, *dataset.files_read()], overwrite=args.overwrite)
     with progress_bar() as advance:
         numbers = evaluate(model, dataset, progress=advance, engine=args.engine, max_detections=args.max_detections)
     print(shown(numbers))

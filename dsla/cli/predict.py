@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
     from ..data import CocoDataset
     from ..files import refuse_existing
     from ..models import load
-    from ..models.evaluation import usable
+    from ..models.evaluation import check_classes, usable
     from ..models.prediction import limits
 
     truth = CocoDataset(os.curdir, args.annotations) if args.annotations else None
@@ -47,15 +47,12 @@ def run(args: Namespace) -> int:
     outputs = [Path(args.out) / RESULTS, *(p.drawn for p in pictures)]
     refuse_existing(outputs, inputs=[*paths, *filter(None, [args.annotations])], overwrite=args.overwrite)
     model = load(args.weights, usable(args.device))
-    if truth is not None and truth.class_names != tuple(model.class_names):
-        raise DataError(
-            f"{args.weights} knows the classes {', '.join(model.class_names)}, but {args.annotations} has "
-            f"{', '.join(truth.class_names)}: leave --annotations out, or take weights of these classes"
-        )
-    if truth is None and (text := limits(model)):
+    if truth is not None:
+        check_classes(model, truth)
+        model.class_names, model.category_ids = truth.class_names, truth.category_ids  # a model may have no names
+    elif text := limits(model):
         print(f"note: {text}", file=sys.stderr)
-    category_ids = truth.category_ids if truth else None
-    broken = predict_files(model, pictures, Path(args.out), args.score, category_ids, args.value_range)
+    broken = predict_files(model, pictures, Path(args.out), args.score, args.value_range)
     if len(broken) < len(pictures):
         print(f"all detections: {Path(args.out) / RESULTS}")
     if skipped:
@@ -131,13 +128,12 @@ def predict_files(
     pictures: Sequence[Picture],
     out: Path,
     draw_from: float = 0.3,
-    category_ids: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> list[str]:
     """Predicts on images, draws what scores at least `draw_from`, and writes ``detections.json``.
 
     The JSON is in COCO's results format, with `file_name` and `category`, a class name, besides. Categories have the
-    ids that the model knows, unless others are given. `value_range` is `dsla.data.pictures.to_pixels`'s.
+    ids that the model knows. `value_range` is `dsla.data.pictures.to_pixels`'s.
 
     Returns:
         What is wrong with the images that could not be read, a line each; the others are complete.
@@ -148,7 +144,7 @@ def predict_files(
     from ..plots.draw import draw_detections
 
     names, broken, results = model.class_names, list[str](), list[dict[str, Any]]()
-    ids: Any = SimpleNamespace(name="the images", category_ids=category_ids or model.category_ids)
+    ids: Any = SimpleNamespace(name="the images", category_ids=model.category_ids)
     try:
         for picture in pictures:
             try:

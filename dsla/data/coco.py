@@ -117,4 +117,5 @@ class CocoDataset(DetectionDataset):
         truth = self.truth
         columns = (truth.image, truth.category, truth.inside, truth.taught, truth.widths, truth.heights)
         hashes = [hashlib.sha256(column.tobytes()).hexdigest() for column in columns]
-        return [self.class_names, truth.image_ids.tolist(), list(truth.file_names), hashes]
+        scale = [[float(value) for value in self.value_range]] if self.value_range else []
+        return [self.class_names, truth.image_ids.tolist(), list(truth.file_names), hashes, *scale]

@@ -165,7 +165,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     def item(self, i: int) -> tuple[Tensor, Target]:
         """`ds[i]`, but for bytes that stay bytes: the model turns them into floats on its device."""
-        image, target = self.load(i)
+        image, target = self.load(self.check_index(i))
         if self.transforms is None:
             return image, target
         return from_tv_tensors(*self.transforms(*as_tv_tensors(image, target)))

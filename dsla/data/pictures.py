@@ -51,7 +51,7 @@ def to_pixels(image: Image.Image, value_range: tuple[float, float] | None = None
         kind = "floats" if image.mode == "F" else "whole numbers of more than 8 bits"
         raise DataError(
             f"values from {least:g} to {most:g} in an image of {kind}, where {low:g} is black and {high:g} white: say "
-            "what they are in this data set by value_range=(black, white)"
+            "what they are in this data set by value_range=(black, white), --value-range BLACK WHITE"
         )
     scaled = torch.from_numpy(((grey - low) / (high - low)).clip(0, 1).astype(np.float32))
     return scaled.expand(3, *scaled.shape).contiguous()

@@ -71,7 +71,7 @@ def imagenet(name: str) -> dict[str, Tensor]:
     entry = get_model_weights(name).IMAGENET1K_V1
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # what came is not what it should be, as from a proxy
         raise DataError(
             f"the ImageNet weights of {name} could not be downloaded ({error}). Fetch {entry.url} elsewhere and "
             f"place it in {torch.hub.get_dir()}/checkpoints, or set pretrained=false"

@@ -37,7 +37,7 @@ class DSLACriterion:
         coupling: dynamic label "on" (static · IoU), "off" (static), "iou-only". The detector hands it to its assigner;
             what is taught is what the assignment then carries.
         cls_weight, box_loss_weight: factors of the two losses.
-        box_loss: "iou" (−log IoU) or "giou".
+        box_loss: "iou" (−log IoU), "iou-linear" (1 − IoU) or "giou".
         beta: exponent of the quality focal loss.
     Raises:
         ValueError: an option that there is not.

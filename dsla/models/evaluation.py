@@ -108,7 +108,7 @@ def usable(device: torch.device | str | int | None = None) -> torch.device:
 def check_model(model: Any) -> None:
     """Raises a DataError where something else stands in a model's place."""
     if not isinstance(model, nn.Module):
-        raise DataError(f"a model comes first, got a {type(model).__name__}: give the arguments in their order")
+        raise DataError(f"a model is needed, got a {type(model).__name__}: dsla.load(FILE) gives one; mind the order")
 
 
 def device_of(model: nn.Module, device: Any = None) -> torch.device:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError
+from ..errors import DataError, whole_numbers
 from ..files import put_in_place, refuse_existing
 from .detector import Detector
 
@@ -48,20 +48,20 @@ def to_exported_program(model: Detector, size: tuple[int, int] | None = None) ->
 
     Args:
         size: (height, width) that it then takes, multiples of 32; None leaves both free, from the coarsest
-            stride on. Swin-S pads to its windows by the size: it needs one.
+            stride plus 32 on. Swin-S pads to its windows by the size: it needs one.
     Raises:
         DataError: a size that is none, or none for a network that needs one.
     """
-    largest = max(model.head.strides)
-    least = largest // 32 + 1  # two cells on the coarsest level: one would be taken for a constant
-    if size is None and model.recipe is not None and model.recipe.backbone == "swin_s":
+    sides = None if size is None else whole_numbers("size (height, width)", size, 2)
+    least = max(model.head.strides) // 32 + 1  # two cells on the coarsest level: one would be taken for a constant
+    if sides is None and model.recipe is not None and model.recipe.backbone == "swin_s":
         raise DataError("Swin-S can only be exported for one size of images: give size=(height, width)")
-    if size is not None and (size[0] % 32 or size[1] % 32 or min(size) < 32):
-        raise DataError(f"size is (height, width) in multiples of 32, got {size}")
+    if sides is not None and (sides[0] % 32 or sides[1] % 32):
+        raise DataError(f"size is (height, width) in multiples of 32, got {sides}")
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    if size is None:
+    if sides is None:
         free |= {i + 2: 32 * torch.export.Dim(name, min=least, max=256) for i, name in enumerate(("rows", "columns"))}
-    example = torch.zeros(2, 3, *(size or (32 * least, 32 * (least + 1))))
+    example = torch.zeros(2, 3, *(sides or (32 * least, 32 * (least + 1))))
     raw = RawHead(copy.deepcopy(model).cpu()).eval()
     return torch.export.export(raw, (example,), dynamic_shapes={"images": free})
 

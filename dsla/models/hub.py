@@ -101,5 +101,5 @@ def _hub(function: str, repository: str, **options: Any) -> Any:
         ) from error
     try:
         return getattr(huggingface_hub, function)(repo_id=repository, **options)
-    except (OSError, ValueError) as error:  # the Hub's own errors are such
+    except Exception as error:  # the Hub's own errors, and those of the client below it
         raise DataError(f"{repository}: {function} failed: {error}") from error

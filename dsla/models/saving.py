@@ -15,7 +15,7 @@ from ..recipes.recipe import Recipe
 from .build import build, outline
 from .detector import Detector
 from .evaluation import usable
-from .weights import check_fit, fit, mismatches, read, read_checkpoint, write
+from .weights import check_fit, fit, mismatches, pickled, read, read_checkpoint, write
 
 NORMALISATION = ("mean", "std", "bgr", "pixel_scale")
 CONVENTIONS = (*NORMALISATION, "backbone_style", "offset", "box_coding")
@@ -43,7 +43,7 @@ def save(
         "recipe": recipe.to_dict(),
         "class_names": list(model.class_names),
         "category_ids": list(model.category_ids),
-        "metric": None if metric is None else dict(metric),
+        "metric": None if metric is None else plain(dict(metric)),
         "normalisation": {k: getattr(recipe, k) for k in NORMALISATION},
         "point_offset": recipe.offset,
     }
@@ -60,13 +60,6 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     device = usable(device)
     about, tensors = read(path)
     recipe = Recipe.from_dict(about["recipe"])
-    try:
-        method(recipe.method)
-    except DataError as error:
-        raise DataError(
-            f"{path}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
-            "--plugin FILE.py (in Python: dsla.register first)"
-        ) from error
     return detector_of(recipe, about["class_names"], tensors, str(path), about.get("category_ids")).to(device)
 
 
@@ -80,8 +73,15 @@ def detector_of(
     """A stranger's detector in evaluation mode; what does not fit is refused before it takes any memory.
 
     Raises:
-        DataError: tensors that do not fit the recipe; names the source.
+        DataError: a method that is not registered, or tensors that do not fit the recipe; names the source.
     """
+    try:
+        method(recipe.method)
+    except DataError as error:
+        raise DataError(
+            f"{source}: made with a method of its author's, {recipe.method!r}: name the file that registers it by "
+            "--plugin FILE.py (in Python: dsla.register first)"
+        ) from error
     check_fit(outline(recipe, len(class_names)), tensors, source)
     model = build(recipe, class_names=class_names)
     fit(model, tensors, source)
@@ -102,10 +102,10 @@ def adopt(model: Detector, path: str | Path) -> list[str]:
     Returns:
         One line for each of `CONVENTIONS` in which the file's recipe differs, then for each tensor that did not fit.
     Raises:
-        DataError: neither, or none of its tensors fits.
+        DataError: neither, or nothing of its backbone fits.
     """
     state = model.state_dict()
-    if Path(path).suffix in (".pth", ".pt", ".bin"):
+    if pickled(path):
         given = {k: v for k, v in read_checkpoint(path)[0].items() if not k.startswith(("fc.", "head."))}
         backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
         new = {k for k in backbone if "conv_offset" in k or k.startswith("norms.")}  # ImageNet's networks have none
@@ -113,8 +113,8 @@ def adopt(model: Detector, path: str | Path) -> list[str]:
         return []
     about, tensors = read(path)
     fitting = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape}
-    if not fitting:
-        raise DataError(f"{path}: no tensor fits the model; weights of the same backbone are needed")
+    if not any(k.startswith("backbone.") and v.ndim > 1 for k, v in fitting.items()):
+        raise DataError(f"{path}: nothing of its backbone fits the model; weights of the same backbone are needed")
     model.load_state_dict(fitting, strict=False)
     return [*_other_conventions(about["recipe"], model), *mismatches(state, tensors)]
 

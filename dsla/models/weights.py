@@ -62,7 +62,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in _KEYS | _LATER}
     except (SafetensorError, json.JSONDecodeError) as error:
-        hint = "; `dsla convert` makes one of a checkpoint" if Path(path).suffix in (".pth", ".pt") else ""
+        hint = "; `dsla convert` makes one of a checkpoint" if pickled(path) else ""
         raise DataError(f"{path} is not a safetensors file of this package, or damaged: {error}{hint}") from error
     missing = sorted(_KEYS - about.keys())
     if missing or about["format"] != FORMAT:
@@ -89,6 +89,14 @@ def _located(path: str | Path) -> Path:
         names = ", ".join(shipped()) or "none"
         raise DataError(f"no weights at {path.absolute()}{inside}; those that ship with the package: {names}")
     return path
+
+
+def pickled(path: str | Path) -> bool:
+    """Whether a file begins as torch.save's do, whatever its ending."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -64,6 +64,8 @@ class Records:
             self.rows = [r for r in read_log(self.folder / LOG, "step") if r["step"] <= start.step]
         self.rows = self.rows or [{"step": 0, "event": "start", **first, **self.identity, "order": start.order}]
         if self.folder is not None:
+            for path in [p for n in (CHECKPOINT, LOG, BEST, MODEL) for p in self.folder.glob(f".{n}.*.part")]:
+                path.unlink()  # of one that was killed while it wrote
             write_lines(self.folder / LOG, self.rows)
 
     def note(self, row: dict[str, Any]) -> None:

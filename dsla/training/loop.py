@@ -26,7 +26,7 @@ from ..errors import DataError, NotFinite, within
 from ..files import locked, plain
 from ..models import Detector, build, save
 from ..models.build import check_recipe
-from ..models.evaluation import check_classes
+from ..models.evaluation import check_classes, check_model
 from ..recipes.recipe import Recipe
 from .folder import CHECKPOINT, LOG, MODEL, OtherRun, Records, Start, check_unused, read_log, resume_from
 from .loading import batches_of
@@ -95,8 +95,8 @@ def train(
             GPU. Its sums are rounded otherwise.
         resume: go on from checkpoint.pt in `out`: same rates, same order, same weights as an unbroken run.
         stop_after: leave at this step with a checkpoint, as if interrupted; at once where the run is there already.
-        eval_every: epochs.
-        checkpoint_every: epochs; by default one, or 500 steps if those are more.
+        eval_every: epochs, above 0; by default at the end alone.
+        checkpoint_every: epochs, above 0; by default one, or 500 steps if those are more.
         log_every: steps from row to row of the log, each with their means.
         progress: show a bar.
         tensorboard: write `out`/tensorboard, too.
@@ -105,17 +105,18 @@ def train(
         NotFinite: a loss is NaN or infinite.
         Stopped: a signal came; a KeyboardInterrupt that says where the checkpoint is.
         DataError: an empty data set, one whose category_ids are not one a class, a folder in use or with a run in it, a
-            checkpoint of another recipe or seed, a model of another recipe or other classes, or a `val` whose
-            transforms move boxes.
+            checkpoint of another recipe or seed, a model of another recipe or other classes, a `val` whose
+            transforms move boxes, or a number that means nothing.
     """
-    within(log_every=log_every)
-    if stop_after is not None and stop_after < 1:
-        raise DataError(f"stop_after {stop_after}: a step, from 1 on")
+    within(log_every=log_every, eval_every=eval_every, checkpoint_every=checkpoint_every, stop_after=stop_after)
+    within(seed=seed, workers=workers, accumulate=accumulate)
+    seed, workers, accumulate = int(seed), int(workers), int(accumulate)
     dataset = taught(recipe, dataset)
     if val is not None:
         check_classes(dataset, val)
         check_unmoved(val)
     if model is not None:
+        check_model(model)
         check_classes(model, dataset)
         check_recipe(model, recipe)
         if out is not None and model.recipe is None:
@@ -136,8 +137,9 @@ def train(
 
             first_does(claim)
         torch.manual_seed(seed)
-        if model is None:
-            weights = "imagenet" if recipe.pretrained else None
+        checkpoint = None if folder is None else folder / CHECKPOINT
+        if model is None:  # a checkpoint has all weights; those of ImageNet are not everywhere, caffe's nowhere
+            weights = "imagenet" if recipe.pretrained and not (resume and checkpoint and checkpoint.exists()) else None
             model = build(recipe, weights=weights, class_names=dataset.class_names)
         elif model.recipe is not None:
             model.recipe = recipe  # what is saved with its weights is what the log says
@@ -150,7 +152,6 @@ def train(
             vars(model)["network"] = torch.compile(model.network)
             left.callback(vars(model).pop, "network")  # a detector that is saved or sent elsewhere is an ordinary one
         images, total = len(dataset), total_steps(recipe, len(dataset))
-        checkpoint = None if folder is None else folder / CHECKPOINT
         teach = Step(model, recipe, device, seed, images, total, accumulate, checkpoint)
         identity = {"recipe": plain(recipe.to_dict()), "seed": seed, "images": images, "data": dataset.fingerprint()}
         start = resume_from(folder, identity, device, teach.parts) if resume and folder is not None else Start()
@@ -170,11 +171,10 @@ def train(
             records.note(row)
 
         step, since, window = start.step, start.since, dict[str, Tensor | float](start.window)
-        last = total if stop_after is None else min(max(stop_after, step), total)
+        last = total if stop_after is None else int(min(max(stop_after, step), total))
         if step and evaluates(step) and not _evaluated(folder, step, val):  # it was stopped before that
             evaluate(step)
-        mine = {"part": rank(), "parts": world(), "version": start.order}
-        order = Order(images, recipe.batch_size, step, last, seed, groups=aspects(dataset), **mine)
+        order = Order(images, recipe.batch_size, step, last, seed, aspects(dataset), rank(), world(), start.order)
         every = checkpoint_every or spacing(recipe, images)
         silent = not (progress and first)
         bar = tqdm(total=total, initial=step, desc=recipe.name, unit="step", disable=silent, leave=False)

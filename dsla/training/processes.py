@@ -47,7 +47,7 @@ def process_group(device: torch.device | str | None = None) -> Iterator[torch.de
     kind = usable(device)
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     if kind.type == "cuda" and (started or together()):
-        kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))
+        kind = usable(f"cuda:{os.environ.get('LOCAL_RANK', rank())}")
         torch.cuda.set_device(kind)
     if not started or dist.is_initialized():
         yield kind
@@ -114,7 +114,12 @@ def wait() -> None:
 
 
 def evaluate_together(model: nn.Module, dataset: DetectionDataset) -> pd.Series:
-    """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them."""
+    """`evaluate`, its images shared out to the ranks; all get the numbers, rank 0 computes them.
+
+    They are of rank 0's model, which is the one that is saved: each has seen other images, and batch norm has them.
+    """
+    for buffer in model.buffers() if together() else ():
+        dist.broadcast(buffer, 0)
     mine = range(rank(), len(dataset), world())  # so that each image is some rank's, once
     parts, numbers = gathered(predict_dataset(model, Part(dataset, mine))), None
     if parts:

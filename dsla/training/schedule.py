@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from ..coco.problems import some
-from ..errors import DataError
 from ..recipes.recipe import Recipe
 
 
@@ -46,12 +45,8 @@ def rates(recipe: Recipe, images: int) -> dict[int, float]:
 
 def due(every: float | None, step: int, recipe: Recipe, images: int) -> bool:
     """Whether with this step another `every` epochs are over."""
-    if every is None:
-        return False
-    if every <= 0:
-        raise DataError(f"every {every} epochs: a positive number is needed")
-    periods = (int(s * recipe.batch_size / images / every + 1e-9) for s in (step - 1, step))
-    return next(periods) < next(periods)
+    before, now = (int(s * recipe.batch_size / images / every + 1e-9) if every else 0 for s in (step - 1, step))
+    return before < now
 
 
 def spacing(recipe: Recipe, images: int) -> float:

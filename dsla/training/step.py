@@ -98,8 +98,7 @@ class Step:
         """Raises a NotFinite that names the part, the rate, the images and the checkpoint to go back to."""
         bad = [k for k, v in values.items() if not math.isfinite(float(v))]
         if bad:
-            there = self.checkpoint is not None and self.checkpoint.exists()
-            kept = f" The last good checkpoint is {self.checkpoint}." if there else ""
+            kept = f" The last good checkpoint is {path}." if (path := self.checkpoint) and path.exists() else ""
             raise NotFinite(
                 f"step {step}: {', '.join(bad)} is not finite at learning rate {self.rate:.4g} (images {self.ids}). "
                 "Lower the learning rate, lengthen the warm-up, or clip gradients harder; look at these images' boxes "
@@ -133,4 +132,5 @@ def _reseed(seed: int, step: int, device: torch.device) -> None:
     number = ((seed * 1_000_003 + step) * 1024 + rank()) % 2**63
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
-        torch.cuda.manual_seed(number)
+        with torch.cuda.device(device):  # else of the first one, whichever is used
+            torch.cuda.manual_seed(number)

@@ -130,14 +130,18 @@ def test_predict_takes_pictures_of_12_bits_in_16(capsys, tmp_path):
     values = (dsla.Scenes("val", size=1)[0][0].mean(0).numpy() * 4095).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     Image.fromarray((values / 4095).astype(np.float32)).save(tmp_path / "a.tif")
+    Image.fromarray((values / 4095).astype(np.float32) / 2).save(tmp_path / "half.tif")
     argv = ["predict", "--score", 1, "--out"]
     rows, notes = {}, {}
-    for name, file, more in (("12", "a.png", ["--value-range", 0, 4095]), ("16", "a.png", []), ("float", "a.tif", [])):
+    for name, file, more in (
+        ("12", "a.png", ["--value-range", 0, 4095]), ("16", "a.png", []), ("float", "a.tif", []),
+        ("half", "half.tif", ["--value-range", "-0.0", "0.5"]),
+    ):  # fmt: skip
         code, _, notes[name] = run(capsys, *argv, tmp_path / name, tmp_path / file, *more)
         assert code == 0
         results = json.loads((tmp_path / name / "detections.json").read_text())
         rows[name] = [(row["bbox"], row["score"]) for row in results]
-    assert rows["12"] == rows["float"] != rows["16"]
+    assert rows["12"] == rows["float"] == rows["half"] != rows["16"]
     assert [name for name, text in notes.items() if "--value-range 0 4095" in text] == ["16"]
 
 

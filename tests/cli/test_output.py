@@ -115,6 +115,11 @@ def test_ids_are_those_of_the_annotation_file(tmp_path, capsys):
     numbers = evaluate_detections(file, results).summary
     direct = dsla.evaluate(dsla.load("scenes-dsla"), scenes)
     assert np.allclose(numbers, direct, equal_nan=True)
+    nameless = dsla.load("scenes-dsla")
+    nameless.class_names = tuple(f"class {i}" for i in range(5))
+    weights = dsla.save(nameless, tmp_path / "nameless.safetensors")
+    assert main([*words, str(tmp_path / "nameless"), "--weights", str(weights)]) == 0
+    assert json.loads((tmp_path / "nameless" / "detections.json").read_text()) == results
     picture(tmp_path / "set" / "images" / "other.png")
     assert main([*words, str(tmp_path / "new")]) == 0
     err = capsys.readouterr().err
@@ -205,6 +210,7 @@ def test_control_characters_of_names_never_reach_the_terminal(tmp_path, capsys):
         ("train scenes-dsla --annotations a.json --split val", "--split is of a COCO folder"),
         ("evaluate scenes-dsla --annotations a.json --split val", "--split is of a COCO folder"),
         ("train scenes-dsla --resume --weights w", "--weights is where a run starts from"),
+        ("train scenes-dsla --annotations a.json --eval-every 2", "--eval-every needs --val-annotations"),
         ("evaluate scenes-dsla --overwrite", "--overwrite needs --json"),
     ],
 )

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +82,14 @@ def test_train_evaluate_and_weights_that_need_the_plugin(plugin, tmp_path, capsy
     assert "--plugin FILE.py" in err
     assert main(["train", "scenes-dsla", "method=ellipse", "--size", "4"]) == 2
     assert "no method 'ellipse'" in capsys.readouterr().err
+
+
+def test_every_command_that_loads_weights_takes_a_plugin():
+    """Since that is what weights of a method of one's own ask for."""
+    options = tomllib.loads((Path(dsla.__file__).parent / "cli" / "options.toml").read_text(encoding="utf-8"))
+    commands = {name for name, given in options.items() if {"weights", "--weights"} & set(given)}
+    assert commands == {"train", "evaluate", "predict", "export"}
+    assert all("--plugin" in options[name] for name in commands)
 
 
 def test_methods_lists_it_with_its_options(plugin, capsys):

@@ -1,6 +1,7 @@
 """Transforms, batches, results."""
 
 import random
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_index_outside_ends_iteration():
     with pytest.raises(IndexError, match="one: image 1 of 1"):
         One()[1]
     assert One()[-1][1]["image_id"] == 5
+
+
+def test_a_data_set_whose_load_gives_something_for_any_index_ends_too():
+    class Unchecked(One):
+        def load(self, i):
+            return super().load(0)
+
+    assert len(list(islice(iter(Unchecked()), 5))) == 1
+    assert len(dsla.predict(dsla.build("scenes-dsla", class_names=One.class_names), Unchecked())) == 1
 
 
 def test_transforms_v2_move_image_boxes_and_crowds_together():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from narrow import narrow
@@ -10,6 +12,7 @@ from torch import nn
 import dsla.models.resnet as networks
 from dsla import DataError
 from dsla.models import build
+from dsla.models.backbone import imagenet
 from dsla.models.build import backbone
 from dsla.models.deform import DeformConv
 from dsla.models.resnet import ResNetFeatures
@@ -132,3 +135,15 @@ def test_fixed_norms_inside_their_convolutions_change_no_result(norm, monkeypatc
     for one, other in ((maps, plain), (gradients, plain_gradients)):
         for key in one:
             torch.testing.assert_close(one[key], other[key], rtol=1e-7, atol=1e-10)
+
+
+def test_imagenet_weights_that_came_in_another_form_are_one_message(monkeypatch):
+    """As where a proxy answers: what torchvision raises then is no error of the system."""
+
+    def get_state_dict(**_):
+        raise RuntimeError("invalid hash value")
+
+    entry = SimpleNamespace(url="https://x/y.pth", get_state_dict=get_state_dict)
+    monkeypatch.setattr("dsla.models.backbone.get_model_weights", lambda name: SimpleNamespace(IMAGENET1K_V1=entry))
+    with pytest.raises(DataError, match=r"resnet50 could not be downloaded \(invalid hash value\). Fetch https://x/y"):
+        imagenet("resnet50")

@@ -88,6 +88,12 @@ def test_program_equals_eager_on_five_levels():
                 torch.testing.assert_close(one, other, **CLOSE)
 
 
+@pytest.mark.parametrize("size", [(64,), "64", 64, (64, 0), (64.5, 64), (64, 64, 64)])
+def test_a_size_is_two_numbers(model, size):
+    with pytest.raises(DataError, match=r"size \(height, width\) must be 2 positive whole numbers, got"):
+        to_exported_program(model, size=size)
+
+
 @pytest.mark.slow
 def test_a_fixed_size(model):
     program = to_exported_program(model, size=(64, 96)).module()

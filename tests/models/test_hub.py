@@ -44,6 +44,9 @@ def test_a_folder(tmp_path, model):
     (folder / "config.json").write_text(json.dumps(config | {"category_ids": [5]}))
     with pytest.raises(DataError, match=r"2 classes, but category_ids \(5\)"):
         hub.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"recipe": config["recipe"] | {"method": "mine"}}))
+    with pytest.raises(DataError, match=r"a method of its author's, 'mine': name the file that registers it"):
+        hub.from_pretrained(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"config\.json: not the configuration"):
         hub.from_pretrained(folder)
@@ -74,6 +77,13 @@ def test_a_repository(tmp_path, model, monkeypatch):
     assert content_hash(again.state_dict()) == content_hash(model.state_dict())
     with pytest.raises(DataError, match="me/nothing: snapshot_download failed: 404"):
         hub.from_pretrained("me/nothing")
+    package.create_repo = lambda repo_id, **options: (_ for _ in ()).throw(Unreachable("no route"))
+    with pytest.raises(DataError, match="me/other: create_repo failed: no route"):
+        hub.push_to_hub(model, "me/other")
+
+
+class Unreachable(Exception):
+    """As the client of the package has its own, which are not the system's."""
 
 
 def test_without_the_package_only_folders_work(tmp_path, model, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -12,6 +13,7 @@ from torchvision.models import resnet50
 import dsla
 from dsla import DataError
 from dsla.models import build, saving, weights
+from dsla.models.backbone import SmallNet
 from dsla.models.checkpoint import from_mmdetection, from_torchvision_fcos
 from dsla.models.weights import content_hash, mismatches
 from dsla.recipes import recipe
@@ -170,8 +172,34 @@ def test_a_model_for_other_classes_adopts_the_tensors_that_fit(tmp_path):
     other = {k for k in loaded if loaded[k].shape != given[k].shape}
     assert len(left) == len(other) == 2  # weight and bias of the class logits
     assert all(torch.equal(loaded[k], given[k]) for k in loaded if k not in other)
-    with pytest.raises(DataError, match="no tensor fits"):
+    with pytest.raises(DataError, match="nothing of its backbone fits"):
         saving.adopt(build(small, num_classes=5).head, path)
+
+
+def test_numbers_kept_with_weights_may_be_numpys(tmp_path):
+    model = build(recipe("scenes-dsla", channels=16, head_convs=1), num_classes=2)
+    metric = {"AP": np.float32(0.5), "images": np.int64(3), "AP_large": float("nan"), "data": "mine"}
+    about = weights.read_about(saving.save(model, tmp_path / "w.safetensors", metric=metric))
+    assert about["metric"] == {"AP": 0.5, "images": 3, "AP_large": None, "data": "mine"}
+
+
+@pytest.mark.robustness("wrong: weights of another backbone, of which only the head fits, start no run")
+def test_weights_of_another_backbone_are_refused():
+    model = build(recipe("scenes-dsla"), num_classes=5)
+    model.backbone = SmallNet((8, 24, 40, 72, 88))
+    with pytest.raises(DataError, match="nothing of its backbone fits the model"):
+        saving.adopt(model, "scenes-dsla")
+
+
+def test_a_file_is_what_it_holds_whatever_its_ending(tmp_path):
+    """Ours as .pt, and a backbone's state dict as .ckpt, start a run; a checkpoint is no weights under any name."""
+    model, other = (build(recipe("scenes-dsla", channels=16, head_convs=1), num_classes=5) for _ in range(2))
+    assert saving.adopt(other, saving.save(model, tmp_path / "ours.pt")) == []
+    assert weights.content_hash(other.state_dict()) == weights.content_hash(model.state_dict())
+    torch.save(model.backbone.state_dict(), tmp_path / "backbone.ckpt")
+    assert saving.adopt(other, tmp_path / "backbone.ckpt") == []
+    with pytest.raises(DataError, match="`dsla convert` makes one of a checkpoint"):
+        weights.read(tmp_path / "backbone.ckpt")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from dsla.data.sampling import Order
 from dsla.training.folder import read_log
 from dsla.training.loop import train
 from dsla.training.processes import agree, averaged, evaluate_together, gathered, process_group, rank, world
+from dsla.training.step import _reseed
 
 DSLA_OFF = dsla.recipe(
     "scenes-dsla", channels=16, head_convs=1, batch_size=4, steps=5, warmup_steps=0, optimizer="sgd", lr=0.02,
@@ -109,6 +111,11 @@ def work(folder):
         for p in low.parameters():
             torch.nn.init.normal_(p, std=0.1)
         report["evaluation"] = {k: float(v) for k, v in evaluate_together(low, Some()).items()}
+        normed = dsla.build(r, class_names=Some.class_names)
+        for buffer in normed.buffers():
+            buffer += rank()
+        evaluate_together(normed, Some())
+        report["buffers"] = list(normed.buffers())
         report["gathered"] = gathered({"rank": rank()})
         report["averaged"] = averaged({"a": torch.tensor(1.0 + rank()), "b": torch.tensor(4.0)})
         try:
@@ -188,6 +195,33 @@ def test_every_image_is_evaluated_once(reports):
     assert one["evaluation"]["AR@100"] > 0
     for two in both:
         assert two["evaluation"] == pytest.approx(one["evaluation"], nan_ok=True)
+
+
+@pytest.mark.robustness("wrong: the numbers of a run in several processes are those of the weights that are saved")
+@pytest.mark.slow
+def test_all_processes_evaluate_the_model_that_is_saved(reports):
+    """Each has batch norm's statistics of its own images; those of the first are saved."""
+    one, *both, _ = reports
+    for two in both:
+        assert all(torch.equal(a, b) for a, b in zip(one["buffers"], two["buffers"], strict=True))
+
+
+def test_more_processes_than_gpus_are_one_message(monkeypatch):
+    for name, value in {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(dsla.errors.DataError, match="cuda:3: no such GPU; PyTorch finds 2"), process_group():
+        raise AssertionError("it was joined")
+
+
+def test_chance_is_of_the_gpu_that_is_used(monkeypatch):
+    """Also where that is not the first one, as with --device cuda:1."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: chosen.append(device) or contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "manual_seed", chosen.append)
+    _reseed(0, 5, torch.device("cuda:1"))
+    assert chosen == [torch.device("cuda:1"), 5 * 1024]
 
 
 @pytest.mark.slow

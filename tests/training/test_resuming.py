@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tiny import TINY, few_scenes, quiet
@@ -118,5 +119,57 @@ def test_a_run_that_is_resumed_to_where_it_stopped_stays_there(scenes, tmp_path)
     assert read_log(tmp_path / "log.jsonl")[-1]["step"] == 3
     quiet(TINY, scenes, out=tmp_path, log_every=1, stop_after=9, resume=True)
     assert (tmp_path / "model.safetensors").exists()
-    with pytest.raises(DataError, match="stop_after 0: a step, from 1 on"):
+    with pytest.raises(DataError, match="stop_after is 1 or more, a whole number, got 0"):
         quiet(TINY, scenes, stop_after=0)
+
+
+@pytest.mark.robustness("lost: a run that began with weights of its own is resumed where those of ImageNet are not")
+def test_resuming_asks_for_no_weights_of_imagenet(scenes, tmp_path):
+    """As of `r50-1x`, whose caffe-style weights are given by --weights, and on a machine without network."""
+    recipe = TINY.replace(pretrained=True)
+    with pytest.raises(DataError, match="no ImageNet weights"):
+        quiet(recipe, scenes)
+    quiet(recipe, scenes, out=tmp_path, model=dsla.build(recipe, class_names=scenes.class_names), stop_after=2)
+    assert quiet(recipe, scenes, out=tmp_path, resume=True).log[-1]["step"] == TINY.steps
+
+
+@pytest.mark.robustness("wrong: a run of pictures with another value range is another run")
+def test_a_value_range_is_of_the_data(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "categories": [{"id": 1, "name": "a"}],'
+        '"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]}'
+    )
+    ranges = (None, (0, 4095), [0.0, 4095.0], (0, 1023))
+    prints = [dsla.CocoDataset(tmp_path, tmp_path / "a.json", value_range=r).fingerprint() for r in ranges]
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
+
+
+def test_what_a_killed_process_left_half_written_goes_and_nothing_else(scenes, tmp_path):
+    quiet(TINY, scenes, out=tmp_path, stop_after=2)
+    mine, rest = tmp_path / ".film.mkv.part", tmp_path / ".checkpoint.pt.123.part"
+    for path in (mine, rest):
+        path.write_bytes(b"half")
+    quiet(TINY, scenes, out=tmp_path, resume=True)
+    assert (mine.exists(), rest.exists()) == (True, False)
+
+
+@pytest.mark.robustness("unclear: numbers of a training that mean nothing are refused before it takes its folder")
+@pytest.mark.parametrize(
+    "number",
+    [
+        {"eval_every": 0}, {"eval_every": float("nan")}, {"eval_every": "1"}, {"checkpoint_every": 0},
+        {"checkpoint_every": -1}, {"workers": -1}, {"workers": None}, {"accumulate": 1.5}, {"seed": 1.5},
+        {"seed": 2**70}, {"seed": None}, {"stop_after": 2.5}, {"stop_after": True}, {"log_every": None},
+    ],
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused_before_the_folder_is_taken(scenes, tmp_path, number):
+    with pytest.raises(DataError, match=f"^{next(iter(number))} is "):
+        quiet(TINY, scenes, val=scenes, out=tmp_path / "run", **number)
+    assert not (tmp_path / "run").exists()
+
+
+def test_whole_numbers_of_other_types(scenes, tmp_path):
+    numbers = {"seed": np.int64(3), "workers": 0.0, "accumulate": 2.0, "stop_after": 2.0, "eval_every": float("inf")}
+    result = quiet(TINY, scenes, val=scenes, out=tmp_path, **numbers)
+    assert (result.log[0]["seed"], torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]) == (3, 2)

@@ -129,6 +129,7 @@ def test_arguments_in_the_wrong_order_say_so(scenes, call):
         (lambda m, d: dsla.train(m.recipe, "photos"), "photos: a path stands where a data set belongs"),
         (lambda m, d: dsla.train(m.recipe, d, val="val.json"), "val.json: a path stands where a data set belongs"),
         (lambda m, d: dsla.train("scenes-dsla", d), "a recipe comes first, got a str"),
+        (lambda m, d: dsla.train(m.recipe, d, model="scenes-dsla"), "a model is needed, got a str: dsla.load"),
         (lambda m, d: ranking("results.json"), "ranking needs the ground truth, too"),
         (lambda m, d: dsla.compare(d[0][0], [[9, 9, 60, 60]], ["cat"]), r"got \['cat'\]; names go into class_names"),
         (lambda m, d: AssignmentExplorer(d, images="ab"), "images in another folder: dsla.CocoDataset"),
