@@ -149,6 +149,7 @@ def check_classes(source: Any, dataset: Any) -> None:
     unnamed = tuple(f"class {i}" for i in range(len(theirs)))
     if ours and theirs and ours not in (theirs, unnamed):
         who, where = getattr(source, "name", "the model"), getattr(dataset, "name", "the data set")
+        where = getattr(dataset, "annotation_json", where)  # the file, where there is one
         raise DataError(
             f"{who} knows the classes {some(ours)}, but {where} has {some(theirs)}: give data, or a model, with the "
             "same classes in the same order"

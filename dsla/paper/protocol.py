@@ -96,8 +96,9 @@ def tuned(runs: Iterable[Run], part: str = FIRST) -> dict[tuple[str, str], float
     if "rate" in plan(part):
         return dict.fromkeys(settings(part), plan(part)["rate"])
     best: dict[tuple[str, str], tuple[float, float]] = {}
+    grid = {(p.stage, p.start, p.base, p.recipe.lr, p.seed) for p in tuning(part)}
     for run in runs:
-        if run["stage"] == stage_of(part, "tuning"):
+        if tuple(run[k] for k in ("stage", "start", "recipe", "lr", "seed")) in grid:
             where = run["start"], run["recipe"]
             best[where] = max(best.get(where, (-1.0, 0.0)), (float(np.nan_to_num(ap_of(run))), -run["lr"]))
     return {where: -rate for where, (_, rate) in best.items()}

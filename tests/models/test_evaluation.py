@@ -382,6 +382,10 @@ def test_a_model_of_other_classes_is_refused():
         model.class_names = names
         with pytest.raises(DataError, match=r"the model knows the classes .*, but the data set has ninety, seven"):
             evaluate(model, Pictures())
+    pictures = Pictures()
+    pictures.annotation_json = "photos/instances.json"  # a data set of a file
+    with pytest.raises(DataError, match=r"but photos/instances\.json has ninety, seven"):
+        evaluate(model, pictures)
     for names in (("ninety", "seven"), ("class 0", "class 1")):  # the latter have no names yet
         model.class_names = names
         assert evaluate(model, Pictures())["AP"] == ONE

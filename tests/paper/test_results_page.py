@@ -33,7 +33,7 @@ from dsla.paper import (
 )
 from dsla.paper.claims import CENTERNESS, PLAIN, Claim, judge, measure_claims, name_of, same_budget
 from dsla.paper.definitions import as_text
-from dsla.paper.protocol import images, missing, tuning
+from dsla.paper.protocol import images, missing, tuned, tuning
 from dsla.paper.results import ASKED, _protocol, one_rate, protocol_findings, protocol_numbers
 from dsla.paper.runs import read
 from dsla.paper.tables import ap_of, conditions_markdown, starts_markdown
@@ -224,6 +224,8 @@ def test_runs_that_the_plan_has_not_and_curves_with_a_gap_decide_nothing():
     ninth = [run | {"seed": 8} for run in made if run["seed"] == 0 and run["stage"] == "main"]
     others = made[-1] | {"recipe": "scenes-atss"}, made[-1] | {"start": "tepid"}, made[0] | {"seed": 1}
     assert _protocol([*made, *ninth, *others]) == whole
+    stray = [line(p, 0.9) | field for p in tuning() for field in ({"seed": 1}, {"lr": 0.1}, {"recipe": "scenes-atss"})]
+    assert tuned([*made, *stray]) == tuned(made)
     for gap in (curve[:-1], [*curve[:-1], {"step": 4000, "AP": None}]):
         numbers = protocol_numbers([*made[:-1], made[-1] | {"evaluations": gap}])
         means = numbers[numbers["name"] == "AP_area"]["value"]
